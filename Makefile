@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+#
+#   apt-get update && apt-get install -y make       (a machine that has nothing yet)
+#   make demo                                       (builds it, and runs a command in a network)
+#
+# "make help" lists the rest. What is built goes to build/ and nowhere else.
+
+BUILD   ?= build
+CNI_BIN ?= /opt/cni/bin
+DESTDIR ?=
+LUA     ?= lua5.4
+VERSION := 0.1.0
+
+CC     := gcc
+CFLAGS ?= -O2 -g
+WARN   := -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wformat-security \
+          $(if $(filter 1 true,$(CI) $(WERROR)),-Werror)
+FLAGS  := -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -ffunction-sections $(CFLAGS) \
+          $(WARN) $(SANITIZE) -I/usr/include/lua5.4 -Inetlink-bindings -Ihost
+# Only libc and libmnl are looked for when the program starts: Debian has no static libmnl.
+LINK   := -no-pie $(SANITIZE) -Wl,--hash-style=gnu -Wl,-z,lazy -Wl,--gc-sections -Wl,--as-needed
+LIBS   := -Wl,-Bstatic -llua5.4 -llua5.4-cjson -Wl,-Bdynamic -lmnl
+
+SOURCES  := $(wildcard host/*.c netlink-bindings/*.c)
+HOST     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard host/*.c)) $(BUILD)/embedded.o
+BINDINGS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard netlink-bindings/*.c))
+SCRIPTS  := $(sort $(shell find lua plugins -name '*.lua'))
+TYPES    := $(patsubst plugins/%.lua,%,$(wildcard plugins/*.lua))
+BIN      := $(DESTDIR)$(CNI_BIN)
+Q        := $(if $(V),,@)
+
+.DELETE_ON_ERROR:
+.PHONY: all deps test asan lint bench demo install clean help FORCE
+
+all: $(BUILD)/netlink.so $(BUILD)/cni-bin/.types ## the program, the Lua module, a folder of links (default)
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(FLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/netlink.so: $(BINDINGS)
+	$(Q)$(CC) -shared $(SANITIZE) -o $@.new $^ -lmnl && mv $@.new $@
+
+# Kills a plugin at its n-th change; spec-tests/kill_sweep_spec.lua.
+$(BUILD)/killat: spec-tests/killat.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(FLAGS) -o $@.new $< && mv $@.new $@
+
+$(BUILD)/luacni: $(HOST) $(BINDINGS)
+	$(Q)$(CC) $(LINK) -o $@.new $^ $(LIBS) && mv $@.new $@
+
+$(BUILD)/embedded.c: host/embed.lua $(BUILD)/scripts.list $(SCRIPTS)
+	$(Q)$(LUA) host/embed.lua $@ $(BUILD)/embedded.bin $(SCRIPTS)
+
+$(BUILD)/embedded.o: $(BUILD)/embedded.c
+	$(Q)$(CC) $(FLAGS) -c -o $@ $<
+
+# Written only when it differs, so that a script that is gone is noticed like one that is new.
+$(BUILD)/scripts.list: FORCE
+	@mkdir -p $(@D)
+	@echo '$(SCRIPTS)' | cmp -s - $@ || echo '$(SCRIPTS)' > $@
+
+$(BUILD)/cni-bin/.types: $(BUILD)/luacni $(BUILD)/scripts.list
+	@mkdir -p $(@D)
+	@ln -sfn ../luacni $(@D)/luacni
+	@for t in $(TYPES); do [ -L $(@D)/$$t ] || ln -s luacni $(@D)/$$t; done
+	@for l in $(@D)/*; do case " luacni $(TYPES) " in *" $${l##*/} "*) ;; *) rm -f "$$l" ;; esac; done
+	@touch $@
+
+deps: ## install the Debian packages that are missing (DEPS=build: only those to build with)
+	@packages=$$(awk '!/^#/ && ("$(DEPS)" == "" || $$2 == "$(DEPS)") { print $$1 }' packages.txt); \
+	missing=$$(for p in $$packages; do \
+		dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; \
+	done); \
+	[ -z "$$missing" ] && exit 0; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get install -qq -y --no-install-recommends $$missing </dev/null >/dev/null 2>&1 || { \
+		apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends $$missing </dev/null >/dev/null; }
+
+test: deps ## all specs (as root; they use namespaces of their own)
+	@$(MAKE) --no-print-directory all $(BUILD)/killat
+	@LUACNI_BUILD=$(BUILD) spec-tests/run $(SPECS)
+
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+asan: deps ## the specs again, with a build that watches memory and undefined behaviour
+	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
+	@LUACNI_BUILD=$(BUILD)/asan spec-tests/run $(SPECS)
+
+lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented
+	@luacheck -q lua plugins spec-tests host
+	@for cc in gcc clang; do for f in $(SOURCES); do \
+		$$cc $(FLAGS) -Werror -fsyntax-only $$f || exit 1; done; done
+	@$(LUA) host/lint.lua $(SOURCES) $(SCRIPTS)
+
+include spec-tests/bench/bench.mk
+
+bench: all $(BUILD)/bench/limit $(BUILD)/bench/measure ## measure against the reference plugins and the kernel's own time
+	@BUILD=$(BUILD) $(LUA) spec-tests/bench/bench.lua
+
+demo: ## run a command in a network made for it, then take the network down
+	@$(MAKE) --no-print-directory deps DEPS=build
+	@$(MAKE) --no-print-directory all
+	@echo '# luacni run examples/bridge.conflist -- ip address show dev eth0'
+	@$(BUILD)/luacni run examples/bridge.conflist -- ip address show dev eth0
+
+install: all ## put the program and a link for each type in CNI_BIN (/opt/cni/bin), below DESTDIR
+	@install -d $(BIN)
+	@strip -o $(BIN)/.luacni.new $(BUILD)/luacni && chmod 0755 $(BIN)/.luacni.new
+	@mv -fT $(BIN)/.luacni.new $(BIN)/luacni
+	@for t in $(TYPES); do ln -sfnT luacni $(BIN)/.luacni.link && mv -fT $(BIN)/.luacni.link $(BIN)/$$t || exit 1; done
+
+clean: ## remove build/
+	@rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^#   //p' Makefile | head -2
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+-include $(HOST:.o=.d) $(BINDINGS:.o=.d)

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/***
+What only the program itself can give to the library.
+@module host
+*/
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+
+#include "hostlib.h"
+#include "report.h"
+#include "scripts.h"
+#include "state.h"
+
+#ifndef VERSION
+#define VERSION "unknown"
+#endif
+
+static int failure(lua_State *L, int err, const char *what)
+{
+	lua_pushnil(L);
+	lua_pushfstring(L, "%s: %s", what, strerror(err));
+	lua_pushinteger(L, err);
+
+	return 3;
+}
+
+/***
+An environment variable.
+@function getenv
+@tparam string name
+@treturn string|nil
+*/
+static int host_getenv(lua_State *L)
+{
+	lua_pushstring(L, getenv(luaL_checkstring(L, 1)));
+
+	return 1;
+}
+
+/***
+The whole environment.
+@function environ
+@treturn {string,...} entries `NAME=value`
+*/
+static int host_environ(lua_State *L)
+{
+	lua_Integer count = 0;
+
+	lua_newtable(L);
+	for (char **entry = environ; *entry; entry++) {
+		lua_pushstring(L, *entry);
+		lua_rawseti(L, -2, ++count);
+	}
+
+	return 1;
+}
+
+/***
+Standard input up to its end.
+@function read_stdin
+@tparam integer limit a longer input is the error EFBIG
+@treturn string
+@treturn[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno
+*/
+static int host_read_stdin(lua_State *L)
+{
+	lua_Integer limit = luaL_checkinteger(L, 1);
+	size_t used = 0;
+	luaL_Buffer b;
+
+	luaL_argcheck(L, limit >= 0 && limit <= INT_MAX, 1, "a number of bytes expected");
+
+	luaL_buffinit(L, &b);
+	for (;;) {
+		char *room = luaL_prepbuffsize(&b, 2048);
+		ssize_t n = read(STDIN_FILENO, room, 2048);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return failure(L, errno, "read standard input");
+		if (n == 0)
+			break;
+		luaL_addsize(&b, (size_t)n);
+		used += (size_t)n;
+		if (used > (size_t)limit)
+			return failure(L, EFBIG, "read standard input");
+	}
+	luaL_pushresult(&b);
+
+	return 1;
+}
+
+/***
+Write all bytes to a descriptor.
+@function write
+@tparam integer fd
+@tparam string bytes
+@treturn boolean true
+@treturn[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno; EPIPE when nobody reads any more
+*/
+static int host_write(lua_State *L)
+{
+	lua_Integer fd = luaL_checkinteger(L, 1);
+	size_t len;
+	const char *bytes = luaL_checklstring(L, 2, &len);
+	int ret;
+
+	luaL_argcheck(L, fd >= 0 && fd <= INT_MAX, 1, "a descriptor expected");
+
+	ret = report_text((int)fd, bytes, len);
+	if (ret < 0)
+		return failure(L, -ret, "write");
+
+	lua_pushboolean(L, 1);
+
+	return 1;
+}
+
+/***
+Write one line to standard error.
+@function log
+@tparam string text without the end of line
+*/
+static int host_log(lua_State *L)
+{
+	size_t len;
+	const char *line;
+
+	luaL_checkstring(L, 1);
+	lua_settop(L, 1);
+	lua_pushliteral(L, "\n");
+	lua_concat(L, 2);
+	line = lua_tolstring(L, 1, &len);
+	report_text(STDERR_FILENO, line, len);
+
+	return 0;
+}
+
+/***
+The path of the running program.
+@function exe
+@treturn string
+@treturn[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno
+*/
+static int host_exe(lua_State *L)
+{
+	char path[PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", path, sizeof path);
+
+	if (len < 0)
+		return failure(L, errno, "read /proc/self/exe");
+
+	lua_pushlstring(L, path, (size_t)len);
+
+	return 1;
+}
+
+/***
+Start the deadline anew: whatever runs this many seconds from now gets an error.
+@function deadline
+@tparam integer seconds 0 takes it off
+*/
+static int host_deadline(lua_State *L)
+{
+	lua_Integer seconds = luaL_checkinteger(L, 1);
+
+	luaL_argcheck(L, seconds >= 0 && seconds <= 86400, 1, "0 to 86400 seconds expected");
+	state_deadline(L, (unsigned)seconds);
+
+	return 0;
+}
+
+static const luaL_Reg functions[] = {
+	{ "deadline", host_deadline },
+	{ "environ", host_environ },
+	{ "exe", host_exe },
+	{ "getenv", host_getenv },
+	{ "held_signal", command_held_signal },
+	{ "hold_signals", command_hold_signals },
+	{ "load_plugin", scripts_load },
+	{ "log", host_log },
+	{ "read_stdin", host_read_stdin },
+	{ "run", command_run },
+	{ "source", scripts_source },
+	{ "types", scripts_types },
+	{ "write", host_write },
+	{ NULL, NULL },
+};
+
+int luaopen_host(lua_State *L)
+{
+	luaL_newlib(L, functions);
+	lua_pushliteral(L, VERSION);
+	lua_setfield(L, -2, "version");
+
+	return 1;
+}

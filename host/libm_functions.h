@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* What Lua calls in libm; ONE and TWO say how many arguments each takes. */
+ONE(acos)
+ONE(asin)
+TWO(atan2)
+ONE(cos)
+ONE(cosh)
+ONE(exp)
+TWO(fmod)
+ONE(log)
+ONE(log10)
+ONE(log2)
+TWO(pow)
+ONE(sin)
+ONE(sinh)
+ONE(sqrt)
+ONE(tan)
+ONE(tanh)

@@ -1,0 +1,77 @@
+-- SPDX-License-Identifier: MIT
+-- make lint: what no compiler looks for. Every function that Lua can call from outside has a
+-- comment for LDoc above it, every file says what it is for, no file and no line is too long.
+--   lua5.4 host/lint.lua FILE...
+local problems = 0
+
+local function complain(path, line, text)
+  io.stderr:write(("%s:%d: %s\n"):format(path, line, text))
+  problems = problems + 1
+end
+
+local function read_lines(path)
+  local lines = {}
+  for line in io.lines(path) do lines[#lines + 1] = line end
+  return lines
+end
+
+-- Whether the comment that ends above line n is one for LDoc.
+local function documented_in_lua(lines, n)
+  n = n - 1
+  while lines[n] and lines[n]:find("^%s*%-%-") do
+    if lines[n]:find("^%s*%-%-%-") then return true end
+    n = n - 1
+  end
+  return false
+end
+
+local function documented_in_c(lines, n)
+  n = n - 1
+  if not (lines[n] and lines[n]:find("%*/%s*$")) then return false end
+  while lines[n] and not lines[n]:find("^/%*") do n = n - 1 end
+  return lines[n] ~= nil and lines[n]:find("^/%*%*%*") ~= nil
+end
+
+local function check_lua(path, lines)
+  -- The kinds of step share one interface, which cni.plan describes.
+  if not path:find("^lua/cni/[^/]+$") then return end
+  for n, line in ipairs(lines) do
+    if (line:find("^function M[.:][%a]") or line:find("^function M:[%a]"))
+      and not documented_in_lua(lines, n)
+    then
+      complain(path, n, "no --- comment above " .. line:match("^function ([%w_.:]+)"))
+    end
+  end
+end
+
+-- Bindings are the functions that a luaL_Reg row gives a public name.
+local function check_c(path, lines, all)
+  local bound = {}
+  for name, func in all:gmatch('{%s*"([%w_]+)",%s*([%w_]+)%s*}') do
+    if not name:find("^__") then bound[func] = true end
+  end
+  for n, line in ipairs(lines) do
+    local func = line:match("^[%a].-([%w_]+)%(lua_State %*L%)$")
+    if func and bound[func] and not documented_in_c(lines, n) then
+      complain(path, n, "no /*** comment above " .. func)
+    end
+  end
+end
+
+for _, path in ipairs(arg) do
+  local lines = read_lines(path)
+  if not (lines[1] or ""):find("SPDX-License-Identifier: MIT", 1, true) then
+    complain(path, 1, "the first line has no SPDX-License-Identifier")
+  end
+  if #lines > 700 then complain(path, #lines, "more than 700 lines") end
+  if path:find("%.lua$") then
+    check_lua(path, lines)
+  else
+    check_c(path, lines, table.concat(lines, "\n"))
+    for n, line in ipairs(lines) do
+      if #line:gsub("\t", "        ") > 100 then complain(path, n, "longer than 100 columns") end
+    end
+  end
+end
+
+os.exit(problems == 0)

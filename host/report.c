@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "report.h"
+
+int report_to_runtime;
+
+struct text {
+	char bytes[4096];
+	size_t len;
+};
+
+static void add(struct text *t, const char *s)
+{
+	size_t n = strlen(s);
+
+	if (n > sizeof t->bytes - t->len)
+		n = sizeof t->bytes - t->len;
+	memcpy(t->bytes + t->len, s, n);
+	t->len += n;
+}
+
+/* A JSON string. Long ones are cut, bytes beyond ASCII replaced: what is left is always valid. */
+static void add_string(struct text *t, const char *s)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t budget = 1500;
+
+	add(t, "\"");
+	for (; *s && budget > 0; s++, budget--) {
+		unsigned char c = (unsigned char)*s;
+		char out[7] = { (char)c };
+
+		if (c == '"' || c == '\\') {
+			out[0] = '\\';
+			out[1] = (char)c;
+			budget -= budget > 1;
+		} else if (c < 0x20) {
+			memcpy(out, "\\u00", 4);
+			out[4] = hex[c >> 4];
+			out[5] = hex[c & 15];
+			budget -= budget > 6 ? 5 : 0;
+		} else if (c >= 0x7f) {
+			out[0] = '?';
+		}
+		add(t, out);
+	}
+	add(t, "\"");
+}
+
+static void add_number(struct text *t, unsigned n)
+{
+	char digits[12];
+	char *at = digits + sizeof digits - 1;
+
+	*at = '\0';
+	do {
+		*--at = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	add(t, at);
+}
+
+int report_text(int fd, const char *text, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		text += n;
+		len -= (size_t)n;
+	}
+
+	return 0;
+}
+
+void report_error(unsigned code, const char *msg, const char *details)
+{
+	struct text t = { .len = 0 };
+
+	if (!report_to_runtime) {
+		add(&t, "luacni: ");
+		add(&t, msg);
+		if (*details) {
+			add(&t, ": ");
+			add(&t, details);
+		}
+		t.len -= t.len == sizeof t.bytes;
+		add(&t, "\n");
+		report_text(STDERR_FILENO, t.bytes, t.len);
+		return;
+	}
+
+	add(&t, "{\n    \"cniVersion\": \"1.0.0\",\n    \"code\": ");
+	add_number(&t, code);
+	add(&t, ",\n    \"msg\": ");
+	add_string(&t, msg);
+	if (*details) {
+		add(&t, ",\n    \"details\": ");
+		add_string(&t, details);
+	}
+	add(&t, "\n}\n");
+	report_text(STDOUT_FILENO, t.bytes, t.len);
+}

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "scripts.h"
+#include "site.h"
+#include "state.h"
+
+#define LOADED "luacni.plugins" /* registry: what each type's script returned */
+
+/* Names are never paths: letters and digits, and after the first also . _ - */
+static int is_type_name(const char *name, size_t len)
+{
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				      "0123456789._-";
+
+	return len > 0 && len < 200 && strspn(name, letters) == len && !strchr("._-", *name);
+}
+
+/*
+ * The room a script runs in.
+ */
+
+/* What a script may see of the base library and of ours. */
+static const char *const plain_names[] = {
+	"assert",       "error",    "getmetatable", "ipairs", "next",   "pairs",
+	"pcall",        "print",    "rawequal",     "rawget", "rawlen", "select",
+	"setmetatable", "tonumber", "tostring",     "type",   "xpcall",
+};
+
+/* Libraries, which a script gets to read, not to change. */
+static const char *const library_names[] = { "math", "string", "table", "utf8" };
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))
+
+static int is_among(const char *name, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!strcmp(name, names[i]))
+			return 1;
+
+	return 0;
+}
+
+static int library_newindex(lua_State *L)
+{
+	return luaL_error(L, "a standard library cannot be changed (field '%s')",
+			  luaL_tolstring(L, 2, NULL));
+}
+
+/* Pushes a table through which the library on top is read; takes the library. [-1, +1, m] */
+static void wrap_library(lua_State *L)
+{
+	lua_newtable(L);
+	lua_createtable(L, 0, 3);
+	lua_pushvalue(L, -3);
+	lua_setfield(L, -2, "__index");
+	lua_pushcfunction(L, library_newindex);
+	lua_setfield(L, -2, "__newindex");
+	lua_pushboolean(L, 0);
+	lua_setfield(L, -2, "__metatable");
+	lua_setmetatable(L, -2);
+	lua_remove(L, -2);
+}
+
+/* require for plugins: the library made for them, and nothing else. */
+static int room_require(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+
+	if (strncmp(name, "cni.", 4) != 0 || !strcmp(name, "cni.main") || !strcmp(name, "cni.cli"))
+		return luaL_error(L, "a plugin can require cni.* modules only, not '%s'", name);
+	lua_settop(L, 1);
+	state_push_global(L, "require");
+	lua_insert(L, 1);
+	lua_call(L, 1, 1);
+
+	return 1;
+}
+
+/* A room starts empty; what the script names is put into it at first use. */
+static int room_index(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 2);
+
+	if (is_among(name, plain_names, ARRAY_SIZE(plain_names))) {
+		state_push_global(L, name);
+	} else if (is_among(name, library_names, ARRAY_SIZE(library_names))) {
+		state_push_global(L, name);
+		wrap_library(L);
+	} else if (!strcmp(name, "require")) {
+		lua_pushcfunction(L, room_require);
+	} else {
+		return luaL_error(L, "global '%s' is not defined", name);
+	}
+	lua_pushvalue(L, 2);
+	lua_pushvalue(L, -2);
+	lua_rawset(L, 1);
+
+	return 1;
+}
+
+static int room_newindex(lua_State *L)
+{
+	return luaL_error(L, "assignment to global '%s': declare it local",
+			  luaL_tolstring(L, 2, NULL));
+}
+
+static const luaL_Reg room_meta[] = {
+	{ "__index", room_index },
+	{ "__newindex", room_newindex },
+	{ NULL, NULL },
+};
+
+/* Gives the chunk on top a room of its own. [-0, +0, m] */
+static void set_room(lua_State *L)
+{
+	lua_createtable(L, 0, 16);
+	luaL_newlib(L, room_meta);
+	lua_pushboolean(L, 0);
+	lua_setfield(L, -2, "__metatable");
+	lua_setmetatable(L, -2);
+	lua_setupvalue(L, -2, 1);
+}
+
+/*
+ * Finding, loading, checking.
+ */
+
+/*
+ * Pushes the path and the text of the site's script for a type. 0: there is none, nothing is
+ * pushed. Raises when it is not to be trusted. [-0, +(0|2), v]
+ */
+static int push_site_text(lua_State *L, const char *type)
+{
+	char small[8192], *text = small, path[300], why[600];
+	size_t size = sizeof small, len = 0;
+	int ret;
+
+	snprintf(path, sizeof path, SITE_DIR "/%s.lua", type);
+	while ((ret = site_read(path, text, size, &len, why, sizeof why)) == -E2BIG &&
+	       size <= SITE_LIMIT) {
+		size *= 8;
+		text = lua_newuserdatauv(L, size, 0);
+	}
+	if (ret == -ENOENT)
+		return 0;
+	if (ret < 0) {
+		lua_pushfstring(L, "%s: refused: %s", path, ret == -E2BIG ? "it is too long" : why);
+		lua_error(L);
+	}
+
+	lua_pushstring(L, path);
+	lua_pushlstring(L, text, len);
+
+	return 1;
+}
+
+/* Pushes the name of the file and its compiled chunk, or nothing. [-0, +(0|2), e] */
+static int push_chunk(lua_State *L, const char *type)
+{
+	const struct embedded *file;
+
+	if (push_site_text(L, type)) {
+		size_t len;
+		const char *text = lua_tolstring(L, -1, &len), *name;
+
+		if (*text == *LUA_SIGNATURE) {
+			lua_pushfstring(L,
+					"%s: refused: it is bytecode, and only source text is run",
+					lua_tostring(L, -2));
+			lua_error(L);
+		}
+		name = lua_pushfstring(L, "@%s", lua_tostring(L, -2));
+		if (luaL_loadbufferx(L, text, len, name, "t") != LUA_OK)
+			lua_error(L);
+		lua_replace(L, -3);
+		lua_pop(L, 1);
+		return 1;
+	}
+	file = embedded_find(embedded_plugins, embedded_plugins_count, type);
+	if (!file)
+		return 0;
+
+	lua_pushfstring(L, "%s.lua", type);
+	if (luaL_loadbufferx(L, file->code, file->code_size, type, "b") != LUA_OK)
+		lua_error(L);
+
+	return 1;
+}
+
+static const struct {
+	const char *name;
+	int type, required;
+} plugin_fields[] = {
+	{ "add", LUA_TFUNCTION, 1 },    { "check", LUA_TFUNCTION, 0 },
+	{ "conf", LUA_TTABLE, 0 },      { "del", LUA_TFUNCTION, 0 },
+	{ "doc", LUA_TSTRING, 0 },      { "gc", LUA_TFUNCTION, 0 },
+	{ "ipam", LUA_TBOOLEAN, 0 },    { "repair", LUA_TFUNCTION, 0 },
+	{ "status", LUA_TFUNCTION, 0 }, { "update", LUA_TFUNCTION, 0 },
+};
+
+/* Raises unless the value at `value` is a plugin; `file` is what to call it. [-0, +0, v] */
+static void check_plugin(lua_State *L, int value, const char *file)
+{
+	if (!lua_istable(L, value)) {
+		lua_pushfstring(
+			L, "%s: a plugin returns a table with a function 'add'; this returns a %s",
+			file, luaL_typename(L, value));
+		lua_error(L);
+	}
+
+	lua_pushnil(L);
+	while (lua_next(L, value)) {
+		const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
+		size_t i = 0;
+
+		while (i < ARRAY_SIZE(plugin_fields) &&
+		       (!key || strcmp(plugin_fields[i].name, key) != 0))
+			i++;
+		if (i == ARRAY_SIZE(plugin_fields)) {
+			lua_pushfstring(
+				L,
+				"%s: field '%s' is not one of a plugin's: add, check, conf, del, "
+				"doc, gc, ipam, repair, status, update",
+				file, luaL_tolstring(L, -2, NULL));
+			lua_error(L);
+		}
+		if (lua_type(L, -1) != plugin_fields[i].type) {
+			lua_pushfstring(L, "%s: field '%s' must be a %s, it is a %s", file, key,
+					lua_typename(L, plugin_fields[i].type),
+					luaL_typename(L, -1));
+			lua_error(L);
+		}
+		lua_pop(L, 1);
+	}
+
+	for (size_t i = 0; i < ARRAY_SIZE(plugin_fields); i++) {
+		if (plugin_fields[i].required &&
+		    lua_getfield(L, value, plugin_fields[i].name) == LUA_TNIL) {
+			lua_pushfstring(L, "%s: field '%s' is missing", file,
+					plugin_fields[i].name);
+			lua_error(L);
+		}
+	}
+}
+
+/***
+Load the script of a type: the site's own, else the built-in one. Loading twice gives the same
+table.
+@function load_plugin
+@tparam string type
+@treturn table|nil what the script returned; nil when no script has this name
+@raise text that begins with the file's name, when the script is refused, broken, or not a plugin
+*/
+int scripts_load(lua_State *L)
+{
+	size_t len;
+	const char *type = luaL_checklstring(L, 1, &len);
+
+	lua_settop(L, 1);
+	if (!is_type_name(type, len)) {
+		lua_pushnil(L);
+		return 1;
+	}
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LOADED);
+	if (lua_getfield(L, 2, type) != LUA_TNIL)
+		return 1;
+	lua_settop(L, 2);
+	if (!push_chunk(L, type)) {
+		lua_pushnil(L);
+		return 1;
+	}
+
+	set_room(L);
+	lua_call(L, 0, 1);
+	check_plugin(L, 4, lua_tostring(L, 3));
+	lua_settop(L, 4);
+	lua_pushvalue(L, 4);
+	lua_setfield(L, 2, type);
+
+	return 1;
+}
+
+/***
+The text of a type's script.
+@function source
+@tparam string type
+@treturn string|nil nil when no script has this name
+@treturn string where it is: a path, or `built in`
+@raise text, when the site's script is refused
+*/
+int scripts_source(lua_State *L)
+{
+	size_t len;
+	const char *type = luaL_checklstring(L, 1, &len);
+	const struct embedded *file;
+
+	if (!is_type_name(type, len)) {
+		lua_pushnil(L);
+		return 1;
+	}
+	if (push_site_text(L, type)) {
+		lua_insert(L, -2);
+		return 2;
+	}
+	file = embedded_find(embedded_plugins, embedded_plugins_count, type);
+	if (!file) {
+		lua_pushnil(L);
+		return 1;
+	}
+
+	lua_pushlstring(L, file->source, file->source_size);
+	lua_pushliteral(L, "built in");
+
+	return 2;
+}
+
+/* Adds { name, origin } for a type to the list at `list`, unless `seen` has it. [-0, +0, m] */
+static void add_type(lua_State *L, int list, int seen, const char *name, const char *origin)
+{
+	if (lua_getfield(L, seen, name) == LUA_TNIL) {
+		lua_createtable(L, 0, 2);
+		lua_pushstring(L, name);
+		lua_setfield(L, -2, "name");
+		lua_pushstring(L, origin);
+		lua_setfield(L, -2, "origin");
+		lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
+		lua_pushboolean(L, 1);
+		lua_setfield(L, seen, name);
+	}
+	lua_pop(L, 1);
+}
+
+static int by_name(lua_State *L)
+{
+	lua_getfield(L, 1, "name");
+	lua_getfield(L, 2, "name");
+	lua_pushboolean(L, strcmp(lua_tostring(L, -2), lua_tostring(L, -1)) < 0);
+
+	return 1;
+}
+
+/***
+All types there are, by name.
+@function types
+@treturn {{name=string,origin=string},...} origin is the path of the site's script, or `built in`
+@treturn[2] nil
+@treturn[2] string why the site's folder cannot be read
+*/
+int scripts_types(lua_State *L)
+{
+	char names[16384], path[300];
+	size_t len;
+	int ret;
+
+	ret = site_list(SITE_DIR, names, sizeof names, &len);
+	if (ret < 0) {
+		lua_pushnil(L);
+		lua_pushfstring(L, "list " SITE_DIR ": %s", strerror(-ret));
+		return 2;
+	}
+
+	lua_settop(L, 0);
+	lua_newtable(L);
+	lua_newtable(L);
+	for (const char *name = names; name < names + len; name += strlen(name) + 1) {
+		if (!is_type_name(name, strlen(name)))
+			continue;
+		snprintf(path, sizeof path, SITE_DIR "/%s.lua", name);
+		add_type(L, 1, 2, name, path);
+	}
+	for (size_t i = 0; i < embedded_plugins_count; i++)
+		add_type(L, 1, 2, embedded_plugins[i].name, "built in");
+	state_push_global(L, "table");
+	lua_getfield(L, -1, "sort");
+	lua_pushvalue(L, 1);
+	lua_pushcfunction(L, by_name);
+	lua_call(L, 2, 0);
+	lua_settop(L, 1);
+
+	return 1;
+}

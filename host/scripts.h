@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Plugin scripts: found by type, a site's own before the built-in ones, and run in a room of
+ * their own. A site script runs as root, so who could have written it is looked at first.
+ */
+#ifndef HOST_SCRIPTS_H
+#define HOST_SCRIPTS_H
+
+#include <lua.h>
+
+#define SITE_DIR "/etc/luacni/plugins"
+
+/* Functions of the Lua module `host`; see the comments above them. */
+int scripts_load(lua_State *L);
+int scripts_source(lua_State *L);
+int scripts_types(lua_State *L);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading a site's scripts from disk, distrustfully. No Lua in here.
+ */
+#ifndef HOST_SITE_H
+#define HOST_SITE_H
+
+#include <stddef.h>
+
+#define SITE_LIMIT ((size_t)1 << 20)
+
+/*
+ * Read the script at an absolute path. 0, -ENOENT when there is none, -E2BIG when `size` is too
+ * small for it, and -EPERM for "not to be trusted", or another -errno, with the reason in `why`.
+ * Folders and file are opened one by one without following links, and looked at when open, so
+ * that nothing can be swapped between the check and the reading.
+ */
+int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, size_t why_size);
+
+/*
+ * Collect the names of the scripts in a folder, without ".lua", each with its zero byte. 0 or
+ * -errno; -E2BIG when they do not fit.
+ */
+int site_list(const char *dir, char *buf, size_t size, size_t *len);
+
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "alloc.h"
+#include "bindings.h"
+#include "hostlib.h"
+#include "report.h"
+#include "scripts.h"
+#include "state.h"
+
+int luaopen_cjson(lua_State *L);
+int luaopen_cjson_safe(lua_State *L);
+
+/* Garbage is not looked for before this much has been allocated: most runs end long before. */
+#define GC_START_KIB 8192
+
+const struct embedded *embedded_find(const struct embedded *list, size_t count, const char *name)
+{
+	size_t low = 0, high = count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = strcmp(name, list[middle].name);
+
+		if (order == 0)
+			return &list[middle];
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+
+	return NULL;
+}
+
+/*
+ * Modules.
+ */
+
+static const luaL_Reg c_modules[] = {
+	{ "cjson", luaopen_cjson },
+	{ "cjson.safe", luaopen_cjson_safe },
+	{ "host", luaopen_host },
+	{ "netlink", luaopen_netlink },
+	{ NULL, NULL },
+};
+
+/* Pushes the loader of a module, or raises. [-0, +1, e] */
+static void push_loader(lua_State *L, const char *name)
+{
+	const struct embedded *file;
+
+	file = embedded_find(embedded_modules, embedded_modules_count, name);
+	if (file) {
+		if (luaL_loadbufferx(L, file->code, file->code_size, name, "b") != LUA_OK)
+			lua_error(L);
+		return;
+	}
+	for (const luaL_Reg *module = c_modules; module->name; module++)
+		if (!strcmp(module->name, name)) {
+			lua_pushcfunction(L, module->func);
+			return;
+		}
+
+	luaL_error(L, "there is no module '%s'", name);
+}
+
+/*
+ * require, as the manual has it, but modules come out of the program only. Upvalue 1 is the table
+ * of what is loaded; false in it marks one that is being loaded.
+ */
+static int state_require(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+
+	lua_settop(L, 1);
+	switch (lua_getfield(L, lua_upvalueindex(1), name)) {
+	case LUA_TNIL:
+		break;
+	case LUA_TBOOLEAN:
+		if (!lua_toboolean(L, 2))
+			return luaL_error(L, "module '%s' requires itself, by way of others", name);
+		return 1;
+	default:
+		return 1;
+	}
+
+	push_loader(L, name);
+	lua_pushboolean(L, 0);
+	lua_setfield(L, lua_upvalueindex(1), name);
+	lua_pushvalue(L, 1);
+	lua_call(L, 1, 1);
+	if (lua_isnil(L, -1)) {
+		lua_pop(L, 1);
+		lua_pushboolean(L, 1);
+	}
+	lua_pushvalue(L, -1);
+	lua_setfield(L, lua_upvalueindex(1), name);
+
+	return 1;
+}
+
+/*
+ * Globals.
+ */
+
+/* Standard output carries the protocol, so print is for standard error. */
+static int state_print(lua_State *L)
+{
+	int count = lua_gettop(L);
+	luaL_Buffer b;
+
+	luaL_buffinit(L, &b);
+	for (int i = 1; i <= count; i++) {
+		if (i > 1)
+			luaL_addchar(&b, '\t');
+		luaL_tolstring(L, i, NULL);
+		luaL_addvalue(&b);
+	}
+	luaL_addchar(&b, '\n');
+	luaL_pushresult(&b);
+	report_text(STDERR_FILENO, lua_tostring(L, -1), lua_rawlen(L, -1));
+
+	return 0;
+}
+
+/* What of the base library stays: nothing that reads files or loads code from text. */
+static const char *const base_names[] = {
+	"assert",       "error",    "getmetatable", "ipairs", "next",   "pairs",
+	"pcall",        "rawequal", "rawget",       "rawlen", "rawset", "select",
+	"setmetatable", "tonumber", "tostring",     "type",   "xpcall", NULL,
+};
+
+static const luaL_Reg libraries[] = {
+	{ LUA_STRLIBNAME, luaopen_string },   { LUA_TABLIBNAME, luaopen_table },
+	{ LUA_MATHLIBNAME, luaopen_math },    { LUA_UTF8LIBNAME, luaopen_utf8 },
+	{ LUA_COLIBNAME, luaopen_coroutine }, { NULL, NULL },
+};
+
+void state_push_global(lua_State *L, const char *name)
+{
+	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+	lua_pushstring(L, name);
+	if (lua_rawget(L, -2) == LUA_TNIL) {
+		for (const luaL_Reg *lib = libraries; lib->name; lib++)
+			if (!strcmp(lib->name, name)) {
+				lua_pop(L, 1);
+				lua_pushcfunction(L, lib->func);
+				lua_call(L, 0, 1);
+				lua_pushstring(L, name);
+				lua_pushvalue(L, -2);
+				lua_rawset(L, -4);
+				break;
+			}
+	}
+	lua_remove(L, -2);
+}
+
+/* Libraries are opened when first named; a name that is nobody's is a misspelling. */
+static int globals_index(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 2);
+
+	state_push_global(L, name);
+	if (lua_isnil(L, -1))
+		return luaL_error(L, "global '%s' is not defined", name);
+
+	return 1;
+}
+
+static int globals_newindex(lua_State *L)
+{
+	return luaL_error(L, "assignment to global '%s': declare it local",
+			  luaL_tolstring(L, 2, NULL));
+}
+
+static const luaL_Reg globals_meta[] = {
+	{ "__index", globals_index },
+	{ "__newindex", globals_newindex },
+	{ NULL, NULL },
+};
+
+static void open_globals(lua_State *L)
+{
+	lua_pushcfunction(L, luaopen_base);
+	lua_call(L, 0, 1);
+
+	lua_createtable(L, 0, 32);
+	for (const char *const *name = base_names; *name; name++) {
+		lua_getfield(L, -2, *name);
+		lua_setfield(L, -2, *name);
+	}
+	lua_pushcfunction(L, state_print);
+	lua_setfield(L, -2, "print");
+
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+	lua_pushcclosure(L, state_require, 1);
+	lua_setfield(L, -2, "require");
+
+	luaL_newlib(L, globals_meta);
+	lua_setmetatable(L, -2);
+	lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+	lua_pop(L, 1);
+
+	/* Methods on strings must work before anybody has named the library. */
+	state_push_global(L, LUA_STRLIBNAME);
+	/* All strings share one metatable: a plugin must not get hold of it. */
+	lua_pushliteral(L, "");
+	lua_getmetatable(L, -1);
+	lua_pushboolean(L, 0);
+	lua_setfield(L, -2, "__metatable");
+	lua_pop(L, 3);
+}
+
+int state_open(lua_State *L)
+{
+	open_globals(L);
+
+	return 0;
+}
+
+static int panic(lua_State *L)
+{
+	const char *what = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no reason given";
+
+	report_error(REPORT_INTERNAL, "the Lua state panicked", what);
+	_exit(1);
+}
+
+lua_State *state_new(void)
+{
+	lua_State *L = lua_newstate(alloc_for_lua, NULL);
+
+	if (!L)
+		return NULL;
+	lua_atpanic(L, panic);
+	/* A step of negative size lets that much be allocated before the collector starts. */
+	lua_gc(L, LUA_GCSTEP, -GC_START_KIB);
+
+	return L;
+}
+
+/*
+ * The deadline. A timer costs a run that ends in time two system calls; a count hook would slow
+ * down every instruction.
+ */
+
+static lua_State *deadline_state;
+static unsigned deadline_seconds;
+static volatile sig_atomic_t deadline_passed;
+
+static void on_deadline_hook(lua_State *L, lua_Debug *where)
+{
+	(void)where;
+	lua_sethook(L, NULL, 0, 0);
+	luaL_where(L, 0);
+	lua_pushfstring(L, "stopped: it ran for more than %d seconds", (int)deadline_seconds);
+	lua_concat(L, 2);
+	lua_error(L);
+}
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+	if (deadline_passed) {
+		report_error(REPORT_INTERNAL, "the script did not end in time",
+			     "it was stopped, and what it did was not undone");
+		_exit(1);
+	}
+	deadline_passed = 1;
+	/* lua_sethook is the one call of Lua that a signal handler may make. */
+	lua_sethook(deadline_state, on_deadline_hook,
+		    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+void state_deadline(lua_State *L, unsigned seconds)
+{
+	struct sigaction act = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	struct itimerval timer = {
+		.it_value.tv_sec = (time_t)seconds,
+		.it_interval.tv_sec = GRACE_SECONDS,
+	};
+
+	deadline_state = L;
+	deadline_seconds = seconds;
+	deadline_passed = 0;
+	sigaction(SIGALRM, &act, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+}

@@ -1,0 +1,295 @@
+-- SPDX-License-Identifier: MIT
+--- The verbs: what ADD, DEL, CHECK, GC and STATUS do with a plugin and the journal.
+--
+-- A plugin's `add` is run in a mode of the plan (cni.plan): apply for ADD, verify for CHECK, erase for a
+-- DEL that finds no record, dry for a dry run. A DEL that finds one takes the record back.
+--
+-- @module cni.attach
+
+local fail = require "cni.fail"
+local journal = require "cni.journal"
+local netlink = require "netlink"
+local plans = require "cni.plan"
+local request = require "cni.request"
+
+local M = {}
+
+local function owner_of(req)
+  return { network = req.network, id = req.container_id, ifname = req.ifname }
+end
+
+local function read_conf(req, plugin)
+  req.conf = plugin.conf and require("cni.schema").read(plugin.conf, req.raw) or req.raw
+end
+
+local function read_prev(req)
+  if req.raw.prevResult ~= nil then
+    req.prev = require("cni.result").parse(req.raw.prevResult, req.version)
+  end
+end
+
+-- The namespace that a path names, unless it is the one we run in. nil and why when there is none.
+local function open_namespace(req, path)
+  if not path then return nil, "CNI_NETNS is not given" end
+  local ns, msg = netlink.ns.open(path)
+  if not ns then return nil, msg end
+  request.same_namespace(req, netlink.ns.self():id(), ns:id())
+  return ns
+end
+
+-- Who a namespace is, for as long as the machine runs; inode numbers are used again.
+local function cookie_of(ns)
+  return ns and ns:cookie() or ""
+end
+
+local function sandbox_of(ns, path)
+  return ns and { ns = ns, sandbox = path } or nil
+end
+
+local function new_plan(mode, req, ns, record)
+  local plan = plans.new(mode, {
+    owner = owner_of(req), pod = sandbox_of(ns, req.netns), record = record, prev = req.prev,
+    request = req,
+  })
+  req.plan, req.host, req.pod = plan, plan.host, plan.pod
+  return plan
+end
+
+-- Errors of an undo are one error: the first, and the others with it.
+local function joined(errors)
+  local texts = {}
+  for i, err in ipairs(errors) do texts[i] = tostring(err) end
+  return fail.new { code = errors[1].code, msg = texts[1],
+    details = table.concat(texts, "; ", 2) }
+end
+
+-- The sandbox a record was for: the namespace we have, or the one its path names, if it is that one.
+local function its_sandbox(record, ns)
+  local header = record.header
+  if ns and cookie_of(ns) == header.cookie then return sandbox_of(ns, header.netns) end
+  if not ns and header.netns then
+    local other <const> = netlink.ns.open(header.netns)
+    if other and cookie_of(other) == header.cookie then return sandbox_of(other, header.netns) end
+  end
+end
+
+-- Take a record back and forget it. On failure it stays, for a later try.
+local function undo_record(record, ns, req)
+  if not record.header then -- killed before the first line was whole
+    record:remove()
+    return {}
+  end
+  local header = record.header
+  local plan = plans.new("undo", {
+    owner = { network = header.network, id = header.id, ifname = header.ifname },
+    pod = its_sandbox(record, ns), record = record, request = req,
+  })
+  plan.steps = record.steps
+  local errors = plan:undo()
+  plan:close()
+  if #errors == 0 then record:remove() else record:close() end
+  return errors
+end
+
+local function already(req, record)
+  record:close()
+  fail.throw {
+    code = fail.codes.internal,
+    msg = ("%s of container %s is already attached to network %s"):format(req.ifname,
+      req.container_id, req.network),
+    hint = "a second ADD needs a DEL first",
+  }
+end
+
+-- Clear what dead ADDs and replaced namespaces have left of this attachment, and begin a record.
+local function claim(req, plugin_type, cookie)
+  local owner, digest = owner_of(req), journal.digest(req.raw)
+  for _ = 1, 20 do
+    for _, record in ipairs(journal.of(owner)) do
+      local live = record.done and record.header.cookie == cookie
+      if not live then
+        local errors = undo_record(record, nil, nil)
+        if #errors > 0 then error(joined(errors), 0) end
+      elseif record.type == plugin_type and not req.prev then
+        already(req, record)
+      else
+        record:close()
+      end
+    end
+    local record = journal.begin(owner, plugin_type, digest, {
+      netns = req.netns, cookie = cookie, config = req.stdin, args = req.args, path = req.path,
+    })
+    if record then return record end
+  end
+  fail.throw { code = fail.codes.again, msg = "another process works on this attachment" }
+end
+
+-- The plugin's answer as a result: objects become entries, and what the chain had so far stays.
+local function result_of(req, answer, plugin)
+  if answer == nil or answer == req.prev then return req.prev or {} end
+  local prev = not plugin.ipam and req.prev or {}
+  local result = { interfaces = {}, ips = {}, routes = {}, dns = answer.dns or prev.dns }
+  for key in pairs(result) do
+    if key ~= "dns" then table.move(prev[key] or {}, 1, #(prev[key] or {}), 1, result[key]) end
+  end
+  local entry, own = {}, nil
+  for _, link in ipairs(answer.interfaces or {}) do
+    local copy = { name = link.name, mac = link.mac, sandbox = link.sandbox,
+      socketPath = link.socketPath, pciID = link.pciID }
+    result.interfaces[#result.interfaces + 1] = copy
+    entry[link] = copy
+    if link.sandbox and (not own or link.name == req.ifname) then own = copy end
+  end
+  for _, ip in ipairs(answer.ips or {}) do
+    result.ips[#result.ips + 1] = { address = ip.address, gateway = ip.gateway,
+      interface = entry[ip.interface] or own }
+  end
+  for _, route in ipairs(answer.routes or {}) do result.routes[#result.routes + 1] = route end
+  return result
+end
+
+local function traceback(err)
+  if type(err) == "string" then return fail.wrap(err) end
+  return err
+end
+
+--- ADD.
+-- @tparam table req the request
+-- @tparam table plugin what the script returned
+-- @treturn string the result, as it is to be printed
+function M.add(req, plugin)
+  local ns, why = open_namespace(req, req.netns)
+  if not ns and not plugin.ipam then
+    fail.throw { code = fail.codes.netns, msg = ("failed to open netns %q: %s"):format(req.netns, why) }
+  end
+  read_conf(req, plugin)
+  read_prev(req)
+  local record = claim(req, plugin.type, cookie_of(ns))
+  local plan = new_plan("apply", req, ns, record)
+  local ok, answer, text = xpcall(function()
+    local given = plugin.add(req)
+    plan:flush()
+    local result = result_of(req, given, plugin)
+    return result, require("cni.result").render(result, req.version)
+  end, traceback)
+  if ok then
+    plan:close()
+    record:finish()
+    record:close()
+    return text
+  end
+  local errors = plan:undo()
+  plan:close()
+  if #errors == 0 then
+    record:remove()
+  else
+    record:close()
+    local more = ("taking it back failed too: %s"):format(joined(errors))
+    answer.details = answer.details and answer.details .. "; " .. more or more
+  end
+  error(answer, 0)
+end
+
+-- Without a record: what `add` would make is taken back, by name and by owner. A configuration
+-- that `add` refuses has made nothing.
+local function erase(req, plugin, ns)
+  local plan = new_plan("erase", req, ns, nil)
+  local ok, err = pcall(function()
+    read_conf(req, plugin)
+    read_prev(req)
+    if plugin.del then return plugin.del(req) end
+    plugin.add(req)
+  end)
+  for _, step in ipairs(plan.steps) do step.did = true end
+  local errors = plan:undo()
+  plan:close()
+  if plugin.del and not ok then error(err, 0) end
+  if #errors > 0 then error(joined(errors), 0) end
+end
+
+--- DEL. Prints nothing; absent is fine, and so is a second time.
+function M.del(req, plugin)
+  local ns = open_namespace(req, req.netns)
+  local record, deleted = journal.find(owner_of(req), plugin.type, journal.digest(req.raw))
+  if record then
+    local errors = undo_record(record, ns, req)
+    if #errors > 0 then error(joined(errors), 0) end
+  elseif not deleted then
+    erase(req, plugin, ns)
+  end
+end
+
+--- CHECK. Prints nothing when all is as `add` would have it.
+function M.check(req, plugin)
+  local ns, why = open_namespace(req, req.netns)
+  if not ns and not plugin.ipam then
+    fail.throw { code = fail.codes.netns, msg = ("failed to open netns %q: %s"):format(req.netns, why) }
+  end
+  read_conf(req, plugin)
+  read_prev(req)
+  local plan <const> = new_plan("verify", req, ns, nil)
+  if plugin.check then return plugin.check(req) end
+  plugin.add(req)
+  local differences = plan:differences()
+  plan:close()
+  if #differences > 0 then
+    fail.throw { msg = differences[1], details = table.concat(differences, "; ", 2) }
+  end
+end
+
+--- A dry run of ADD.
+-- @treturn table the steps in words
+function M.dry_run(req, plugin)
+  read_conf(req, plugin)
+  local plan = new_plan("dry", req, nil, nil)
+  plugin.add(req)
+  local words = plan:words()
+  plan:close()
+  return words
+end
+
+-- A namespace is dead when its path is gone or names another one. A path of a process says nothing: the
+-- process may be gone and the namespace still in use.
+local function is_dead(header)
+  if header.cookie == "" or not header.netns or header.netns:find("^/proc/") then return false end
+  local ns = netlink.ns.open(header.netns)
+  return not ns or cookie_of(ns) ~= header.cookie
+end
+
+--- GC: take back what belongs to no valid attachment, or to a namespace that is gone. Failures
+-- do not stop it; they are reported together at the end.
+function M.gc(req, plugin)
+  local _, valid = request.valid_attachments(req)
+  local errors = {}
+  for record in journal.each(req.network, plugin.type) do
+    local header = record.header
+    if header and record.done and valid[header.id .. "/" .. header.ifname] and not is_dead(header) then
+      record:close()
+    else
+      local failed = undo_record(record, nil, nil)
+      table.move(failed, 1, #failed, #errors + 1, errors)
+    end
+  end
+  local ok, err = pcall(function()
+    if plugin.gc then
+      read_conf(req, plugin)
+      plugin.gc(req)
+    elseif not plugin.ipam then
+      require("cni.ipam").gc(req)
+    end
+  end)
+  if not ok then errors[#errors + 1] = fail.wrap(err) end
+  if #errors > 0 then error(joined(errors), 0) end
+end
+
+--- STATUS. Raises code 50 or 51 when an ADD could not be served.
+function M.status(req, plugin)
+  read_conf(req, plugin)
+  if plugin.status then
+    plugin.status(req)
+  elseif not plugin.ipam then
+    require("cni.ipam").status(req)
+  end
+end
+
+return M

@@ -1,0 +1,57 @@
+-- SPDX-License-Identifier: MIT
+--- Keys that several plugins have, declared and read once.
+-- @module cni.common
+
+local request = require "cni.request"
+local schema = require "cni.schema"
+
+local M = {}
+
+--- `dns`: resolver settings of the result.
+M.dns = schema.record {
+  nameservers = schema.list(schema.string, { doc = "Addresses, the preferred one first." }),
+  domain = schema.string { empty = "absent", doc = "The local domain." },
+  search = schema.list(schema.string, { doc = "Domains to search, in order." }),
+  options = schema.list(schema.string, { doc = "Options of the resolver." }),
+}
+
+--- `ipam`, as far as an interface plugin looks into it.
+M.ipam = schema.record {
+  type = schema.string { empty = "absent", doc = "The IPAM plugin; none: layer 2 only." },
+}
+
+--- `args`: where a MAC can be asked for beside `runtimeConfig` and CNI_ARGS.
+M.args = schema.record {
+  cni = schema.record { mac = schema.mac { doc = "MAC of the sandbox's interface." } },
+}
+
+--- `runtimeConfig`: the capability `mac`.
+M.runtime = schema.record {
+  mac = schema.mac { doc = "MAC of the sandbox's interface (capability `mac`)." },
+}
+
+--- The keys of CNI_ARGS that our plugins know between them; each ignores the others' keys.
+M.known_args = { MAC = true, IP = true, GATEWAY = true }
+
+--- The MAC that was asked for: by capability, by `args`, or by CNI_ARGS, in this order.
+-- @tparam table req a request whose `conf` has `runtimeConfig` and `args` from above
+-- @treturn string|nil
+function M.mac(req)
+  local from_args = request.args(req.args, M.known_args).MAC
+  local conf = req.conf
+  return conf.runtimeConfig and conf.runtimeConfig.mac
+    or conf.args and conf.args.cni and conf.args.cni.mac
+    or from_args and schema.mac.read(schema.mac, from_args, "CNI_ARGS: MAC") or nil
+end
+
+--- The result's DNS settings: the configuration's if it says anything, else the IPAM plugin's.
+-- @tparam table conf has `dns`
+-- @tparam table lease from cni.ipam
+-- @treturn table|nil
+function M.dns_of(conf, lease)
+  local own = conf.dns
+  if own and (own.nameservers or own.search or own.options or own.domain) then return own end
+  return lease.dns
+end
+
+return M

@@ -1,0 +1,111 @@
+-- SPDX-License-Identifier: MIT
+--- The one error value of the Lua side.
+-- Everything that goes wrong is raised as a `cni.fail` value: a code from the CNI
+-- specification, a message that names step and object, details, and a hint where the
+-- cause is a known one. The host prints it as the CNI error object.
+-- @module cni.fail
+
+local M = {}
+
+--- The codes of the specification, by name. Codes from 100 on are a plugin's own.
+M.codes = {
+  version = 1, unsupported = 2, unknown_container = 3, env = 4, io = 5, decode = 6,
+  config = 7, netns = 8, again = 11, no_add = 50, limited = 51, internal = 999,
+}
+
+--- Printed as the protocol version of an error when the request's is not known yet.
+M.newest = "1.1.0"
+
+local Fail = {}
+Fail.__index = Fail
+Fail.__name = "cni.fail"
+
+-- Runtimes show "MSG; DETAILS", so a hint travels at the end of the details.
+local function details_of(self)
+  local details, hint = self.details, self.hint
+  if details and hint then return details .. "; " .. hint end
+  return details or hint
+end
+
+function Fail:__tostring()
+  local details = details_of(self)
+  local text = details and self.msg .. "; " .. details or self.msg
+  return (text:gsub("%s*\n%s*", " | "))
+end
+
+--- The error object as JSON text.
+-- @tparam[opt] string cni_version protocol version in use
+-- @treturn string
+function Fail:json(cni_version)
+  return require("cni.json").encode({
+    cniVersion = cni_version or M.newest,
+    code = self.code,
+    msg = self.msg,
+    details = details_of(self),
+  })
+end
+
+--- Make an error value without raising it.
+-- @tparam table fields `msg`; `code` (999 when absent), `details`, `hint`, `errno`
+-- @treturn fail
+function M.new(fields)
+  local msg = fields.msg
+  if msg == nil or msg == "" then msg = "unknown error" end
+  return setmetatable({
+    code = fields.code or M.codes.internal,
+    msg = tostring(msg),
+    details = fields.details ~= "" and fields.details or nil,
+    hint = fields.hint,
+    errno = fields.errno,
+  }, Fail)
+end
+
+--- Raise an error value.
+-- @tparam table fields as for @{new}
+function M.throw(fields)
+  error(M.new(fields), 0)
+end
+
+--- Whether a value is one of ours.
+-- @param v anything
+-- @treturn boolean
+function M.is(v)
+  return getmetatable(v) == Fail
+end
+
+--- Turn whatever `pcall` caught into an error value. A Lua error string keeps its
+-- file and line; a traceback below it goes to the details.
+-- @param v anything
+-- @treturn fail
+function M.wrap(v)
+  if getmetatable(v) == Fail then return v end
+  if type(v) ~= "string" then
+    return M.new { msg = "error without a text: " .. tostring(v) }
+  end
+  local msg, trace = v:match("^(.-)\n(stack traceback:.*)$")
+  return M.new { msg = msg or v, details = trace }
+end
+
+--- Raise code 7 (invalid network configuration).
+-- @string where path of the key, "" for the whole
+-- @string msg what is wrong, and what is wanted
+-- @string[opt] hint
+function M.config(where, msg, hint)
+  if where and where ~= "" then msg = where .. ": " .. msg end
+  error(M.new { code = M.codes.config, msg = msg, hint = hint }, 0)
+end
+
+--- Raise code 999 for a request that the kernel refused.
+-- @string what step and object: "add link veth1"
+-- @string msg the failure's text, extended ack included
+-- @tparam[opt] integer errno
+-- @string[opt] kind link kind, when `what` does not name it
+function M.kernel(what, msg, errno, kind)
+  error(M.new {
+    msg = what .. ": " .. (msg or "unknown error"),
+    errno = errno,
+    hint = errno and require("cni.hints").kernel(errno, what, kind),
+  }, 0)
+end
+
+return M

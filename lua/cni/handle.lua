@@ -1,0 +1,320 @@
+-- SPDX-License-Identifier: MIT
+--- A handle: the links, addresses and routes of one network namespace, as a plugin sees them.
+--
+-- `req.host` and `req.pod` are handles, side by side; nobody enters a namespace. Verbs: `link`
+-- finds or gives nil; `add_` must be new; `ensure_` must be so afterwards, is shared with other
+-- attachments and goes with the last of them; `set_` changes; `await_` waits for an event. What
+-- changes something becomes a step of the plan (cni.plan), is written down and can be taken
+-- back. A verb gives *objects*: pass them on; their `name` and `mac` are those of the result.
+--
+-- @module cni.handle
+
+local fail = require "cni.fail"
+local netlink = require "netlink"
+
+local M = {}
+M.__index = M
+
+--- Make a handle.
+-- @tparam table plan the plan that its verbs add steps to
+-- @tparam string ns "host" or "pod"
+-- @tparam[opt] table where `ns`: a namespace object (nil: the process's own); `sandbox`: the path
+-- that results name it by; `absent`: the namespace is gone, so that nothing is found in it
+function M.new(plan, ns, where)
+  return setmetatable({
+    plan = plan, name = ns, where = where and where.ns, sandbox = where and where.sandbox,
+    absent = where and where.absent, known = {}, fresh = {},
+  }, M)
+end
+
+--- The namespace object; nil for the process's own. One that is gone is an error.
+function M:namespace()
+  if self.absent then
+    fail.throw { code = fail.codes.netns, msg = "the sandbox's network namespace is gone" }
+  end
+  return self.where
+end
+
+--- The netlink socket, opened when it is first needed.
+function M:socket()
+  if not self.sock then
+    local sock, msg, errno = netlink.open(self:namespace())
+    if not sock then fail.kernel("open netlink in the " .. self.name, msg, errno) end
+    self.sock = sock
+  end
+  return self.sock
+end
+
+--- Close the socket, if there is one.
+function M:close()
+  if self.sock then self.sock:close() end
+  self.sock = nil
+end
+
+--- Find a link.
+-- @tparam string|int key its name, or its index
+-- @treturn[1] table attributes as netlink gives them
+-- @return[2] nil absent
+function M:link(key)
+  if self.absent then return nil end
+  local by = math.type(key) == "integer" and { index = key } or { name = key }
+  local link, msg, errno = self:socket():get("link", by)
+  if link then
+    self.known[link.name] = link
+    link.sandbox = self.sandbox
+  elseif errno then
+    fail.kernel("look up link " .. key, msg, errno)
+  end
+  return link
+end
+
+--- Whether a link's index is known without asking.
+function M:knows(name)
+  return self.known[name] ~= nil
+end
+
+--- A link's index, asked for once.
+-- @tparam string name
+-- @treturn int the index; a link that is not there is an error
+function M:index(name)
+  local link = self.known[name] or self:link(name)
+  if not link then
+    fail.throw { code = fail.codes.internal,
+      msg = ("link %s is not in the %s"):format(name, self.name) }
+  end
+  return link.index
+end
+
+--- Forget what is known of a link.
+function M:forget(name)
+  self.known[name] = nil
+end
+
+--- The addresses of a link, after what is pending is done.
+-- @tparam table|string link object or name
+-- @treturn table list of { address = "10.0.0.2/24", scope = ... }
+function M:addrs(link)
+  self.plan:flush()
+  local name = type(link) == "table" and link.name or link
+  local found = self.known[name] or self:link(name)
+  if not found then return {} end
+  local list, msg, errno = self:socket():dump("addr", { index = found.index })
+  if not list then fail.kernel("list the addresses of " .. name, msg, errno) end
+  return list
+end
+
+--- The routes of the namespace.
+-- @tparam table filter such as { family = "inet", table = 254 }
+-- @treturn table list
+function M:routes(filter)
+  self.plan:flush()
+  local list, msg, errno = self:socket():dump("route", filter)
+  if not list then fail.kernel("list routes", msg, errno) end
+  return list
+end
+
+local function push(self, kind, want, more)
+  local step = { kind = kind, ns = self.name, want = want }
+  for key, value in pairs(more or {}) do step[key] = value end
+  return self.plan:push(step)
+end
+
+-- A random MAC: locally administered, unicast. Given in the create message, so that nothing is
+-- read back and nobody rewrites it.
+local function random_mac()
+  local a, b, c, d, e, f = netlink.sys.random(6):byte(1, 6)
+  return ("%02x:%02x:%02x:%02x:%02x:%02x"):format(a & 0xfc | 2, b, c, d, e, f)
+end
+
+local function name_of(link)
+  return type(link) == "table" and link.name or link
+end
+
+local function object(self, name, mac)
+  self.fresh[name] = true
+  return { name = name, mac = mac, sandbox = self.sandbox }
+end
+
+--- Make a link in this namespace, with its final name, MAC and MTU.
+-- @tparam table want `name`, `kind`, options of the kind; `master` and `link` as objects or
+-- names; `mac` is chosen when absent (except for kinds that take their parent's)
+-- @treturn table the link
+function M:add_link(want)
+  want.master, want.link = name_of(want.master), name_of(want.link)
+  if not want.mac and want.kind ~= "vlan" and want.kind ~= "ipvlan" then
+    want.mac = random_mac()
+  end
+  push(self, "link", want)
+  return object(self, want.name, want.mac)
+end
+
+local function random_name()
+  return ("veth%02x%02x%02x%02x"):format(netlink.sys.random(4):byte(1, 4))
+end
+
+-- What is there already of a pair that this plan would make: its host end is known by its peer.
+local function find_port(self, peer_ns, peer_name)
+  local eth = peer_ns and peer_ns:link(peer_name)
+  local port = eth and eth.kind == "veth" and eth.link and self:link(eth.link)
+  if port and port.kind == "veth" then return port.name, port.mac, eth.mac end
+end
+
+--- Make a veth pair, both ends born in place.
+-- @tparam table want `name` (default: random), `master` (object or name), `mtu`, `mac`, and
+-- `peer`: { ns = handle, name =, mac = }
+-- @treturn table this end
+-- @treturn table the peer
+function M:add_veth(want)
+  local plan, peer = self.plan, want.peer
+  local name, mac, peer_mac = want.name, want.mac, nil
+  if plan.mode == "verify" or plan.mode == "erase" then
+    name, mac, peer_mac = find_port(self, peer.ns, peer.name)
+    name = name or "(gone)"
+  end
+  name = name or random_name()
+  mac, peer_mac = mac or random_mac(), peer.mac or peer_mac or random_mac()
+  push(self, "link", {
+    name = name, kind = "veth", mac = mac, mtu = want.mtu, master = name_of(want.master),
+    named = want.name and true or nil,
+    peer = { ns = peer.ns and peer.ns.name or "pod", name = peer.name, mac = peer_mac },
+  })
+  local peer_object = peer.ns and object(peer.ns, peer.name, peer_mac)
+    or { name = peer.name, mac = peer_mac }
+  return object(self, name, mac), peer_object
+end
+
+--- Make sure of a link that attachments share. It is made by the first that needs it and
+-- removed with the last, if it was made here and nobody else plugged into it.
+-- @tparam table want `name`, `kind`, and options, all of which count only when it is made, but
+-- for `up`, `promisc` and `vlan_filtering`; for a veth pair `peer` ({ master = object }), and
+-- `port_vlans`, the VLANs of that port
+-- @treturn table the link; its MAC is known once the plan has run
+function M:ensure_link(want)
+  if want.peer then
+    want.peer = { master = name_of(want.peer.master), name = want.peer.name or random_name() }
+  end
+  want.mac = want.mac or random_mac()
+  local link = { name = want.name, mac = want.mac, sandbox = self.sandbox }
+  push(self, "shared_link", want, { object = link })
+  return link
+end
+
+--- Make sure of an address on a shared link; it goes with the last attachment that wants it.
+-- @tparam table link object from `ensure_link`
+-- @tparam string address such as 10.22.0.1/16
+-- @tparam[opt] table options `replace`: take an address that is in the way off the link, unless
+-- an attachment needs it
+function M:ensure_addr(link, address, options)
+  push(self, "shared_addr", {
+    link = link.name, address = address, replace = options and options.replace or nil,
+  })
+end
+
+--- Change a link.
+-- @tparam table|string link object or name
+-- @tparam table want attributes, such as { up = true }
+-- @treturn table the link
+function M:set_link(link, want)
+  local name = name_of(link)
+  local covered = self.fresh[name] and true or nil
+  local had
+  if not covered and self.plan.mode ~= "verify" then
+    local now = self:link(name)
+    if now then
+      had = {}
+      for key in pairs(want) do had[key] = now[key] end
+      if want.master then had.master = now.master and self:link(now.master).name or 0 end
+      link = { name = name, mac = now.mac, sandbox = self.sandbox }
+    end
+  elseif type(link) == "string" then
+    link = { name = name, sandbox = self.sandbox }
+  end
+  want.master = name_of(want.master)
+  want.link = name
+  push(self, "set", want, { had = had, covered = covered })
+  return type(link) == "table" and link or { name = name, sandbox = self.sandbox }
+end
+
+--- Give a link an address.
+-- @tparam table|string link object or name
+-- @tparam string address such as 10.22.0.5/16
+-- @tparam[opt] table options `nodad`
+function M:add_addr(link, address, options)
+  local name = name_of(link)
+  push(self, "addr", { link = name, address = address, nodad = options and options.nodad },
+    { covered = self.fresh[name] and true or nil })
+end
+
+--- Add a route.
+-- @tparam table want `dst`, `link` (object or name), and `gw`, `src`, `priority`, `table`,
+-- `scope`, `mtu`, `advmss`
+function M:add_route(want)
+  want.link = name_of(want.link)
+  push(self, "route", want, { covered = self.fresh[want.link] and true or nil })
+end
+
+--- Add a VLAN to a bridge port.
+-- @tparam table|string port object or name
+-- @tparam table want `vid`, `vid_end`, `pvid`, `untagged`; `absent = true` removes it
+function M:set_vlan(port, want)
+  want.link = name_of(port)
+  push(self, "vlan", want, { covered = self.fresh[want.link] and true or nil })
+end
+
+--- Write sysctls, in order, in one visit to the namespace.
+-- @tparam table list of { path, value [, optional] }, paths below /proc/sys
+-- @tparam[opt] table options `keep`: leave them as they are on undo; `link`: the object they are of
+function M:set_sysctl(list, options)
+  options = options or {}
+  local covered = options.keep or (options.link and self.fresh[name_of(options.link)])
+  local had
+  if not covered and self.plan.mode == "apply" then
+    local paths = {}
+    for i, entry in ipairs(list) do paths[i] = entry[1] end
+    had = {}
+    for i, value in ipairs(netlink.ns.sysctl_get(self.where, paths) or {}) do
+      if value then had[#had + 1] = { paths[i], value, true } end
+    end
+  end
+  push(self, "sysctl", { list = list, keep = options.keep },
+    { had = had, covered = covered and true or nil })
+end
+
+--- Keep a link of the host from believing what its other end says of routes: no router
+-- advertisements, no redirects. Before it is up.
+-- @tparam table link object
+function M:lock_down(link)
+  self:set_sysctl(M.locked_down(link.name), { link = link })
+end
+
+--- The sysctls of `lock_down`.
+function M.locked_down(name)
+  return {
+    { "net/ipv6/conf/" .. name .. "/accept_ra", "0", true },
+    { "net/ipv6/conf/" .. name .. "/accept_redirects", "0", true },
+  }
+end
+
+--- Let the kernel forward packets of a family. It stays on: others may rely on it by the time
+-- the attachment goes.
+-- @tparam string family inet or inet6
+function M:enable_forwarding(family)
+  local path = family == "inet6" and "net/ipv6/conf/all/forwarding" or "net/ipv4/ip_forward"
+  self:set_sysctl({ { path, "1" } }, { keep = true })
+end
+
+--- Wait, at the end of what is pending, until a link is operational.
+-- @tparam table link object
+-- @tparam[opt=5] number seconds
+function M:await_up(link, seconds)
+  push(self, "await", { link = link.name, up = true, seconds = seconds or 5 })
+end
+
+--- Wait until duplicate address detection has accepted every address of a link.
+-- @tparam table link object
+-- @tparam[opt=5] number seconds
+function M:await_addrs(link, seconds)
+  push(self, "await", { link = link.name, addrs = true, seconds = seconds or 5 })
+end
+
+return M

@@ -1,0 +1,142 @@
+-- SPDX-License-Identifier: MIT
+--- Addresses for an attachment: ask the IPAM plugin that the configuration names, put what it
+-- gives on a link. Our own IPAM scripts run inside this process; a foreign one is executed.
+--
+-- @module cni.ipam
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local schema = require "cni.schema"
+
+local M = {}
+
+local Lease = {}
+Lease.__index = Lease
+
+--- The type of IPAM plugin that a configuration names.
+-- @tparam table req the request
+-- @treturn string|nil nil: none, a layer-2 network
+function M.type_of(req)
+  local ipam = req.raw.ipam
+  if ipam == nil then return nil end
+  if type(ipam) ~= "table" then fail.config("ipam", "must be an object") end
+  local name = ipam.type
+  if name == nil or name == "" then return nil end
+  if type(name) ~= "string" then fail.config("ipam.type", "must be the name of a plugin") end
+  return name
+end
+
+-- The request as our own IPAM script sees it: its configuration, everything else as it is.
+local function own_request(req, script)
+  return setmetatable({
+    conf = script.conf and schema.read(script.conf, req.raw) or req.raw,
+  }, { __index = req })
+end
+
+--- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run).
+-- @tparam table req the request
+-- @treturn table lease `ips` (list of { address, gateway }), `routes`, `dns`; all empty for a
+-- layer-2 network, which `none` tells; method `default_via(gateway)`
+function M.add(req)
+  local name = M.type_of(req)
+  if not name then return setmetatable({ ips = {}, routes = {}, none = true }, Lease) end
+  local script = req.load_plugin(name)
+  local lease
+  if script then
+    lease = script.add(own_request(req, script)) or {}
+  else
+    lease = require("cni.step.delegate").obtain(req.plan, name)
+  end
+  lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns }
+  if #lease.ips == 0 and req.plan.mode == "apply" then
+    fail.throw { code = fail.codes.internal,
+      msg = ("IPAM plugin %s gave no address"):format(name) }
+  end
+  return setmetatable(lease, Lease)
+end
+
+--- Make sure of a default route through a gateway, unless there is a default route of the
+-- family already.
+-- @tparam string gateway an address
+function Lease:default_via(gateway)
+  local default = addr.default(#addr.ip(gateway) == 4 and "inet" or "inet6")
+  for _, route in ipairs(self.routes) do
+    if addr.parse(route.dst) == default then return end
+  end
+  self.routes[#self.routes + 1] = { dst = tostring(default), gw = gateway }
+end
+
+-- The gateway of a route that names none: the first of its family among the addresses.
+local function gateways(ips)
+  local first = {}
+  for _, ip in ipairs(ips) do
+    local family = addr.parse(ip.address).family
+    if ip.gateway and not first[family] then first[family] = ip.gateway end
+  end
+  return first
+end
+
+local function add_routes(lease, pod, link)
+  local via, seen = gateways(lease.ips), {}
+  for _, route in ipairs(lease.routes) do
+    local dst = addr.parse(route.dst)
+    local gw = route.gw or via[dst.family]
+    local key = table.concat({ route.dst, gw or "", route.table or 254, route.priority or 0 }, " ")
+    if not seen[key] then
+      seen[key] = true
+      pod:add_route {
+        dst = route.dst, gw = gw, link = link, mtu = route.mtu, advmss = route.advmss,
+        priority = route.priority, table = route.table, scope = route.scope, reported = true,
+      }
+    end
+  end
+end
+
+--- Put a lease on a link of the sandbox: addresses, up, routes.
+-- @tparam table lease from `add`
+-- @tparam table pod the sandbox's handle
+-- @tparam table link the link there
+function M.apply(lease, pod, link)
+  local inet6 = false
+  for _, ip in ipairs(lease.ips) do
+    if addr.parse(ip.address).family == "inet6" then inet6 = true end
+  end
+  if inet6 then
+    local conf = "net/ipv6/conf/"
+    pod:set_sysctl({
+      { conf .. "lo/disable_ipv6", "0", true },
+      { conf .. link.name .. "/disable_ipv6", "0", true },
+      { conf .. link.name .. "/keep_addr_on_down", "1" },
+    }, { link = link })
+  end
+  for _, ip in ipairs(lease.ips) do
+    ip.interface = link
+    pod:add_addr(link, ip.address)
+  end
+  pod:set_link(link, { up = true })
+  add_routes(lease, pod, link)
+end
+
+-- STATUS and GC go to the IPAM plugin as they are.
+local function forward(req, command, verb)
+  local name = M.type_of(req)
+  if not name then return end
+  local script = req.load_plugin(name)
+  if not script then
+    require("cni.step.delegate").call(command, name, req)
+  elseif script[verb] then
+    script[verb](own_request(req, script))
+  end
+end
+
+--- Ask the IPAM plugin whether an ADD could be served; what it raises says why not.
+function M.status(req)
+  forward(req, "STATUS", "status")
+end
+
+--- Have the IPAM plugin free what no valid attachment holds.
+function M.gc(req)
+  forward(req, "GC", "gc")
+end
+
+return M

@@ -1,0 +1,95 @@
+-- SPDX-License-Identifier: MIT
+--- Where the program starts: who called, which script, which verb; the answer and the exit status.
+--
+-- stdout carries the protocol alone. Every failure is one CNI error object there.
+--
+-- @module cni.main
+
+local host = require "host"
+local fail = require "cni.fail"
+local request = require "cni.request"
+
+local M = {}
+
+local stdin_limit = 1 << 20
+
+-- The name we were called by picks the script if there is one of that name: a delegated IPAM
+-- call carries its parent's configuration. Called as luacni, the configuration's type does.
+local function load_plugin(name, req)
+  if name ~= "luacni" then
+    local plugin = host.load_plugin(name)
+    if plugin then return plugin, name end
+  end
+  local type_name = req.raw.type
+  if type(type_name) ~= "string" or type_name == "" then
+    fail.config("type", "is missing: it names the plugin")
+  end
+  local plugin = host.load_plugin(type_name)
+  if plugin then return plugin, type_name end
+  local types = {}
+  for i, entry in ipairs(host.types()) do types[i] = entry.name end
+  fail.throw {
+    code = fail.codes.config,
+    msg = ("there is no plugin of type %q"):format(type_name),
+    details = "known types: " .. table.concat(types, ", "),
+    hint = require("cni.hints").did_you_mean(type_name, types),
+  }
+end
+
+local function version()
+  return require("cni.json").compact {
+    cniVersion = request.versions[#request.versions], supportedVersions = request.versions,
+  } .. "\n"
+end
+
+local function read_stdin()
+  local bytes, msg, errno = host.read_stdin(stdin_limit)
+  if bytes then return bytes end
+  local too_long = errno == require("netlink").sys.errno.EFBIG
+  request.no_stdin(too_long and "it is longer than 1 MiB" or msg,
+    too_long and "a network configuration has a few hundred bytes" or nil)
+end
+
+local function answer(name, req)
+  if req.command == "VERSION" then return version() end
+  request.read_config(req, read_stdin())
+  req.log = host.log
+  req.environ = host.environ
+  req.load_plugin = function(type_name)
+    local script = host.load_plugin(type_name)
+    return script and script.ipam and script or nil
+  end
+  local script, type_name = load_plugin(name, req)
+  local plugin = setmetatable({ type = type_name }, { __index = script })
+  local attach = require "cni.attach"
+  return attach[req.command:lower()](req, plugin) or ""
+end
+
+-- Called by hand under a plugin's name: say what this is, and succeed.
+local function about(name)
+  host.log(("CNI %s plugin, luacni %s"):format(name, host.version))
+  host.log("CNI protocol versions supported: " .. table.concat(request.versions, ", "))
+  return 0
+end
+
+--- Run.
+-- @tparam string name what the program was called as, without directory
+-- @tparam table args the other arguments
+-- @treturn int exit status
+function M.main(name, args)
+  local command = host.getenv("CNI_COMMAND")
+  if not command or command == "" then
+    if name == "luacni" or #args > 0 then return require("cni.cli").main(args) end
+    return about(name)
+  end
+  local req
+  local ok, text = xpcall(function()
+    req = request.from_env(host.getenv)
+    return answer(name, req)
+  end, fail.wrap)
+  if not ok then text = text:json(req and req.version) end
+  host.write(1, text)
+  return ok and 0 or 1
+end
+
+return M

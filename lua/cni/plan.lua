@@ -1,0 +1,212 @@
+-- SPDX-License-Identifier: MIT
+--- A plan: the steps a plugin's `add` asks for, in order, and the ways to use them.
+--
+-- Plugins call verbs on handles; every change becomes a *step* here. What happens with the
+-- steps is the plan's mode, and the plugin cannot tell which one it runs in:
+--
+--     apply    write the steps to the record, then do them        (ADD)
+--     verify   compare what they want with the kernel             (CHECK)
+--     dry      do nothing, keep them to be printed                (--dry-run)
+--     erase    do nothing, then take back what they would have made (DEL without a record)
+--     undo     steps come from a record and are taken back        (DEL, GC, debris)
+--
+-- A step is plain data, `{ kind=, ns="host"|"pod", want={...}, had={...}, covered=true }`, and
+-- its kind is a module `cni.step.<kind>` with some of these functions:
+--
+--     requests(step, handle)  netlink requests that do it; neighbours travel in one send
+--     links(step)             names whose index `requests` needs
+--     run(step, plan)         does it, for what is not a netlink request
+--     verify(step, plan)      nil, or a sentence: what differs
+--     undo(step, plan)        take it back; absent is fine, and so is a second time
+--     say(step)               the step in words
+--
+-- `had` holds what was there before, for undo. `covered` marks what dies with a link that this
+-- same plan makes, so that nobody takes it back twice. A kind with `last = true` gives back
+-- something others may then be given (an address): it is undone only when all newer steps are.
+--
+-- @module cni.plan
+
+local fail = require "cni.fail"
+local handle = require "cni.handle"
+
+local M = {}
+M.__index = M
+
+--- Start a plan.
+-- @tparam string mode apply, verify, dry, erase or undo
+-- @tparam table env what the steps act upon: `owner` {network, id, ifname}; `pod` ({ ns = object,
+-- sandbox = path }; absent when the namespace is gone); `record` (apply and undo); `prev` (the
+-- result so far); `request` (for delegates)
+-- @treturn table the plan, with handles `host` and `pod`
+function M.new(mode, env)
+  local plan = setmetatable({
+    mode = mode, steps = {}, next = 1, locks = {},
+    owner = env.owner, record = env.record, prev = env.prev, request = env.request,
+  }, M)
+  plan.host = handle.new(plan, "host", env.host)
+  plan.pod = handle.new(plan, "pod", env.pod or { absent = true })
+  return plan
+end
+
+local function kind_of(step)
+  return require("cni.step." .. step.kind)
+end
+M.kind_of = kind_of
+
+--- The handle of a namespace, for a step's undo.
+-- @tparam string ns "host" or "pod"
+-- @treturn handle|nil nil when the namespace is gone
+function M:at(ns)
+  local h = self[ns]
+  return not h.absent and h or nil
+end
+
+--- Add a step.
+-- @tparam table step see above
+-- @treturn table the same step
+function M:push(step)
+  self.steps[#self.steps + 1] = step
+  return step
+end
+
+--- Lock a group of shared objects until the steps that were pushed so far are done.
+-- Going from shared to exclusive lets go in between: look again at what there is.
+-- @tparam string group see cni.shared
+-- @tparam string how "shared" or "exclusive"
+function M:lock(group, how)
+  local held = self.locks[group]
+  if held and (held.how == how or held.how == "exclusive") then return end
+  if held then held.lock:close() end
+  self.locks[group] = { how = how, lock = require("cni.shared").lock(group, how) }
+end
+
+local function release(plan)
+  for group, held in pairs(plan.locks) do
+    held.lock:close()
+    plan.locks[group] = nil
+  end
+end
+
+-- Send what has gathered for one handle; the first refusal is the error.
+local function send(batch)
+  if #batch.requests == 0 then return end
+  local ok, msg, errno, index, statuses = batch.handle:socket():send(batch.requests)
+  if ok then
+    for _, step in ipairs(batch.owners) do step.did = true end
+    return
+  end
+  for i, step in ipairs(batch.owners) do
+    -- A step of several requests is undone even when only one of them was done.
+    if statuses and statuses[i] == 0 then step.did = true end
+  end
+  local step = batch.owners[index or 1]
+  local kind = kind_of(step)
+  if kind.refused then kind.refused(step, batch.handle, errno) end
+  fail.kernel(kind.say(step), msg, errno)
+end
+
+local function ready(h, kind, step)
+  for _, name in ipairs(kind.links and kind.links(step) or {}) do
+    if not h:knows(name) then return false end
+  end
+  return true
+end
+
+local function execute(plan, first, last)
+  local batch
+  local function flush()
+    if batch then
+      local full = batch
+      batch = nil
+      send(full)
+    end
+  end
+  for i = first, last do
+    local step = plan.steps[i]
+    local kind, h = kind_of(step), plan[step.ns]
+    if kind.requests then
+      if batch and (batch.handle ~= h or not ready(h, kind, step)) then flush() end
+      for _, name in ipairs(kind.links and kind.links(step) or {}) do h:index(name) end
+      batch = batch or { handle = h, requests = {}, owners = {} }
+      for _, request in ipairs(kind.requests(step, h)) do
+        batch.requests[#batch.requests + 1] = request
+        batch.owners[#batch.owners + 1] = step
+      end
+    else
+      flush()
+      step.did = true -- from here on it may be half done, and undo takes back a half too
+      kind.run(step, plan)
+    end
+  end
+  flush()
+end
+
+--- Do what is pending (apply mode), after writing it down. In other modes: nothing.
+function M:flush()
+  local first, last = self.next, #self.steps
+  if self.mode ~= "apply" or first > last then return end
+  self.next = last + 1
+  self.record:append(self.steps, first, last)
+  execute(self, first, last)
+  release(self)
+end
+
+--- Write a step down and do it at once, ahead of what is pending: for the few steps whose
+-- outcome the plugin needs before it can go on (an address).
+-- @tparam table step a step whose kind has `run`
+-- @return what `run` returns
+function M:now(step)
+  table.insert(self.steps, self.next, step)
+  self.next = self.next + 1
+  self.record:append(self.steps, self.next - 1, self.next - 1)
+  step.did = true
+  return kind_of(step).run(step, self)
+end
+
+--- Compare every step with the kernel.
+-- @treturn table sentences, one a difference; empty when all is as wanted
+function M:differences()
+  local found = {}
+  for _, step in ipairs(self.steps) do
+    local kind = kind_of(step)
+    local text = kind.verify and kind.verify(step, self)
+    if text then found[#found + 1] = text end
+  end
+  return found
+end
+
+--- The steps in words.
+-- @treturn table of strings
+function M:words()
+  local words = {}
+  for i, step in ipairs(self.steps) do words[i] = kind_of(step).say(step) end
+  return words
+end
+
+--- Take back what was done, newest first. Failures do not stop it, except that nothing is
+-- given back for reuse while something newer still stands.
+-- @treturn table fail values, empty when all is taken back
+function M:undo()
+  local errors = {}
+  release(self)
+  for i = #self.steps, 1, -1 do
+    local step = self.steps[i]
+    local kind = kind_of(step)
+    if step.did and not step.covered and kind.undo then
+      if kind.last and #errors > 0 then break end
+      if kind.last and self.record then self.record:note_undone(i) end
+      local ok, err = pcall(kind.undo, step, self)
+      if ok then step.did = nil else errors[#errors + 1] = fail.wrap(err) end
+    end
+  end
+  return errors
+end
+
+--- Close the sockets.
+function M:close()
+  release(self)
+  self.host:close()
+  self.pod:close()
+end
+
+return M

@@ -1,0 +1,457 @@
+-- SPDX-License-Identifier: MIT
+--- Configuration declared as data.
+-- A plugin says once which keys it has: type, range, default, and a sentence each. From
+-- that one table come the validated configuration, the text of errors, `luacni doc`,
+-- and the tables of the README.
+--
+--    conf = schema.record {
+--      mtu    = schema.mtu,
+--      vlan   = schema.integer { min = 0, max = 4094, default = 0, doc = "VLAN ID." },
+--      ranges = schema.list(schema.record { subnet = schema.cidr { required = true } }),
+--    }
+--
+-- Each type is used bare, or called with options: `default`, `required`, `doc`, and the
+-- ones the type has. Bare means optional: absent is nil, for a boolean false. What is
+-- read is plain data: addresses are canonical text, lists are lists, numbers integers.
+-- Keys match in any letter case, as they do for Go readers; the declared spelling wins.
+-- In paths the first element of a list is [0].
+-- @module cni.schema
+
+local fail = require "cni.fail"
+local json = require "cni.json"
+
+local M = {}
+
+local config, show = fail.config, json.show
+
+-- A type is a table: `name`, `read(type, value, where)`, `text(type)` for people, and
+-- its options. Calling it gives a type with more options, which falls back on it.
+local Type = { __name = "cni.schema.type" }
+Type.__index = Type
+
+-- Options that every type has.
+local common = { default = true, required = true, optional = true, doc = true }
+
+local function derive(self, options)
+  local copy, known = {}, self.options
+  for k, v in next, options do
+    if not common[k] and not known[k] then
+      error("schema." .. self.name .. " has no option " .. tostring(k), 2)
+    end
+    copy[k] = v
+  end
+  if options.optional == false then copy.required = true end
+  local meta = rawget(self, "derived")
+  if not meta then
+    meta = { __index = self, __call = derive }
+    self.derived = meta
+  end
+  return setmetatable(copy, meta)
+end
+Type.__call = derive
+
+local function new(name, read, options, meta)
+  return setmetatable({ name = name, read = read, options = options }, meta or Type)
+end
+
+local function range_text(t, unit)
+  local least, most = t.min, t.max
+  if least and most then return unit .. " from " .. least .. " to " .. most end
+  if least then return unit .. " not below " .. least end
+  if most then return unit .. " not above " .. most end
+  return unit
+end
+
+local function wanted(where, value, what, hint)
+  config(where, show(value) .. " is not " .. what, hint)
+end
+
+local function need_string(where, value, what)
+  if type(value) ~= "string" then wanted(where, value, what) end
+end
+
+local function read_value(t, value, where)
+  if value == nil then
+    if t.required then config(where, "is missing: " .. t:describe() .. " is wanted") end
+    value = t.default
+    if value == nil or t.name ~= "record" then return value end
+  end
+  return t.read(t, value, where)
+end
+
+--- What a type takes, for people: "integer from 0 to 4094".
+-- @treturn string
+function Type:describe()
+  return self.text and self.text(self) or self.name
+end
+
+local none <const>, ranged <const> = {}, { min = true, max = true }
+
+-- Scalars ----------------------------------------------------------------------------
+
+--- true or false.
+M.boolean = new("boolean", function(_, value, where)
+  if type(value) == "boolean" then return value end
+  local hint
+  if value == "true" or value == "false" then hint = "write it without quotes" end
+  wanted(where, value, "true or false", hint)
+end, none)
+M.boolean.default = false
+
+--- A whole number. Options `min`, `max`.
+M.integer = new("integer", function(t, value, where)
+  local n = math.type(value) == "integer" and value
+  if not n or t.min and n < t.min or t.max and n > t.max then
+    local hint
+    if type(value) == "string" and math.tointeger(tonumber(value)) then
+      hint = "write it without quotes"
+    elseif math.type(value) == "float" and value == math.floor(value) then
+      hint = "numbers beyond 2^53 lose their last digits"
+    end
+    wanted(where, value, range_text(t, "an integer"), hint)
+  end
+  return n
+end, ranged)
+M.integer.text = function(t) return range_text(t, "integer") end
+
+--- The MTU of a link. 0 and below mean the default, as if it were absent.
+M.mtu = new("mtu", function(t, value, where)
+  if math.type(value) == "integer" and value <= 0 then return t.default end
+  return M.integer.read(t, value, where)
+end, ranged)
+M.mtu.min, M.mtu.max = 68, 65535
+M.mtu.text = M.integer.text
+
+--- A text. Options `pattern` (a Lua pattern for the whole) with `wanted` (what it
+-- means: "a name of lower-case letters"), `min_len`, `max_len`; `empty = "absent"` to
+-- take "" for a key that is not there.
+M.string = new("string", function(t, value, where)
+  local what = t.wanted or "a string"
+  need_string(where, value, what)
+  if value == "" and t.empty == "absent" then return t.default end
+  if value:find("\0", 1, true) then config(where, "contains a zero byte") end
+  if t.min_len and #value < t.min_len or t.max_len and #value > t.max_len then
+    wanted(where, value, what .. " of " .. (t.min_len or 0) .. " to "
+      .. (t.max_len or "any number of") .. " bytes")
+  end
+  if t.pattern and not value:find("^" .. t.pattern .. "$") then
+    wanted(where, value, what)
+  end
+  return value
+end, { pattern = true, wanted = true, min_len = true, max_len = true, empty = true })
+
+--- One of some words. Option `values`.
+M.enum = new("enum", function(t, value, where)
+  if value == "" and t.empty == "absent" then return t.default end
+  for _, word in ipairs(t.values) do
+    if value == word then return value end
+  end
+  local hint = type(value) == "string"
+    and require("cni.hints").did_you_mean(value, t.values) or nil
+  wanted(where, value, "one of " .. table.concat(t.values, ", "), hint)
+end, { values = true, empty = true })
+M.enum.text = function(t) return "one of " .. table.concat(t.values, ", ") end
+
+--- The name of a network interface.
+M.ifname = new("ifname", function(t, value, where)
+  if value == "" and t.empty == "absent" then return t.default end
+  need_string(where, value, "an interface name")
+  local problem, details = require("cni.names").ifname_problem(value)
+  if problem then
+    config(where, show(value) .. ": " .. problem
+      .. (details and " (" .. details .. ")" or ""))
+  end
+  return value
+end, { empty = true })
+M.ifname.text = function() return "interface name" end
+
+-- Addresses --------------------------------------------------------------------------
+
+-- Pairs with : or -, or quads with dots; six bytes.
+local function mac_digits(value)
+  local sep = value:match("^%x%x([:-])")
+  if sep then
+    return #value == 17 and value:find("^%x%x" .. ("%" .. sep .. "%x%x"):rep(5) .. "$")
+      and value:gsub("%" .. sep, "") or nil
+  end
+  return value:find("^%x%x%x%x%.%x%x%x%x%.%x%x%x%x$") and value:gsub("%.", "") or nil
+end
+
+--- A hardware address of six bytes, read in any usual form: "0a:58:0a:01:02:03". An
+-- empty text counts as absent.
+M.mac = new("mac", function(t, value, where)
+  if value == "" then return t.default end
+  need_string(where, value, "a MAC address")
+  local digits = mac_digits(value)
+  if not digits then wanted(where, value, "a MAC address such as 0a:58:0a:01:02:03") end
+  digits = digits:lower()
+  if tonumber(digits:sub(2, 2), 16) & 1 == 1 then
+    wanted(where, value, "the address of one station",
+      "its first byte must be even, or it is a multicast address")
+  end
+  if digits == "000000000000" then wanted(where, value, "a usable MAC address") end
+  return (digits:gsub("%x%x", "%0:"):sub(1, 17))
+end, none)
+M.mac.text = function() return "MAC address" end
+
+local family_words = { inet = "IPv4 ", inet6 = "IPv6 " }
+
+local function check_family(t, bytes, value, where, what)
+  if t.family and t.family ~= require("cni.addr").family(bytes) then
+    wanted(where, value, "an " .. family_words[t.family] .. what)
+  end
+end
+
+--- An address without prefix length. Option `family` ("inet", "inet6"). An empty text
+-- counts as absent. Read as canonical text.
+M.ip = new("ip", function(t, value, where)
+  if value == "" then return t.default end
+  local addr = require "cni.addr"
+  local bytes = addr.ip(value)
+  if not bytes then
+    local hint
+    if type(value) == "string" and value:find("/", 1, true) and addr.parse(value) then
+      hint = "write it without the prefix length"
+    end
+    wanted(where, value, "an IP address", hint)
+  end
+  check_family(t, bytes, value, where, "address")
+  return addr.text(bytes)
+end, { family = true })
+M.ip.text = function(t) return (family_words[t.family] or "IP ") .. "address" end
+
+local function network_hint(cidr)
+  return "the network is " .. tostring(cidr:network())
+end
+
+--- An address with prefix length: "10.1.2.0/24". Options `family`; `network = true`
+-- when no host bit may be set. Read as canonical text, host bits kept.
+M.cidr = new("cidr", function(t, value, where)
+  local addr = require "cni.addr"
+  local cidr = addr.parse(value)
+  if not cidr then
+    local hint
+    if addr.ip(value) then hint = "add the prefix length: " .. value .. "/24 perhaps" end
+    wanted(where, value, "an address with prefix length such as 10.1.2.0/24", hint)
+  end
+  check_family(t, cidr.ip, value, where, "address with prefix length")
+  if t.network and not cidr:is_network() then
+    wanted(where, value, "a network: it has host bits set", network_hint(cidr))
+  end
+  return tostring(cidr)
+end, { family = true, network = true })
+M.cidr.text = function(t)
+  local family = family_words[t.family] or "IP "
+  return t.network and family .. "network as ADDRESS/LENGTH"
+    or family .. "address as ADDRESS/LENGTH"
+end
+
+-- Containers -------------------------------------------------------------------------
+
+--- Whatever JSON has, unchecked.
+M.any = new("any", function(_, value) return value end, none)
+M.any.text = function() return "any value" end
+
+local function read_list(t, value, where)
+  if type(value) ~= "table" or next(value) ~= nil and value[1] == nil then
+    wanted(where, value, "a list")
+  end
+  local n = #value
+  if t.min_items and n < t.min_items or t.max_items and n > t.max_items then
+    config(where, "has " .. n .. " elements, and must have "
+      .. range_text({ min = t.min_items, max = t.max_items }, "a number"))
+  end
+  local list = {}
+  for i = 1, n do
+    local at = where .. "[" .. i - 1 .. "]"
+    if value[i] == json.null then wanted(at, nil, t.item:describe()) end
+    list[i] = t.item.read(t.item, value[i], at)
+  end
+  return json.list(list)
+end
+
+local function list_text(t)
+  return "list of " .. t.item:describe()
+end
+
+--- A list of one type.
+-- @tparam type item
+-- @tparam[opt] table options `min_items`, `max_items`, and the common ones
+-- @treturn type
+function M.list(item, options)
+  local t = new("list", read_list, { min_items = true, max_items = true })
+  t.item, t.text = item, list_text
+  return options and t(options) or t
+end
+
+local function read_map(t, value, where)
+  if type(value) ~= "table" or json.is_list(value) then
+    wanted(where, value, "an object")
+  end
+  local map = {}
+  for key, item in next, value do
+    map[key] = t.item.read(t.item, item, where == "" and key or where .. "." .. key)
+  end
+  return map
+end
+
+local function map_text(t)
+  return "object of " .. t.item:describe() .. " by name"
+end
+
+--- An object whose keys are free, and whose values are of one type.
+-- @tparam type item
+-- @tparam[opt] table options
+-- @treturn type
+function M.map(item, options)
+  local t = new("map", read_map, none)
+  t.item, t.text = item, map_text
+  return options and t(options) or t
+end
+
+-- Records ----------------------------------------------------------------------------
+
+--- An object with declared keys. Calling it gives a copy with options, as with every
+-- type: `schema.record { ... } { doc = "..." }`.
+-- @type record
+local Record = { __name = "cni.schema.record", __call = derive }
+Record.__index = setmetatable({}, Type)
+
+-- The values whose keys are spelled in another letter case, by lower-case key.
+local function folded_keys(fields, raw)
+  local folded, from
+  for key, value in next, raw do
+    if not fields[key] then
+      local lower = key:lower()
+      folded, from = folded or {}, from or {}
+      -- Of several spellings the same one wins every time.
+      if folded[lower] == nil or key < from[lower] then
+        folded[lower], from[lower] = value, key
+      end
+    end
+  end
+  return folded
+end
+
+local function read_record(t, raw, where)
+  if type(raw) ~= "table" or json.is_list(raw) then wanted(where, raw, "an object") end
+  local fields, conf = t.fields, {}
+  local folded = folded_keys(fields, raw)
+  local prefix = where == "" and "" or where .. "."
+  for _, key in ipairs(t.keys) do
+    local value = raw[key]
+    if value == nil and folded then value = folded[key:lower()] end
+    conf[key] = read_value(fields[key], value, prefix .. key)
+  end
+  for _, rule in ipairs(t.rules) do rule.apply(rule, conf, where) end
+  return conf
+end
+
+local function record_text() return "object" end
+
+--- Declare an object.
+-- @tparam {[string]=type,...} fields
+-- @treturn record
+function M.record(fields)
+  local keys = {}
+  for key, field in next, fields do
+    if type(field) ~= "table" or not field.read then
+      error("schema.record: " .. tostring(key) .. " is not a type", 2)
+    end
+    keys[#keys + 1] = key
+  end
+  -- Read in one order, so that of several faults the same one is reported every time.
+  table.sort(keys)
+  local t = new("record", read_record, none, Record)
+  t.fields, t.keys, t.rules, t.text = fields, keys, {}, record_text
+  return t
+end
+
+local function add_rule(t, rule, ...)
+  for _, key in ipairs { ... } do
+    if not t.fields[key] then error("schema: no such key: " .. tostring(key), 3) end
+  end
+  t.rules[#t.rules + 1] = rule
+  return t
+end
+
+local function is_set(value)
+  return value ~= nil and value ~= false and value ~= 0 and value ~= ""
+end
+
+local function apply_implies(rule, conf)
+  if conf[rule.a] == true then conf[rule.b] = true end
+end
+
+--- When `a` is true, so is `b`.
+-- @string a
+-- @string b
+-- @treturn record itself
+function Record.__index:implies(a, b)
+  return add_rule(self, {
+    apply = apply_implies, a = a, b = b, doc = a .. " implies " .. b .. ".",
+  }, a, b)
+end
+
+local function apply_never_both(rule, conf, where)
+  if is_set(conf[rule.a]) and is_set(conf[rule.b]) then
+    config(where, rule.a .. " and " .. rule.b .. " cannot both be set", rule.why)
+  end
+end
+
+--- `a` and `b` exclude each other. False, 0 and "" count as not set.
+-- @string a
+-- @string b
+-- @string[opt] why
+-- @treturn record itself
+function Record.__index:never_both(a, b, why)
+  return add_rule(self, {
+    apply = apply_never_both, a = a, b = b, why = why,
+    doc = a .. " and " .. b .. " exclude each other" .. (why and ": " .. why or "") .. ".",
+  }, a, b)
+end
+
+local function apply_check(rule, conf, where)
+  local problem = rule.check(conf, where)
+  if problem then config(where, problem) end
+end
+
+--- Any other rule between keys.
+-- @tparam function check called with the values read and the path; returns what is
+--   wrong, or nil; may also raise
+-- @string[opt] doc the rule as a sentence
+-- @treturn record itself
+function Record.__index:check(check, doc)
+  return add_rule(self, { apply = apply_check, check = check, doc = doc })
+end
+
+--- @section end
+
+--- Read and validate a configuration.
+-- @tparam record rec
+-- @tparam table raw decoded JSON; unknown keys are ignored
+-- @string[opt=""] where path of `raw`, for errors
+-- @treturn table a new one, complete with defaults
+-- @raise code 7 naming the path, the value and what is wanted
+function M.read(rec, raw, where)
+  return rec.read(rec, raw, where or "")
+end
+
+--- The keys that nothing reads.
+-- @tparam record rec
+-- @tparam table raw
+-- @treturn {table,...} `path` and, where one is near, `nearest` each
+function M.unknown_keys(rec, raw)
+  return require("cni.schema_doc").unknown_keys(rec, raw)
+end
+
+--- What a record takes, as rows for a table; nested keys follow theirs, as "ipam.type"
+-- and "ranges[].subnet".
+-- @tparam record rec
+-- @treturn {table,...} `key`, `type`, `default` (JSON text or nil), `required`, `doc` each
+-- @treturn {string,...} rules between keys, a sentence each
+function M.describe(rec)
+  return require("cni.schema_doc").describe(rec)
+end
+
+return M

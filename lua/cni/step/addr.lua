@@ -1,0 +1,59 @@
+-- SPDX-License-Identifier: MIT
+--- Step `addr`: an address on a link of this attachment.
+-- @module cni.step.addr
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local netlink = require "netlink"
+
+local M = {}
+
+function M.links(step)
+  return { step.want.link }
+end
+
+local function attributes(step, handle)
+  local want = step.want
+  local cidr = addr.parse(want.address)
+  return {
+    index = handle:index(want.link), address = want.address, nodad = want.nodad,
+    -- As ifconfig and ip do; a /31 and a /32 have no broadcast address.
+    broadcast = cidr.family == "inet" and cidr.len < 31 and addr.text(cidr:last()) or nil,
+  }
+end
+
+function M.requests(step, handle)
+  return { { "add", "addr", attributes(step, handle) } }
+end
+
+function M.verify(step, plan)
+  local want, h = step.want, plan[step.ns]
+  local cidr = addr.parse(want.address)
+  local link = h:link(want.link)
+  if not link then return ("link %s is not in the sandbox"):format(want.link) end
+  for _, have in ipairs(h:addrs(want.link)) do
+    if addr.parse(have.address) == cidr then
+      if have.dadfailed then return ("address %s: a duplicate was detected"):format(want.address) end
+      return nil
+    end
+  end
+  return ("address %s is not on %s"):format(want.address, want.link)
+end
+
+function M.undo(step, plan)
+  local h = plan:at(step.ns)
+  local link = h and h:link(step.want.link)
+  if not link then return end
+  local ok, msg, errno = h:socket():send {
+    { "del", "addr", { index = link.index, address = step.want.address } },
+  }
+  if not ok and errno ~= netlink.sys.errno.EADDRNOTAVAIL then
+    fail.kernel("remove address " .. step.want.address, msg, errno)
+  end
+end
+
+function M.say(step)
+  return ("give %s the address %s"):format(step.want.link, step.want.address)
+end
+
+return M

@@ -1,0 +1,39 @@
+-- SPDX-License-Identifier: MIT
+--- Step `await`: nothing is changed, but the attachment is not ready before the kernel says so.
+-- @module cni.step.await
+
+local fail = require "cni.fail"
+local netlink = require "netlink"
+
+local M = {}
+
+function M.run(step, plan)
+  local want, h = step.want, plan[step.ns]
+  local object, key, wanted = "link", { name = want.link }, { operstate = "up" }
+  if want.addrs then
+    object, key, wanted = "addr", { index = h:index(want.link) }, { tentative = false }
+  end
+  local seen, msg, errno = h:socket():await(object, key, wanted, want.seconds * 1000 // 1)
+  if seen then return end
+  if errno == netlink.sys.errno.ETIMEDOUT then
+    msg = ("not so after %g seconds"):format(want.seconds)
+  end
+  fail.kernel(M.say(step), msg or "it is gone", errno)
+end
+
+function M.verify(step, plan)
+  local want, h = step.want, plan[step.ns]
+  if want.addrs then return nil end
+  local link = h:link(want.link)
+  if not link then return ("link %s is gone"):format(want.link) end
+  if link.operstate ~= "up" and link.operstate ~= "unknown" then
+    return ("link %s is %s"):format(want.link, link.operstate or "down")
+  end
+end
+
+function M.say(step)
+  return step.want.addrs and "wait until the addresses of " .. step.want.link .. " are accepted"
+    or "wait until " .. step.want.link .. " is operational"
+end
+
+return M

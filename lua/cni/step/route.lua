@@ -1,0 +1,75 @@
+-- SPDX-License-Identifier: MIT
+--- Step `route`: a route through a link of this attachment.
+-- @module cni.step.route
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local netlink = require "netlink"
+
+local M = {}
+
+function M.links(step)
+  return { step.want.link }
+end
+
+local function attributes(step, handle)
+  local attrs = {}
+  for key, value in pairs(step.want) do
+    if key ~= "link" then attrs[key] = value end
+  end
+  attrs.oif = handle:index(step.want.link)
+  return attrs
+end
+
+function M.requests(step, handle)
+  return { { "ensure", "route", attributes(step, handle) } }
+end
+
+-- A route that the plugin reported and that the runtime no longer lists belongs to somebody
+-- else now (a later plugin of the chain took it away on purpose).
+local function given_up(want, prev)
+  if not prev or not prev.routes then return false end
+  local dst = addr.parse(want.dst)
+  for _, route in ipairs(prev.routes) do
+    if addr.parse(route.dst) == dst then return false end
+  end
+  return want.reported == true
+end
+
+local function matches(want, have, index)
+  if have.oif ~= index or (have.gw or false) ~= (want.gw or false) then return false end
+  for _, key in ipairs { "mtu", "advmss", "src" } do
+    if want[key] and want[key] ~= 0 and have[key] ~= want[key] then return false end
+  end
+  return not want.priority or want.priority == 0 or have.priority == want.priority
+end
+
+function M.verify(step, plan)
+  local want, h = step.want, plan[step.ns]
+  if given_up(want, plan.prev) then return nil end
+  local link = h:link(want.link)
+  if not link then return ("link %s is not in the sandbox"):format(want.link) end
+  local dst = addr.parse(want.dst)
+  local filter = { family = dst.family, table = want.table or 254 }
+  for _, have in ipairs(h:routes(filter)) do
+    if addr.parse(have.dst) == dst and matches(want, have, link.index) then return nil end
+  end
+  return ("route %s%s on %s is missing"):format(want.dst, want.gw and " via " .. want.gw or "",
+    want.link)
+end
+
+function M.undo(step, plan)
+  local h = plan:at(step.ns)
+  if not h or not h:link(step.want.link) then return end
+  local ok, msg, errno = h:socket():send { { "del", "route", attributes(step, h) } }
+  if not ok and errno ~= netlink.sys.errno.ESRCH then
+    fail.kernel("remove route " .. step.want.dst, msg, errno)
+  end
+end
+
+function M.say(step)
+  local want = step.want
+  return ("route %s%s dev %s"):format(want.dst, want.gw and " via " .. want.gw or "", want.link)
+end
+
+return M

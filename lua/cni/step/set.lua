@@ -1,0 +1,86 @@
+-- SPDX-License-Identifier: MIT
+--- Step `set`: attributes of a link that exists (or that an earlier step makes).
+-- @module cni.step.set
+
+local fail = require "cni.fail"
+
+local M = {}
+
+function M.links(step)
+  return { step.want.link, step.want.master ~= 0 and step.want.master or nil }
+end
+
+local function attributes(handle, name, values)
+  local attrs = { index = handle:index(name) }
+  for key, value in pairs(values) do
+    if key ~= "link" then attrs[key] = value end
+  end
+  if values.master and values.master ~= 0 then attrs.master = handle:index(values.master) end
+  return attrs
+end
+
+function M.requests(step, handle)
+  return { { "set", "link", attributes(handle, step.want.link, step.want) } }
+end
+
+local function words(values)
+  local list = {}
+  for key, value in pairs(values) do
+    if key == "up" then
+      list[#list + 1] = value and "up" or "down"
+    elseif key == "port" then
+      for option, setting in pairs(value) do
+        list[#list + 1] = option .. " " .. tostring(setting)
+      end
+    elseif key ~= "link" then
+      list[#list + 1] = key .. " " .. tostring(value)
+    end
+  end
+  table.sort(list)
+  return table.concat(list, ", ")
+end
+
+function M.verify(step, plan)
+  local want, h = step.want, plan[step.ns]
+  local link = h:link(want.link)
+  local place = step.ns == "pod" and "sandbox" or "host"
+  if not link then return ("link %s is not in the %s"):format(want.link, place) end
+  for key, value in pairs(want) do
+    local have = link[key]
+    if key == "master" then
+      local master = value ~= 0 and h:link(value)
+      value = master and master.index or nil
+    end
+    if key == "port" then
+      for option, setting in pairs(value) do
+        if not have or have[option] ~= setting then
+          return ("port %s: %s is not %s"):format(want.link, option, tostring(setting))
+        end
+      end
+    elseif key == "up" and have ~= value then
+      return ("link %s in the %s is %s"):format(want.link, place, have and "up" or "down")
+    elseif key ~= "link" and have ~= value
+        and not (step.covered and (key == "mac" or key == "mtu")) then
+      return ("link %s in the %s: %s is %s, not %s"):format(want.link, place, key,
+        tostring(have), tostring(value))
+    end
+  end
+end
+
+function M.undo(step, plan)
+  local h = plan:at(step.ns)
+  if not h or not h:link(step.want.link) then return end
+  local before = step.had
+  if not before then return end
+  local ok, msg, errno = h:socket():send {
+    { "set", "link", attributes(h, step.want.link, before) },
+  }
+  if not ok then fail.kernel("restore link " .. step.want.link, msg, errno) end
+end
+
+function M.say(step)
+  return ("set %s in the %s: %s"):format(step.want.link,
+    step.ns == "pod" and "sandbox" or "host", words(step.want))
+end
+
+return M

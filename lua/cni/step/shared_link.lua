@@ -1,0 +1,171 @@
+-- SPDX-License-Identifier: MIT
+--- Step `shared_link`: a link that attachments share, such as a bridge. The first makes it, locked
+-- down before it is up; the last removes it, if it was made here and nobody else has plugged
+-- anything into it or put an address on it.
+-- @module cni.step.shared_link
+
+local fail = require "cni.fail"
+local netlink = require "netlink"
+local shared = require "cni.shared"
+
+local errors = netlink.sys.errno
+local M = {}
+
+-- What must be so on a link that exists already; anything else counts only when it is made.
+local kept = { "up", "promisc", "vlan_filtering" }
+
+local function lacks(link, want)
+  for _, key in ipairs(kept) do
+    if want[key] and not link[key] then return true end
+  end
+  return false
+end
+
+local function find(step, h)
+  local want = step.want
+  local link = h:link(want.name)
+  if link and link.kind ~= want.kind then
+    fail.throw {
+      code = fail.codes.config,
+      msg = ("%s exists and is no %s but %s"):format(want.name, want.kind,
+        link.kind and "a " .. link.kind or "a device"),
+      hint = "name another link in the configuration",
+    }
+  end
+  return link
+end
+
+local function make(step, h)
+  local want = step.want
+  local facts = shared.facts(want.name)
+  facts.link = { kind = want.kind, mac = want.mac }
+  shared.save(want.name, facts)
+  local attrs = { name = want.name, kind = want.kind, mac = want.mac, mtu = want.mtu,
+    vlan_filtering = want.vlan_filtering }
+  if want.peer then
+    attrs.peer = { name = want.peer.name }
+  end
+  local ok, msg, errno = h:socket():send { { "add", "link", attrs } }
+  if not ok and errno ~= errors.EEXIST then fail.kernel(M.say(step), msg, errno) end
+  netlink.ns.sysctl(h.where, h.locked_down(want.name))
+end
+
+local function plug_peer(step, h)
+  local peer = step.want.peer
+  netlink.ns.sysctl(h.where, h.locked_down(peer.name))
+  local index = h:index(peer.name)
+  local requests = { { "set", "link", { index = index, master = h:index(peer.master), up = true } } }
+  for _, vlan in ipairs(step.want.port_vlans or {}) do
+    requests[#requests + 1] = { vlan.absent and "del" or "add", "vlan",
+      { index = index, vid = vlan.vid, vid_end = vlan.vid_end, pvid = vlan.pvid,
+        untagged = vlan.untagged } }
+  end
+  local ok, msg, errno = h:socket():send(requests)
+  if not ok then fail.kernel("plug " .. peer.name .. " into " .. peer.master, msg, errno) end
+end
+
+-- Bring an existing link to what is wanted, keeping what was there before.
+local function adjust(step, h, link)
+  local want, facts = step.want, shared.facts(step.want.name)
+  local change, before = { index = link.index }, {}
+  for _, key in ipairs(kept) do
+    if want[key] and not link[key] then
+      change[key], before[key] = true, false
+    end
+  end
+  if change.vlan_filtering then change.kind = want.kind end
+  if not facts.link then
+    facts.link = { before = before }
+    shared.save(want.name, facts)
+  end
+  if change.up then netlink.ns.sysctl(h.where, h.locked_down(want.name)) end
+  local ok, msg, errno = h:socket():send { { "set", "link", change } }
+  if not ok then fail.kernel("set " .. want.name, msg, errno) end
+end
+
+local function learn(step, link)
+  if step.object then step.object.mac = link.mac end
+end
+
+function M.run(step, plan)
+  local want, h = step.want, plan[step.ns]
+  plan:lock(want.name, "shared")
+  shared.join(want.name, "link", plan.owner)
+  local link = find(step, h)
+  if link and not lacks(link, want) then return learn(step, link) end
+
+  plan:lock(want.name, "exclusive")
+  shared.join(want.name, "link", plan.owner)
+  link = find(step, h)
+  local made = not link
+  if made then
+    make(step, h)
+    link = find(step, h)
+    if not link then
+      fail.throw { code = fail.codes.again, msg = "link " .. want.name .. " vanished" }
+    end
+  end
+  if lacks(link, want) then adjust(step, h, link) end
+  if made and want.peer then plug_peer(step, h) end
+  learn(step, link)
+end
+
+function M.verify(step, plan)
+  local want = step.want
+  local link = find(step, plan[step.ns])
+  if not link then return ("%s %s is gone"):format(want.kind, want.name) end
+  for _, key in ipairs(kept) do
+    if want[key] and not link[key] then return ("%s %s: %s is off"):format(want.kind, want.name, key) end
+  end
+  learn(step, link)
+end
+
+-- Ports and addresses of others keep a link that we made.
+local function in_use(h, link)
+  local ports = h:socket():dump("link", { master = link.index }) or {}
+  if #ports > 0 and link.kind == "bridge" then return true end
+  for _, have in ipairs(h:socket():dump("addr", { index = link.index }) or {}) do
+    if have.scope ~= "link" and have.scope ~= 253 then return true end
+  end
+  return false
+end
+
+local function restore(h, link, before)
+  before.index = link.index
+  if before.vlan_filtering ~= nil then before.kind = link.kind end
+  local ok, msg, errno = h:socket():send { { "set", "link", before } }
+  if not ok then fail.kernel("restore " .. link.name, msg, errno) end
+end
+
+local function remove(step, plan, facts)
+  local want, h = step.want, plan[step.ns]
+  local link = h:link(want.name)
+  if not link then return end
+  if facts.link.before then return restore(h, link, facts.link.before) end
+  if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac or in_use(h, link) then return end
+  local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
+  if not ok then fail.kernel("remove " .. want.name, msg, errno) end
+  h:forget(want.name)
+end
+
+function M.undo(step, plan)
+  local name = step.want.name
+  if not shared.leave(name, "link", plan.owner) then return end
+  local lock <close> = shared.lock(name, "exclusive")
+  if shared.used(name, "link") then return end
+  local facts = shared.facts(name)
+  if facts.link then
+    remove(step, plan, facts)
+    facts.link = nil
+    shared.save(name, facts)
+  end
+  shared.tidy(name, lock)
+end
+
+function M.say(step)
+  local want = step.want
+  return ("make sure of %s %s in the host: up%s%s"):format(want.kind, want.name,
+    want.promisc and ", promiscuous" or "", want.vlan_filtering and ", filtering VLANs" or "")
+end
+
+return M

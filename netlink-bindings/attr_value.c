@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Single values, Lua -> bytes: numbers and words within their range, texts, addresses; and the word
+ * somebody may have meant.
+ */
+#include "attr_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "bindings.h"
+
+enum { MAX_NAMES = 256 };
+
+
+static size_t edit_distance(const char *a, const char *b)
+{
+	enum { MAX = 40 };
+	size_t row[MAX + 1], la = strlen(a), lb = strlen(b);
+
+	if (la > MAX || lb > MAX)
+		return MAX;
+	for (size_t j = 0; j <= lb; j++)
+		row[j] = j;
+	for (size_t i = 1; i <= la; i++) {
+		size_t diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= lb; j++) {
+			size_t best = diagonal + (a[i - 1] != b[j - 1]);
+
+			diagonal = row[j];
+			best = row[j] + 1 < best ? row[j] + 1 : best;
+			row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+		}
+	}
+	return row[lb];
+}
+
+
+const char *nearest_word(const char *word, const char *const *candidates)
+{
+	size_t best = 1 + strlen(word) / 3;
+	const char *found = NULL;
+
+	for (; *candidates; candidates++) {
+		size_t d = edit_distance(word, *candidates);
+
+		if (d < best || (d == best && !found)) {
+			best = d;
+			found = *candidates;
+		}
+	}
+	return found;
+}
+
+
+size_t attr_width(int kind)
+{
+	switch (kind) {
+	case ATTR_U8:
+	case ATTR_BOOL:
+		return 1;
+	case ATTR_U16:
+	case ATTR_BE16:
+		return 2;
+	case ATTR_U64:
+	case ATTR_BE64:
+		return 8;
+	default:
+		return 4;
+	}
+}
+
+
+size_t attr_store(void *to, int kind, uint64_t value)
+{
+	size_t width = attr_width(kind);
+	uint8_t *p = to;
+
+	if (kind == ATTR_BE16 || kind == ATTR_BE32 || kind == ATTR_BE64) {
+		for (size_t i = 0; i < width; i++)
+			p[i] = (uint8_t)(value >> (8 * (width - 1 - i)));
+	} else {
+		memcpy(p, &(uint8_t){ (uint8_t)value }, width == 1);
+		memcpy(p, &(uint16_t){ (uint16_t)value }, width == 2 ? 2 : 0);
+		memcpy(p, &(uint32_t){ (uint32_t)value }, width == 4 ? 4 : 0);
+		memcpy(p, &value, width == 8 ? 8 : 0);
+	}
+	return width;
+}
+
+
+lua_Integer attr_integer(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	int64_t min = spec->min, max = spec->max;
+	size_t width = attr_width(spec->kind);
+	lua_Integer value;
+	int exact = 0;
+
+	if (!min && !max) {
+		max = width == 8 ? INT64_MAX : (int64_t)(UINT64_MAX >> (64 - 8 * width));
+		if (spec->kind == ATTR_S32) {
+			min = INT32_MIN;
+			max = INT32_MAX;
+		}
+	}
+	value = lua_type(out->L, idx) == LUA_TNUMBER ? lua_tointegerx(out->L, idx, &exact) : 0;
+	if (lua_type(out->L, idx) != LUA_TNUMBER)
+		attr_error(out, spec, "expected an integer, got a %s", luaL_typename(out->L, idx));
+	if (!exact)
+		attr_error(out, spec, "expected an integer");
+	if (value < min || value > max)
+		attr_error(out, spec, "%lld is not in %lld..%lld", (long long)value,
+			   (long long)min, (long long)max);
+	return value;
+}
+
+
+static const char *text_of(struct attr_out *out, const struct attr_spec *spec, int idx, size_t *len)
+{
+	if (lua_type(out->L, idx) != LUA_TSTRING)
+		attr_error(out, spec, "expected a string, got a %s", luaL_typename(out->L, idx));
+	return lua_tolstring(out->L, idx, len);
+}
+
+
+bool attr_boolean(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	if (lua_type(out->L, idx) != LUA_TBOOLEAN)
+		attr_error(out, spec, "expected a boolean, got a %s", luaL_typename(out->L, idx));
+	return lua_toboolean(out->L, idx);
+}
+
+
+static void check_table(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	if (lua_type(out->L, idx) != LUA_TTABLE)
+		attr_error(out, spec, "expected a table, got a %s", luaL_typename(out->L, idx));
+}
+
+
+static uint32_t word_of(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	const char *names[MAX_NAMES], *word, *near;
+	size_t count = 0;
+
+	if (lua_type(out->L, idx) == LUA_TNUMBER && spec->flags & ATTR_NUMBER)
+		return (uint32_t)attr_integer(out, spec, idx);
+	word = text_of(out, spec, idx, NULL);
+	for (size_t i = 0; i < spec->words->count; i++) {
+		if (!strcmp(spec->words->list[i].word, word))
+			return spec->words->list[i].value;
+		if (count < MAX_NAMES - 1)
+			names[count++] = spec->words->list[i].word;
+	}
+	names[count] = NULL;
+	near = nearest_word(word, names);
+	if (near)
+		attr_error(out, spec, "unknown value '%s' (did you mean '%s'?)", word, near);
+	attr_error(out, spec, "unknown value '%s' (such as '%s')", word, count ? names[0] : "");
+}
+
+
+static uint32_t bits_of(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	uint32_t bits = 0;
+
+	if (lua_type(out->L, idx) == LUA_TNUMBER && spec->flags & ATTR_NUMBER)
+		return (uint32_t)attr_integer(out, spec, idx);
+	check_table(out, spec, idx);
+	for (lua_Unsigned i = 1; i <= lua_rawlen(out->L, idx); i++) {
+		lua_rawgeti(out->L, idx, (lua_Integer)i);
+		bits |= word_of(out, spec, lua_gettop(out->L));
+		lua_pop(out->L, 1);
+	}
+	return bits;
+}
+
+
+uint64_t attr_number(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	if (spec->kind == ATTR_BOOL || spec->kind == ATTR_BOOL32)
+		return attr_boolean(out, spec, idx);
+	if (spec->words && spec->flags & ATTR_BITS)
+		return bits_of(out, spec, idx);
+	if (spec->words)
+		return word_of(out, spec, idx);
+	return (uint64_t)attr_integer(out, spec, idx);
+}
+
+
+size_t attr_ip(struct attr_out *out, const struct attr_spec *spec, int idx, uint8_t bytes[16])
+{
+	size_t len, n;
+	const char *text = text_of(out, spec, idx, &len);
+
+	n = ip_parse(text, len, bytes);
+	if (!n)
+		attr_error(out, spec, "'%.60s' is not an IP address", text);
+	if (spec->max && n != (size_t)spec->max)
+		attr_error(out, spec, "'%.60s' is not an IPv%c address", text,
+			   spec->max == 4 ? '4' : '6');
+	return n;
+}
+
+
+size_t attr_prefix(struct attr_out *out, const struct attr_spec *spec, int idx, uint8_t bytes[16],
+		   uint8_t *ret_bits)
+{
+	size_t len, n, at, digits;
+	const char *text = text_of(out, spec, idx, &len);
+	char ip[IP_TEXT_MAX];
+	unsigned int bits = 0;
+
+	at = strcspn(text, "/");
+	snprintf(ip, sizeof ip, "%.*s", (int)(at < sizeof ip ? at : sizeof ip - 1), text);
+	n = at < sizeof ip && strlen(text) == len ? ip_parse(ip, at, bytes) : 0;
+	if (n && at == len) {
+		*ret_bits = (uint8_t)(8 * n);
+		return n;
+	}
+	digits = at < len ? strspn(text + at + 1, "0123456789") : 0;
+	if (n && digits && digits <= 3 && at + 1 + digits == len && (digits == 1 || text[at + 1] != '0'))
+		sscanf(text + at + 1, "%3u", &bits);
+	else
+		n = 0;
+	/* A mapped address shrank to 4 bytes; a length meant for 16 would mean something else. */
+	if (n == 4 && strchr(ip, ':'))
+		n = 0;
+	if (!n || bits > 8 * n)
+		attr_error(out, spec, "'%.60s' is not an address with a prefix length", text);
+	*ret_bits = (uint8_t)bits;
+	return n;
+}
+
+
+void attr_put_mac(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	static const char digits[] = "0123456789abcdefABCDEF";
+	size_t len, n;
+	const char *text = text_of(out, spec, idx, &len);
+	uint8_t mac[32];
+
+	for (n = 0; n < sizeof mac && 3 * n + 1 < len; n++) {
+		unsigned int byte;
+
+		if (!memchr(digits, text[3 * n], 22) || !memchr(digits, text[3 * n + 1], 22) ||
+		    (3 * n + 2 < len && text[3 * n + 2] != ':') ||
+		    sscanf(text + 3 * n, "%2x", &byte) != 1)
+			break;
+		mac[n] = (uint8_t)byte;
+	}
+	/* Ethernet, FireWire, InfiniBand. */
+	if (len != 3 * n - 1 || (n != 6 && n != 8 && n != 20))
+		attr_error(out, spec, "'%.60s' is not a hardware address", text);
+	attr_put(out, spec->type, mac, n);
+}
+
+
+void attr_put_text(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	size_t len;
+	const char *text = text_of(out, spec, idx, &len);
+	bool bytes = spec->kind == ATTR_BYTES;
+
+	if (!bytes && memchr(text, '\0', len))
+		attr_error(out, spec, "text with a zero byte");
+	if ((spec->min || spec->max) && ((int64_t)len < spec->min || (int64_t)len > spec->max))
+		attr_error(out, spec, "%zu bytes are not in %lld..%lld", len, (long long)spec->min,
+			   (long long)spec->max);
+	attr_put(out, spec->type, text, len + (spec->kind == ATTR_STRING));
+}
+
+
+void attr_put_field(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	uint8_t *field;
+	uint64_t value;
+
+	if (!spec->mask) {
+		value = attr_number(out, spec, idx);
+		attr_store((uint8_t *)attr_header(out) + spec->offset, spec->kind, value);
+		return;
+	}
+	value = attr_boolean(out, spec, idx) != !!(spec->flags & ATTR_INVERT) ? spec->mask : 0;
+	field = (uint8_t *)attr_header(out) + spec->offset;
+	for (size_t i = 0; i < attr_width(spec->kind); i++) {
+		uint8_t bytes[8], set[8];
+
+		attr_store(bytes, spec->kind, spec->mask);
+		attr_store(set, spec->kind, value);
+		field[i] = (uint8_t)((field[i] & ~bytes[i]) | set[i]);
+	}
+	if (spec->change) {
+		uint32_t mask;
+
+		field = (uint8_t *)attr_header(out) + spec->change;
+		memcpy(&mask, field, sizeof mask);
+		mask |= spec->mask;
+		memcpy(field, &mask, sizeof mask);
+	}
+}

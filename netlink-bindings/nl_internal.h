@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* What nl.c and nl_query.c share. */
+#ifndef NETLINK_BINDINGS_NL_INTERNAL_H
+#define NETLINK_BINDINGS_NL_INTERNAL_H
+
+#include "nl.h"
+
+/* Wait until there is something to receive. */
+int nl_wait(const struct nl *nl, int64_t deadline);
+
+/* Send `len` bytes in one go; a send buffer that is too small for them is made larger once. */
+int nl_send(const struct nl *nl, const void *data, size_t len);
+
+/* Note that message `index` failed; the extended acknowledgement is `tlvs` behind its payload. */
+void nl_note(const struct nlmsghdr *msg, size_t tlvs, size_t index, int error,
+	     struct nl_failure *ret);
+
+/* The offset of the extended acknowledgement in an NLMSG_ERROR's payload. */
+size_t nl_error_tlvs(const struct nlmsghdr *msg, const struct nlmsgerr *err);
+
+#endif

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/* /proc/sys of a namespace, the one thing that needs a visit: a list of settings in one round trip. */
+#include "bindings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+
+/* Write or read one file of /proc/sys, whose path the caller has checked. Returns bytes or -errno. */
+static long sysctl_file(const char *path, bool writing, void *data, size_t len)
+{
+	char full[300];
+	long n;
+	int fd;
+
+	snprintf(full, sizeof full, "/proc/sys/%s", path);
+	fd = open(full, (writing ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = writing ? write(fd, data, len) : read(fd, data, len);
+	n = n < 0 ? -errno : n;
+	close(fd);
+	return n;
+}
+
+
+/* The path of a sysctl at `idx`; raises unless it is a plain path below net/. */
+static const char *sysctl_path(lua_State *L, int idx, lua_Integer nth)
+{
+	size_t len = 0;
+	const char *path = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &len) : NULL;
+
+	if (!path || len > 250 || strlen(path) != len || strncmp(path, "net/", 4) ||
+	    strstr(path, "//") || strstr(path, "/../") || strstr(path, "/./") ||
+	    path[len - 1] == '/' || (len > 3 && !strcmp(path + len - 3, "/..")))
+		luaL_error(L, "sysctl %I: '%s' is not a path below net/", (LUAI_UACINT)nth,
+			   path ? path : luaL_typename(L, idx));
+	return path;
+}
+
+
+struct setting {
+	const char *path;
+	const char *value;
+	size_t len;
+	bool optional;
+};
+
+
+/* Write them in order during one visit. Returns 0, or -errno with the number of the first refused. */
+static int write_settings(const struct nl_place *place, const struct setting *list, size_t count,
+			  size_t *ret_failed)
+{
+	int home, err = netns_visit(place, &home);
+	size_t i = 0;
+
+	if (err)
+		return err;
+	for (; i < count; i++) {
+		long n = sysctl_file(list[i].path, true, (void *)(uintptr_t)list[i].value,
+				     list[i].len);
+
+		err = n < 0 && !list[i].optional ? (int)n : 0;
+		if (err)
+			break;
+	}
+	netns_leave(home);
+	if (err)
+		*ret_failed = i + 1;
+	return err;
+}
+
+
+/***
+Write settings in order, all in one visit to the namespace.
+@function ns.sysctl
+@tparam nil|string|ns where
+@tparam table list of `{ "net/ipv4/ip_forward", "1" }`; a third element `true` means that a failure
+  is ignored
+@treturn[1] boolean true
+@return[2] nil
+@treturn[2] string what went wrong; the settings before it stay written
+@treturn[2] integer errno
+@treturn[2] integer|nil the index of the setting
+@raise a path that is not below net/
+*/
+int netns_sysctl(lua_State *L)
+{
+	struct nl_place place = netns_place_arg(L, 1);
+	struct setting *list;
+	size_t count, failed = 0;
+	int err;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_settop(L, 2);
+	count = lua_rawlen(L, 2);
+	luaL_argcheck(L, count <= 10000, 2, "too many settings");
+	list = lua_newuserdatauv(L, (count + 1) * sizeof *list, 0);
+	for (size_t i = 0; i < count; i++) {
+		lua_Integer nth = (lua_Integer)i + 1;
+
+		if (lua_rawgeti(L, 2, nth) != LUA_TTABLE)
+			return luaL_error(L, "sysctl %I: expected a table", (LUAI_UACINT)nth);
+		lua_rawgeti(L, -1, 1);
+		list[i].path = sysctl_path(L, lua_gettop(L), nth);
+		if (lua_rawgeti(L, -2, 2) != LUA_TSTRING)
+			return luaL_error(L, "sysctl %I: the value of %s must be a string",
+					  (LUAI_UACINT)nth, list[i].path);
+		list[i].value = lua_tolstring(L, -1, &list[i].len);
+		lua_rawgeti(L, -3, 3);
+		list[i].optional = lua_toboolean(L, -1);
+		/* The strings stay alive through the tables that hold them. */
+		lua_settop(L, 3);
+	}
+
+	err = write_settings(&place, list, count, &failed);
+
+	if (!err) {
+		lua_pushboolean(L, 1);
+		return 1;
+	}
+	if (!failed)
+		return push_failure(L, err, "visit namespace%s%s", place.path ? " " : "",
+				    place.path ? place.path : "");
+	push_failure(L, err, "sysctl %s = %s", list[failed - 1].path, list[failed - 1].value);
+	lua_pushinteger(L, (lua_Integer)failed);
+	return 4;
+}
+
+
+struct reading {
+	const char *path;
+	long len;
+	char value[256];
+};
+
+
+static int read_settings(const struct nl_place *place, struct reading *list, size_t count)
+{
+	int home, err = netns_visit(place, &home);
+
+	if (err)
+		return err;
+	for (size_t i = 0; i < count; i++)
+		list[i].len = sysctl_file(list[i].path, false, list[i].value, sizeof list[i].value);
+	netns_leave(home);
+	return 0;
+}
+
+
+/***
+Read settings, all in one visit to the namespace.
+@function ns.sysctl_get
+@tparam nil|string|ns where
+@tparam table paths list of paths below net/
+@treturn[1] table a string without its newline, or false where there is none to read, for each
+@return[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno
+*/
+int netns_sysctl_get(lua_State *L)
+{
+	struct nl_place place = netns_place_arg(L, 1);
+	struct reading *list;
+	size_t count;
+	int err;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_settop(L, 2);
+	count = lua_rawlen(L, 2);
+	luaL_argcheck(L, count <= 10000, 2, "too many settings");
+	list = lua_newuserdatauv(L, (count + 1) * sizeof *list, 0);
+	for (size_t i = 0; i < count; i++) {
+		lua_rawgeti(L, 2, (lua_Integer)i + 1);
+		list[i].path = sysctl_path(L, 4, (lua_Integer)i + 1);
+		lua_settop(L, 3);
+	}
+
+	err = read_settings(&place, list, count);
+
+	if (err)
+		return push_failure(L, err, "visit namespace%s%s", place.path ? " " : "",
+				    place.path ? place.path : "");
+	lua_createtable(L, (int)count, 0);
+	for (size_t i = 0; i < count; i++) {
+		long len = list[i].len;
+
+		while (len > 0 && list[i].value[len - 1] == '\n')
+			len--;
+		if (len < 0)
+			lua_pushboolean(L, 0);
+		else
+			lua_pushlstring(L, list[i].value, (size_t)len);
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	return 1;
+}

@@ -1,0 +1,117 @@
+-- SPDX-License-Identifier: MIT
+--- Plug the sandbox into a Linux bridge.
+--
+--     host:  [ cni0 ]=====[ veth5f3a9c01 ]----sandbox: [ eth0 ]
+--            gateway        port                        peer
+--
+-- Bridge and gateway address are shared: the first attachment makes them, the last takes them away.
+
+local addr = require "cni.addr"
+local common = require "cni.common"
+local ipam = require "cni.ipam"
+local masq = require "cni.masq"
+local schema = require "cni.schema"
+local vlans = require "cni.vlans"
+
+local conf = schema.record {
+  bridge = schema.ifname { default = "cni0", doc = "Name of the bridge." },
+  mtu = schema.mtu { doc = "MTU of both ends, and of the bridge when it is made." },
+  isGateway = schema.boolean { doc = "Give the bridge the gateway's address; forward packets." },
+  isDefaultGateway = schema.boolean { doc = "Be the sandbox's default route; implies isGateway." },
+  forceAddress = schema.boolean { doc = "Replace an address in the way that nobody needs." },
+  ipMasq = schema.boolean { doc = "Hide the sandbox behind the host's address." },
+  ipMasqBackend = schema.enum { values = { "iptables", "nftables" }, empty = "absent",
+    doc = "Accepted for compatibility; the rules are nf_tables' either way." },
+  hairpinMode = schema.boolean { doc = "Let the port send back what came from it." },
+  promiscMode = schema.boolean { doc = "Make the bridge promiscuous." },
+  portIsolation = schema.boolean { doc = "Isolate the port from other isolated ports." },
+  vlan = schema.integer { min = 0, max = 4094, default = 0, doc = "The port's native VLAN; 0: none." },
+  vlanTrunk = vlans.trunk { doc = "VLANs that the port carries tagged." },
+  preserveDefaultVlan = schema.boolean { doc = "Keep the port's default VLAN beside those." },
+  enabledad = schema.boolean { doc = "Detect duplicate IPv6 addresses." },
+  disableContainerInterface = schema.boolean { doc = "Leave the sandbox's interface down." },
+  dns = common.dns { doc = "Resolver settings of the result, instead of the IPAM plugin's." },
+  ipam = common.ipam, args = common.args, runtimeConfig = common.runtime,
+}
+conf:implies("isDefaultGateway", "isGateway")
+conf:never_both("hairpinMode", "promiscMode", "a promiscuous bridge would see every packet twice")
+conf:check(function(c)
+  if c.disableContainerInterface and c.ipam and c.ipam.type then
+    return "disableContainerInterface and ipam exclude each other: a link that is down has no routes"
+  end
+end)
+
+local function ensure_bridge(req)
+  local c = req.conf
+  return req.host:ensure_link {
+    kind = "bridge", name = c.bridge, mtu = c.mtu, up = true, promisc = c.promiscMode or nil,
+    vlan_filtering = (c.vlan > 0 or c.vlanTrunk ~= nil) or nil,
+  }
+end
+
+local function plug(req, br)
+  local host, c = req.host, req.conf
+  local port, eth = host:add_veth {
+    mtu = c.mtu, master = br, peer = { ns = req.pod, name = req.ifname, mac = common.mac(req) },
+  }
+  for _, vlan in ipairs(vlans.of(c)) do host:set_vlan(port, vlan) end
+  host:lock_down(port)
+  host:set_link(port, { up = true, port = (c.hairpinMode or c.portIsolation) and {
+    hairpin = c.hairpinMode or nil, isolated = c.portIsolation or nil,
+  } or nil })
+  local v6 = "net/ipv6/conf/" .. req.ifname
+  req.pod:set_sysctl({
+    { v6 .. "/accept_dad", c.enabledad and "1" or "0", true },
+    { "net/ipv4/conf/" .. req.ifname .. "/arp_notify", "1", true },
+    c.enabledad and { v6 .. "/enhanced_dad", "1", true } or nil,
+  }, { link = eth })
+  return port, eth
+end
+
+-- With a VLAN the gateway's address lives on a link of its own, plugged into the bridge.
+local function gateway_link(req, br)
+  local c = req.conf
+  if c.vlan == 0 then return br end
+  local native = { vlan = c.vlan }
+  return req.host:ensure_link {
+    kind = "veth", name = c.bridge .. "." .. c.vlan, mtu = c.mtu, up = true,
+    peer = { master = br }, port_vlans = vlans.of(native),
+  }
+end
+
+local function serve_gateways(req, link, lease)
+  local c = req.conf
+  for _, family in ipairs { "inet", "inet6" } do
+    local served = false
+    for _, ip in ipairs(lease.ips) do
+      local cidr = addr.parse(ip.address)
+      if cidr.family == family then
+        ip.gateway = ip.gateway or addr.text(cidr:first_host())
+        req.host:ensure_addr(link, tostring(cidr:with_ip(addr.ip(ip.gateway))),
+          { replace = c.forceAddress })
+        if c.isDefaultGateway then lease:default_via(ip.gateway) end
+        served = true
+      end
+    end
+    if served then req.host:enable_forwarding(family) end
+  end
+end
+
+local function add(req)
+  local c = req.conf
+  local br = ensure_bridge(req)
+  local lease = ipam.add(req)
+  local port, eth = plug(req, br)
+  local gateway = c.isGateway and #lease.ips > 0 and gateway_link(req, br)
+  if gateway then serve_gateways(req, gateway, lease) end
+  if not c.disableContainerInterface then ipam.apply(lease, req.pod, eth) end
+  if c.enabledad then req.pod:await_addrs(eth) end
+  if c.ipMasq then masq.add(req, lease.ips) end
+  if not c.disableContainerInterface then req.host:await_up(port) end
+  return {
+    interfaces = { br, port, eth, gateway ~= br and gateway or nil },
+    ips = lease.ips, routes = lease.routes, dns = common.dns_of(c, lease),
+  }
+end
+
+return { conf = conf, add = add }

@@ -1,0 +1,372 @@
+-- SPDX-License-Identifier: MIT
+-- What an ADD and a DEL cost: ours, the reference plugins, and the limit (a bare program
+-- that makes the same kernel requests), in turns within one run. `make bench` prints the
+-- tables. Targets stand beside the figures; nothing here passes or fails.
+--
+--   BENCH_N=30      rounds of a case (fewer where the reference takes seconds)
+--   BENCH_CASES=    comma list of Lua patterns; a case runs if its name matches one:
+--                   bridge-0-1 bridge-60000-1 masq-0-1 masq-60000-1 lease-0-1
+--                   lease-60000-1 bridge-0-50 bridge-60000-50 masq-0-50 masq-60000-50
+
+local BUILD = os.getenv("BUILD") or "build"
+local REFERENCE = os.getenv("REFERENCE") or "/usr/lib/cni"
+local ROUNDS = tonumber(os.getenv("BENCH_N")) or 30
+local PATTERNS = os.getenv("BENCH_CASES") or "."
+local CALLS, FULL = 50, 60000
+local TARGETS = {
+  add_limit = 1.6, bridge = 10, masq = 20, del = 8, memory = 4, size = 1.5, lease = 1.2,
+}
+
+local function sh(...)
+  local command = string.format(...)
+  if not os.execute(command) then error("failed: " .. command, 0) end
+end
+
+local function output(command)
+  local pipe = assert(io.popen(command))
+  local text = pipe:read("a")
+  pipe:close()
+  return (text:gsub("%s+$", ""))
+end
+
+--- Cases ------------------------------------------------------------------------------
+
+local SUBNETS = { [0] = "10.1", [FULL] = "10.2" }
+
+local function cases()
+  local list = {}
+  for _, calls in ipairs { 1, CALLS } do
+    for _, kind in ipairs { "bridge", "masq", "lease" } do
+      for _, leases in ipairs { 0, FULL } do
+        local name = string.format("%s-%d-%d", kind, leases, calls)
+        local wanted = false
+        for pattern in PATTERNS:gmatch("[^,]+") do
+          wanted = wanted or name:find(pattern) ~= nil
+        end
+        if wanted and not (kind == "lease" and calls > 1) then
+          list[#list + 1] = { name = name, kind = kind, leases = leases, calls = calls }
+        end
+      end
+    end
+  end
+  return list
+end
+
+local function title(verb, case)
+  local what = { bridge = "bridge", masq = "bridge ipMasq", lease = "host-local alone" }
+  return string.format("%s %s%s%s", verb, what[case.kind],
+    case.leases > 0 and ", " .. case.leases .. " leases" or "",
+    case.calls > 1 and ", " .. case.calls .. " at once" or "")
+end
+
+--- Contestants: how to start each for a case ------------------------------------------
+
+local function plugin_dir(dir)
+  return function(case)
+    return dir .. (case.kind == "lease" and "/host-local" or "/bridge")
+  end
+end
+
+local function limit(case)
+  local flag = { bridge = "", masq = "-m ", lease = "-l " }
+  return string.format("%s/bench/limit %slimit-%d br%d %s.0.1/16", BUILD, flag[case.kind],
+    case.leases, case.leases, SUBNETS[case.leases])
+end
+
+local function contestants()
+  local list = { { name = "limit", command = limit, path = REFERENCE } }
+  local ours = io.open(BUILD .. "/cni-bin/bridge")
+  if ours then
+    ours:close()
+    local dir = output("realpath " .. BUILD .. "/cni-bin")
+    list[#list + 1] = { name = "ours", command = plugin_dir(dir), path = dir }
+  end
+  list[#list + 1] =
+    { name = "reference", command = plugin_dir(REFERENCE), path = REFERENCE, slow = true }
+  return list
+end
+
+--- A slow contestant gets fewer turns where its calls take longest. 50 calls that search
+--- 60000 leases each take it half a minute, masquerading or not: once is enough.
+local function rounds(who, case)
+  local few = math.max(3, ROUNDS // 6)
+  if who.slow and case.leases > 0 then
+    if case.calls > 1 then return case.kind == "masq" and 0 or 1 end
+    return math.min(few, ROUNDS)
+  end
+  return math.min(case.calls > 1 and few or ROUNDS, ROUNDS)
+end
+
+--- The world: private mounts, a node for each contestant, pods -------
+
+local function config_path(who, case)
+  return string.format("/run/bench/%s-%s-%d.json", who.name, case.kind, case.leases)
+end
+
+local function write_config(who, case)
+  local file = assert(io.open(config_path(who, case), "w"))
+  file:write(string.format([=[{"cniVersion":"1.0.0","name":"%s-%d","type":"bridge",]=]
+    .. [=["bridge":"br%d","isDefaultGateway":true,"ipMasq":%s,]=]
+    .. [=["ipam":{"type":"host-local","ranges":[[{"subnet":"%s.0.0/16"}]]}}]=],
+    who.name, case.leases, case.leases, case.kind == "masq", SUBNETS[case.leases]))
+  file:close()
+end
+
+local function build_world(who_all)
+  for _, dir in ipairs { "/run", "/var/lib/cni" } do
+    sh("mkdir -p %s && mount -t tmpfs tmpfs %s", dir, dir)
+  end
+  sh("mkdir -p /run/bench && ip link set lo up")
+  for _, who in ipairs(who_all) do
+    sh("ip netns add node-%s && ip -n node-%s link set lo up", who.name, who.name)
+    for leases in pairs(SUBNETS) do
+      sh("mkdir -p /var/lib/cni/networks/%s-%d", who.name, leases)
+      for _, kind in ipairs { "bridge", "masq", "lease" } do
+        write_config(who, { kind = kind, leases = leases })
+      end
+    end
+  end
+  for number = 1, CALLS do sh("ip netns add pod%d", number) end
+end
+
+--- The plan: see measure.c ------------------------------------------------------------
+
+local function plan_writer()
+  local lines = {}
+  local plan = { lines = lines }
+  function plan.line(...) lines[#lines + 1] = string.format(...) end
+  function plan.call(how, who, case, verb, first)
+    plan.line("node /run/netns/node-%s", who.name)
+    plan.line("set CNI_PATH %s", who.path)
+    plan.line("set CNI_COMMAND %s", verb)
+    plan.line("config %s", config_path(who, case))
+    plan.line("%s %s:%s:%s %d %d %s", how, who.name, verb, case.name or "resident", first,
+      case.calls or 1, who.command(case))
+  end
+  return plan
+end
+
+--- One attachment stays on each network, as on any node in use.
+local function plan_residents(plan, who_all, wanted)
+  local number = CALLS
+  for _, who in ipairs(who_all) do
+    for leases, prefix in pairs(SUBNETS) do
+      if wanted[leases] then
+        number = number + 1
+        sh("ip netns add pod%d", number)
+        plan.call("run", who, { kind = "masq", leases = leases }, "ADD", number)
+        if leases > 0 then
+          plan.line("fill /var/lib/cni/networks/%s-%d %s 3 %d", who.name, leases, prefix,
+            leases)
+        end
+      end
+    end
+  end
+end
+
+local function plan_case(plan, who_all, case)
+  plan.line("settle %d", case.calls > 1 and 200 or 20)
+  -- The round before the first warms up and counts; it enters no median.
+  for round = case.calls > 1 and 1 or 0, ROUNDS do
+    for turn = 1, #who_all do
+      local who = who_all[(turn + round) % #who_all + 1]
+      if round <= rounds(who, case) then
+        local how = (round == 0 or case.calls > 1) and "count" or "run"
+        plan.call(how, who, case, "ADD", 1)
+        plan.call(how, who, case, "DEL", 1)
+      end
+    end
+  end
+end
+
+local function run_plan(plan)
+  local file = assert(io.open("/run/bench/plan", "w"))
+  file:write(table.concat(plan.lines, "\n"), "\n")
+  file:close()
+  sh("%s/bench/measure < /run/bench/plan > /run/bench/raw", BUILD)
+end
+
+--- Figures ----------------------------------------------------------------------------
+
+local function quantile(values, part)
+  if not values or #values == 0 then return nil end
+  local sorted = table.move(values, 1, #values, 1, {})
+  table.sort(sorted)
+  return sorted[math.max(1, math.ceil(part * #sorted))]
+end
+
+--- label -> { wall, each, cpu, settled = lists in ms; rss = MiB; processes = number }
+local function read_raw()
+  local figures = {}
+  local function entry(label)
+    figures[label] = figures[label]
+      or { wall = {}, each = {}, cpu = {}, settled = {}, rss = 0, seen = {} }
+    return figures[label]
+  end
+  local pending = {}
+  for line in io.lines("/run/bench/raw") do
+    local words = {}
+    for word in line:gmatch("%S+") do words[#words + 1] = tonumber(word) or word end
+    local f = entry(words[2])
+    if words[1] == "one" then
+      pending[#pending + 1] = words[3] / 1000
+      f.rss = math.max(f.rss, words[4] / 1024)
+    else
+      local calls = words[3]
+      if words[7] >= 0 then f.processes = words[7] / calls end
+      if words[7] < 0 or calls > 1 then
+        f.wall[#f.wall + 1] = calls > 1 and words[4] / 1000 or pending[1]
+        f.cpu[#f.cpu + 1] = words[5] / 1000 / calls
+        f.settled[#f.settled + 1] = words[6] / 1000
+        table.move(pending, 1, #pending, #f.each + 1, f.each)
+      end
+      pending = {}
+    end
+  end
+  return figures
+end
+
+--- Tables -----------------------------------------------------------------------------
+
+local ROW = "  %-41s %15s %15s %17s  %-13s %s"
+
+local function rows(list)
+  local all = {}
+  for _, case in ipairs(list) do
+    for _, verb in ipairs { "ADD", "DEL" } do
+      all[#all + 1] = { verb = verb, case = case }
+    end
+  end
+  return all
+end
+
+local function ratio(a, b, target, sign)
+  if not a or not b or b == 0 then return "-" end
+  local text = string.format("%.2f", a / b)
+  return target and string.format("%s (%s %g)", text, sign, target) or text
+end
+
+local function target_of(row)
+  if row.verb == "DEL" then return TARGETS.del end
+  return TARGETS[row.case.kind]
+end
+
+--- metric(figure) -> number, text; targets: which of the two ratios carry one
+local function print_table(heading, list, figures, metric, targets)
+  print()
+  print(heading)
+  print(string.format(ROW, "", "limit", "ours", "reference", "ours/limit",
+    "reference/ours"))
+  for _, row in ipairs(rows(list)) do
+    local number, text = {}, {}
+    for _, who in ipairs { "limit", "ours", "reference" } do
+      local figure = figures[string.format("%s:%s:%s", who, row.verb, row.case.name)]
+      if figure then number[who], text[who] = metric(figure) end
+    end
+    local limit_target = targets.limit and row.verb == "ADD" and row.case.kind ~= "lease"
+      and TARGETS.add_limit or nil
+    local reference_target = targets.reference and targets.reference(row) or nil
+    print(string.format(ROW, title(row.verb, row.case),
+      text.limit or "-", text.ours or "-", text.reference or "-",
+      ratio(number.ours, number.limit, limit_target, "<="),
+      ratio(number.reference, number.ours, reference_target, ">=")))
+  end
+end
+
+local function milliseconds(value)
+  return string.format(value < 1000 and "%.2f" or "%.0f", value)
+end
+
+local function timed(list_name)
+  return function(figure)
+    local median = quantile(figure[list_name], 0.5)
+    if not median then return nil, "-" end
+    local high = quantile(figure[list_name], 0.95)
+    return median, milliseconds(median) .. " (" .. milliseconds(high) .. ")"
+  end
+end
+
+local function print_all(list, figures)
+  local alone, crowd = {}, {}
+  for _, case in ipairs(list) do
+    table.insert(case.calls > 1 and crowd or alone, case)
+  end
+  local both = { limit = true, reference = target_of }
+  if #alone > 0 then
+    print_table("Wall time of a call alone, ms: median (p95)", alone, figures,
+      timed("wall"), both)
+  end
+  if #crowd > 0 then
+    print_table(CALLS .. " calls at once: until the last has answered, ms: median (p95)",
+      crowd, figures, timed("wall"), both)
+    print_table(CALLS .. " calls at once: wall time of each, ms: median (p95)", crowd,
+      figures, timed("each"), {})
+  end
+  print_table("CPU time of all processes of a call, user and system, ms: median (p95)",
+    list, figures, timed("cpu"), {
+      reference = function(row) return row.verb == "ADD" and target_of(row) or nil end,
+    })
+  print_table("Until the last process of the call or calls is gone, ms: median (p95)",
+    list, figures, timed("settled"), {})
+  print_table("Peak memory of a process, MiB; ours: <= " .. TARGETS.memory, list, figures,
+    function(figure) return figure.rss, string.format("%.1f", figure.rss) end, {})
+  print_table("Processes a call starts, itself included", list, figures, function(figure)
+    if not figure.processes then return nil, "-" end
+    return figure.processes, string.format("%.3g", figure.processes)
+  end, {})
+end
+
+local function print_lease_cost(figures)
+  print()
+  print(string.format("An ADD of ours at %d leases divided by one at none; <= %g", FULL,
+    TARGETS.lease))
+  for _, kind in ipairs { "bridge", "masq", "lease" } do
+    local full = figures[string.format("ours:ADD:%s-%d-1", kind, FULL)]
+    local none = figures[string.format("ours:ADD:%s-0-1", kind)]
+    print(string.format("  %-18s wall %s  CPU %s", kind,
+      ratio(full and quantile(full.wall, 0.5), none and quantile(none.wall, 0.5)),
+      ratio(full and quantile(full.cpu, 0.5), none and quantile(none.cpu, 0.5))))
+  end
+end
+
+local function print_sizes()
+  print()
+  print(string.format("Size of the program, MB (ours: <= %g)", TARGETS.size))
+  for _, path in ipairs { BUILD .. "/luacni", BUILD .. "/bench/limit",
+    REFERENCE .. "/bridge", REFERENCE .. "/host-local" } do
+    local file = io.open(path)
+    if file then
+      print(string.format("  %-42s %.2f", path, file:seek("end") / 1e6))
+      file:close()
+    end
+  end
+end
+
+local function main()
+  local list, who_all = cases(), contestants()
+  local wanted = {}
+  for _, case in ipairs(list) do wanted[case.leases] = true end
+  build_world(who_all)
+  local plan = plan_writer()
+  plan.line("set CNI_IFNAME eth0")
+  plan_residents(plan, who_all, wanted)
+  for _, case in ipairs(list) do plan_case(plan, who_all, case) end
+  local began = os.time()
+  run_plan(plan)
+  local figures = read_raw()
+  print(string.format("%s, %s processors, kernel %s; %d rounds in turns, %d s",
+    os.date("%Y-%m-%d %H:%M"), output("nproc"), output("uname -r"), ROUNDS,
+    os.time() - began))
+  print_all(list, figures)
+  print_lease_cost(figures)
+  print_sizes()
+end
+
+-- All happens in namespaces of its own, processes too: what is left dies with them.
+if os.getenv("BENCH_INSIDE") then
+  main()
+else
+  local ok = os.execute("BENCH_INSIDE=1 exec unshare --mount --net --pid --fork"
+    .. " --kill-child --mount-proc " .. arg[-1] .. " " .. arg[0])
+  os.exit(ok and 0 or 1)
+end

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: MIT
+# The programs `make bench` needs beside ours. Included by the Makefile at the root.
+
+BENCH_CFLAGS := -std=c11 -D_GNU_SOURCE -O2 $(WARN)
+
+$(BUILD)/bench/limit: $(wildcard spec-tests/bench/limit*.c spec-tests/bench/limit.h)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $(filter %.c,$^) -lmnl
+
+# Static and small: a process inherits the peak memory of the one that started it.
+$(BUILD)/bench/measure: spec-tests/bench/measure.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BENCH_CFLAGS) -static -o $@ $<

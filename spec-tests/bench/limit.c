@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The limit: what a bridge ADD and DEL cost when nothing but the kernel's work is done. A bare
+ * program over libmnl makes the requests of an ideal plugin, for the same result as
+ * `bridge` with `host-local`: veth born in place, addresses, routes, lease in host-local's format,
+ * masquerading on demand. It is a yardstick, not a plugin: no configuration, IPv4 only.
+ *
+ *     limit [-m] [-l] [-w] NETWORK BRIDGE GATEWAY/LEN      with the CNI_* variables of a plugin
+ *
+ * -m masquerades; -l does what host-local alone would; -w lets DEL wait for the kernel's ack
+ * instead of for the link to be gone.
+ */
+#include "limit.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+_Noreturn void give_up(const char *what, int err)
+{
+	printf("{ \"code\": 999, \"msg\": \"%s: %s\" }", what, strerror(err));
+	exit(1);
+}
+
+void check(const char *what, int rc)
+{
+	if (rc < 0)
+		give_up(what, -rc);
+}
+
+/* Addresses and routes */
+
+static void put_address(struct nl *nl, int index, struct in_addr address, uint8_t len)
+{
+	struct nlmsghdr *nlh =
+		nl_request(nl, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+	struct ifaddrmsg *head = mnl_nlmsg_put_extra_header(nlh, sizeof(*head));
+
+	head->ifa_family = AF_INET;
+	head->ifa_prefixlen = len;
+	head->ifa_index = (uint32_t)index;
+	mnl_attr_put_u32(nlh, IFA_LOCAL, address.s_addr);
+	mnl_attr_put_u32(nlh, IFA_ADDRESS, address.s_addr);
+	mnl_attr_put_u32(nlh, IFA_BROADCAST, address.s_addr | htonl(UINT32_MAX >> len));
+}
+
+static void put_default_route(struct nl *nl, int index, struct in_addr gateway)
+{
+	struct nlmsghdr *nlh =
+		nl_request(nl, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+	struct rtmsg *head = mnl_nlmsg_put_extra_header(nlh, sizeof(*head));
+
+	head->rtm_family = AF_INET;
+	head->rtm_table = RT_TABLE_MAIN;
+	head->rtm_protocol = RTPROT_BOOT;
+	head->rtm_scope = RT_SCOPE_UNIVERSE;
+	head->rtm_type = RTN_UNICAST;
+	mnl_attr_put_u32(nlh, RTA_OIF, (uint32_t)index);
+	mnl_attr_put_u32(nlh, RTA_GATEWAY, gateway.s_addr);
+}
+
+static void configure_pod(const struct call *call)
+{
+	struct nl nl;
+
+	nl_open(&nl, NETLINK_ROUTE, 0);
+	sysctl("ipv6", call->ifname, "accept_dad", "0");
+	sysctl("ipv4", call->ifname, "arp_notify", "1");
+	put_address(&nl, call->pod.index, call->address, call->subnet.len);
+	put_up(&nl, call->pod.index);
+	put_default_route(&nl, call->pod.index, call->subnet.gateway);
+	check("pod", nl_exchange(&nl, NULL, NULL));
+}
+
+static void forward(void)
+{
+	int fd = open("/proc/sys/net/ipv4/ip_forward", O_RDWR | O_CLOEXEC);
+	char now = 0;
+
+	if (fd < 0 || pread(fd, &now, 1, 0) != 1)
+		give_up("ip_forward", errno);
+	if (now != '1' && pwrite(fd, "1", 1, 0) != 1)
+		give_up("ip_forward", errno);
+	close(fd);
+}
+
+/* The port goes up, and the bridge has the gateway's address: for the EEXIST, nothing was read. */
+static void configure_host(struct nl *nl, const struct call *call)
+{
+	int rc;
+
+	put_up(nl, call->host.index);
+	put_address(nl, call->bridge.index, call->subnet.gateway, call->subnet.len);
+	rc = nl_exchange(nl, NULL, NULL);
+	if (rc != -EEXIST)
+		check("host", rc);
+	forward();
+}
+
+/* ADD */
+
+static const char *mac_text(const uint8_t *mac, char *text)
+{
+	snprintf(text, 18, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
+		 mac[4], mac[5]);
+	return text;
+}
+
+static void print_interfaces(const struct call *call)
+{
+	char mac[3][18];
+
+	printf("    \"interfaces\": [\n"
+	       "        { \"mac\": \"%s\", \"name\": \"%s\" },\n"
+	       "        { \"mac\": \"%s\", \"name\": \"%s\" },\n"
+	       "        { \"mac\": \"%s\", \"name\": \"%s\", \"sandbox\": \"%s\" }\n    ],\n",
+	       mac_text(call->bridge.mac, mac[0]), call->bridge.name,
+	       mac_text(call->host.mac, mac[1]), call->host.name,
+	       mac_text(call->pod.mac, mac[2]), call->ifname, call->netns);
+}
+
+static void print_result(const struct call *call)
+{
+	char gateway[INET_ADDRSTRLEN], address[INET_ADDRSTRLEN];
+
+	inet_ntop(AF_INET, &call->subnet.gateway, gateway, sizeof(gateway));
+	inet_ntop(AF_INET, &call->address, address, sizeof(address));
+	printf("{\n    \"cniVersion\": \"1.0.0\",\n");
+	if (!call->lease)
+		print_interfaces(call);
+	printf("    \"ips\": [\n        { \"address\": \"%s/%u\", \"gateway\": \"%s\"", address,
+	       call->subnet.len, gateway);
+	if (!call->lease)
+		printf(", \"interface\": 2");
+	printf(" }\n    ]");
+	if (!call->lease)
+		printf(",\n    \"routes\": [\n"
+		       "        { \"dst\": \"0.0.0.0/0\", \"gw\": \"%s\" }\n    ]",
+		       gateway);
+	printf("\n}");
+}
+
+static void add(struct call *call)
+{
+	int netns = open(call->netns, O_RDONLY | O_CLOEXEC);
+	struct nl host, nft;
+	int rc;
+
+	if (netns < 0)
+		give_up(call->netns, errno);
+	nl_open(&host, NETLINK_ROUTE, 0);
+	if (call->masq)
+		nl_open(&nft, NETLINK_NETFILTER, 0);
+	rc = get_link(&host, &call->bridge);
+	if (rc == -ENODEV)
+		make_bridge(&host, &call->bridge);
+	else
+		check(call->bridge.name, rc);
+	make_veth(&host, call, netns);
+	take_lease(call);
+	write_record(call);
+	configure_host(&host, call);
+	/* The sockets stay in the host's namespace, so there is no way back to go. */
+	if (setns(netns, CLONE_NEWNET) < 0)
+		give_up(call->netns, errno);
+	configure_pod(call);
+	if (call->masq)
+		check("masquerade", masq_add(&nft, &call->subnet, call->address));
+	await_carrier(&host, &call->host);
+	print_result(call);
+}
+
+/* DEL */
+
+/*
+ * Closing an nf_tables socket waits for RCU, with the transaction lock held, as long as a deleted
+ * element is not yet freed: 10 ms and more. The child that deletes the link has a copy of the
+ * socket and closes it later, which is why the element goes first.
+ */
+static void del(struct call *call)
+{
+	bool known = read_record(call);
+	struct nl nft;
+
+	if (known && call->masq) {
+		nl_open(&nft, NETLINK_NETFILTER, 0);
+		check("masquerade", masq_del(&nft, call->address));
+	}
+	if (!call->lease)
+		del_link(call);
+	if (!known)
+		return;
+	free_lease(call);
+	unlink(call->record);
+}
+
+static void lease(struct call *call)
+{
+	take_lease(call);
+	write_record(call);
+	print_result(call);
+}
+
+static void parse_subnet(struct subnet *subnet, char *text)
+{
+	char *slash = strchr(text, '/');
+	long len = slash ? strtol(slash + 1, NULL, 10) : 0;
+
+	if (slash)
+		*slash = '\0';
+	if (len < 1 || len > 30 || inet_pton(AF_INET, text, &subnet->gateway) != 1)
+		give_up(text, EINVAL);
+	subnet->len = (uint8_t)len;
+}
+
+static const char *required(const char *name)
+{
+	const char *value = getenv(name);
+
+	if (!value || !*value)
+		give_up(name, EINVAL);
+	return value;
+}
+
+static void read_arguments(struct call *call, int argc, char **argv)
+{
+	int opt;
+
+	while ((opt = getopt(argc, argv, "mlw")) != -1) {
+		call->masq |= opt == 'm';
+		call->lease |= opt == 'l';
+		call->wait |= opt == 'w';
+	}
+	if (argc - optind != 3)
+		give_up("limit [-m] [-l] [-w] NETWORK BRIDGE GATEWAY/LEN", EINVAL);
+	call->network = argv[optind];
+	snprintf(call->bridge.name, sizeof(call->bridge.name), "%s", argv[optind + 1]);
+	parse_subnet(&call->subnet, argv[optind + 2]);
+	call->id = required("CNI_CONTAINERID");
+	call->netns = required("CNI_NETNS");
+	call->ifname = required("CNI_IFNAME");
+	snprintf(call->record, sizeof(call->record), "/run/limit/%s-%s-%s", call->network, call->id,
+		 call->ifname);
+}
+
+int main(int argc, char **argv)
+{
+	const char *command = required("CNI_COMMAND");
+	struct call call = { 0 };
+	char input[4096];
+
+	read_arguments(&call, argc, argv);
+	/* A plugin has to take its configuration from the pipe, read or not. */
+	while (read(STDIN_FILENO, input, sizeof(input)) > 0)
+		;
+	if (strcmp(command, "DEL") == 0)
+		del(&call);
+	else if (strcmp(command, "ADD") != 0)
+		give_up(command, EOPNOTSUPP);
+	else if (call.lease)
+		lease(&call);
+	else
+		add(&call);
+	return 0;
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Runs plugins as a runtime would and says what they took. It is small and linked statically,
+ * because a process inherits the peak memory of the one that started it. Reads a plan from
+ * standard input, one command a line, words separated by blanks:
+ *
+ *     set NAME VALUE                        an environment variable of the plugins
+ *     node PATH                             enter this network namespace
+ *     config FILE                           what the plugins read
+ *     fill DIRECTORY A.B FIRST COUNT        leases A.B.x.y of other containers, as host-local's
+ *     settle MILLISECONDS                   rest between two runs
+ *     run LABEL FIRST COUNT PROGRAM ARG..   COUNT calls at once, for containers cFIRST, ..
+ *     count LABEL FIRST COUNT PROGRAM ARG.. the same, and counts the processes started
+ *
+ * A call ends when the process is gone and its output has come to an end. For each run it writes
+ * `one LABEL WALL RSS` a call (microseconds, KiB) and `all LABEL COUNT WALL CPU SETTLED PROCESSES`,
+ * where CPU is of all processes, also of those that outlive the call, and SETTLED the time until
+ * the last of these was gone.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/acct.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WORDS = 16, CALLS = 256 };
+
+static const char account[] = "/run/bench-account";
+
+struct call {
+	pid_t pid;
+	int out;
+	long long started;
+	long long wall;
+	long rss;
+};
+
+struct run {
+	char *words[WORDS];
+	int first, count;
+	int counted;
+	long long cpu;
+};
+
+static const char *config = "/dev/null";
+static struct timespec settle = { .tv_nsec = 10000000 };
+
+static _Noreturn void give_up(const char *what)
+{
+	fprintf(stderr, "measure: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long long now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+}
+
+static long long cpu_of(const struct rusage *usage)
+{
+	return (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000LL +
+	       usage->ru_utime.tv_usec + usage->ru_stime.tv_usec;
+}
+
+static void start(struct call *call, const struct run *run, int number)
+{
+	char id[32], netns[64];
+	int out[2], in;
+
+	snprintf(id, sizeof(id), "c%d", number);
+	snprintf(netns, sizeof(netns), "/run/netns/pod%d", number);
+	setenv("CNI_CONTAINERID", id, 1);
+	setenv("CNI_NETNS", netns, 1);
+	in = open(config, O_RDONLY | O_CLOEXEC);
+	if (in < 0 || pipe2(out, O_CLOEXEC) < 0)
+		give_up(config);
+	call->out = out[0];
+	call->started = now();
+	call->pid = vfork();
+	if (call->pid < 0)
+		give_up("vfork");
+	if (call->pid == 0) {
+		dup2(in, STDIN_FILENO);
+		dup2(out[1], STDOUT_FILENO);
+		execv(run->words[4], run->words + 4);
+		_exit(127);
+	}
+	close(in);
+	close(out[1]);
+}
+
+static void finish(struct call *call, int status, const struct rusage *usage)
+{
+	char text[16384];
+	size_t used = 0;
+	ssize_t len;
+
+	while ((len = read(call->out, text + used, sizeof(text) - 1 - used)) > 0)
+		used += (size_t)len;
+	call->wall = now() - call->started;
+	call->rss = usage->ru_maxrss;
+	close(call->out);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+		text[used] = '\0';
+		fprintf(stderr, "measure: status 0x%x: %s\n", (unsigned int)status, text);
+		exit(1);
+	}
+}
+
+static struct call *find(struct call *calls, int count, pid_t pid)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		if (calls[i].pid == pid)
+			return &calls[i];
+	return NULL;
+}
+
+/* Every process the calls left behind becomes a child of this one: see main(). */
+static void reap(struct run *run, struct call *calls, int running)
+{
+	struct rusage usage;
+	struct call *call;
+	int status;
+	pid_t pid;
+
+	while (running != 0) {
+		pid = wait4(-1, &status, 0, &usage);
+		if (pid < 0 && errno == ECHILD)
+			return;
+		if (pid < 0)
+			give_up("wait4");
+		run->cpu += cpu_of(&usage);
+		call = find(calls, run->count, pid);
+		if (!call)
+			continue;
+		finish(call, status, &usage);
+		running--;
+	}
+}
+
+static long processes(void)
+{
+	struct stat st;
+	int known = stat(account, &st) == 0;
+
+	/* Asked first: to end the accounting adds a record of this process. */
+	if (acct(NULL) < 0 || !known)
+		return -1;
+	return (long)((size_t)st.st_size / sizeof(struct acct_v3));
+}
+
+static void count_processes(void)
+{
+	int fd = open(account, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		give_up(account);
+	close(fd);
+	/* A kernel without accounting: the count is then -1. */
+	(void)acct(account);
+}
+
+static void do_run(struct run *run)
+{
+	static struct call calls[CALLS];
+	long long began, wall, settled;
+	int i;
+
+	run->first = atoi(run->words[2]);
+	run->count = atoi(run->words[3]);
+	if (run->count < 1 || run->count > CALLS)
+		give_up("too many calls");
+	if (run->counted)
+		count_processes();
+	began = now();
+	for (i = 0; i < run->count; i++)
+		start(&calls[i], run, run->first + i);
+	reap(run, calls, run->count);
+	wall = now() - began;
+	reap(run, calls, -1);
+	settled = now() - began;
+	for (i = 0; i < run->count; i++)
+		printf("one %s %lld %ld\n", run->words[1], calls[i].wall, calls[i].rss);
+	printf("all %s %d %lld %lld %lld %ld\n", run->words[1], run->count, wall, run->cpu,
+	       settled, run->counted ? processes() : -1);
+	nanosleep(&settle, NULL);
+}
+
+static void write_file(int dir, const char *name, const char *content)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0 || write(fd, content, strlen(content)) < 0)
+		give_up(name);
+	close(fd);
+}
+
+static void fill(char **words)
+{
+	int dir = open(words[1], O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	int first = atoi(words[3]), count = atoi(words[4]), i;
+	char name[32], content[128];
+
+	if (dir < 0)
+		give_up(words[1]);
+	for (i = first; i < first + count; i++) {
+		snprintf(name, sizeof(name), "%s.%d.%d", words[2], i >> 8, i & 255);
+		snprintf(content, sizeof(content), "%064x\r\neth0", (unsigned int)i * 2654435761u);
+		write_file(dir, name, content);
+	}
+	write_file(dir, "last_reserved_ip.0", name);
+	close(dir);
+}
+
+static void enter(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
+		give_up(path);
+	close(fd);
+}
+
+static int split(char *line, char **words)
+{
+	char *save = NULL, *word = strtok_r(line, " \n", &save);
+	int count = 0;
+
+	while (word && count < WORDS - 1) {
+		words[count++] = word;
+		word = strtok_r(NULL, " \n", &save);
+	}
+	words[count] = NULL;
+	return count;
+}
+
+static void obey(struct run *run, int count)
+{
+	char **words = run->words;
+
+	if (strcmp(words[0], "set") == 0 && count == 3) {
+		setenv(words[1], words[2], 1);
+	} else if (strcmp(words[0], "node") == 0 && count == 2) {
+		enter(words[1]);
+	} else if (strcmp(words[0], "config") == 0 && count == 2) {
+		config = strdup(words[1]);
+	} else if (strcmp(words[0], "fill") == 0 && count == 5) {
+		fill(words);
+	} else if (strcmp(words[0], "settle") == 0 && count == 2) {
+		settle.tv_nsec = atol(words[1]) * 1000000;
+	} else if ((strcmp(words[0], "run") == 0 || strcmp(words[0], "count") == 0) && count > 4) {
+		run->counted = words[0][0] == 'c';
+		do_run(run);
+	} else {
+		errno = EINVAL;
+		give_up(words[0]);
+	}
+}
+
+int main(void)
+{
+	char line[1024];
+	int count;
+
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		give_up("prctl");
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	while (fgets(line, sizeof(line), stdin)) {
+		struct run run = { 0 };
+
+		count = split(line, run.words);
+		if (count > 0)
+			obey(&run, count);
+	}
+	return 0;
+}

@@ -1,0 +1,151 @@
+-- SPDX-License-Identifier: MIT
+-- The reference plugins and ours, given the same configurations and the same
+-- verbs, must leave the same kernel, the same leases and the same answers. Every
+-- difference we want stands in differential_intended.lua with its reason; one
+-- that stands there and does not occur is a failure like any other.
+
+local t = require "support"
+local worlds = require "differential_world"
+local cases = require "differential_cases"
+for _, case in ipairs(require "differential_ipam_cases") do cases[#cases + 1] = case end
+local intended = require "differential_intended"
+
+local standard = { "ADD", "CHECK", "DEL", "DEL" }
+
+local function step_name(number, step)
+  return ("%d %s"):format(number, step.verb or step.sh and "sh" or step.tcp and "tcp"
+    or step.ping and "ping")
+end
+
+-- Run one step on one side; returns its facts.
+local function take(world, step)
+  if step.sh then
+    t.run(step.sh, { host = step.at and world.pods[step.at] or world.host })
+    return {}
+  elseif step.tcp then
+    local to = step.to == "far" and world.far or world.pods[step.to]
+    return { source = t.tcp_source(world.pods[step.from or "pa"], to, step.tcp) or "none" }
+  elseif step.ping then
+    return { answers = tostring(t.ping(world.pods[step.from or "pa"], step.ping)) }
+  elseif step.remove_ns then
+    t.remove_netns(world.pods[step.remove_ns])
+    world.pods[step.remove_ns] = nil
+    return {}
+  end
+  return (world:call(step))
+end
+
+local function play(side, case)
+  local world = worlds.new(side, case)
+  local history = { { name = "0 start", facts = world:facts() } }
+  for number, step in ipairs(case.steps or standard) do
+    if type(step) == "string" then step = { verb = step } end
+    history[#history + 1] = {
+      name = step.remove_ns and number .. " namespace gone" or step_name(number, step),
+      facts = take(world, step),
+    }
+  end
+  t.cleanup()
+  t.wipe()
+  return history
+end
+
+-- Differences as { step, key, reference, ours }.
+local function compare(reference, ours)
+  local found = {}
+  for i, theirs in ipairs(reference) do
+    local mine = ours[i].facts
+    local keys = {}
+    for key in pairs(theirs.facts) do keys[key] = true end
+    for key in pairs(mine) do keys[key] = true end
+    for key in pairs(keys) do
+      if theirs.facts[key] ~= mine[key] then
+        found[#found + 1] = { step = theirs.name, key = key,
+          reference = theirs.facts[key] or "(none)", ours = mine[key] or "(none)" }
+      end
+    end
+  end
+  table.sort(found, function(a, b)
+    if a.step ~= b.step then return a.step < b.step end
+    return a.key < b.key
+  end)
+  return found
+end
+
+local function covers(rule, difference)
+  return (not rule.step or difference.step:find(rule.step) ~= nil)
+    and difference.key:find(rule.key) ~= nil
+    and (not rule.reference or difference.reference:find(rule.reference) ~= nil)
+    and (not rule.ours or difference.ours:find(rule.ours) ~= nil)
+end
+
+-- Take out the differences that the case announces; complain about the rest and
+-- about announced ones that did not come.
+local function judge(case, found)
+  local complaints = {}
+  for _, id in ipairs(case.differs or {}) do
+    local entry = intended[id] or error("no such intended difference: " .. id)
+    local came = false
+    for i = #found, 1, -1 do
+      for _, rule in ipairs(entry) do
+        if found[i] and covers(rule, found[i]) then
+          came = true
+          table.remove(found, i)
+        end
+      end
+    end
+    if not came then
+      complaints[#complaints + 1] = ("intended, but did not occur: %s (%s)"):format(id,
+        entry.why)
+    end
+  end
+  for _, d in ipairs(found) do
+    complaints[#complaints + 1] = ("%s: %s\n  reference: %s\n  ours:      %s"):format(
+      d.step, d.key, d.reference, d.ours)
+  end
+  return complaints
+end
+
+local debugging = os.getenv("LUACNI_DIFF_SHOW")
+
+for _, case in ipairs(cases) do
+  it("does as the reference does: " .. case.name, function()
+    t.needs("reference", table.unpack(case.needs or {}))
+    local reference = play("reference", case)
+    if debugging then
+      for _, entry in ipairs(reference) do
+        local keys = {}
+        for key in pairs(entry.facts) do keys[#keys + 1] = key end
+        table.sort(keys)
+        print("== " .. entry.name)
+        for _, key in ipairs(keys) do
+          if entry.name ~= "0 start" and reference[1].facts[key] ~= entry.facts[key] then
+            print("  ", key, entry.facts[key])
+          end
+        end
+      end
+    end
+    local complaints = judge(case, compare(reference, play("ours", case)))
+    if #complaints > 0 then error(table.concat(complaints, "\n"), 0) end
+  end)
+end
+
+it("has at least 40 cases, each with a name of its own", function()
+  local names = {}
+  for _, case in ipairs(cases) do
+    assert.is_nil(names[case.name], case.name)
+    names[case.name] = true
+  end
+  assert.is_true(#cases >= 40)
+end)
+
+it("uses every intended difference that is listed", function()
+  local used = {}
+  for _, case in ipairs(cases) do
+    for _, id in ipairs(case.differs or {}) do used[id] = true end
+  end
+  for id, entry in pairs(intended) do
+    assert.is_truthy(used[id], id .. " is not used by any case")
+    assert.is_string(entry.why)
+  end
+end)

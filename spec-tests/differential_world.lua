@@ -1,0 +1,238 @@
+-- SPDX-License-Identifier: MIT
+-- The two worlds of differential_spec: the same namespaces, names and steps for
+-- the reference plugins and for ours, and what came of each step as a flat table
+-- of facts (text -> text) in which random names and addresses are replaced.
+
+local t = require "support"
+
+local M = {}
+
+local zero_mac = "00:00:00:00:00:00"
+
+-- One look at a namespace.
+local sysctls = "cd /proc/sys/net; grep -Hs . ipv4/ip_forward ipv6/conf/all/forwarding " ..
+  "ipv4/conf/*/arp_notify ipv4/conf/*/proxy_arp " ..
+  "ipv6/conf/*/accept_ra ipv6/conf/*/accept_dad ipv6/conf/*/enhanced_dad " ..
+  "ipv6/conf/*/keep_addr_on_down ipv6/conf/*/disable_ipv6 | jq -Rn '[inputs]'"
+
+local looks = {
+  "ip -j -d link show", "ip -j addr show",
+  "ip -j -d -4 route show table all", "ip -j -d -6 route show table all",
+  "ip -j -4 rule show", "ip -j -6 rule show", "ip -j neigh show nud permanent",
+  sysctls,
+}
+
+local function has(list, word)
+  for _, item in ipairs(list or {}) do
+    if item == word then return true end
+  end
+  return false
+end
+
+-- Names for what a side may choose freely: veth1, veth2 in the order the links
+-- were made, <mac> for MACs the configuration does not name.
+local function new_names(literal)
+  return { veth = {}, count = 0, mac = {}, literal = literal:lower() }
+end
+
+local function learn(names, where, links)
+  table.sort(links, function(a, b) return a.ifindex < b.ifindex end)
+  for _, link in ipairs(links) do
+    local name = link.ifname
+    if name:find("^veth%x+$") and not names.veth[name] then
+      names.count = names.count + 1
+      names.veth[name] = "veth" .. names.count
+    end
+    names.mac[name .. (where == "host" and "" or " /run/netns/" .. where)] = link.address
+  end
+end
+
+local function plain(names, text)
+  text = text:gsub("veth%x%x%x%x%x%x%x%x", names.veth)
+  return (text:gsub("%x%x:%x%x:%x%x:%x%x:%x%x:%x%x", function(mac)
+    return (mac == zero_mac or names.literal:find(mac, 1, true)) and mac or "<mac>"
+  end))
+end
+
+-- Whether the interfaces of a result have the MACs that the kernel has.
+local function judge_macs(names, result)
+  for _, entry in ipairs(type(result.interfaces) == "table" and result.interfaces or {}) do
+    local key = entry.name .. (entry.sandbox and " " .. entry.sandbox or "")
+    entry["mac is the kernel's"] = entry.mac == names.mac[key]
+    if entry.mac then entry.mac = plain(names, entry.mac) end
+    entry.name = plain(names, entry.name)
+  end
+  return result
+end
+
+local function link_fact(names, link)
+  local info = link.linkinfo or {}
+  local port = info.info_slave_data or {}
+  local bridge = info.info_kind == "bridge" and info.info_data or {}
+  local mac = link.address and plain(names, link.address) or "-"
+  return ("kind=%s up=%s promisc=%s mtu=%d txqlen=%d master=%s group=%s mac=%s%s%s"):format(
+    info.info_kind or "-", tostring(has(link.flags, "UP")),
+    tostring(has(link.flags, "PROMISC")), link.mtu, link.txqlen or 0,
+    plain(names, link.master or "-"), link.group,
+    mac == "<mac>" and "any" or mac,
+    info.info_slave_kind and (" hairpin=%s isolated=%s learning=%s"):format(
+      tostring(port.hairpin), tostring(port.isolated), tostring(port.learning)) or "",
+    bridge.vlan_filtering and (" vlan_filtering=%d"):format(bridge.vlan_filtering) or "")
+end
+
+-- Link-local addresses follow the MACs.
+local function linklocal(text) return (text:gsub("fe80::[%x:]*%x", "fe80::*")) end
+
+local function facts_of(names, where, seen, into)
+  local links, addr, route4, route6, rule4, rule6, neigh, settings =
+    table.unpack(seen)
+  for _, link in ipairs(links) do
+    into[("%s link %s"):format(where, plain(names, link.ifname))] = link_fact(names, link)
+  end
+  for _, link in ipairs(addr) do
+    for _, a in ipairs(link.addr_info or {}) do
+      local at = linklocal(("%s/%d"):format(a["local"], a.prefixlen))
+      into[("%s addr %s %s"):format(where, plain(names, link.ifname), at)] =
+        ("broadcast=%s scope=%s label=%s permanent=%s nodad=%s dadfailed=%s"):format(
+          a.broadcast or "-", a.scope, a.label or "-",
+          tostring(not a.dynamic), tostring(a.nodad or false), tostring(a.dadfailed or false))
+    end
+  end
+  for family, routes in pairs({ inet = route4, inet6 = route6 }) do
+    for _, r in ipairs(routes) do
+      -- IPv6's own local routes come when duplicate detection is through.
+      if family == "inet6" and r.table == "local" then goto next_route end
+      local key = linklocal(("%s route %s %s %s dev %s via %s metric %d"):format(where,
+        r.table or "main", r.dst == "default" and family .. " default" or r.dst,
+        r.type or "unicast", plain(names, r.dev or "-"), r.gateway or "-",
+        r.metric or 0))
+      while into[key] do key = key .. "+" end
+      into[key] = linklocal(("scope=%s protocol=%s src=%s flags=%s metrics=%s"):format(
+        r.scope or "-", r.protocol or "-", r.prefsrc or "-",
+        has(r.flags, "onlink") and "onlink" or "", t.json(r.metrics or {})))
+      ::next_route::
+    end
+  end
+  for _, list in ipairs({ rule4, rule6 }) do
+    for _, rule in ipairs(list) do
+      local key = ("%s rule %s"):format(where, t.json(rule))
+      while into[key] do key = key .. "+" end
+      into[key] = "yes"
+    end
+  end
+  for _, line in ipairs(settings) do
+    local key, value = line:match("^([^:]+):(.*)$")
+    into[("%s sysctl %s"):format(where, plain(names, key))] = value
+  end
+  for _, n in ipairs(neigh) do
+    into[("%s neigh %s"):format(where, n.dst)] = plain(names, n.dev .. " " .. (n.lladdr or "-"))
+  end
+end
+
+local function flatten(value, path, into)
+  if type(value) ~= "table" then
+    into[path] = math.type(value) == "float" and ("%.14g"):format(value) or tostring(value)
+    return
+  end
+  if next(value) == nil then into[path] = "(empty)" end
+  for key, item in pairs(value) do
+    flatten(item, type(key) == "number" and ("%s[%d]"):format(path, key - 1)
+      or path .. "." .. key, into)
+  end
+end
+
+-- ---------------------------------------------------------------------------
+
+local World = {}
+World.__index = World
+
+--- Make the namespaces: `host`, the pods pa and pb and, for traffic, `far`
+-- behind the host's uplink at 192.0.2.2 and 2001:db8::2.
+function M.new(side, case)
+  t.wipe()
+  local literal = t.conf_bytes(case.conf) .. t.json(case.steps or {}) .. (case.args or "")
+  local w = setmetatable({
+    side = side, case = case, names = new_names(literal), results = {},
+    host = t.host("host"), pods = { pa = t.netns("pa"), pb = t.netns("pb") },
+  }, World)
+  if case.traffic then
+    w.far = t.host("far")
+    t.run([[
+      ip link add up0 type veth peer name up0 netns far
+      ip addr add 192.0.2.1/24 dev up0
+      ip -6 addr add 2001:db8::1/64 dev up0 nodad
+      ip link set up0 up
+      ip -n far addr add 192.0.2.2/24 dev up0
+      ip -n far -6 addr add 2001:db8::2/64 dev up0 nodad
+      ip -n far link set up0 up
+      ip -n far route add default via 192.0.2.1
+      ip -n far -6 route add default via 2001:db8::1
+      ip route add default via 192.0.2.2
+      ip -6 route add default via 2001:db8::2]], { host = w.host })
+  end
+  return w
+end
+
+--- Everything there is to see, as facts.
+function World:facts()
+  local into, seen = {}, { host = t.many(self.host, looks) }
+  for name, ns in pairs(self.pods) do seen[name] = t.many(ns, looks) end
+  for _, where in ipairs({ "pa", "pb", "host" }) do
+    if seen[where] then learn(self.names, where, seen[where][1]) end
+  end
+  for where, look in pairs(seen) do
+    facts_of(self.names, where, look, into)
+  end
+  for _, dir in ipairs({ t.lease_dir, "/var/lib/cni/other" }) do
+    for name, bytes in pairs(t.files(dir)) do
+      into["lease " .. dir:match("[^/]*$") .. "/" .. name] = ("%q"):format(bytes)
+    end
+  end
+  return into
+end
+
+local function conf_of(world, step)
+  local case = world.case
+  local conf = step.conf or (world.side == "reference" and case.reference_conf) or case.conf
+  if type(conf) ~= "table" then return conf end
+  local full = { cniVersion = "1.0.0", name = "net", type = case.type }
+  for key, value in pairs(conf) do full[key] = value ~= false and value or nil end
+  -- The runtime's part: prevResult for CHECK and DEL from 0.4.0 on.
+  local version = full.cniVersion or "0.1.0"
+  local prev = world.results[(step.id or "c1") .. (step.ifname or "eth0")]
+  if (step.verb == "CHECK" or step.verb == "DEL") and step.prev ~= false
+    and version >= "0.4.0" and prev then
+    full.prevResult = prev
+  end
+  if step.prev then full.prevResult = step.prev end
+  return full
+end
+
+--- One plugin call; returns its facts.
+function World:call(step)
+  local case = self.case
+  local pod = step.netns
+  if pod == nil then pod = "pa" end
+  local got = t.cni({
+    verb = step.verb, type = case.type, conf = conf_of(self, step), bin = self.side,
+    host = self.host, netns = self.pods[pod] or pod, id = step.id, ifname = step.ifname,
+    args = step.args or case.args, env = step.env, path = step.path,
+  })
+  local facts = self:facts()
+  facts.status = tostring(got.rc)
+  if got.rc == 0 then
+    if step.verb == "ADD" and got.json then
+      self.results[(step.id or "c1") .. (step.ifname or "eth0")] = got.json
+    end
+    local text = plain(self.names, got.out)
+    -- From 1.0.0 on the older reference prints members in another order.
+    if not text:find('"cniVersion": "1', 1, true) then facts.stdout = ("%q"):format(text) end
+    flatten(got.json and judge_macs(self.names, t.decode(got.out)) or "nothing", "result",
+      facts)
+  else
+    facts["error code"] = got.json and tostring(got.json.code) or "no error object"
+  end
+  return facts, got
+end
+
+return M

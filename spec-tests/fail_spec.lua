@@ -1,0 +1,175 @@
+-- SPDX-License-Identifier: MIT
+-- cni.fail: every failure is one kind of value, and says enough to act on.
+
+local cjson = require "cjson"
+local fail = require "cni.fail"
+
+local function caught(f, ...)
+  local ok, err = pcall(f, ...)
+  assert.is_false(ok)
+  return err
+end
+
+describe("fail", function()
+  it("raises a value that it knows again", function()
+    local err = caught(fail.throw, { code = 11, msg = "busy" })
+    assert.is_true(fail.is(err))
+    assert.are.equal(11, err.code)
+    assert.are.equal("busy", err.msg)
+  end)
+
+  it("does not take other things for its own", function()
+    for _, v in ipairs { "text", 5, {}, true, { code = 7, msg = "x" } } do
+      assert.is_false(fail.is(v))
+    end
+    assert.is_false(fail.is(nil))
+  end)
+
+  it("has code 999 unless told another", function()
+    assert.are.equal(999, fail.new({ msg = "x" }).code)
+  end)
+
+  it("P-ERR-03: has the codes of the specification", function()
+    local codes = fail.codes
+    assert.are.same({ 1, 2, 3, 4, 5, 6, 7, 8, 11, 50, 51, 999 }, {
+      codes.version, codes.unsupported, codes.unknown_container, codes.env, codes.io,
+      codes.decode, codes.config, codes.netns, codes.again, codes.no_add, codes.limited,
+      codes.internal,
+    })
+  end)
+
+  it("P-ERR-05: never has an empty message", function()
+    assert.are.equal("unknown error", fail.new({ msg = "" }).msg)
+    assert.are.equal("unknown error", fail.new({}).msg)
+    assert.are.equal("unknown error", fail.wrap(fail.new { msg = "" }).msg)
+  end)
+
+  it("names the key of a configuration error", function()
+    local err = caught(fail.config, "ipam.ranges[1].subnet", "is missing", "write one")
+    assert.are.equal(7, err.code)
+    assert.are.equal("ipam.ranges[1].subnet: is missing", err.msg)
+    assert.are.equal("ipam.ranges[1].subnet: is missing; write one", tostring(err))
+  end)
+
+  it("does not print a separator for the whole configuration", function()
+    assert.are.equal("is a list", caught(fail.config, "", "is a list").msg)
+  end)
+end)
+
+describe("fail as JSON", function()
+  it("P-ERR-01: is one object with cniVersion, code, msg, details", function()
+    local text = fail.new({ code = 7, msg = "no", details = "why" }):json("0.4.0")
+    assert.are.same(
+      { cniVersion = "0.4.0", code = 7, msg = "no", details = "why" }, cjson.decode(text))
+  end)
+
+  it("P-ERR-01: prints the code as a whole number", function()
+    assert.is_truthy(fail.new({ code = 7.0, msg = "x" }):json():find('"code": 7,', 1, true))
+  end)
+
+  it("leaves details out when there are none", function()
+    assert.is_nil(cjson.decode(fail.new({ msg = "x" }):json()).details)
+    assert.is_nil(cjson.decode(fail.new({ msg = "x", details = "" }):json()).details)
+  end)
+
+  it("P-ERR-04: has the newest version before the request's is known", function()
+    assert.are.equal("1.1.0", cjson.decode(fail.new({ msg = "x" }):json()).cniVersion)
+  end)
+
+  it("puts the hint at the end of the details", function()
+    local function details(fields)
+      return cjson.decode(fail.new(fields):json()).details
+    end
+    assert.are.equal("a; b", details { msg = "x", details = "a", hint = "b" })
+    assert.are.equal("b", details { msg = "x", hint = "b" })
+  end)
+
+  it("P-IO-09: stays UTF-8 whatever the message holds", function()
+    local text = fail.new({ msg = "bad \xff\xfe name", details = "\xe2\x82" }):json()
+    assert.is_truthy(utf8.len(text))
+    assert.are.equal("bad \u{FFFD}\u{FFFD} name", cjson.decode(text).msg)
+  end)
+end)
+
+describe("fail.wrap", function()
+  it("keeps an error value", function()
+    local err = fail.new { code = 11, msg = "x" }
+    assert.are.equal(err, fail.wrap(err))
+  end)
+
+  it("keeps file and line of a Lua error", function()
+    local err = fail.wrap(caught(error, "plugins/x.lua:3: attempt to index nil"))
+    assert.are.equal(999, err.code)
+    assert.are.equal("plugins/x.lua:3: attempt to index nil", err.msg)
+  end)
+
+  it("puts a traceback into the details", function()
+    local err = fail.wrap("x.lua:3: boom\nstack traceback:\n\t[C]: in ?")
+    assert.are.equal("x.lua:3: boom", err.msg)
+    assert.is_truthy(err.details:find("^stack traceback:"))
+  end)
+
+  it("prints one line", function()
+    assert.is_nil(tostring(fail.new { msg = "a\nb", details = "c\n\td" }):find("\n"))
+  end)
+
+  it("survives an error that is no text", function()
+    assert.is_truthy(fail.wrap({}).msg:find("table", 1, true))
+    assert.is_truthy(fail.wrap(nil).msg:find("nil", 1, true))
+  end)
+end)
+
+describe("fail.kernel", function()
+  local function hint(what, errno, kind)
+    return caught(fail.kernel, what, "refused", errno, kind).hint
+  end
+
+  it("names step, object and the kernel's text", function()
+    local err = caught(fail.kernel, "bridge cni0: set mtu", "Invalid argument", 22)
+    assert.are.equal(999, err.code)
+    assert.are.equal(22, err.errno)
+    assert.are.equal("bridge cni0: set mtu: Invalid argument", err.msg)
+  end)
+
+  it("says what an unprivileged caller lacks", function()
+    assert.is_truthy(hint("add link x", 1):find("CAP_NET_ADMIN", 1, true))
+  end)
+
+  it("names the option of a link kind that the kernel lacks", function()
+    assert.is_truthy(hint("add macvlan eth0", 95):find("CONFIG_MACVLAN ", 1, true))
+    assert.is_truthy(hint("add vlan eth0.5", 95):find("CONFIG_VLAN_8021Q", 1, true))
+    assert.is_truthy(hint("add vxlan v", 95):find("CONFIG_VXLAN", 1, true))
+    assert.is_truthy(hint("add link eth0", 95, "vrf"):find("CONFIG_NET_VRF", 1, true))
+  end)
+
+  it("names no option when it cannot know which", function()
+    assert.is_nil(hint("frobnicate", 95):find("CONFIG_", 1, true))
+  end)
+
+  it("has no hint for an error that explains itself", function()
+    assert.is_nil(hint("add link x", 4095))
+    assert.is_nil(caught(fail.kernel, "add link x", "refused").hint)
+  end)
+end)
+
+describe("the nearest word", function()
+  local hints = require "cni.hints"
+
+  it("is found through a slip of the finger", function()
+    local words = { "bridge", "private", "vepa", "passthru" }
+    assert.are.equal("bridge", hints.nearest("bridg", words))
+    assert.are.equal("passthru", hints.nearest("passtrhu", words))
+    assert.are.equal("vepa", hints.nearest("VEPA", words))
+  end)
+
+  it("is nil when nothing is near", function()
+    assert.is_nil(hints.nearest("wireguard", { "bridge", "vepa" }))
+    assert.is_nil(hints.nearest("x", {}))
+    assert.is_nil(hints.nearest(("x"):rep(100), { ("x"):rep(99) }))
+  end)
+
+  it("is the same one every time among equals", function()
+    assert.are.equal("ab", hints.nearest("aa", { "ac", "ab" }))
+    assert.are.equal("ab", hints.nearest("aa", { "ab", "ac" }))
+  end)
+end)

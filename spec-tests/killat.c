@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * killat: run a command and kill it, with everything it started, at the entry
+ * of its n-th system call that changes something. The call is not carried out.
+ *
+ *	killat [-d] [-o REPORT] N COMMAND [ARG...]
+ *
+ * Standard streams and environment go through. N = 0 never kills. With -d only
+ * descendants of the command count and only they are killed. The report is one
+ * line: "killed N NAME" or "finished CALLS STATUS".
+ *
+ * Exit: 100 the command came to its end first, 101 it was killed, 102 trouble.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/ptrace.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+enum { FINISHED = 100, KILLED = 101, TROUBLE = 102 };
+
+/* Which argument, if any, decides whether a call counts. */
+enum when { ALWAYS, OPEN_FLAGS, SHARED_MAP };
+
+static const struct rule {
+	long number;
+	const char *name;
+	enum when when;
+	unsigned int arg;
+} rules[] = {
+#define CALL(call) { SYS_##call, #call, ALWAYS, 0 }
+#ifdef SYS_open
+	{ SYS_open, "open", OPEN_FLAGS, 1 },
+	CALL(creat), CALL(link), CALL(unlink), CALL(rename), CALL(mkdir), CALL(rmdir),
+	CALL(symlink), CALL(mknod), CALL(chmod), CALL(fork), CALL(vfork),
+#endif
+	{ SYS_openat, "openat", OPEN_FLAGS, 2 },
+	{ SYS_mmap, "mmap", SHARED_MAP, 3 },
+	CALL(sendmsg), CALL(sendto), CALL(sendmmsg),
+	CALL(write), CALL(pwrite64), CALL(writev), CALL(pwritev), CALL(pwritev2),
+	CALL(openat2), CALL(linkat), CALL(unlinkat), CALL(renameat), CALL(renameat2),
+	CALL(mkdirat), CALL(symlinkat), CALL(mknodat), CALL(truncate), CALL(ftruncate),
+	CALL(fallocate), CALL(utimensat), CALL(fchmod), CALL(fchmodat), CALL(fchown),
+	CALL(fchownat), CALL(fsetxattr), CALL(setxattr), CALL(copy_file_range),
+	CALL(sendfile), CALL(splice), CALL(msync), CALL(mount), CALL(umount2),
+	CALL(move_mount), CALL(unshare), CALL(execve), CALL(execveat), CALL(clone),
+	CALL(clone3),
+#undef CALL
+};
+
+static const char *counted(const struct ptrace_syscall_info *info)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
+		const struct rule *rule = &rules[i];
+		unsigned long long arg = info->entry.args[rule->arg];
+
+		if ((long)info->entry.nr != rule->number)
+			continue;
+		switch (rule->when) {
+		case ALWAYS:
+			return rule->name;
+		case OPEN_FLAGS:
+			return arg & (O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))
+				? rule->name : NULL;
+		case SHARED_MAP:
+			return arg & MAP_SHARED && info->entry.args[2] & PROT_WRITE
+				? rule->name : NULL;
+		}
+	}
+	return NULL;
+}
+
+static pid_t *traced;
+static size_t traced_count, traced_room;
+
+static bool known(pid_t pid)
+{
+	for (size_t i = 0; i < traced_count; i++)
+		if (traced[i] == pid)
+			return true;
+	return false;
+}
+
+static int remember(pid_t pid)
+{
+	if (known(pid))
+		return 0;
+	if (traced_count == traced_room) {
+		size_t room = traced_room ? 2 * traced_room : 16;
+		pid_t *more = realloc(traced, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		traced = more;
+		traced_room = room;
+	}
+	traced[traced_count++] = pid;
+	return 0;
+}
+
+static void forget(pid_t pid)
+{
+	for (size_t i = 0; i < traced_count; i++)
+		if (traced[i] == pid)
+			traced[i] = traced[--traced_count];
+}
+
+/* Kill everything traced but `spare` (0: nothing is spared). */
+static void kill_tree(pid_t spare)
+{
+	for (size_t i = 0; i < traced_count; i++)
+		if (traced[i] != spare)
+			kill(traced[i], SIGKILL);
+}
+
+static int start(char **argv, pid_t *pid)
+{
+	int gate[2];
+
+	if (pipe2(gate, O_CLOEXEC) < 0)
+		return -errno;
+	*pid = fork();
+	if (*pid < 0)
+		return -errno;
+	if (*pid == 0) {
+		char go;
+
+		close(gate[1]);
+		if (read(gate[0], &go, 1) != 1)
+			_exit(TROUBLE);
+		execvp(argv[0], argv);
+		fprintf(stderr, "killat: %s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	close(gate[0]);
+	if (ptrace(PTRACE_SEIZE, *pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL |
+		   PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
+		   PTRACE_O_TRACEEXEC) < 0 ||
+	    ptrace(PTRACE_INTERRUPT, *pid, NULL, NULL) < 0)
+		return -errno;
+	if (write(gate[1], "", 1) != 1)
+		return -errno;
+	close(gate[1]);
+	return 0;
+}
+
+struct run {
+	unsigned long at;		/* kill at this call, 0: never */
+	bool descendants;		/* count and kill only descendants */
+	pid_t root;
+	bool begun;			/* the command itself is running */
+	unsigned long calls;
+	const char *killed_in;
+	int root_status;
+};
+
+/* Look at one stop; true when the moment to kill has come. */
+static bool look(struct run *run, pid_t pid)
+{
+	struct ptrace_syscall_info info;
+	const char *name;
+
+	if (!run->begun || run->killed_in || (run->descendants && pid == run->root))
+		return false;
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) <= 0)
+		return false;
+	if (info.op != PTRACE_SYSCALL_INFO_ENTRY)
+		return false;
+	name = counted(&info);
+	if (!name || ++run->calls != run->at)
+		return false;
+	run->killed_in = name;
+	return true;
+}
+
+static int follow(struct run *run)
+{
+	for (;;) {
+		int status, event, signal = 0;
+		pid_t pid = waitpid(-1, &status, __WALL);
+
+		if (pid < 0)
+			return errno == ECHILD ? 0 : -errno;
+		if (!WIFSTOPPED(status)) {
+			if (pid == run->root)
+				run->root_status = status;
+			forget(pid);
+			continue;
+		}
+		if (remember(pid) < 0)
+			return -ENOMEM;
+		event = status >> 16;
+		if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
+			if (look(run, pid))
+				kill_tree(run->descendants ? run->root : 0);
+		} else if (event == PTRACE_EVENT_EXEC) {
+			run->begun = true;
+		} else if (!event) {
+			signal = WSTOPSIG(status);
+		}
+		/* A child born while the tree was being killed dies too. */
+		if (run->killed_in && !(run->descendants && pid == run->root))
+			kill(pid, SIGKILL);
+		if (ptrace(PTRACE_SYSCALL, pid, NULL, signal) < 0 && errno != ESRCH)
+			return -errno;
+	}
+}
+
+static void report(const char *path, const struct run *run)
+{
+	FILE *f = path ? fopen(path, "w") : NULL;
+	int status = run->root_status;
+
+	if (!f)
+		return;
+	if (run->killed_in)
+		fprintf(f, "killed %lu %s\n", run->calls, run->killed_in);
+	else
+		fprintf(f, "finished %lu %d\n", run->calls, WIFEXITED(status) ?
+			WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	fclose(f);
+}
+
+int main(int argc, char **argv)
+{
+	struct run run = { 0 };
+	const char *path = NULL;
+	char *end;
+	int opt, err;
+
+	while ((opt = getopt(argc, argv, "+do:")) != -1) {
+		if (opt == 'd')
+			run.descendants = true;
+		else if (opt == 'o')
+			path = optarg;
+		else
+			return TROUBLE;
+	}
+	if (argc - optind < 2) {
+		fprintf(stderr, "usage: killat [-d] [-o REPORT] N COMMAND [ARG...]\n");
+		return TROUBLE;
+	}
+	run.at = strtoul(argv[optind], &end, 10);
+	if (*end) {
+		fprintf(stderr, "killat: %s is not a number\n", argv[optind]);
+		return TROUBLE;
+	}
+	err = start(argv + optind + 1, &run.root);
+	if (!err)
+		err = remember(run.root);
+	if (!err)
+		err = follow(&run);
+	if (err) {
+		fprintf(stderr, "killat: %s\n", strerror(-err));
+		kill_tree(0);
+		return TROUBLE;
+	}
+	report(path, &run);
+	free(traced);
+	return run.killed_in ? KILLED : FINISHED;
+}

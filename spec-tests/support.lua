@@ -1,0 +1,582 @@
+-- SPDX-License-Identifier: MIT
+-- What every spec stands on: run commands, make namespaces, call a plugin of
+-- ours or of the reference set as a runtime would, take a picture of the
+-- kernel's state and compare two; has(), needs() tell what the machine can do. Looks through ip, bridge, nft and /proc,
+-- never through our own bindings. Works inside spec-tests/run only.
+
+local cjson = require "cjson"
+local lfs = require "lfs"
+
+local M = {}
+
+if os.getenv("LUACNI_SPEC") ~= "1" then
+  error("specs run inside spec-tests/run: they would touch this machine", 0)
+end
+
+M.build = os.getenv("LUACNI_BUILD")
+M.bin = { ours = os.getenv("LUACNI_SPEC_OURS") or M.build .. "/cni-bin", reference = "/usr/lib/cni" }
+M.lease_dir = "/var/lib/cni/networks"
+M.current = {}
+M.null = cjson.null
+
+-- ---------------------------------------------------------------------------
+-- Files and JSON
+-- ---------------------------------------------------------------------------
+
+--- A file's bytes, or nil.
+function M.read(path)
+  local f = io.open(path, "rb")
+  if not f then return nil end
+  local bytes = f:read("a")
+  f:close()
+  return bytes
+end
+
+--- Write a file; its folder is made.
+function M.write(path, bytes)
+  local dir = path:match("^(.*)/[^/]*$")
+  if dir and dir ~= "" and not lfs.attributes(dir) then M.sh({ "mkdir", "-p", dir }) end
+  local f <close> = assert(io.open(path, "wb"))
+  f:write(bytes)
+end
+
+--- Every regular file below `dir`: relative name -> bytes.
+function M.files(dir, into, prefix)
+  into, prefix = into or {}, prefix or ""
+  if lfs.attributes(dir, "mode") ~= "directory" then return into end
+  for name in lfs.dir(dir) do
+    if name ~= "." and name ~= ".." then
+      local path = dir .. "/" .. name
+      if lfs.symlinkattributes(path, "mode") == "directory" then
+        M.files(path, into, prefix .. name .. "/")
+      else
+        into[prefix .. name] = M.read(path) or "(unreadable)"
+      end
+    end
+  end
+  return into
+end
+
+local array_mt = {}
+
+--- Mark a table as a list, so that an empty one is written as [].
+function M.list(items) return setmetatable(items or {}, array_mt) end
+
+--- JSON text, keys sorted. Empty tables are objects unless made by `list`.
+function M.json(value)
+  if type(value) ~= "table" then return (cjson.encode({ value }):match("^%[(.*)%]$")) end
+  local out = {}
+  if getmetatable(value) == array_mt or #value > 0 then
+    for i, item in ipairs(value) do out[i] = M.json(item) end
+    return "[" .. table.concat(out, ",") .. "]"
+  end
+  local keys = {}
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for i, key in ipairs(keys) do out[i] = M.json(key) .. ":" .. M.json(value[key]) end
+  return "{" .. table.concat(out, ",") .. "}"
+end
+
+--- Decoded JSON, or nil and why.
+function M.decode(text)
+  local ok, value = pcall(cjson.decode, text)
+  if ok then return value end
+  return nil, value
+end
+
+-- ---------------------------------------------------------------------------
+-- Commands
+-- ---------------------------------------------------------------------------
+
+--- Quote one word for the shell.
+function M.quote(word)
+  if word:find("^[%w_./:=@,+-]+$") then return word end
+  return "'" .. word:gsub("'", "'\\''") .. "'"
+end
+
+local function command_line(command)
+  if type(command) == "string" then return command end
+  local words = {}
+  for i, word in ipairs(command) do words[i] = M.quote(tostring(word)) end
+  return table.concat(words, " ")
+end
+
+local function ns_path(ns)
+  if type(ns) == "table" then return ns.path end
+  if ns and not ns:find("/", 1, true) then return "/run/netns/" .. ns end
+  return ns
+end
+
+--- How many commands were run so far.
+M.spawned = 0
+
+--- Run a command: a shell line or a list of words.
+-- opts: stdin (bytes), host (network namespace to run in), timeout (seconds, 60),
+-- env (list of "K=V"). Returns stdout, exit status (128 + n after a signal), stderr.
+function M.sh(command, opts)
+  opts = opts or {}
+  M.spawned = M.spawned + 1
+  local base = ("/run/spec/%d"):format(M.spawned)
+  local line = command_line(command)
+  if opts.env then
+    local words = {}
+    for i, pair in ipairs(opts.env) do words[i] = M.quote(pair) end
+    line = "env " .. table.concat(words, " ") .. " sh -c " .. M.quote(line)
+  elseif type(command) == "string" then
+    line = "sh -c " .. M.quote(line)
+  end
+  if opts.host then
+    line = "nsenter --net=" .. M.quote(ns_path(opts.host)) .. " " .. line
+  end
+  line = ("timeout -s KILL %d %s"):format(opts.timeout or 60, line)
+  if os.getenv("LD_PRELOAD") then line = "unset LD_PRELOAD; " .. line end
+  local input = "/dev/null"
+  if opts.stdin then
+    input = base .. ".in"
+    M.write(input, opts.stdin)
+  end
+  local pipe = assert(io.popen(("{ %s; } <%s 2>%s.err"):format(line, input, base)))
+  local out = pipe:read("a")
+  local _, how, code = pipe:close()
+  local err = M.read(base .. ".err")
+  os.remove(base .. ".err")
+  if opts.stdin then os.remove(input) end
+  return out, how == "signal" and 128 + code or code, err
+end
+
+--- As `sh`, but a failure is an error showing what the command said.
+function M.run(command, opts)
+  local out, status, err = M.sh(command, opts)
+  if status ~= 0 then
+    error(("%s: status %d\n%s%s"):format(command_line(command), status, out, err), 2)
+  end
+  return out
+end
+
+--- `ip -j ARGS` in a namespace (nil: the spec's own), decoded; ARGS is one string.
+function M.ip(ns, args)
+  local out = M.run("ip -j " .. args, { host = ns })
+  if out:find("^%s*$") then return {} end
+  return assert(M.decode(out))
+end
+
+--- `bridge -j ARGS`, decoded.
+function M.bridge(ns, args)
+  local out = M.run("bridge -j " .. args, { host = ns })
+  if out:find("^%s*$") then return {} end
+  return assert(M.decode(out))
+end
+
+--- One link as `ip -j -d link show` gives it, or nil.
+function M.link(ns, name)
+  local out, status = M.sh({ "ip", "-j", "-d", "link", "show", name }, { host = ns })
+  if status ~= 0 then return nil end
+  return assert(M.decode(out))[1]
+end
+
+--- A /proc/sys value in a namespace, e.g. sysctl(ns, "net/ipv4/ip_forward"), or nil.
+function M.sysctl(ns, path)
+  local out, status = M.sh({ "cat", "/proc/sys/" .. path }, { host = ns })
+  return status == 0 and out:gsub("%s+$", "") or nil
+end
+
+-- ---------------------------------------------------------------------------
+-- Namespaces
+-- ---------------------------------------------------------------------------
+
+local made = {}
+local counter = 0
+
+--- A new network namespace { name, path }, removed by `cleanup`.
+-- lo is down in it unless opts.lo is set.
+function M.netns(name, opts)
+  counter = counter + 1
+  name = name or ("n%d"):format(counter)
+  M.run({ "ip", "netns", "add", name })
+  local ns = { name = name, path = "/run/netns/" .. name }
+  made[#made + 1] = ns
+  if opts and opts.lo then M.run("ip link set lo up", { host = ns }) end
+  return ns
+end
+
+--- Many namespaces at once, PREFIX1 to PREFIXn, removed by `cleanup`.
+function M.netns_many(prefix, count)
+  M.run(("for i in $(seq %d); do ip netns add %s$i; done"):format(count, prefix))
+  for i = 1, count do
+    made[#made + 1] = { name = prefix .. i, path = "/run/netns/" .. prefix .. i }
+  end
+end
+
+--- Remove one namespace now.
+function M.remove_netns(ns)
+  for i, other in ipairs(made) do
+    if other.name == ns.name then table.remove(made, i) break end
+  end
+  M.run({ "ip", "netns", "del", ns.name })
+end
+
+--- A namespace to play the host: lo up, and room for pods.
+function M.host(name) return M.netns(name, { lo = true }) end
+
+--- Remove what the test made: namespaces, leases, records. Runs after each test.
+function M.cleanup()
+  local names = {}
+  for i = #made, 1, -1 do
+    if lfs.attributes(made[i].path) then names[#names + 1] = made[i].name end
+    made[i] = nil
+  end
+  if #names > 0 then
+    M.run("for n in " .. table.concat(names, " ") .. "; do ip netns del $n; done")
+  end
+  if next(M.files("/var/lib/cni")) or next(M.files("/etc/luacni"))
+    or lfs.attributes("/run/luacni") or lfs.attributes("/run/cni") then
+    M.wipe()
+  end
+end
+
+--- Forget every lease, record and site file, as a reboot and a reinstall would.
+function M.wipe()
+  M.run("rm -rf /run/luacni /run/cni; " ..
+    "find /var/lib/cni /etc/luacni -mindepth 1 -delete")
+end
+
+-- ---------------------------------------------------------------------------
+-- Plugins
+-- ---------------------------------------------------------------------------
+
+local function plugin_env(call)
+  local dir = M.bin[call.bin or "ours"] or call.bin
+  local env = {
+    PATH = "/usr/sbin:/usr/bin:/sbin:/bin",
+    CNI_COMMAND = call.verb,
+    CNI_CONTAINERID = call.id == nil and "c1" or call.id,
+    CNI_IFNAME = call.ifname == nil and "eth0" or call.ifname,
+    CNI_PATH = call.path == nil and dir or call.path,
+    CNI_NETNS = ns_path(call.netns or nil),
+    CNI_ARGS = call.args,
+    ASAN_OPTIONS = os.getenv("ASAN_OPTIONS"),
+    UBSAN_OPTIONS = os.getenv("UBSAN_OPTIONS"),
+  }
+  for key, value in pairs(call.env or {}) do env[key] = value end
+  local words = {}
+  for key, value in pairs(env) do
+    if value ~= false then words[#words + 1] = M.quote(key .. "=" .. value) end
+  end
+  table.sort(words)
+  return dir, words
+end
+
+--- The shell words that make a plugin call, for specs that run many at once:
+-- `env -i ... /path/to/plugin`. Same argument as `cni`; the caller redirects stdin.
+function M.cni_words(call)
+  local dir, words = plugin_env(call)
+  local program = M.quote(dir .. "/" .. call.type)
+  local line = "env -i " .. table.concat(words, " ") .. " " .. program
+  if call.host then
+    line = "nsenter --net=" .. M.quote(ns_path(call.host)) .. " " .. line
+  end
+  if call.under then line = call.under .. " " .. line end
+  return line
+end
+
+--- The configuration bytes of a call: text as it is, a table as JSON.
+function M.conf_bytes(conf)
+  if conf == nil then return "" end
+  return type(conf) == "string" and conf or M.json(conf)
+end
+
+--- The path of a C helper of the specs (killat), built when make has not.
+function M.helper(name)
+  local path = M.build .. "/" .. name
+  if lfs.attributes(path) then return path end
+  path = "/run/spec/" .. name
+  if not lfs.attributes(path) then
+    M.run({ "cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-o", path,
+      "spec-tests/" .. name .. ".c" })
+  end
+  return path
+end
+
+--- Call a plugin as a runtime would.
+-- { verb, type, conf = table|string, id = "c1", netns = ns|path|false,
+--   ifname = "eth0", args =, env = { K = V|false }, path =, bin = "ours"|"reference"|dir,
+--   host = namespace to run it in, timeout = 60 }
+-- An id, ifname or path of false leaves the variable out. Returns { rc, out, err,
+-- json } where json is stdout decoded, nil when it is not one JSON document.
+function M.cni(call)
+  call.type = call.type or (type(call.conf) == "table" and call.conf.type)
+  local out, rc, err = M.sh(M.cni_words(call), {
+    stdin = M.conf_bytes(call.conf), timeout = call.timeout,
+  })
+  return { rc = rc, out = out, err = err, json = out ~= "" and M.decode(out) or nil }
+end
+
+--- As `cni`, but failure is an error; returns the decoded result.
+function M.cni_ok(call)
+  local got = M.cni(call)
+  if got.rc ~= 0 then
+    error(("%s %s: status %d\n%s%s"):format(call.verb, call.type, got.rc, got.out,
+      got.err), 2)
+  end
+  return got.json
+end
+
+-- ---------------------------------------------------------------------------
+-- Pictures of the kernel
+-- ---------------------------------------------------------------------------
+
+local transient = {
+  link = { stats = true, stats64 = true, ifindex = true, num_tx_queues = true },
+  addr = { valid_life_time = true, preferred_life_time = true, ifindex = true },
+}
+
+local function scrub(value, drop)
+  if type(value) ~= "table" then return value end
+  local out = {}
+  for key, item in pairs(value) do
+    if not drop[key] then out[key] = scrub(item, drop) end
+  end
+  return out
+end
+
+local route_drop = { expires = true, cache = true }
+local nft_drop = { handle = true, packets = true, bytes = true }
+
+-- A list as a set of texts, so that order and indexes do not matter.
+local function as_set(list)
+  local set = {}
+  for _, item in ipairs(list) do
+    local text = M.json(item)
+    while set[text] do text = text .. " (again)" end
+    set[text] = true
+  end
+  return set
+end
+
+local function links_of(list)
+  local links = {}
+  for _, link in ipairs(list) do
+    links[link.ifname] = scrub(link, transient.link)
+    -- Timers of a bridge run; they are not state anybody set.
+    for _, part in pairs(links[link.ifname].linkinfo or {}) do
+      if type(part) == "table" then
+        for key in pairs(part) do
+          if key:find("timer") then part[key] = nil end
+        end
+      end
+    end
+  end
+  return links
+end
+
+local function nft_set(list)
+  local kept = {}
+  for _, item in ipairs(list.nftables) do
+    if not item.metainfo then kept[#kept + 1] = scrub(item, nft_drop) end
+  end
+  return as_set(kept)
+end
+
+--- The nftables rule set of a namespace as a set of texts, handles left out.
+function M.nft(ns) return nft_set(M.many(ns, { "nft -j list ruleset" })[1]) end
+
+--- Run several commands that print JSON in one namespace, in one go; returns the
+-- decoded outputs in order (an empty output is an empty table).
+function M.many(ns, commands)
+  local mark = "\1"
+  local out = M.run(table.concat(commands, "; printf '\\001'; "), { host = ns }) .. mark
+  local decoded = {}
+  for text in out:gmatch("([^\1]*)\1") do
+    decoded[#decoded + 1] = text:find("%S") and assert(M.decode(text)) or {}
+  end
+  assert(#decoded == #commands, "an output is missing")
+  return decoded
+end
+
+local looks = {
+  "ip -j -d link show", "ip -j addr show",
+  "ip -j -4 route show table all", "ip -j -6 route show table all",
+  "ip -j -4 rule show", "ip -j -6 rule show",
+  "nft -j list ruleset", "bridge -j vlan show",
+}
+
+local function picture(ns)
+  local links, addr, route4, route6, rule4, rule6, nft, vlans =
+    table.unpack(M.many(ns, looks))
+  local addrs, routes, rules = {}, {}, {}
+  for _, link in ipairs(addr) do
+    for _, item in ipairs(link.addr_info or {}) do
+      item.dev = link.ifname
+      addrs[#addrs + 1] = scrub(item, transient.addr)
+    end
+  end
+  for family, list in pairs({ ["-4"] = route4, ["-6"] = route6 }) do
+    for _, route in ipairs(list) do
+      route.family = family
+      routes[#routes + 1] = scrub(route, route_drop)
+    end
+  end
+  for family, list in pairs({ ["-4"] = rule4, ["-6"] = rule6 }) do
+    for _, rule in ipairs(list) do
+      rule.family = family
+      rules[#rules + 1] = rule
+    end
+  end
+  return {
+    links = links_of(links), addrs = as_set(addrs), routes = as_set(routes),
+    rules = as_set(rules), nft = nft_set(nft), vlans = vlans,
+  }
+end
+
+--- Everything a plugin could have changed, as a table to compare with `same`.
+-- opts.ns: list of namespaces (the first plays the host; default the spec's own);
+-- opts.leases: lease directory. Lock files and last_reserved_ip.N are left out.
+function M.snapshot(opts)
+  opts = opts or {}
+  local shot = { kernel = {}, leases = {}, records = M.files("/run/luacni") }
+  for _, ns in ipairs(opts.ns or { false }) do
+    shot.kernel[ns and (ns.name or ns) or "own"] = picture(ns or nil)
+  end
+  for name, bytes in pairs(M.files(opts.leases or M.lease_dir)) do
+    local last = name:match("[^/]*$")
+    if last ~= "lock" and not last:find("^last_reserved_ip%.%d+$") then
+      shot.leases[name] = bytes
+    end
+  end
+  return shot
+end
+
+local function show(value)
+  if type(value) == "table" then return M.json(value) end
+  return type(value) == "string" and ("%q"):format(value) or tostring(value)
+end
+
+local function compare(a, b, path, out)
+  if type(a) ~= "table" or type(b) ~= "table" then
+    if a ~= b then out[#out + 1] = ("%s: %s -> %s"):format(path, show(a), show(b)) end
+    return out
+  end
+  local keys = {}
+  for key in pairs(a) do keys[key] = true end
+  for key in pairs(b) do keys[key] = true end
+  local sorted = {}
+  for key in pairs(keys) do sorted[#sorted + 1] = key end
+  table.sort(sorted, function(x, y) return tostring(x) < tostring(y) end)
+  for _, key in ipairs(sorted) do
+    local at = path == "" and tostring(key) or path .. "." .. tostring(key)
+    if b[key] == nil then
+      out[#out + 1] = ("- %s = %s"):format(at, show(a[key]))
+    elseif a[key] == nil then
+      out[#out + 1] = ("+ %s = %s"):format(at, show(b[key]))
+    else
+      compare(a[key], b[key], at, out)
+    end
+  end
+  return out
+end
+
+--- The differences between two tables: a list of lines, empty when they are equal.
+function M.differences(a, b) return compare(a, b, "", {}) end
+
+--- Raise unless two tables are equal, naming every difference.
+function M.same(a, b, what)
+  local lines = compare(a, b, "", {})
+  if #lines > 0 then
+    error((what and what .. ": " or "") .. "differs:\n" .. table.concat(lines, "\n"), 2)
+  end
+end
+
+-- ---------------------------------------------------------------------------
+-- Traffic
+-- ---------------------------------------------------------------------------
+
+-- fd00:0000:...:0001 -> fd00::1, as ip(8) writes it.
+local function short_ip6(text)
+  local groups = {}
+  for group in text:gmatch("%x+") do groups[#groups + 1] = ("%x"):format(tonumber(group, 16)) end
+  local full = ":" .. table.concat(groups, ":") .. ":"
+  for run = 8, 2, -1 do
+    local zeros = ":" .. ("0:"):rep(run)
+    local at = full:find(zeros, 1, true)
+    if at then
+      full = full:sub(1, at - 1) .. "::" .. full:sub(at + #zeros)
+      return (full:gsub("^:(%x)", "%1"):gsub("(%x):$", "%1"))
+    end
+  end
+  return full:sub(2, -2)
+end
+
+local tcp = [[
+  nsenter --net=%s timeout 9 socat %s-LISTEN:7777,reuseaddr \
+    SYSTEM:'echo $SOCAT_PEERADDR' 2>/dev/null & server=$!
+  nsenter --net=%s timeout 8 socat -T2 - \
+    %s:%s:7777,retry=80,interval=0.05,connect-timeout=2 2>/dev/null </dev/null
+  kill $server 2>/dev/null; wait]]
+
+--- Connect by TCP from one namespace to `address` in another; returns the source
+-- address the listener saw, nil when no connection came about.
+function M.tcp_source(from, to, address)
+  local kind, at = "TCP4", address
+  if address:find(":", 1, true) then kind, at = "TCP6", "[" .. address .. "]" end
+  local out = M.sh(tcp:format(ns_path(to), kind, ns_path(from), kind, at))
+  local peer = out:match("[%x.:]+")
+  return peer and (kind == "TCP6" and short_ip6(peer) or peer)
+end
+
+--- Whether `address` answers a ping from a namespace.
+function M.ping(from, address)
+  return select(2, M.sh({ "ping", "-n", "-q", "-c", 1, "-W", 1, address },
+    { host = from })) == 0
+end
+
+-- ---------------------------------------------------------------------------
+-- What this kernel and machine have
+-- ---------------------------------------------------------------------------
+
+local function can_make(kind)
+  return function()
+    local ns = M.netns()
+    local _, status = M.sh("ip link add p0 type veth peer name p1 && " .. kind,
+      { host = ns })
+    M.remove_netns(ns)
+    return status == 0
+  end
+end
+
+local probes = {
+  ["bridge-vlan"] = can_make("ip link add b0 type bridge vlan_filtering 1"),
+  ["vlan"] = can_make("ip link add link p0 v0 type vlan id 5"),
+  ["dummy"] = can_make("ip link add d0 type dummy"),
+  ["macvlan"] = can_make("ip link add link p0 m0 type macvlan mode bridge"),
+  ["ipvlan"] = can_make("ip link add link p0 i0 type ipvlan mode l2"),
+  ["vrf"] = can_make("ip link add r0 type vrf table 10"),
+  ["vxlan"] = can_make("ip link add x0 type vxlan id 7 dstport 4789"),
+  ["nft-nat"] = can_make("nft add table inet t; nft 'add chain inet t c " ..
+    "{ type nat hook postrouting priority 100; }'"),
+  ["iptables"] = can_make("iptables -t nat -S && ip6tables -t nat -S"),
+  ["reference"] = function() return lfs.attributes("/usr/lib/cni/bridge") ~= nil end,
+}
+local found = {}
+
+--- Whether this machine has a feature (see the table above this function), or a
+-- command of that name.
+function M.has(feature)
+  if found[feature] == nil then
+    local probe = probes[feature]
+      or function() return select(2, M.sh("command -v " .. M.quote(feature))) == 0 end
+    found[feature] = probe()
+  end
+  return found[feature]
+end
+
+--- Skip the running test, counted and with the reason, unless the machine has
+-- every feature named. Call it first thing inside `it`.
+function M.needs(...)
+  for _, feature in ipairs({ ... }) do
+    if not M.has(feature) then
+      M.current.pending("this machine has no " .. feature)
+    end
+  end
+end
+
+return M

@@ -1,0 +1,148 @@
+-- SPDX-License-Identifier: MIT
+-- A host namespace, pods, and a runtime's memory: what the specs of interface
+-- plugins play with. Every call remembers results, so that CHECK and DEL carry
+-- the prevResult that a runtime would send.
+
+local t = require "support"
+
+local M = {}
+local World = {}
+World.__index = World
+
+--- A new world.
+-- conf: the configuration of its network (cniVersion 1.1.0 and a name are filled in);
+-- opts: pods (number of them, 1), forwarding (true: already on), far (a network
+-- behind the host at 192.0.2.2 and 2001:db8::2), bin, path.
+function M.new(conf, opts)
+  opts = opts or {}
+  local w = setmetatable({ conf = conf, bin = opts.bin, path = opts.path, results = {},
+    pods = {}, host = t.host("host") }, World)
+  for i = 1, opts.pods or 1 do w.pods[i] = t.netns("pod" .. i) end
+  if opts.forwarding then
+    t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; " ..
+      "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding", { host = w.host })
+  end
+  if opts.far then
+    w.far = t.host("far")
+    t.run([[
+      ip link add up0 type veth peer name up0 netns far
+      ip addr add 192.0.2.1/24 dev up0
+      ip -6 addr add 2001:db8::1/64 dev up0 nodad
+      ip link set up0 up
+      ip -n far addr add 192.0.2.2/24 dev up0
+      ip -n far -6 addr add 2001:db8::2/64 dev up0 nodad
+      ip -n far link set up0 up
+      ip -n far route add default via 192.0.2.1
+      ip -n far -6 route add default via 2001:db8::1]], { host = w.host })
+  end
+  return w
+end
+
+--- The configuration of a call: the world's, changed by `more` (false takes a key out).
+function World:config(more)
+  local conf = { cniVersion = "1.1.0", name = "net" }
+  for key, value in pairs(self.conf) do conf[key] = value end
+  for key, value in pairs(more or {}) do conf[key] = value ~= false and value or nil end
+  return conf
+end
+
+local function key_of(c) return (c.id or "c1") .. " " .. (c.ifname or "eth0") end
+
+--- Make a call without judging it. c: pod (number, 1; false: no CNI_NETNS; a path),
+-- id, ifname, conf (changes to the configuration), args, env, prev (false: none).
+function World:call(verb, c)
+  c = c or {}
+  local conf = type(c.conf) == "string" and c.conf or self:config(c.conf)
+  if type(conf) == "table" and (verb == "CHECK" or verb == "DEL") and c.prev ~= false then
+    conf.prevResult = c.prev or self.results[key_of(c)]
+  elseif type(conf) == "table" and c.prev then
+    conf.prevResult = c.prev
+  end
+  local pod = c.pod == nil and 1 or c.pod
+  local none = verb == "GC" or verb == "STATUS" or nil
+  local got = t.cni({ verb = verb, type = c.type or self.conf.type, conf = conf,
+    host = self.host, netns = not none and (self.pods[pod] or pod) or false,
+    id = none and false or c.id, ifname = none and false or c.ifname, args = c.args,
+    env = c.env, path = c.path or self.path, bin = c.bin or self.bin })
+  if verb == "ADD" and got.rc == 0 then self.results[key_of(c)] = got.json end
+  return got
+end
+
+--- A call that has to succeed; returns the decoded answer.
+function World:ok(verb, c)
+  local got = self:call(verb, c)
+  if got.rc ~= 0 then
+    error(("%s ends with %d: %s%s"):format(verb, got.rc, got.out, got.err), 2)
+  end
+  if verb ~= "ADD" then assert(got.out == "", verb .. " printed " .. got.out) end
+  return got.json
+end
+
+--- A call that has to fail with a CNI error; returns it. `code` may be nil.
+function World:fails(verb, c, code)
+  local got = self:call(verb, c)
+  if got.rc == 0 then error(verb .. " succeeds: " .. got.out, 2) end
+  if not got.json or math.type(got.json.code) == nil or type(got.json.msg) ~= "string" then
+    error(("%s gives no error object: %s%s"):format(verb, got.out, got.err), 2)
+  end
+  if code and got.json.code ~= code then
+    error(("%s: code %s, not %d: %s"):format(verb, got.json.code, code, got.json.msg), 2)
+  end
+  got.json.text = got.json.msg .. "\n" .. tostring(got.json.details or "")
+  return got.json
+end
+
+function World:add(c) return self:ok("ADD", c) end
+function World:del(c) return self:ok("DEL", c) end
+function World:check(c) return self:ok("CHECK", c) end
+
+--- GC with a list of { id, ifname } that are valid.
+function World:gc(valid, c)
+  local list = {}
+  for i, v in ipairs(valid) do list[i] = { containerID = v[1], ifname = v[2] or "eth0" } end
+  c = c or {}
+  c.conf = c.conf or {}
+  c.conf["cni.dev/valid-attachments"] = t.list(list)
+  return self:ok("GC", c)
+end
+
+--- A picture of the host, all pods, leases and records.
+function World:picture()
+  local ns = { self.host }
+  for _, pod in ipairs(self.pods) do ns[#ns + 1] = pod end
+  return t.snapshot({ ns = ns })
+end
+
+--- Shell in the host namespace, and in a pod.
+function World:sh(command) return t.run(command, { host = self.host }) end
+function World:in_pod(command, pod) return t.run(command, { host = self.pods[pod or 1] }) end
+
+--- The host end of a pod's interface, as ip -j -d link shows it.
+function World:port(pod, ifname)
+  local eth = t.link(self.pods[pod or 1], ifname or "eth0")
+  if not eth then return nil end
+  for _, link in ipairs(t.ip(self.host, "-d link show type veth")) do
+    if link.ifindex == eth.link_index then return link end
+  end
+end
+
+--- Addresses "a/len" of a link, those of the link itself (fe80::) left out.
+function M.addrs(ns, name)
+  local found = {}
+  for _, link in ipairs(t.ip(ns, "addr show dev " .. name)) do
+    for _, a in ipairs(link.addr_info) do
+      if a.scope == "global" then
+        found[#found + 1] = ("%s/%d"):format(a["local"], a.prefixlen)
+      end
+    end
+  end
+  table.sort(found)
+  return found
+end
+
+--- A lease file's content, or nil.
+function M.lease(address, network)
+  return t.read(("%s/%s/%s"):format(t.lease_dir, network or "net", address))
+end
+
+return M
