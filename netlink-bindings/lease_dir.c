@@ -21,6 +21,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -411,4 +412,30 @@ int lease_dir_open(struct lease_dir *d, const char *path, const char *index_dir,
 		lease_dir_close(d);
 
 	return err;
+}
+
+/* Room is judged as for an unprivileged writer: what is left then is little enough. */
+int lease_dir_writable(const char *path)
+{
+	char copy[PATH_MAX];
+	size_t len = strlen(path);
+	struct statvfs fs;
+
+	if (len >= sizeof copy)
+		return -ENAMETOOLONG;
+	memcpy(copy, path, len + 1);
+	while (faccessat(AT_FDCWD, copy, W_OK | X_OK, AT_EACCESS) < 0) {
+		char *slash = strrchr(copy, '/');
+
+		if (errno != ENOENT)
+			return -errno;
+		if (!slash)
+			memcpy(copy, ".", 2);
+		else
+			slash[slash == copy] = '\0';
+	}
+	if (statvfs(copy, &fs) < 0)
+		return -errno;
+
+	return fs.f_bavail == 0 || (fs.f_files > 0 && fs.f_ffree == 0) ? -ENOSPC : 0;
 }

@@ -48,6 +48,11 @@ void lease_dir_init(struct lease_dir *d);
 int lease_dir_open(struct lease_dir *d, const char *path, const char *index_dir, int timeout_ms,
 		   bool create);
 
+/*
+ * Whether a directory, or what would have to be made for it, can be written: 0 or -errno. Looks only.
+ */
+int lease_dir_writable(const char *path);
+
 /* Settle the index, give the lock back, free everything. Twice is fine. */
 void lease_dir_close(struct lease_dir *d);
 

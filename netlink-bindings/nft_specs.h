@@ -60,7 +60,25 @@ enum {
 	NFT_COMMENT_MAX = 128, /* bytes; the program nft reads back no more */
 };
 
-struct nft_type;
+enum { NFT_ORDER_NONE, NFT_ORDER_HOST, NFT_ORDER_BIG };
+
+enum nft_form {
+	NFT_FORM_NUMBER,
+	NFT_FORM_BITS, /* a word, a list of words, or a number */
+	NFT_FORM_IP,
+	NFT_FORM_MAC,
+	NFT_FORM_NAME, /* text, padded with zero bytes */
+	NFT_FORM_VERDICT,
+};
+
+struct nft_type {
+	const char *word;
+	uint8_t number; /* enum datatypes of nft */
+	uint8_t len;
+	uint8_t order; /* NFT_ORDER_* */
+	uint8_t form;
+	const struct attr_words *words;
+};
 
 /* A data type, or a concatenation of several. count is 0 for none. */
 struct nft_types {
@@ -82,7 +100,7 @@ uint32_t nft_types_number(const struct nft_types *types);
 void nft_types_from_number(uint32_t number, struct nft_types *ret);
 size_t nft_types_len(const struct nft_types *types);
 size_t nft_field_len(const struct nft_types *types, size_t i);
-enum { NFT_ORDER_NONE, NFT_ORDER_HOST, NFT_ORDER_BIG };
+size_t nft_field_room(const struct nft_types *types, size_t i); /* with what pads it */
 uint32_t nft_types_order(const struct nft_types *types);
 void nft_push_types(lua_State *L, const struct nft_types *types); /* [-0, +1, m] */
 

@@ -282,17 +282,25 @@ static int receive_acks(struct acks *a)
 
 static int collect_acks(struct acks *a, bool whole, int64_t deadline)
 {
+	bool lost = false;
 	int err = 0;
 
-	while (a->wanted && !err) {
+	while (a->wanted && !err && !whole) {
 		err = receive_acks(a);
 		if (err == -EAGAIN)
-			err = whole ? -EAGAIN : nl_wait(a->nl, deadline);
+			err = nl_wait(a->nl, deadline);
 	}
-	/* A refused nf_tables batch may have more to say than was asked for. */
-	while (whole && !err)
+	/* A refused nf_tables batch may have more to say than was asked for, or than fits. */
+	while (whole && !err) {
 		err = receive_acks(a);
-	return err == -EAGAIN ? 0 : err;
+		if (err == -ENOBUFS) {
+			lost = true;
+			err = 0;
+		}
+	}
+	if (err == -EAGAIN)
+		err = lost && !a->fail->error ? -ENOBUFS : 0;
+	return err;
 }
 
 

@@ -516,12 +516,35 @@ static int span_size(lua_State *L)
 	return 1;
 }
 
+/***
+Whether leases could be written: the directory, or the nearest one above that exists, can be written,
+and its file system has room.
+@function writable
+@tparam string path the directory
+@treturn boolean true
+@treturn[2] nil
+@treturn[2] string what is in the way
+@treturn[2] integer errno
+*/
+static int writable(lua_State *L)
+{
+	const char *path = sys_check_path(L, 1);
+	int err = lease_dir_writable(path);
+
+	if (err)
+		return push_failure(L, err, "%s", path);
+	lua_pushboolean(L, 1);
+
+	return 1;
+}
+
 int luaopen_netlink_store(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
 		{ "open", open_or_create },
 		{ "open_existing", open_existing },
 		{ "size", span_size },
+		{ "writable", writable },
 		{ NULL, NULL },
 	};
 

@@ -12,7 +12,7 @@ local function fake(name, answer, opts)
   opts = opts or {}
   t.write(bin .. "/" .. name, ([[
 #!/bin/sh
-n=$(ls %s/log 2>/dev/null | wc -l); mkdir -p %s/log
+mkdir -p %s/log; n=$(ls %s/log | grep -c stdin)
 cat >%s/log/$n.$CNI_COMMAND.stdin
 env | sort >%s/log/$n.$CNI_COMMAND.env
 %s

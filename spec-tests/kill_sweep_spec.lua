@@ -90,6 +90,8 @@ local function new_world()
   host, pod = t.host("host"), t.netns("pod")
   t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; " ..
     "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding", { host = host })
+  -- The kernel's own 127.0.0.1 comes with the first time up, and stays.
+  t.run("ip link set lo up; ip link set lo down", { host = pod })
 end
 
 local function sweep(plugin, verb, recovery)

@@ -105,7 +105,9 @@ function M.left()
     now = state()
     local out = {}
     for part, was in pairs(before) do
-      if type(was) == "table" and part ~= "rules" then added(was, now[part], part, out) end
+      if type(was) == "table" and part ~= "rules" then
+        added(was, now[part], part, out)
+      end
     end
     if #out == 0 then break end
     if system.monotime() > patience then

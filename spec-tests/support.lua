@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- What every spec stands on: run commands, make namespaces, call a plugin of
 -- ours or of the reference set as a runtime would, take a picture of the
--- kernel's state and compare two; has(), needs() tell what the machine can do. Looks through ip, bridge, nft and /proc,
--- never through our own bindings. Works inside spec-tests/run only.
+-- kernel's state and compare two; has(), needs() tell what the machine can do.
+-- Looks through ip, bridge, nft and /proc, never through our own bindings. Works
+-- inside spec-tests/run only.
 
 local cjson = require "cjson"
 local lfs = require "lfs"
@@ -14,7 +15,11 @@ if os.getenv("LUACNI_SPEC") ~= "1" then
 end
 
 M.build = os.getenv("LUACNI_BUILD")
-M.bin = { ours = os.getenv("LUACNI_SPEC_OURS") or M.build .. "/cni-bin", reference = "/usr/lib/cni" }
+-- LUACNI_SPEC_OURS: another set in the place of ours, to test the specs themselves.
+M.bin = {
+  ours = os.getenv("LUACNI_SPEC_OURS") or M.build .. "/cni-bin",
+  reference = "/usr/lib/cni",
+}
 M.lease_dir = "/var/lib/cni/networks"
 M.current = {}
 M.null = cjson.null
@@ -251,7 +256,7 @@ local function plugin_env(call)
     CNI_COMMAND = call.verb,
     CNI_CONTAINERID = call.id == nil and "c1" or call.id,
     CNI_IFNAME = call.ifname == nil and "eth0" or call.ifname,
-    CNI_PATH = call.path == nil and dir or call.path,
+    CNI_PATH = call.path == nil and (os.getenv("LUACNI_SPEC_PATH") or dir) or call.path,
     CNI_NETNS = ns_path(call.netns or nil),
     CNI_ARGS = call.args,
     ASAN_OPTIONS = os.getenv("ASAN_OPTIONS"),

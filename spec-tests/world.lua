@@ -17,7 +17,11 @@ function M.new(conf, opts)
   opts = opts or {}
   local w = setmetatable({ conf = conf, bin = opts.bin, path = opts.path, results = {},
     pods = {}, host = t.host("host") }, World)
-  for i = 1, opts.pods or 1 do w.pods[i] = t.netns("pod" .. i) end
+  for i = 1, opts.pods or 1 do
+    w.pods[i] = t.netns("pod" .. i)
+    -- The kernel's own 127.0.0.1 comes with the first time up, and stays.
+    t.run("ip link set lo up; ip link set lo down", { host = w.pods[i] })
+  end
   if opts.forwarding then
     t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; " ..
       "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding", { host = w.host })

@@ -14,6 +14,32 @@ local request = require "cni.request"
 
 local M = {}
 
+-- `req:lease(spec)`: addresses from a lease directory, journalled; see cni.step.lease.
+local function lease(req, spec)
+  return require("cni.step.lease").obtain(req.plan, spec)
+end
+
+--- Give a request what only the program has.
+-- @tparam table req sets `log`, `environ` and `load_plugin` (own IPAM scripts by type, or nil)
+-- @tparam table host the module of that name
+function M.equip(req, host)
+  req.log, req.environ = host.log, host.environ
+  req.load_plugin = function(type_name)
+    local script = host.load_plugin(type_name)
+    return script and script.ipam and script or nil
+  end
+  req.lease = lease
+end
+
+--- A plugin by its type.
+-- @tparam table host
+-- @tparam string type_name
+-- @treturn table|nil what the script returned, and its `type`
+function M.plugin(host, type_name)
+  local script = host.load_plugin(type_name)
+  return script and setmetatable({ type = type_name }, { __index = script })
+end
+
 local function owner_of(req)
   return { network = req.network, id = req.container_id, ifname = req.ifname }
 end

@@ -156,15 +156,10 @@ local function dry_run(run)
     local req = request.from_env(function(name) return env[name] end)
     local text = require("cni.run").stdin(run.network, entry, nil, run.capability_args)
     request.read_config(req, text)
-    req.log, req.environ = host.log, host.environ
-    req.load_plugin = function(type_name)
-      local script = host.load_plugin(type_name)
-      return script and script.ipam and script or nil
-    end
-    local script = host.load_plugin(entry.type)
-    print_lines { entry.type .. (script and ":" or ": not one of luacni's types") }
-    if script then
-      local plugin = setmetatable({ type = entry.type }, { __index = script })
+    attach.equip(req, host)
+    local plugin = attach.plugin(host, entry.type)
+    print_lines { entry.type .. (plugin and ":" or ": not one of luacni's types") }
+    if plugin then
       for _, line in ipairs(attach.dry_run(req, plugin)) do print_lines { "  " .. line } end
     end
   end
@@ -186,8 +181,10 @@ local function run(args, options)
   return runner.command(job, command)
 end
 
-local function explain()
-  usage_error("explain: not there yet")
+local function explain(args)
+  local lines = require("cni.explain").lines(args[1], args[2])
+  if lines[1] then print_lines(lines) end
+  return 0
 end
 
 -- In the order of the help. `least` and `most` count words that are not options.

@@ -248,9 +248,12 @@ end
 --- Add a route.
 -- @tparam table want `dst`, `link` (object or name), and `gw`, `src`, `priority`, `table`,
 -- `scope`, `mtu`, `advmss`
-function M:add_route(want)
+-- @tparam[opt] table options `reported`: the result lists it, so that CHECK lets it go when the
+-- result of the whole chain no longer does
+function M:add_route(want, options)
   want.link = name_of(want.link)
-  push(self, "route", want, { covered = self.fresh[want.link] and true or nil })
+  push(self, "route", want, { covered = self.fresh[want.link] and true or nil,
+    reported = options and options.reported })
 end
 
 --- Add a VLAN to a bridge port.

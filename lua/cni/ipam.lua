@@ -33,6 +33,13 @@ local function own_request(req, script)
   }, { __index = req })
 end
 
+-- What a configuration that may have gone bad still lets us find.
+local function held(req, script)
+  local ok, lease = pcall(function() return script.add(own_request(req, script)) end)
+  if not ok and script.del then script.del(req) end
+  return ok and lease or {}
+end
+
 --- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run).
 -- @tparam table req the request
 -- @treturn table lease `ips` (list of { address, gateway }), `routes`, `dns`; all empty for a
@@ -42,10 +49,12 @@ function M.add(req)
   if not name then return setmetatable({ ips = {}, routes = {}, none = true }, Lease) end
   local script = req.load_plugin(name)
   local lease
-  if script then
-    lease = script.add(own_request(req, script)) or {}
-  else
+  if not script then
     lease = require("cni.step.delegate").obtain(req.plan, name)
+  elseif req.plan.mode == "erase" then
+    lease = held(req, script)
+  else
+    lease = script.add(own_request(req, script)) or {}
   end
   lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns }
   if #lease.ips == 0 and req.plan.mode == "apply" then
@@ -84,10 +93,10 @@ local function add_routes(lease, pod, link)
     local key = table.concat({ route.dst, gw or "", route.table or 254, route.priority or 0 }, " ")
     if not seen[key] then
       seen[key] = true
-      pod:add_route {
+      pod:add_route({
         dst = route.dst, gw = gw, link = link, mtu = route.mtu, advmss = route.advmss,
-        priority = route.priority, table = route.table, scope = route.scope, reported = true,
-      }
+        priority = route.priority, table = route.table, scope = route.scope,
+      }, { reported = true })
     end
   end
 end

@@ -73,9 +73,8 @@ local function entries(dir)
   return found
 end
 
--- Fill a record from its file. A last line without its newline was never acted upon.
-local function load(record)
-  local text = record.file:read() or ""
+-- Fill a record from its text. A last line without its newline was never acted upon.
+local function load(record, text)
   record.steps, record.done, record.header = {}, nil, nil
   for line in text:gmatch("([^\n]*)\n") do
     local ok, value = pcall(json.decode, line, "record")
@@ -100,7 +99,7 @@ local function open(dir, entry, how, timeout)
   if not file then return nil, msg, errno end
   local record = setmetatable({ file = file, path = path, dir = dir, type = entry.type,
     digest = entry.digest, seq = entry.seq }, Record)
-  return load(record)
+  return load(record, file:read() or "")
 end
 
 --- Write steps down.
@@ -272,10 +271,26 @@ function M.each(network, type_name)
   end
 end
 
---- The networks that have records.
--- @treturn table of directory names
-function M.networks()
-  return sys.list(M.root) or {}
+--- Every record there is, to look at: not locked, and perhaps in the middle of being written.
+-- @treturn table list of { header =, steps =, done =, type = }, by network and attachment
+function M.all()
+  local found = {}
+  local function sorted(path)
+    local names = sys.list(path) or {}
+    table.sort(names)
+    return names
+  end
+  for _, network in ipairs(sorted(M.root)) do
+    for _, attachment in ipairs(sorted(M.root .. "/" .. network)) do
+      local dir = ("%s/%s/%s"):format(M.root, network, attachment)
+      for _, entry in ipairs(entries(dir)) do
+        local text = not entry.gone and sys.read_file(dir .. "/" .. entry.name)
+        local record = text and load({ type = entry.type }, text)
+        if record and record.header then found[#found + 1] = record end
+      end
+    end
+  end
+  return found
 end
 
 return M

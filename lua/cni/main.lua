@@ -6,6 +6,7 @@
 -- @module cni.main
 
 local host = require "host"
+local attach = require "cni.attach"
 local fail = require "cni.fail"
 local request = require "cni.request"
 
@@ -17,15 +18,15 @@ local stdin_limit = 1 << 20
 -- call carries its parent's configuration. Called as luacni, the configuration's type does.
 local function load_plugin(name, req)
   if name ~= "luacni" then
-    local plugin = host.load_plugin(name)
-    if plugin then return plugin, name end
+    local plugin = attach.plugin(host, name)
+    if plugin then return plugin end
   end
   local type_name = req.raw.type
   if type(type_name) ~= "string" or type_name == "" then
     fail.config("type", "is missing: it names the plugin")
   end
-  local plugin = host.load_plugin(type_name)
-  if plugin then return plugin, type_name end
+  local plugin = attach.plugin(host, type_name)
+  if plugin then return plugin end
   local types = {}
   for i, entry in ipairs(host.types()) do types[i] = entry.name end
   fail.throw {
@@ -53,15 +54,8 @@ end
 local function answer(name, req)
   if req.command == "VERSION" then return version() end
   request.read_config(req, read_stdin())
-  req.log = host.log
-  req.environ = host.environ
-  req.load_plugin = function(type_name)
-    local script = host.load_plugin(type_name)
-    return script and script.ipam and script or nil
-  end
-  local script, type_name = load_plugin(name, req)
-  local plugin = setmetatable({ type = type_name }, { __index = script })
-  local attach = require "cni.attach"
+  attach.equip(req, host)
+  local plugin = load_plugin(name, req)
   return attach[req.command:lower()](req, plugin) or ""
 end
 

@@ -107,6 +107,12 @@ end
 -- @param lock held exclusively
 function M.tidy(group, lock)
   local names = sys.list(path_of(group)) or {}
+  for i = #names, 1, -1 do
+    -- A file half written by somebody who was killed: we alone hold the lock.
+    if names[i]:sub(1, 1) == "." then
+      sys.unlink(path_of(group, table.remove(names, i)))
+    end
+  end
   if #names == 1 and names[1] == "lock" then
     -- Whoever waits for this lock finds that the path names another file, and asks again.
     sys.unlink(path_of(group, "lock"))

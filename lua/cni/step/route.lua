@@ -27,13 +27,13 @@ end
 
 -- A route that the plugin reported and that the runtime no longer lists belongs to somebody
 -- else now (a later plugin of the chain took it away on purpose).
-local function given_up(want, prev)
-  if not prev or not prev.routes then return false end
-  local dst = addr.parse(want.dst)
-  for _, route in ipairs(prev.routes) do
+local function given_up(step, prev)
+  if not step.reported or not prev then return false end
+  local dst = addr.parse(step.want.dst)
+  for _, route in ipairs(prev.routes or {}) do
     if addr.parse(route.dst) == dst then return false end
   end
-  return want.reported == true
+  return true
 end
 
 local function matches(want, have, index)
@@ -46,7 +46,7 @@ end
 
 function M.verify(step, plan)
   local want, h = step.want, plan[step.ns]
-  if given_up(want, plan.prev) then return nil end
+  if given_up(step, plan.prev) then return nil end
   local link = h:link(want.link)
   if not link then return ("link %s is not in the sandbox"):format(want.link) end
   local dst = addr.parse(want.dst)

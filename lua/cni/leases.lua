@@ -1,0 +1,377 @@
+-- SPDX-License-Identifier: MIT
+--- Which address an attachment gets, on top of `netlink.store`.
+--
+-- A *spec* says what is wanted, in plain data that can be written down and read back:
+--
+--     dir        the data directory
+--     network    its part for this network
+--     sets       range sets of cni.ranges; an address is taken from each
+--     requested  addresses asked for by name
+--
+-- Everything is done under the lock of the directory, and for all sets or for none. An *owner* is
+-- `{ id =, ifname = }`. Releasing needs `dir` and `network` alone, so that it works when the
+-- configuration is lost or no longer valid.
+-- @module cni.leases
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local names = require "cni.names"
+local ranges = require "cni.ranges"
+local store = require("netlink").store
+local sys = require("netlink").sys
+
+local M = {}
+
+--- Where leases are kept unless the configuration says otherwise.
+M.default_dir = "/var/lib/cni/networks"
+
+--- Where the indexes are; dies with the boot.
+M.index_dir = "/run/luacni/leases"
+
+--- How long to wait for the directory's lock.
+M.timeout_ms = 30000
+
+local function path_of(spec)
+  if not names.is_id(spec.network) then
+    fail.config("name", spec.network .. " cannot be the name of a directory")
+  end
+  return spec.dir .. "/" .. spec.network
+end
+
+local function broken(what, msg, errno)
+  if errno == sys.errno.ETIMEDOUT then
+    fail.throw { code = fail.codes.again, errno = errno, msg = what .. ": " .. msg,
+      hint = "another process has held the lock for " .. M.timeout_ms // 1000 .. " s" }
+  end
+  fail.throw { code = fail.codes.io, errno = errno, msg = what .. ": " .. msg }
+end
+
+-- The value, unless it is nil for a reason.
+local function must(what, value, msg, errno)
+  if value == nil and msg then broken(what, msg, errno) end
+  return value
+end
+
+local function open(spec)
+  return must("allocate", store.open(path_of(spec), M.index_dir, M.timeout_ms))
+end
+
+-- nil when there is no such directory: nothing is leased, and nothing is to be made.
+local function open_existing(spec)
+  local s, msg, errno = store.open_existing(path_of(spec), M.index_dir, M.timeout_ms)
+  if s or errno == sys.errno.ENOENT then return s end
+  broken("read the leases", msg, errno)
+end
+
+-- The store of a directory that is not there.
+local nothing = setmetatable({
+  find = function() return {} end,
+  last = function() end,
+  used = function() return 0 end,
+  next_free = function(_, first, last, _, skip)
+    if first ~= skip then return first end
+    return first ~= last and addr.text(addr.next(addr.ip(first))) or nil
+  end,
+}, { __close = function() end })
+
+local function address_of(range, text)
+  return { address = tostring(addr.parse(range.subnet):with_ip(addr.ip(text))),
+    gateway = range.gateway }
+end
+
+-- The first free address behind the one given last, going round: the rest of its range, the
+-- ranges after it, those before it, and what its own range has up to it.
+local function next_in(s, set, n)
+  local function free(range, last, after)
+    return must("search", s:next_free(range.first, last, after, range.gateway))
+  end
+  local last = must("search", s:last(n))
+  local start, place
+  if last then start, place = ranges.find(set, last) end
+  if start then
+    local text = free(start, start.last, last)
+    if text then return text, start end
+  end
+  place = place or 0
+  for i = 1, start and #set - 1 or #set do
+    local range = set[(place + i - 1) % #set + 1]
+    local text = free(range, range.last)
+    if text then return text, range end
+  end
+  if start then
+    local text = free(start, last)
+    if text then return text, start end
+  end
+end
+
+-- How much of a set is taken, its gateways left out: they are not to be had.
+local function count(s, set)
+  local used, size = 0, 0
+  for _, range in ipairs(set) do
+    used = used + must("count", s:used(range.first, range.last))
+    size = size + store.size(range.first, range.last)
+    if ranges.contains(range, range.gateway) then
+      used = used - must("count", s:used(range.gateway, range.gateway))
+      size = size - 1
+    end
+  end
+  return used, size
+end
+
+local function full(s, set, n, code)
+  local used, size = count(s, set)
+  fail.throw {
+    code = code,
+    msg = ("range set %d is full: %d of %.0f addresses are leased"):format(n, used, size),
+    details = ranges.text(set),
+    hint = "a GC frees the leases of containers that are gone",
+  }
+end
+
+local function named(set, n, requested, done, s)
+  for i, text in ipairs(requested) do
+    local range = not done[i] and ranges.find(set, text)
+    if range then
+      done[i] = true
+      if text == range.gateway then
+        fail.throw { msg = ("the requested address %s is the gateway of range set %d"):format(
+          text, n) }
+      end
+      if must("search", s:next_free(text, text)) then return text, range end
+      fail.throw { msg = ("the requested address %s of range set %d (%s) is leased already"):format(
+        text, n, ranges.text(set)) }
+    end
+  end
+end
+
+local function refuse_second(set, n, held, owner)
+  for _, text in ipairs(held) do
+    if ranges.find(set, text) then
+      fail.throw {
+        msg = ("%s of container %s holds %s of range set %d already"):format(owner.ifname,
+          owner.id, text, n),
+        details = "a second address of the same set is not given",
+        hint = "a second ADD needs a DEL first",
+      }
+    end
+  end
+end
+
+local function refuse_rest(requested, done)
+  local rest = {}
+  for i, text in ipairs(requested) do
+    if not done[i] then rest[#rest + 1] = text end
+  end
+  if rest[1] then
+    fail.throw {
+      msg = "not all requested addresses can be given: " .. table.concat(rest, ", "),
+      details = "each must lie in a range set, and no two in the same one",
+    }
+  end
+end
+
+-- One address for each set, chosen and not yet taken. Sets do not overlap, so no choice spoils
+-- another.
+local function choose(s, spec, owner)
+  local held = must("search", s:find(owner.id, owner.ifname))
+  local requested, done, picks = spec.requested or {}, {}, {}
+  for i, set in ipairs(spec.sets) do
+    refuse_second(set, i - 1, held, owner)
+    local text, range = named(set, i - 1, requested, done, s)
+    local asked = text ~= nil
+    if not asked then text, range = next_in(s, set, i - 1) end
+    if not text then full(s, set, i - 1) end
+    picks[i] = { text = text, range = range, set = set, n = i - 1, asked = asked }
+  end
+  refuse_rest(requested, done)
+  return picks
+end
+
+-- Somebody may write the directory without its lock. Then the index has just learned what it did
+-- not know, and the next choice is another one.
+local function reserve(s, pick, owner)
+  for _ = 1, 100 do
+    local got = must("allocate", s:reserve(pick.text, owner.id, owner.ifname))
+    if got then return end
+    if pick.asked then break end
+    pick.text, pick.range = next_in(s, pick.set, pick.n)
+    if not pick.text then full(s, pick.set, pick.n) end
+  end
+  fail.throw { msg = ("%s is leased already"):format(pick.text) }
+end
+
+local function take(s, picks, owner, taken)
+  for _, pick in ipairs(picks) do
+    reserve(s, pick, owner)
+    taken[#taken + 1] = pick.text
+    must("allocate", s:set_last(pick.n, pick.text))
+  end
+end
+
+local function answer(picks)
+  local ips = {}
+  for i, pick in ipairs(picks) do ips[i] = address_of(pick.range, pick.text) end
+  return ips
+end
+
+--- Lease one address of each range set: all or none.
+-- @tparam table spec
+-- @tparam table owner
+-- @treturn {table,...} `address` with the subnet's prefix length, and `gateway`, a set each
+-- @raise when a set is full, the owner has an address of it already, a requested address cannot be
+--   given; code 11 when the lock is not to be had
+function M.allocate(spec, owner)
+  local s <close> = open(spec)
+  local picks, taken = choose(s, spec, owner), {}
+  local ok, err = pcall(take, s, picks, owner, taken)
+  if not ok then
+    for _, text in ipairs(taken) do s:release(text) end
+    error(err, 0)
+  end
+  return answer(picks)
+end
+
+--- What @{allocate} would give now. Changes nothing.
+-- @tparam table spec
+-- @tparam table owner
+-- @treturn {table,...}
+-- @raise as @{allocate}
+function M.peek(spec, owner)
+  local s <close> = open_existing(spec) or nothing
+  return answer(choose(s, spec, owner))
+end
+
+local function describe(spec, text)
+  local bytes = addr.ip(text)
+  for _, set in ipairs(spec.sets or {}) do
+    local range = ranges.find(set, text)
+    if range then return address_of(range, text) end
+  end
+  for _, set in ipairs(spec.sets or {}) do
+    for _, range in ipairs(set) do
+      if addr.parse(range.subnet):contains(bytes) then return address_of(range, text) end
+    end
+  end
+  return { address = tostring(addr.cidr(bytes)) }
+end
+
+-- In the order of the range sets, as allocate() gave them.
+local function sort_by_set(spec, list)
+  local rank = {}
+  for i, text in ipairs(list) do
+    rank[text] = #(spec.sets or {}) + i
+    for n, set in ipairs(spec.sets or {}) do
+      if ranges.find(set, text) then
+        rank[text] = n
+        break
+      end
+    end
+  end
+  table.sort(list, function(a, b)
+    if rank[a] ~= rank[b] then return rank[a] < rank[b] end
+    return addr.cmp(addr.ip(a), addr.ip(b)) < 0
+  end)
+end
+
+--- What an owner holds. Changes nothing; a directory that is not there holds nothing.
+-- @tparam table spec its `sets`, if any, say what prefix length and gateway an address has
+-- @tparam table owner
+-- @treturn {table,...} as of @{allocate}, in the order of the sets
+function M.held(spec, owner)
+  local s <close> = open_existing(spec)
+  if not s then return {} end
+  local list = must("read the leases", s:find(owner.id, owner.ifname))
+  sort_by_set(spec, list)
+  local ips = {}
+  for i, text in ipairs(list) do ips[i] = describe(spec, text) end
+  return ips
+end
+
+--- Free what an owner holds, whatever range it is of. Nothing to free is fine.
+-- @tparam table spec `dir` and `network`
+-- @tparam table owner
+-- @treturn {string,...} the addresses that are free now
+function M.release(spec, owner)
+  local s <close> = open_existing(spec)
+  if not s then return {} end
+  return must("release", s:release_owner(owner.id, owner.ifname))
+end
+
+-- A lease of an old version has the container ID alone: any interface of that container keeps it.
+local function ids_of(keep)
+  local ids = {}
+  for key in next, keep do ids[key:match("^[^/]*")] = true end
+  return ids
+end
+
+--- Free every lease whose owner is not in a list. Files that name no container stay.
+-- @tparam table spec `dir` and `network`
+-- @tparam table keep set of "ID/IFNAME", as of cni.request's valid_attachments
+-- @treturn {string,...} the addresses that are free now
+-- @raise after the sweep, when some could not be freed
+function M.gc(spec, keep)
+  local s <close> = open_existing(spec)
+  if not s then return {} end
+  local ids, stale, freed, problem = ids_of(keep), {}, {}, nil
+  local ok, err = pcall(function()
+    for text, id, ifname in s:each() do
+      local alive = ids[id]
+      if ifname then alive = keep[id .. "/" .. ifname] end
+      if not alive then stale[#stale + 1] = text end
+    end
+  end)
+  if not ok then broken("list the leases", tostring(err)) end
+  for _, text in ipairs(stale) do
+    local done, msg, errno = s:release(text)
+    if done then freed[#freed + 1] = text end
+    if done == nil then problem = problem or { msg, errno } end
+  end
+  if problem then broken("free stale leases", problem[1], problem[2]) end
+  return freed
+end
+
+--- How full the range sets are.
+-- @tparam table spec
+-- @treturn {table,...} `used`, `size` and `full` of each set; gateways do not count
+function M.usage(spec)
+  local s <close> = open_existing(spec) or nothing
+  local list = {}
+  for i, set in ipairs(spec.sets) do
+    local used, size = count(s, set)
+    list[i] = { used = used, size = size, full = not next_in(s, set, i - 1) }
+  end
+  return list
+end
+
+--- Whether an address could be leased now. Changes nothing.
+-- @tparam table spec
+-- @raise code 50: a set is full, or the directory cannot be written
+function M.status(spec)
+  local no_add = fail.codes.no_add
+  local ok, msg = store.writable(path_of(spec))
+  if not ok then fail.throw { code = no_add, msg = "leases cannot be written: " .. msg } end
+  local s <close> = open_existing(spec) or nothing
+  for i, set in ipairs(spec.sets) do
+    if not next_in(s, set, i - 1) then full(s, set, i - 1, no_add) end
+  end
+end
+
+-- Go readers take a key in any letter case.
+local function member(object, key)
+  if object[key] ~= nil then return object[key] end
+  for k, v in next, object do
+    if type(k) == "string" and k:lower() == key:lower() then return v end
+  end
+end
+
+--- Where the leases of a network are, from a configuration that need not be valid otherwise.
+-- @tparam table raw decoded configuration
+-- @treturn table `dir` and `network`
+function M.place(raw)
+  local ipam = raw.ipam
+  local dir = type(ipam) == "table" and member(ipam, "dataDir")
+  if type(dir) ~= "string" or dir == "" then dir = M.default_dir end
+  return { dir = dir, network = raw.name }
+end
+
+return M

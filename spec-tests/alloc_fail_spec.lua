@@ -1,0 +1,125 @@
+-- SPDX-License-Identifier: MIT
+-- Every binding, with the n-th allocation failing, for every n until it works:
+-- an error is all that may come of it, and no descriptor may stay open. A new
+-- binding gets a line here.
+
+local lfs = require "lfs"
+local t = require "support"
+
+local MOST = 20000
+
+--- What each binding needs before (not counted), and what is run over and over.
+-- The body gets what the setup returned as `...`.
+local bindings = {
+  { "ip.pack and ip.text", "return require('netlink').ip", [[
+    local ip = ...
+    assert(ip.text(ip.pack("fd00::1")) == "fd00::1")]] },
+  { "ns.self, ns:id", "return require('netlink').ns", [[
+    local ns = ...
+    local a, b = ns.self(), ns.self()
+    assert(a == b and a:id() == b:id() and a:path() and tostring(a))
+    a:close()]] },
+  { "ns.open that fails", "return require('netlink').ns", [[
+    local ns = ...
+    assert(select(3, ns.open("/nonexistent")) == 2)
+    assert(not ns.open("/proc/version"))]] },
+  { "ns.create and ns.remove", "return require('netlink').ns", [[
+    local ns = ...
+    ns.remove("/run/netns/made")
+    assert(ns.create("/run/netns/made"))
+    local made <close> = assert(ns.open("/run/netns/made"))
+    assert(ns.remove("/run/netns/made"))]] },
+  { "ns.sysctl and ns.sysctl_get", "return require('netlink').ns", [[
+    local ns = ...
+    assert(ns.sysctl("/run/netns/alloc", {
+      { "net/ipv4/conf/lo/arp_notify", "1" }, { "net/none", "1", true } }))
+    assert(not ns.sysctl(nil, { { "net/none", "1" } }))
+    assert(ns.sysctl_get("/run/netns/alloc", { "net/ipv4/conf/lo/arp_notify", "net/none" })[1] == "1")]] },
+  { "open and close", "return require('netlink')", [[
+    local netlink = ...
+    local h <close> = assert(netlink.open("/proc/self/ns/net"))
+    assert(tostring(h) and h:fd() > 2)
+    assert(not netlink.open("/nonexistent"))]] },
+  { "describe", "return require('netlink')", [[
+    for _, object in ipairs { "link", "addr", "route", "rule", "neigh", "vlan" } do
+      (...).describe(object)
+    end]] },
+  { "send, links", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    h:send { { "del", "link", { name = "alloc0" } } }
+    assert(h:send {
+      { "add", "link", { name = "alloc0", kind = "veth", alias = "x", up = true,
+        peer = { name = "alloc1", mac = "02:00:00:00:00:01", mtu = 1400 } } },
+      { "set", "link", { name = "alloc1", up = true } },
+    })]] },
+  { "send that is refused", "return require('netlink').open('/run/netns/alloc')", [[
+    local _, msg, errno, index, statuses = (...):send {
+      { "set", "link", { name = "lo", up = true } },
+      { "set", "link", { name = "none0", up = true } },
+      { "add", "route", { dst = "192.0.2.0/24", table = 1000, type = "local" } } }
+    assert(msg and errno == 19 and index == 2 and statuses[2] == 19)]] },
+  { "send that is a mistake", "return require('netlink').open('/run/netns/alloc')", [[
+    local ok, msg = pcall((...).send, ..., { { "add", "link", { nmae = "x" } } })
+    if ok then error("no mistake") end
+    if not msg:find("name") then error(msg, 0) end]] },
+  { "send, addresses and routes", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    h:send { { "del", "addr", { index = 1, address = "192.0.2.1/32" } },
+      { "del", "route", { dst = "198.51.100.0/24" } } }
+    assert(h:send {
+      { "set", "link", { name = "lo", up = true } },
+      { "add", "addr", { index = 1, address = "192.0.2.1/32", label = "lo:x",
+        preferred_lft = 100, valid_lft = 200 } },
+      { "add", "route", { dst = "198.51.100.0/24", oif = 1, mtu = 1400, lock = { "mtu" } } },
+    })]] },
+  { "get", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    assert(h:get("link", { name = "lo" }).index == 1)
+    assert(h:get("link", { name = "none0" }) == nil)
+    h:get("addr", { index = 1, address = "127.0.0.1/8" })]] },
+  { "dump", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    for _, object in ipairs { "link", "addr", "route", "rule", "neigh" } do
+      assert(h:dump(object))
+    end
+    assert(h:dump("route", { table = 254, dst = "default" }))]] },
+  { "await", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    assert(h:await("link", { name = "lo" }, { index = 1 }, 1000))
+    assert(select(3, h:await("link", { name = "none0" }, { up = true }, 1)) == 110)]] },
+  { "del_link_quick", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    assert(h:del_link_quick { name = "none0" })]] },
+}
+
+local function helper()
+  local path = t.build .. "/alloc_fail.so"
+  if not lfs.attributes(path) then
+    path = "/run/spec/alloc_fail.so"
+    t.run({ "cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC",
+      "-I/usr/include/lua5.4", "-o", path, "spec-tests/alloc_fail.c" })
+  end
+  return assert(package.loadlib(path, "luaopen_alloc_fail"))()
+end
+
+describe("with memory running out", function()
+  local alloc_fail
+  setup(function() alloc_fail = helper() end)
+  before_each(function() t.netns("alloc") end)
+  after_each(function() t.sh("ip netns del made") end)
+
+  for _, binding in ipairs(bindings) do
+    local name, before, body = table.unpack(binding)
+    it(name .. " leaks nothing and says so", function()
+      local how, left, message
+      for n = 0, MOST do
+        how, left, message = alloc_fail.run(before, body, n)
+        assert.equal(0, left, ("%d descriptors open after allocation %d failed"):format(left, n))
+        assert.are_not.equal("setup", how, message)
+        if how == "done" then return end
+        assert.equal("memory", how, ("allocation %d: %s"):format(n, message))
+      end
+      error("not done after " .. MOST .. " allocations: " .. message)
+    end)
+  end
+end)
