@@ -18,7 +18,8 @@ WARN   := -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wformat-secu
 FLAGS  := -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -ffunction-sections $(CFLAGS) \
           $(WARN) $(SANITIZE) -I/usr/include/lua5.4 -Inetlink-bindings -Ihost
 # Only libc and libmnl are looked for when the program starts: Debian has no static libmnl.
-LINK   := -no-pie $(SANITIZE) -Wl,--hash-style=gnu -Wl,-z,lazy -Wl,--gc-sections -Wl,--as-needed
+LINK   := -no-pie $(SANITIZE) -Wl,--hash-style=gnu -Wl,-z,lazy -Wl,--gc-sections -Wl,--as-needed \
+          -Wl,--wrap=malloc,--wrap=realloc,--wrap=free
 LIBS   := -Wl,-Bstatic -llua5.4 -llua5.4-cjson -Wl,-Bdynamic -lmnl
 
 SOURCES  := $(wildcard host/*.c netlink-bindings/*.c)
@@ -46,8 +47,17 @@ $(BUILD)/killat: spec-tests/killat.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) -o $@.new $< && mv $@.new $@
 
-$(BUILD)/luacni: $(HOST) $(BINDINGS)
+$(BUILD)/luacni.bare: $(HOST) $(BINDINGS)
 	$(Q)$(CC) $(LINK) -o $@.new $^ $(LIBS) && mv $@.new $@
+
+# The program loads all its scripts once, now, and keeps the memory they are in: host/image.h.
+$(BUILD)/luacni: $(BUILD)/luacni.bare
+ifdef SANITIZE
+	$(Q)cp $< $@.new && mv $@.new $@
+else
+	$(Q)env -i $< --make-image $(BUILD)/image
+	$(Q)objcopy --update-section .image=$(BUILD)/image $< $@.new && mv $@.new $@
+endif
 
 $(BUILD)/embedded.c: host/embed.lua $(BUILD)/scripts.list $(SCRIPTS)
 	$(Q)$(LUA) host/embed.lua $@ $(BUILD)/embedded.bin $(SCRIPTS)

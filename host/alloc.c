@@ -11,7 +11,7 @@
  * tells the size of what it frees, so a block needs no header. Larger ones are malloc's.
  *
  * Touched pages are what memory costs at start-up (about 2 us each, as much as a small system
- * call), so the first chunk is a .bss array, packed densely, and nothing is touched beforehand.
+ * call), so blocks lie densely and nothing is touched beforehand.
  */
 #define GRAIN 16
 #define FINE 512 /* classes of 16 bytes up to here, then four to a doubling */
@@ -19,32 +19,52 @@
 #define CLASSES (FINE / GRAIN + 7 * 4)
 #define FIRST_CHUNK ((size_t)256 << 10)
 #define CHUNK ((size_t)1 << 20)
+#define IMAGE ((size_t)768 << 10)
 
 /* Undoing what a script did needs memory too: a reserve, opened once the script has its error. */
 #define RESERVE ((size_t)16 << 20)
 
-static _Alignas(64) char first_chunk[FIRST_CHUNK];
+static _Alignas(4096) char first_chunk[FIRST_CHUNK];
 
-static struct {
+struct arena {
 	char *next, *end;
 	size_t used, limit;
 	size_t refused; /* size refused last, 0 after a success */
 	int exhausted;
+	int storing; /* between alloc_begin_image() and alloc_end_image() */
+	lua_State *state;
 	void *free[CLASSES];
-} arena = {
-	.next = first_chunk,
-	.end = first_chunk + FIRST_CHUNK,
-	.limit = ALLOC_LIMIT,
 };
 
-size_t alloc_used(void)
-{
-	return arena.used;
-}
+/* The section that the build stores: the arena's own account, and what was taken from it then. */
+static __attribute__((section(".image"))) _Alignas(4096) struct {
+	struct arena arena;
+	_Alignas(GRAIN) char blocks[IMAGE];
+} image = {
+	.arena = {
+		.next = first_chunk,
+		.end = first_chunk + FIRST_CHUNK,
+		.limit = ALLOC_LIMIT,
+	},
+};
+
+static struct arena *const arena = &image.arena;
+
+void *__real_malloc(size_t size);
+void *__real_realloc(void *ptr, size_t size);
+void __real_free(void *ptr);
+void *__wrap_malloc(size_t size);
+void *__wrap_realloc(void *ptr, size_t size);
+void __wrap_free(void *ptr);
 
 int alloc_exhausted(void)
 {
-	return arena.exhausted;
+	return arena->exhausted;
+}
+
+lua_State *alloc_stored_state(void)
+{
+	return arena->state;
 }
 
 /* The class that holds `size` (1 to LARGE) bytes, and what a block of it really has. */
@@ -53,10 +73,10 @@ static unsigned class_of(size_t size, size_t *room)
 	unsigned shift, quarter;
 
 	if (size <= FINE) {
-		unsigned class = (unsigned)((size - 1) / GRAIN);
+		unsigned fine = (unsigned)((size - 1) / GRAIN);
 
-		*room = ((size_t)class + 1) * GRAIN;
-		return class;
+		*room = ((size_t)fine + 1) * GRAIN;
+		return fine;
 	}
 	shift = 63 - (unsigned)__builtin_clzll(size - 1);
 	quarter = (unsigned)((size - 1) >> (shift - 2)) & 3;
@@ -65,28 +85,36 @@ static unsigned class_of(size_t size, size_t *room)
 	return FINE / GRAIN + (shift - 9) * 4 + quarter;
 }
 
-static void *take(size_t size)
+/* Takes from the front of the chunk; what is left of a full one is lost. */
+static void *carve(size_t room)
 {
-	size_t room;
-	unsigned class = class_of(size, &room);
-	void *block = arena.free[class];
+	char *block;
 
-	if (block) {
-		memcpy(&arena.free[class], block, sizeof block);
-		return block;
-	}
-	if (room > (size_t)(arena.end - arena.next)) {
-		/* What is left of the old chunk is lost: less than 1 block of this size. */
-		char *chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+	if (room > (size_t)(arena->end - arena->next)) {
+		size_t size = room > CHUNK ? room : CHUNK;
+		char *chunk = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 				   -1, 0);
 
 		if (chunk == MAP_FAILED)
 			return NULL;
-		arena.next = chunk;
-		arena.end = chunk + CHUNK;
+		arena->next = chunk;
+		arena->end = chunk + size;
 	}
-	block = arena.next;
-	arena.next += room;
+	block = arena->next;
+	arena->next += room;
+
+	return block;
+}
+
+static void *take(size_t size)
+{
+	size_t room;
+	unsigned class = class_of(size, &room);
+	void *block = arena->free[class];
+
+	if (!block)
+		return carve(room);
+	memcpy(&arena->free[class], block, sizeof block);
 
 	return block;
 }
@@ -96,8 +124,8 @@ static void give(void *block, size_t size)
 	size_t room;
 	unsigned class = class_of(size, &room);
 
-	memcpy(block, &arena.free[class], sizeof block);
-	arena.free[class] = block;
+	memcpy(block, &arena->free[class], sizeof block);
+	arena->free[class] = block;
 }
 
 static void *resize(void *ptr, size_t osize, size_t nsize)
@@ -146,11 +174,11 @@ static void release(void *ptr, size_t osize)
  */
 static void *refuse(size_t nsize)
 {
-	if (arena.refused == nsize && !arena.exhausted) {
-		arena.exhausted = 1;
-		arena.limit += RESERVE;
+	if (arena->refused == nsize && !arena->exhausted) {
+		arena->exhausted = 1;
+		arena->limit += RESERVE;
 	}
-	arena.refused = nsize;
+	arena->refused = nsize;
 
 	return NULL;
 }
@@ -165,17 +193,92 @@ void *alloc_for_lua(void *ud, void *ptr, size_t osize, size_t nsize)
 	if (nsize == 0) {
 		if (ptr)
 			release(ptr, osize);
-		arena.used -= osize;
+		arena->used -= osize;
 		return NULL;
 	}
-	if (nsize > osize && nsize - osize > arena.limit - arena.used)
+	if (nsize > osize && nsize - osize > arena->limit - arena->used)
 		return refuse(nsize);
 
 	block = resize(ptr, osize, nsize);
 	if (!block)
 		return refuse(nsize);
-	arena.used += nsize - osize;
-	arena.refused = 0;
+	arena->used += nsize - osize;
+	arena->refused = 0;
 
 	return block;
+}
+
+/*
+ * The image.
+ */
+
+void alloc_begin_image(void)
+{
+	arena->storing = 1;
+	arena->next = image.blocks;
+	arena->end = image.blocks + IMAGE;
+}
+
+int alloc_end_image(lua_State *L, const void **start, size_t *size)
+{
+	if (arena->end != image.blocks + IMAGE)
+		return -1;
+
+	*start = &image;
+	*size = sizeof image;
+	/* Holes are not filled later: each would cost a copy of its page. */
+	memset(arena->free, 0, sizeof arena->free);
+	arena->storing = 0;
+	arena->next = first_chunk;
+	arena->end = first_chunk + FIRST_CHUNK;
+	arena->state = L;
+
+	return 0;
+}
+
+/*
+ * lua-cjson keeps buffers of its own, and those of a stored parser must be in the image too. The
+ * linker leads the calls of malloc() in everything linked statically here; stored blocks have
+ * their size before them and are never freed.
+ */
+static int is_stored(const void *ptr)
+{
+	const char *p = ptr;
+
+	return p >= image.blocks && p < image.blocks + IMAGE;
+}
+
+void *__wrap_malloc(size_t size)
+{
+	char *block;
+
+	if (!arena->storing)
+		return __real_malloc(size);
+	block = carve((size + 2 * GRAIN - 1) / GRAIN * GRAIN);
+	if (!block)
+		return NULL;
+	memcpy(block, &size, sizeof size);
+
+	return block + GRAIN;
+}
+
+void *__wrap_realloc(void *ptr, size_t size)
+{
+	size_t old;
+	void *block;
+
+	if (!ptr || !is_stored(ptr))
+		return ptr ? __real_realloc(ptr, size) : __wrap_malloc(size);
+	memcpy(&old, (char *)ptr - GRAIN, sizeof old);
+	block = __wrap_malloc(size);
+	if (block)
+		memcpy(block, ptr, old < size ? old : size);
+
+	return block;
+}
+
+void __wrap_free(void *ptr)
+{
+	if (!is_stored(ptr))
+		__real_free(ptr);
 }

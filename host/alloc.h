@@ -1,22 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory for the Lua state: fast, because most runs live a few milliseconds and free little, and
- * counted, because a script that eats without end must end as an error.
+ * Memory for the Lua state: fast, because most runs live a few milliseconds and free little;
+ * counted, because a script that eats without end must end as an error; and, at build time, all
+ * in one place, so that it can be stored (see image.h).
  */
 #ifndef HOST_ALLOC_H
 #define HOST_ALLOC_H
 
 #include <stddef.h>
 
+#include <lua.h>
+
 #define ALLOC_LIMIT ((size_t)64 << 20)
 
 /* A lua_Alloc. There is one arena; `ud` is not used. */
 void *alloc_for_lua(void *ud, void *ptr, size_t osize, size_t nsize);
 
-/* Bytes in use now. */
-size_t alloc_used(void);
-
 /* Whether a script has been refused memory for good, that is, has seen the error. */
 int alloc_exhausted(void);
+
+/* The state that the program was built with, or NULL. */
+lua_State *alloc_stored_state(void);
+
+/* From now on until alloc_end_image() everything goes into the section that is to be stored. */
+void alloc_begin_image(void);
+
+/* Note the state, and tell what to store: from *start, *size bytes. -1: it did not fit. */
+int alloc_end_image(lua_State *L, const void **start, size_t *size);
 
 #endif

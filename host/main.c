@@ -14,6 +14,7 @@
 #include <lauxlib.h>
 
 #include "alloc.h"
+#include "image.h"
 #include "report.h"
 #include "state.h"
 
@@ -63,7 +64,8 @@ static int run(lua_State *L)
 	const char *slash = strrchr(name, '/');
 
 	lua_settop(L, 0);
-	state_open(L);
+	if (!image_state())
+		state_open(L);
 	if (report_to_runtime)
 		state_deadline(L, DEADLINE_SECONDS);
 
@@ -111,7 +113,11 @@ int main(int argc, char **argv)
 		return 1;
 	set_signals();
 
-	L = state_new();
+	L = image_state();
+	if (!L && argc == 3 && !strcmp(argv[1], "--make-image"))
+		return image_make(argv[2]);
+	if (!L)
+		L = state_new();
 	if (!L) {
 		report_error(REPORT_INTERNAL, "there is no memory to start with", "");
 		return 1;

@@ -9,7 +9,9 @@
 #include "site.h"
 #include "state.h"
 
-#define LOADED "luacni.plugins" /* registry: what each type's script returned */
+/* Registry: what each type's script returned. */
+#define SITE_PLUGINS "luacni.site_plugins"
+#define BUILTIN_PLUGINS "luacni.builtin_plugins"
 
 /* Names are never paths: letters and digits, and after the first also . _ - */
 static int is_type_name(const char *name, size_t len)
@@ -159,39 +161,6 @@ static int push_site_text(lua_State *L, const char *type)
 	return 1;
 }
 
-/* Pushes the name of the file and its compiled chunk, or nothing. [-0, +(0|2), e] */
-static int push_chunk(lua_State *L, const char *type)
-{
-	const struct embedded *file;
-
-	if (push_site_text(L, type)) {
-		size_t len;
-		const char *text = lua_tolstring(L, -1, &len), *name;
-
-		if (*text == *LUA_SIGNATURE) {
-			lua_pushfstring(L,
-					"%s: refused: it is bytecode, and only source text is run",
-					lua_tostring(L, -2));
-			lua_error(L);
-		}
-		name = lua_pushfstring(L, "@%s", lua_tostring(L, -2));
-		if (luaL_loadbufferx(L, text, len, name, "t") != LUA_OK)
-			lua_error(L);
-		lua_replace(L, -3);
-		lua_pop(L, 1);
-		return 1;
-	}
-	file = embedded_find(embedded_plugins, embedded_plugins_count, type);
-	if (!file)
-		return 0;
-
-	lua_pushfstring(L, "%s.lua", type);
-	if (luaL_loadbufferx(L, file->code, file->code_size, type, "b") != LUA_OK)
-		lua_error(L);
-
-	return 1;
-}
-
 static const struct {
 	const char *name;
 	int type, required;
@@ -248,6 +217,83 @@ static void check_plugin(lua_State *L, int value, const char *file)
 	}
 }
 
+/*
+ * Runs the chunk on top in a room of its own, and puts the plugin it returns into a table of the
+ * registry. `file` is what to call it. [-1, +1, e]
+ */
+static void run_script(lua_State *L, const char *type, const char *file, const char *table)
+{
+	int plugin = lua_gettop(L);
+
+	set_room(L);
+	lua_call(L, 0, 1);
+	check_plugin(L, plugin, file);
+	lua_settop(L, plugin);
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, table);
+	lua_pushvalue(L, plugin);
+	lua_setfield(L, -2, type);
+	lua_pop(L, 1);
+}
+
+/* Pushes what a script returned before, or nothing. [-0, +(0|1), e] */
+static int push_loaded(lua_State *L, const char *type, const char *table)
+{
+	luaL_getsubtable(L, LUA_REGISTRYINDEX, table);
+	if (lua_getfield(L, -1, type) == LUA_TNIL) {
+		lua_pop(L, 2);
+		return 0;
+	}
+	lua_remove(L, -2);
+
+	return 1;
+}
+
+static int push_site_plugin(lua_State *L, const char *type)
+{
+	size_t len;
+	const char *path, *text;
+
+	if (push_loaded(L, type, SITE_PLUGINS))
+		return 1;
+	if (!push_site_text(L, type))
+		return 0;
+
+	path = lua_tostring(L, -2);
+	text = lua_tolstring(L, -1, &len);
+	if (*text == *LUA_SIGNATURE) {
+		lua_pushfstring(L, "%s: refused: it is bytecode, and only source text is run", path);
+		lua_error(L);
+	}
+	if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "@%s", path), "t") != LUA_OK)
+		lua_error(L);
+	run_script(L, type, path, SITE_PLUGINS);
+
+	return 1;
+}
+
+static int push_builtin_plugin(lua_State *L, const char *type)
+{
+	const struct embedded *file;
+
+	if (push_loaded(L, type, BUILTIN_PLUGINS))
+		return 1;
+	file = embedded_find(embedded_plugins, embedded_plugins_count, type);
+	if (!file)
+		return 0;
+
+	if (luaL_loadbufferx(L, file->code, file->code_size, type, "b") != LUA_OK)
+		lua_error(L);
+	run_script(L, type, type, BUILTIN_PLUGINS);
+
+	return 1;
+}
+
+void scripts_prepare(lua_State *L, const char *type)
+{
+	if (push_builtin_plugin(L, type))
+		lua_pop(L, 1);
+}
+
 /***
 Load the script of a type: the site's own, else the built-in one. Loading twice gives the same
 table.
@@ -262,25 +308,8 @@ int scripts_load(lua_State *L)
 	const char *type = luaL_checklstring(L, 1, &len);
 
 	lua_settop(L, 1);
-	if (!is_type_name(type, len)) {
+	if (!is_type_name(type, len) || (!push_site_plugin(L, type) && !push_builtin_plugin(L, type)))
 		lua_pushnil(L);
-		return 1;
-	}
-	luaL_getsubtable(L, LUA_REGISTRYINDEX, LOADED);
-	if (lua_getfield(L, 2, type) != LUA_TNIL)
-		return 1;
-	lua_settop(L, 2);
-	if (!push_chunk(L, type)) {
-		lua_pushnil(L);
-		return 1;
-	}
-
-	set_room(L);
-	lua_call(L, 0, 1);
-	check_plugin(L, 4, lua_tostring(L, 3));
-	lua_settop(L, 4);
-	lua_pushvalue(L, 4);
-	lua_setfield(L, 2, type);
 
 	return 1;
 }

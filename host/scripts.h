@@ -10,6 +10,9 @@
 
 #define SITE_DIR "/etc/luacni/plugins"
 
+/* Run a built-in script ahead of its use. [-0, +0, e] */
+void scripts_prepare(lua_State *L, const char *type);
+
 /* Functions of the Lua module `host`; see the comments above them. */
 int scripts_load(lua_State *L);
 int scripts_source(lua_State *L);

@@ -12,13 +12,11 @@
 #include "bindings.h"
 #include "hostlib.h"
 #include "report.h"
-#include "scripts.h"
 #include "state.h"
 
 int luaopen_cjson(lua_State *L);
 int luaopen_cjson_safe(lua_State *L);
 
-/* Garbage is not looked for before this much has been allocated: most runs end long before. */
 #define GC_START_KIB 8192
 
 const struct embedded *embedded_find(const struct embedded *list, size_t count, const char *name)
@@ -138,10 +136,13 @@ static const char *const base_names[] = {
 	"setmetatable", "tonumber", "tostring",     "type",   "xpcall", NULL,
 };
 
-static const luaL_Reg libraries[] = {
-	{ LUA_STRLIBNAME, luaopen_string },   { LUA_TABLIBNAME, luaopen_table },
-	{ LUA_MATHLIBNAME, luaopen_math },    { LUA_UTF8LIBNAME, luaopen_utf8 },
-	{ LUA_COLIBNAME, luaopen_coroutine }, { NULL, NULL },
+const char *const state_libraries[] = {
+	LUA_COLIBNAME, LUA_MATHLIBNAME, LUA_STRLIBNAME, LUA_TABLIBNAME, LUA_UTF8LIBNAME, NULL,
+};
+
+/* In the order of the names above. */
+static const lua_CFunction library_openers[] = {
+	luaopen_coroutine, luaopen_math, luaopen_string, luaopen_table, luaopen_utf8,
 };
 
 void state_push_global(lua_State *L, const char *name)
@@ -149,10 +150,10 @@ void state_push_global(lua_State *L, const char *name)
 	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
 	lua_pushstring(L, name);
 	if (lua_rawget(L, -2) == LUA_TNIL) {
-		for (const luaL_Reg *lib = libraries; lib->name; lib++)
-			if (!strcmp(lib->name, name)) {
+		for (size_t i = 0; state_libraries[i]; i++)
+			if (!strcmp(state_libraries[i], name)) {
 				lua_pop(L, 1);
-				lua_pushcfunction(L, lib->func);
+				lua_pushcfunction(L, library_openers[i]);
 				lua_call(L, 0, 1);
 				lua_pushstring(L, name);
 				lua_pushvalue(L, -2);
@@ -226,6 +227,11 @@ int state_open(lua_State *L)
 	return 0;
 }
 
+void state_delay_gc(lua_State *L)
+{
+	lua_gc(L, LUA_GCSTEP, -GC_START_KIB); /* the debt that starts a step gets that much lower */
+}
+
 static int panic(lua_State *L)
 {
 	const char *what = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no reason given";
@@ -241,8 +247,7 @@ lua_State *state_new(void)
 	if (!L)
 		return NULL;
 	lua_atpanic(L, panic);
-	/* A step of negative size lets that much be allocated before the collector starts. */
-	lua_gc(L, LUA_GCSTEP, -GC_START_KIB);
+	state_delay_gc(L);
 
 	return L;
 }

@@ -31,6 +31,12 @@ lua_State *state_new(void);
 /* Fill the state: to be called by lua_pcall, since it may raise. */
 int state_open(lua_State *L);
 
+/* The standard libraries there are, ending in NULL. */
+extern const char *const state_libraries[];
+
+/* Let a good deal be allocated before the collector looks for garbage: most runs end long before. */
+void state_delay_gc(lua_State *L);
+
 /* The globals that scripts may see, by name; pushes nil for any other. [-0, +1, m] */
 void state_push_global(lua_State *L, const char *name);
 

@@ -320,7 +320,7 @@ const struct nft_object nft_objects[] = {
 		.name = "object", .table = &object_table, .query = &object_query,
 		.add = NFT_MSG_NEWOBJ, .get = NFT_MSG_GETOBJ, .del = NFT_MSG_DELOBJ,
 		.destroy = MSG_DESTROYOBJ,
-		.needs = KEYS("family", "table", "name", "type"),
+		.needs = KEYS("family", "table", "name", "type", "data"),
 		.names = KEYS("family", "table", "name|handle", "type"),
 	},
 };

@@ -221,6 +221,7 @@ static int rtnl_open(lua_State *L)
 	nl_init(&h->nl);
 	nl_init(&h->events);
 	h->owners = (struct nl_buf){ 0 };
+	h->child = 0;
 	luaL_setmetatable(L, RTNL_HANDLE);
 
 	err = nl_open(&h->nl, NETLINK_ROUTE, &place);
@@ -399,6 +400,7 @@ static int rtnl_close(lua_State *L)
 	nl_close(&h->nl);
 	nl_close(&h->events);
 	nl_buf_free(&h->owners);
+	rtnl_reap(h);
 	return 0;
 }
 

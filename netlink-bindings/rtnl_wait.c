@@ -10,9 +10,9 @@
 #include <limits.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bindings.h"
@@ -244,6 +244,13 @@ static int await_gone(struct rtnl *h, const struct deletion *d, int64_t deadline
 }
 
 
+void rtnl_reap(struct rtnl *h)
+{
+	if (h->child > 0 && waitpid(h->child, NULL, WNOHANG) != 0)
+		h->child = 0;
+}
+
+
 /* Delete the link of the RTM_DELLINK in h->nl.out. Owns what it opens; no Lua. */
 static int delete_quickly(struct rtnl *h, struct deletion *d, int timeout_ms, struct nl_failure *fail)
 {
@@ -251,6 +258,7 @@ static int delete_quickly(struct rtnl *h, struct deletion *d, int timeout_ms, st
 	int err = listen_for(h, &rtnl_objects[0]);
 	pid_t pid = -1;
 
+	rtnl_reap(h);
 	nl_init(&d->worker);
 	d->report[0] = d->report[1] = -1;
 	if (!err)
@@ -262,6 +270,7 @@ static int delete_quickly(struct rtnl *h, struct deletion *d, int timeout_ms, st
 		if (pid == 0)
 			delete_and_exit(d, &h->nl, timeout_ms);
 		err = pid < 0 ? -errno : 0;
+		h->child = pid > 0 ? pid : 0;
 	}
 	if (d->report[1] >= 0)
 		close(d->report[1]);

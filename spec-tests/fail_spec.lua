@@ -82,6 +82,7 @@ describe("fail as JSON", function()
     end
     assert.are.equal("a; b", details { msg = "x", details = "a", hint = "b" })
     assert.are.equal("b", details { msg = "x", hint = "b" })
+    assert.are.equal("a; b", details { msg = "x", details = "a; b", hint = "b" })
   end)
 
   it("P-IO-09: stays UTF-8 whatever the message holds", function()
@@ -144,6 +145,12 @@ describe("fail.kernel", function()
 
   it("names no option when it cannot know which", function()
     assert.is_nil(hint("frobnicate", 95):find("CONFIG_", 1, true))
+  end)
+
+  it("names the option of a rule that nf_tables cannot make", function()
+    assert.is_truthy(hint("create rule inet luacni net (masq)", 2)
+      :find("CONFIG_NFT_MASQ", 1, true))
+    assert.is_nil(hint("look up link masq0", 2):find("CONFIG_", 1, true))
   end)
 
   it("has no hint for an error that explains itself", function()

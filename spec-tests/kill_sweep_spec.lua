@@ -97,6 +97,9 @@ end
 local function sweep(plugin, verb, recovery)
   new_world()
   local before = picture()
+  -- Once round, for the folders that stay; then count.
+  must(plugin, "ADD")
+  must(plugin, "DEL")
   if verb == "DEL" then must(plugin, "ADD") end
   local _, all = killed(plugin, verb, 0)
   if verb == "ADD" then must(plugin, "DEL") end

@@ -108,7 +108,7 @@ describe("loopback DEL", function()
     t.remove_netns(w.pods[1])
     w.pods[1] = nil
     w:del({ pod = "/run/netns/pod1" })
-    t.same({}, t.files("/run/luacni"))
+    t.same({}, t.snapshot().records)
   end)
 end)
 

@@ -439,6 +439,10 @@ end
 function M.snapshot(opts)
   opts = opts or {}
   local shot = { kernel = {}, leases = {}, records = M.files("/run/luacni") }
+  for name in pairs(shot.records) do
+    -- The index of leases is a cache, checked against the directory by its reader.
+    if name:find("^leases/") then shot.records[name] = nil end
+  end
   for _, ns in ipairs(opts.ns or { false }) do
     shot.kernel[ns and (ns.name or ns) or "own"] = picture(ns or nil)
   end

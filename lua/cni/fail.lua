@@ -23,8 +23,10 @@ Fail.__name = "cni.fail"
 -- Runtimes show "MSG; DETAILS", so a hint travels at the end of the details.
 local function details_of(self)
   local details, hint = self.details, self.hint
-  if details and hint then return details .. "; " .. hint end
-  return details or hint
+  if not details or not hint then return details or hint end
+  -- Once is enough, when an error is made of another one's text.
+  if details:find(hint, 1, true) then return details end
+  return details .. "; " .. hint
 end
 
 function Fail:__tostring()
@@ -101,10 +103,11 @@ end
 -- @tparam[opt] integer errno
 -- @string[opt] kind link kind, when `what` does not name it
 function M.kernel(what, msg, errno, kind)
+  local text = what .. ": " .. (msg or "unknown error")
   error(M.new {
-    msg = what .. ": " .. (msg or "unknown error"),
+    msg = text,
     errno = errno,
-    hint = errno and require("cni.hints").kernel(errno, what, kind),
+    hint = errno and require("cni.hints").kernel(errno, text, kind),
   }, 0)
 end
 

@@ -33,7 +33,7 @@ local options = {
   { "masq", "CONFIG_NFT_MASQ" },
   { "fib", "CONFIG_NFT_FIB" },
   { "nft", "CONFIG_NF_TABLES" },
-  { "rule", "CONFIG_IP_MULTIPLE_TABLES" },
+  { "routing rule", "CONFIG_IP_MULTIPLE_TABLES" },
   { "vlan_filtering", "CONFIG_BRIDGE_VLAN_FILTERING" },
   { "bridge vlan", "CONFIG_BRIDGE_VLAN_FILTERING" },
   { "vlan", "CONFIG_VLAN_8021Q" },
@@ -52,7 +52,6 @@ local causes = {
   [17] = "an object of that name or address exists already; an earlier ADD may have "
     .. "left it: DEL first",
   [19] = "no such device: was it removed, renamed, or is it in another namespace?",
-  [22] = "the kernel refused a value: out of range for this device, or not for this kind",
   [23] = "the system is out of file handles: see fs.file-max",
   [24] = "the process is out of file handles: see ulimit -n",
   [28] = "no space left: a full disk, or the limit of this object's number is reached",
@@ -71,22 +70,32 @@ local causes = {
   [113] = "no route to the gateway: no address on the link covers it",
 }
 
+local function missing_option(text)
+  for _, row in ipairs(options) do
+    if text:find(row[1], 1, true) then
+      return "this kernel may lack it: needs " .. row[2]
+        .. " (built in, or the module loadable)"
+    end
+  end
+  return nil
+end
+
 --- A probable cause, for people.
 -- @tparam integer errno
--- @string what step and object
+-- @string what step, object, and the failure's text
 -- @string[opt] kind link kind, when known
 -- @treturn ?string
 function M.kernel(errno, what, kind)
-  -- EOPNOTSUPP, EPROTONOSUPPORT, and what nf_tables says: ENOENT for a missing module.
+  local text = ((kind or "") .. " " .. what):lower()
+  -- EOPNOTSUPP, EPROTONOSUPPORT.
   if errno == 95 or errno == 93 then
-    local where = ((kind or "") .. " " .. what):lower()
-    for _, row in ipairs(options) do
-      if where:find(row[1], 1, true) then
-        return "this kernel may lack it: needs " .. row[2]
-          .. " (built in, or the module loadable)"
-      end
-    end
-    return "this kernel does not support it"
+    return missing_option(text) or "this kernel does not support it"
+  end
+  -- nf_tables has no better word for an expression whose module is missing.
+  if errno == 2 and (text:find("masq", 1, true) or text:find("fib", 1, true))
+    and text:find("rule", 1, true)
+  then
+    return missing_option(text)
   end
   return causes[errno]
 end

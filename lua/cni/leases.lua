@@ -258,8 +258,8 @@ end
 -- In the order of the range sets, as allocate() gave them.
 local function sort_by_set(spec, list)
   local rank = {}
-  for i, text in ipairs(list) do
-    rank[text] = #(spec.sets or {}) + i
+  for _, text in ipairs(list) do
+    rank[text] = #(spec.sets or {}) + 1
     for n, set in ipairs(spec.sets or {}) do
       if ranges.find(set, text) then
         rank[text] = n

@@ -3,12 +3,14 @@
 -- towards multicast groups.
 --
 --     table inet luacni
---       chain postrouting     multicast: return; then the source address picks a chain, in one look-up
---       map masq4, masq6      one element an address: goto its subnet's chain
---       chain net_10.22.0.0/16    towards the own subnet: return; else masquerade
+--       set masq_10.22.0.0/16    one element an address
+--       chain postrouting        ip daddr 224.0.0.0/4 return, ip6 daddr ff00::/8 return; and a subnet:
+--                                ip saddr @masq_10.22.0.0/16 ip daddr != 10.22.0.0/16 masquerade
 --
--- The rules stay the same whatever the number of attachments: a packet and an ADD cost what they
--- cost with one. Chains go with the last address of their subnet, the table with the last chain.
+-- There is a rule a subnet, not a rule an attachment: a packet and an ADD cost the same with one
+-- attachment and with ten thousand. (One map from addresses to chains would do with even fewer
+-- rules, but the kernel walks all of such a map whenever an element is added.) Set and rule go with the
+-- last address of the subnet, the table with the last subnet.
 --
 -- @module cni.masq
 

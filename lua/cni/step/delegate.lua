@@ -101,8 +101,8 @@ function M.run(step, plan)
   local text = M.call("ADD", step.want.type, plan.request)
   local json = require "cni.json"
   local result = require "cni.result"
-  return result.parse(json.decode(text, "the result of " .. step.want.type),
-    plan.request.version)
+  local what = "the result of " .. step.want.type
+  return result.parse_any(json.decode(text, what), plan.request.version, what)
 end
 
 function M.undo(step, plan)

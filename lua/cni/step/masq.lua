@@ -1,17 +1,18 @@
 -- SPDX-License-Identifier: MIT
---- Step `masq`: the attachment's elements in the masquerading maps; see cni.masq for the whole.
+--- Step `masq`: the attachment's addresses in the sets that are masqueraded; cni.masq has the whole
+-- picture. The sets are shared objects (cni.shared) of a group of their own.
 -- @module cni.step.masq
 
 local fail = require "cni.fail"
 local netlink = require "netlink"
 local nft = require "cni.nft"
+local shared = require "cni.shared"
 
 local errors = netlink.sys.errno
 local M = {}
 
-local family, table_name = "inet", "luacni"
-local maps = { inet = "masq4", inet6 = "masq6" }
-local types = { inet = "ipv4_addr", inet6 = "ipv6_addr" }
+local group = "nft-masq"
+local multicast = { "224.0.0.0/4", "ff00::/8" }
 
 local function open(h)
   local socket, msg, errno = netlink.nft(h:namespace())
@@ -20,51 +21,27 @@ local function open(h)
 end
 
 local function in_table(fields)
-  fields.family, fields.table = family, table_name
+  fields.family, fields.table = "inet", "luacni"
   return fields
 end
 
 -- A name that nft can list and read back.
-local function chain_of(subnet)
-  return "net_" .. subnet:gsub(":", "_")
+local function set_of(subnet)
+  return "masq_" .. subnet:gsub(":", "_")
+end
+
+local types = { inet = "ipv4_addr", inet6 = "ipv6_addr" }
+
+local function key_of(want)
+  return { [types[want.family]] = want.address }
 end
 
 local function element(want, owner)
-  local comment = owner and ("%s/%s/%s"):format(owner.network, owner.id, owner.ifname)
   return in_table {
-    set = maps[want.family],
-    elements = { {
-      key = want.address,
-      data = owner and { verdict = "goto", chain = chain_of(want.subnet) } or nil,
-      comment = comment and comment:sub(1, 120),
-    } },
+    set = set_of(want.subnet),
+    elements = { { key = key_of(want), comment = owner
+      and nft.comment(("%s/%s/%s"):format(owner.network, owner.id, owner.ifname)) } },
   }
-end
-
-local function rule(chain, ...)
-  return { "add", "rule", in_table { chain = chain, exprs = nft.rule(...) } }
-end
-
-local function add_table(batch)
-  batch[#batch + 1] = { "create", "table", { family = family, name = table_name,
-    comment = "luacni: masquerading for containers" } }
-  batch[#batch + 1] = { "add", "chain", in_table { name = "postrouting", type = "nat",
-    hook = "postrouting", priority = 100, policy = "accept" } }
-  for _, inet in ipairs { "inet", "inet6" } do
-    batch[#batch + 1] = { "add", "set", in_table { name = maps[inet], key_type = types[inet],
-      data_type = "verdict" } }
-  end
-  batch[#batch + 1] = rule("postrouting", nft.daddr("224.0.0.0/4"), nft.verdict("return"))
-  batch[#batch + 1] = rule("postrouting", nft.daddr("ff00::/8"), nft.verdict("return"))
-  batch[#batch + 1] = rule("postrouting", nft.saddr_vmap("ip", maps.inet))
-  batch[#batch + 1] = rule("postrouting", nft.saddr_vmap("ip6", maps.inet6))
-end
-
-local function add_chain(batch, subnet)
-  local name = chain_of(subnet)
-  batch[#batch + 1] = { "create", "chain", in_table { name = name } }
-  batch[#batch + 1] = rule(name, nft.daddr(subnet), nft.verdict("return"))
-  batch[#batch + 1] = rule(name, nft.masquerade())
 end
 
 local function get(socket, object, key)
@@ -75,103 +52,147 @@ local function get(socket, object, key)
   return found
 end
 
-local function find_chain(socket, name)
-  return get(socket, "chain", in_table { name = name })
+local function has_element(socket, want)
+  return get(socket, "element", in_table { set = set_of(want.subnet), key = key_of(want) }) ~= nil
 end
 
--- Everything that is missing, and the elements; `stale` takes an element of a dead owner out first.
-local function whole_batch(socket, step, owner)
-  local batch, made = {}, {}
-  local present = get(socket, "table", { family = family, name = table_name })
-  if not present then add_table(batch) end
+local function commit(socket, batch, what)
+  if #batch == 0 then return end
+  local ok, msg, errno = socket:commit(batch)
+  if not ok then fail.kernel(what, msg, errno) end
+end
+
+local function add_table(batch)
+  batch[#batch + 1] = { "add", "table", { family = "inet", name = "luacni",
+    comment = "masquerading of containers" } }
+  batch[#batch + 1] = { "add", "chain", in_table { name = "postrouting", type = "nat",
+    hook = "postrouting", priority = 100, policy = "accept" } }
+  for _, prefix in ipairs(multicast) do
+    batch[#batch + 1] = { "add", "rule", in_table { chain = "postrouting", comment = prefix,
+      exprs = nft.rule(nft.daddr(prefix), nft.verdict "return") } }
+  end
+end
+
+local function add_subnet(batch, want)
+  local proto = want.family == "inet" and "ip" or "ip6"
+  local name = set_of(want.subnet)
+  batch[#batch + 1] = { "add", "set", in_table { name = name, key_type = types[want.family] } }
+  batch[#batch + 1] = { "add", "rule", in_table {
+    chain = "postrouting", comment = want.subnet,
+    exprs = nft.rule(nft.saddr_in(proto, name), nft.daddr(want.subnet, "!="), nft.masquerade()),
+  } }
+end
+
+-- The rules of the chain by the prefix each is for; nil without the chain.
+local function rules_by_prefix(socket)
+  local list = get(socket, "chain", in_table { name = "postrouting" })
+    and socket:dump("rule", in_table { chain = "postrouting" })
+  if not list then return nil end
+  local by = {}
+  for _, rule in ipairs(list) do by[rule.comment or ""] = rule end
+  return by
+end
+
+-- Whatever is missing of table, sets and rules, because nobody made it yet or somebody flushed it.
+-- The group is locked exclusively.
+local function make(socket, step)
+  local facts, batch, seen = shared.facts(group), {}, {}
+  local rules = rules_by_prefix(socket)
+  if not rules or not rules[multicast[1]] then
+    if rules then batch[1] = { "flush", "chain", in_table { name = "postrouting" } } end
+    add_table(batch)
+    rules = {}
+  end
   for _, want in ipairs(step.want.addresses) do
-    if not made[want.subnet] and not (present and find_chain(socket, chain_of(want.subnet))) then
-      made[want.subnet] = true
-      add_chain(batch, want.subnet)
-    end
-    if present and get(socket, "element", in_table { set = maps[want.family], key = want.address }) then
-      batch[#batch + 1] = { "del", "element", element(want) }
-    end
+    facts.addrs[want.subnet] = true
+    if not rules[want.subnet] and not seen[want.subnet] then add_subnet(batch, want) end
+    seen[want.subnet] = true
+  end
+  shared.save(group, facts)
+  commit(socket, batch, M.say(step))
+end
+
+-- Before an element is there twice: a refused batch costs a wait for RCU, a look costs nothing.
+local function put(socket, step, owner)
+  local batch = {}
+  for _, want in ipairs(step.want.addresses) do
+    if has_element(socket, want) then batch[#batch + 1] = { "del", "element", element(want) } end
     batch[#batch + 1] = { "create", "element", element(want, owner) }
   end
-  return batch
+  commit(socket, batch, M.say(step))
+end
+
+local function all_made(socket, step)
+  for _, want in ipairs(step.want.addresses) do
+    if not get(socket, "set", in_table { name = set_of(want.subnet) }) then return false end
+  end
+  return true
 end
 
 function M.run(step, plan)
   local socket <close> = open(plan[step.ns])
-  local batch = {}
-  for i, want in ipairs(step.want.addresses) do
-    batch[i] = { "create", "element", element(want, plan.owner) }
+  local function join(how)
+    plan:lock(group, how)
+    for _, want in ipairs(step.want.addresses) do shared.join(group, want.subnet, plan.owner) end
   end
-  local msg, errno
-  for _ = 1, 20 do -- others make and remove chains meanwhile
-    local ok
-    ok, msg, errno = socket:commit(batch)
-    if ok then return end
-    if errno ~= errors.ENOENT and errno ~= errors.EEXIST and errno ~= errors.EBUSY then break end
-    batch = whole_batch(socket, step, plan.owner)
+  join("shared")
+  if not all_made(socket, step) then
+    join("exclusive")
+    make(socket, step)
   end
-  fail.kernel(M.say(step), msg, errno)
+  put(socket, step, plan.owner)
 end
 
 function M.verify(step, plan)
   local socket <close> = open(plan[step.ns])
+  local rules = rules_by_prefix(socket) or {}
   for _, want in ipairs(step.want.addresses) do
-    local key = in_table { set = maps[want.family], key = want.address }
-    local found = get(socket, "element", key)
-    local chain = found and find_chain(socket, chain_of(want.subnet))
-    if not chain then
-      return ("address %s is not masqueraded: it is not in map %s of table inet luacni"):format(
-        want.address, maps[want.family])
-    end
-    for name, count in pairs { postrouting = 4, [chain_of(want.subnet)] = 2 } do
-      local rules = socket:dump("rule", in_table { chain = name }) or {}
-      if #rules < count then
-        return ("address %s is not masqueraded: chain %s has lost rules"):format(want.address, name)
-      end
+    local missing = not rules[want.subnet] and "the rule of its subnet is"
+      or not (rules[multicast[1]] and rules[multicast[2]]) and "the rules for multicast are"
+      or not has_element(socket, want) and "its element in set " .. set_of(want.subnet) .. " is"
+    if missing then
+      return ("address %s is not masqueraded: %s missing from table inet luacni"):format(
+        want.address, missing)
     end
   end
 end
 
--- Remove what nothing refers to any more. Each batch is refused as a whole if an ADD was faster.
-local function sweep(socket, subnets)
-  local removed = false
-  for subnet in pairs(subnets) do
-    local name = chain_of(subnet)
-    local chain = find_chain(socket, name)
-    if chain then
-      local ok, msg, errno = socket:commit {
-        { "flush", "chain", in_table { name = name } },
-        { "del", "chain", in_table { name = name } },
-      }
-      removed = removed or ok
-      if not ok and errno ~= errors.EBUSY and errno ~= errors.ENOENT then
-        fail.kernel("remove chain " .. name, msg, errno)
+-- The last address of a subnet is gone: take the subnet out, and the table if it was the last.
+local function remove(socket, want)
+  local lock <close> = shared.lock(group, "exclusive")
+  if shared.used(group, want.subnet) then return end
+  local facts = shared.facts(group)
+  facts.addrs[want.subnet] = nil
+  local rules = rules_by_prefix(socket)
+  if rules then
+    local batch = {}
+    if next(facts.addrs) == nil then
+      batch[1] = { "del", "table", { family = "inet", name = "luacni" } }
+    else
+      if rules[want.subnet] then
+        batch[1] = { "del", "rule", in_table { chain = "postrouting",
+          handle = rules[want.subnet].handle } }
+      end
+      if get(socket, "set", in_table { name = set_of(want.subnet) }) then
+        batch[#batch + 1] = { "del", "set", in_table { name = set_of(want.subnet) } }
       end
     end
+    commit(socket, batch, "stop masquerading " .. want.subnet)
   end
-  if not removed and next(subnets) then return end
-  socket:commit {
-    { "flush", "chain", in_table { name = "postrouting" } },
-    { "del", "chain", in_table { name = "postrouting" } },
-    { "del", "set", in_table { name = maps.inet } },
-    { "del", "set", in_table { name = maps.inet6 } },
-    { "del", "table", { family = family, name = table_name, if_empty = true } },
-  }
+  shared.save(group, facts)
+  shared.tidy(group, lock)
 end
 
 function M.undo(step, plan)
   local socket <close> = open(plan:at(step.ns))
-  local subnets = {}
+  local batch = {}
   for _, want in ipairs(step.want.addresses) do
-    local ok, msg, errno = socket:commit { { "del", "element", element(want) } }
-    if not ok and errno ~= errors.ENOENT then
-      fail.kernel("stop masquerading " .. want.address, msg, errno)
-    end
-    local chain = find_chain(socket, chain_of(want.subnet))
-    if chain and chain.use <= 2 then subnets[want.subnet] = true end
+    if has_element(socket, want) then batch[#batch + 1] = { "del", "element", element(want) } end
   end
-  if next(subnets) then sweep(socket, subnets) end
+  commit(socket, batch, "stop masquerading")
+  for _, want in ipairs(step.want.addresses) do
+    if shared.leave(group, want.subnet, plan.owner) then remove(socket, want) end
+  end
 end
 
 function M.say(step)
