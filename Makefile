@@ -109,11 +109,10 @@ include spec-tests/bench/bench.mk
 bench: all $(BUILD)/bench/limit $(BUILD)/bench/measure ## measure against the reference plugins and the kernel's own time
 	@BUILD=$(BUILD) $(LUA) spec-tests/bench/bench.lua
 
-demo: ## run a command in a network made for it, then take the network down
-	@$(MAKE) --no-print-directory deps DEPS=build
+demo: ## join two sandboxes to a bridge network, and show what happens, step by step
+	@$(MAKE) --no-print-directory deps DEPS=demo
 	@$(MAKE) --no-print-directory all
-	@echo '# luacni run examples/bridge.conflist -- ip address show dev eth0'
-	@$(BUILD)/luacni run examples/bridge.conflist -- ip address show dev eth0
+	@spec-tests/demo $(BUILD)/cni-bin
 
 install: all ## put the program and a link for each type in CNI_BIN (/opt/cni/bin), below DESTDIR
 	@install -d $(BIN)

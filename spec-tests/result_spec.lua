@@ -97,8 +97,10 @@ describe("result.render", function()
   it("P-CNV: prints 0.1 and 0.2 with the first address of each family", function()
     for _, version in ipairs(old) do
       assert.are.equal(same((([[{"cniVersion":"VERSION",
-        "dns":{"domain":"a.b","nameservers":["10.1.2.1"],"options":["ndots:2"],"search":["a.b","c"]},
-        "ip4":{"gateway":"10.1.2.1","ip":"10.1.2.3/24","routes":[{"dst":"0.0.0.0/0","gw":"10.1.2.1"}]},
+        "dns":{"domain":"a.b","nameservers":["10.1.2.1"],"options":["ndots:2"],
+          "search":["a.b","c"]},
+        "ip4":{"gateway":"10.1.2.1","ip":"10.1.2.3/24",
+          "routes":[{"dst":"0.0.0.0/0","gw":"10.1.2.1"}]},
         "ip6":{"gateway":"fd00::1","ip":"fd00::3/64","routes":[{"dst":"fd00:1::/64"}]}}]]
 )
         :gsub("VERSION", version))), json.compact(json.decode(result.render(full, version))))
@@ -286,7 +288,8 @@ describe("result.parse", function()
 
   it("P-CNV-04: refuses a version nobody knows", function()
     refused(1, 'unsupported CNI result version "9.4.0"', parse, '{"cniVersion":"9.4.0"}', "1.0.0")
-    refused(1, "unsupported CNI result version", result.parse_any, { cniVersion = "9.4.0" }, "1.0.0")
+    refused(1, "unsupported CNI result version", result.parse_any,
+      { cniVersion = "9.4.0" }, "1.0.0")
     refused(1, nil, parse, '{"cniVersion":5}', "1.0.0")
   end)
 
@@ -376,7 +379,8 @@ describe("result.parse", function()
 
   it("P-PRV-08: loses them between families", function()
     assert.are.equal('{"cniVersion":"0.4.0","dns":{},"ips":[{"address":"10.0.0.1/8",' ..
-      '"version":"4"}]}', through('{"x":1,"ips":[{"address":"10.0.0.1/8","x":1}]}', "1.0.0", "0.4.0"))
+      '"version":"4"}]}',
+      through('{"x":1,"ips":[{"address":"10.0.0.1/8","x":1}]}', "1.0.0", "0.4.0"))
     assert.are.equal('{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.1/8"}]}', through(
       '{"x":1,"ips":[{"address":"10.0.0.1/8","version":"4","x":1}]}', "0.4.0", "1.0.0"))
   end)
@@ -455,12 +459,14 @@ describe("result.copy", function()
     local two = result.copy(one)
     two.interfaces[1].name = "b"
     assert.are.equal("a", one.interfaces[1].name)
-    assert.are.equal((text:gsub('"a"', '"b"')), json.compact(json.decode(result.render(two, "1.0.0"))))
+    assert.are.equal((text:gsub('"a"', '"b"')),
+      json.compact(json.decode(result.render(two, "1.0.0"))))
   end)
 
   it("keeps an interface and its reference one", function()
     local eth = { name = "a" }
-    local two = result.copy { interfaces = { eth }, ips = { { address = "10.0.0.1/8", interface = eth } } }
+    local two = result.copy { interfaces = { eth },
+      ips = { { address = "10.0.0.1/8", interface = eth } } }
     assert.are.equal(two.interfaces[1], two.ips[1].interface)
   end)
 end)

@@ -12,6 +12,7 @@
 --
 -- @module cni.journal
 
+local cjson = require "cjson"
 local fail = require "cni.fail"
 local json = require "cni.json"
 local netlink = require "netlink"
@@ -110,7 +111,7 @@ function Record:append(steps, first, last)
   local lines = {}
   for i = first, last do
     local step = steps[i]
-    lines[#lines + 1] = json.compact {
+    lines[#lines + 1] = cjson.encode {
       kind = step.kind, ns = step.ns, want = step.want, had = step.had, covered = step.covered,
     }
   end
@@ -126,12 +127,12 @@ end
 --- Say that the ADD is complete.
 -- @tparam table|nil result the result, in its internal form
 function Record:finish(result)
-  self:write(json.compact { done = { result = result } } .. "\n")
+  self:write(cjson.encode { done = { result = result } } .. "\n")
 end
 
 --- Say that every step after `index` is taken back.
 function Record:note_undone(index)
-  self:write(json.compact { undone = index } .. "\n")
+  self:write(cjson.encode { undone = index } .. "\n")
 end
 
 --- Forget the record: its attachment is gone.
@@ -185,7 +186,7 @@ function M.begin(owner, type_name, digest, header)
       end
       local record = setmetatable({ file = file, path = path, dir = dir, type = type_name,
         digest = digest, seq = seq, header = header, steps = {} }, Record)
-      record:write(json.compact(header) .. "\n")
+      record:write(cjson.encode(header) .. "\n")
       return record
     end
     if errno ~= sys.errno.ENOENT then io_error("create record", path, why) end
