@@ -19,7 +19,7 @@
 #define CLASSES (FINE / GRAIN + 7 * 4)
 #define FIRST_CHUNK ((size_t)256 << 10)
 #define CHUNK ((size_t)1 << 20)
-#define IMAGE ((size_t)768 << 10)
+#define IMAGE ((size_t)4 << 20) /* room for it at build time; only what is used is stored */
 
 /* Undoing what a script did needs memory too: a reserve, opened once the script has its error. */
 #define RESERVE ((size_t)16 << 20)
@@ -32,12 +32,13 @@ struct arena {
 	size_t refused; /* size refused last, 0 after a success */
 	int exhausted;
 	int storing; /* between alloc_begin_image() and alloc_end_image() */
+	const char *stored; /* end of what is stored; behind it the heap may begin */
 	lua_State *state;
 	void *free[CLASSES];
 };
 
 /* The section that the build stores: the arena's own account, and what was taken from it then. */
-static __attribute__((section(".image"))) _Alignas(4096) struct {
+static __attribute__((section("luaimage"))) _Alignas(4096) struct {
 	struct arena arena;
 	_Alignas(GRAIN) char blocks[IMAGE];
 } image = {
@@ -224,8 +225,9 @@ int alloc_end_image(lua_State *L, const void **start, size_t *size)
 	if (arena->end != image.blocks + IMAGE)
 		return -1;
 
+	arena->stored = arena->next;
 	*start = &image;
-	*size = sizeof image;
+	*size = ((size_t)(arena->next - (char *)&image) + 4095) & ~(size_t)4095;
 	/* Holes are not filled later: each would cost a copy of its page. */
 	memset(arena->free, 0, sizeof arena->free);
 	arena->storing = 0;
@@ -244,8 +246,9 @@ int alloc_end_image(lua_State *L, const void **start, size_t *size)
 static int is_stored(const void *ptr)
 {
 	const char *p = ptr;
+	const char *end = arena->storing ? arena->end : arena->stored;
 
-	return p >= image.blocks && p < image.blocks + IMAGE;
+	return end && p >= image.blocks && p < end;
 }
 
 void *__wrap_malloc(size_t size)

@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- Build time: compiles every script of the tree and writes one blob with all of them, and a C file
--- with the table of what is where in it. Debug information stays, so errors show file and line.
---   lua5.4 host/embed.lua OUTPUT.c OUTPUT.bin FILE...
-local out_c, out_bin = arg[1], arg[2]
+-- Build time: compiles every script of the tree and writes OUTPUT.code with all of them,
+-- OUTPUT.source with the plugins' text, and OUTPUT.c with the table of what is where in these.
+-- Debug information stays, so errors show file and line.
+--   lua5.4 host/embed.lua OUTPUT FILE...
+local out = arg[1]
 
 local function read(path)
   local file = assert(io.open(path, "rb"))
@@ -16,7 +17,7 @@ local function write(path, ...)
 end
 
 local modules, plugins = {}, {}
-for i = 3, #arg do
+for i = 2, #arg do
   local path = arg[i]
   local module, plugin = path:match("^lua/(.*)%.lua$"), path:match("^plugins/([^/]*)%.lua$")
   local chunk_name = plugin and plugin .. ".lua" or module .. ".lua"
@@ -42,29 +43,29 @@ local function by_name(a, b) return a.name < b.name end
 table.sort(modules, by_name)
 table.sort(plugins, by_name)
 
--- Sources come after all code, so that pages holding them are touched by `luacni show` alone.
-local blob, size = {}, 0
-local function place(bytes)
-  local offset = size
-  blob[#blob + 1] = bytes
-  size = size + #bytes
+-- Code comes behind the image's place, and is cut off when that is filled: see host/image.h. The
+-- sources stay, for `luacni show`.
+local blobs = { code = {}, source = {} }
+local sizes = { code = 0, source = 0 }
+local function place(kind, bytes)
+  local offset = sizes[kind]
+  table.insert(blobs[kind], bytes)
+  sizes[kind] = offset + #bytes
   return offset
 end
 for _, list in ipairs({ modules, plugins }) do
   for _, entry in ipairs(list) do
-    entry.code_at = place(entry.code)
+    entry.code_at = place("code", entry.code)
+    entry.source_at = entry.source and place("source", entry.source)
   end
 end
-for _, entry in ipairs(plugins) do
-  entry.source_at = place(entry.source)
-end
-write(out_bin, table.concat(blob))
+for kind, parts in pairs(blobs) do write(out .. "." .. kind, table.concat(parts)) end
 
 local function rows(name, list)
   local lines = {}
   for _, e in ipairs(list) do
-    local source = e.source and ("blob + %d, %d"):format(e.source_at, #e.source) or "NULL, 0"
-    lines[#lines + 1] = ("\t{ %q, blob + %d, %d, %s },\n"):format(e.name, e.code_at, #e.code,
+    local source = e.source and ("source + %d, %d"):format(e.source_at, #e.source) or "NULL, 0"
+    lines[#lines + 1] = ("\t{ %q, code + %d, %d, %s },\n"):format(e.name, e.code_at, #e.code,
       source)
   end
   -- An array may not be empty, so each ends in a row that is not counted.
@@ -72,8 +73,10 @@ local function rows(name, list)
     .. "const size_t embedded_%s_count = %d;\n"):format(name, table.concat(lines), name, #list)
 end
 
-write(out_c, '#include "state.h"\n\n',
-  ('__asm__(".section .rodata\\n.balign 64\\nblob:\\n.incbin \\"%s\\"\\n.previous\\n");\n')
-    :format(out_bin),
-  'extern const char blob[] __attribute__((visibility("hidden")));\n\n',
-  rows("modules", modules), rows("plugins", plugins))
+local function include(label, section)
+  return ('__asm__(".section %s\\n%s:\\n.incbin \\"%s.%s\\"\\n.previous\\n");\n'
+    .. "extern const char %s[];\n\n"):format(section, label, out, label, label)
+end
+
+write(out .. ".c", '#include "state.h"\n\n', include("code", 'luaimage,\\"aw\\"'),
+  include("source", '.rodata.sources,\\"a\\"'), rows("modules", modules), rows("plugins", plugins))

@@ -25,9 +25,12 @@ static int load_all(lua_State *L)
 		lua_pushvalue(L, -1);
 		lua_pushstring(L, embedded_modules[i].name);
 		lua_call(L, 1, 0);
+		lua_gc(L, LUA_GCCOLLECT); /* what the next one needs fills the holes */
 	}
-	for (size_t i = 0; i < embedded_plugins_count; i++)
+	for (size_t i = 0; i < embedded_plugins_count; i++) {
 		scripts_prepare(L, embedded_plugins[i].name);
+		lua_gc(L, LUA_GCCOLLECT);
+	}
 	for (const char *const *name = state_libraries; *name; name++) {
 		state_push_global(L, *name);
 		lua_pop(L, 1);

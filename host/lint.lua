@@ -69,7 +69,7 @@ for _, path in ipairs(arg) do
   else
     check_c(path, lines, table.concat(lines, "\n"))
     for n, line in ipairs(lines) do
-      if #line:gsub("\t", "        ") > 100 then complain(path, n, "longer than 100 columns") end
+      if #line:gsub("\t", "        ") > 110 then complain(path, n, "longer than 110 columns") end
     end
   end
 end

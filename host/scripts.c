@@ -5,6 +5,7 @@
 
 #include <lauxlib.h>
 
+#include "image.h"
 #include "scripts.h"
 #include "site.h"
 #include "state.h"
@@ -261,7 +262,8 @@ static int push_site_plugin(lua_State *L, const char *type)
 	path = lua_tostring(L, -2);
 	text = lua_tolstring(L, -1, &len);
 	if (*text == *LUA_SIGNATURE) {
-		lua_pushfstring(L, "%s: refused: it is bytecode, and only source text is run", path);
+		lua_pushfstring(L, "%s: refused: it is bytecode, and only source text is run",
+				path);
 		lua_error(L);
 	}
 	if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "@%s", path), "t") != LUA_OK)
@@ -277,6 +279,8 @@ static int push_builtin_plugin(lua_State *L, const char *type)
 
 	if (push_loaded(L, type, BUILTIN_PLUGINS))
 		return 1;
+	if (image_state())
+		return 0;
 	file = embedded_find(embedded_plugins, embedded_plugins_count, type);
 	if (!file)
 		return 0;
@@ -308,7 +312,8 @@ int scripts_load(lua_State *L)
 	const char *type = luaL_checklstring(L, 1, &len);
 
 	lua_settop(L, 1);
-	if (!is_type_name(type, len) || (!push_site_plugin(L, type) && !push_builtin_plugin(L, type)))
+	if (!is_type_name(type, len) ||
+	    (!push_site_plugin(L, type) && !push_builtin_plugin(L, type)))
 		lua_pushnil(L);
 
 	return 1;
@@ -399,7 +404,7 @@ int scripts_types(lua_State *L)
 	for (const char *name = names; name < names + len; name += strlen(name) + 1) {
 		if (!is_type_name(name, strlen(name)))
 			continue;
-		snprintf(path, sizeof path, SITE_DIR "/%s.lua", name);
+		snprintf(path, sizeof path, SITE_DIR "/%.200s.lua", name);
 		add_type(L, 1, 2, name, path);
 	}
 	for (size_t i = 0; i < embedded_plugins_count; i++)

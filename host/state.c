@@ -11,6 +11,7 @@
 #include "alloc.h"
 #include "bindings.h"
 #include "hostlib.h"
+#include "image.h"
 #include "report.h"
 #include "state.h"
 
@@ -53,9 +54,11 @@ static const luaL_Reg c_modules[] = {
 /* Pushes the loader of a module, or raises. [-0, +1, e] */
 static void push_loader(lua_State *L, const char *name)
 {
-	const struct embedded *file;
+	const struct embedded *file = NULL;
 
-	file = embedded_find(embedded_modules, embedded_modules_count, name);
+	/* A stored state has all modules loaded, and their code is left out of the program. */
+	if (!image_state())
+		file = embedded_find(embedded_modules, embedded_modules_count, name);
 	if (file) {
 		if (luaL_loadbufferx(L, file->code, file->code_size, name, "b") != LUA_OK)
 			lua_error(L);

@@ -37,8 +37,8 @@ enum attr_kind {
 	ATTR_MAC,    /* "02:42:ac:11:00:02" */
 	ATTR_IP,     /* "10.1.2.3", "fd00::1"; 4 or 16 bytes, .max says which; 0: either */
 	ATTR_BYTES,  /* a Lua string as it is; .min and .max bound its length */
-	ATTR_NEST,   /* a table of its own: attributes by .table or .choose (after its header, if any) */
-	ATTR_FLAT,   /* like ATTR_NEST on the wire; its keys live in the table that holds this row */
+	ATTR_NEST,   /* a table of its own: (header and) attributes by .table or .choose */
+	ATTR_FLAT,   /* on the wire as ATTR_NEST; its keys live in the table that holds it */
 	ATTR_LIST,   /* a nest of elements <-> a Lua list; .each is the row of one element */
 	ATTR_HOOK,   /* .hook does it */
 };
@@ -49,14 +49,13 @@ enum {
 	ATTR_WRITEONLY = 1 << 1, /* not shown when read */
 	ATTR_NUMBER = 1 << 2,    /* with .words: a bare integer is accepted as well */
 	ATTR_BITS = 1 << 3,      /* with .words: a list of words, or-ed together */
-	ATTR_NONEMPTY = 0,       /* a flat nest always is: left out unless a key of it is given */
 	ATTR_UNNESTED = 1 << 4,  /* nested, but without NLA_F_NESTED in the type */
 	ATTR_INVERT = 1 << 5,    /* with .mask: the boolean is the opposite of the bit */
 };
 
 /* Special attribute numbers. */
 #define ATTR_HEADER 0xffffU /* not an attribute: the field of the family header at .offset */
-#define ATTR_WHOLE 0xfffeU  /* ATTR_HOOK: decode once per table, after its rows, without attribute */
+#define ATTR_WHOLE 0xfffeU  /* ATTR_HOOK: decode once per table, after all rows */
 #define ATTR_FIRST "\1"     /* as a key: the table's element [1], as in { "cmp", op = "eq" } */
 
 struct attr_word {
@@ -97,7 +96,7 @@ struct attr_in;
 struct attr_hook {
 	/* Append to out->buf what the value at absolute index `idx` stands for. May raise. */
 	void (*encode)(struct attr_out *out, const struct attr_spec *spec, int idx);
-	/* Push one value and return 1, or push nothing and return 0. `attr` is NULL for ATTR_WHOLE. */
+	/* Push a value and return 1, or nothing and return 0. `attr` is NULL for ATTR_WHOLE. */
 	int (*decode)(struct attr_in *in, const struct attr_spec *spec, const struct nlattr *attr);
 };
 
@@ -120,7 +119,10 @@ struct attr_spec {
 
 /* Initialisers. Nothing is counted by hand. */
 #define ATTR_WORDS(list_) (&(const struct attr_words){ (list_), ARRAY_SIZE(list_) })
-#define ATTR_TABLE(name_, rows_, header_) { (name_), (rows_), ARRAY_SIZE(rows_), (header_) }
+#define ATTR_TABLE(name_, rows_, header_) \
+	{ \
+		(name_), (rows_), ARRAY_SIZE(rows_), (header_) \
+	}
 #define ATTR_SWITCH(key_, cases_) \
 	(&(const struct attr_switch){ (key_), (cases_), ARRAY_SIZE(cases_), NULL })
 #define ATTR_FIELD(struct_, member_) .type = ATTR_HEADER, .offset = offsetof(struct_, member_)
@@ -129,11 +131,11 @@ struct attr_spec {
 struct attr_out {
 	lua_State *L;
 	struct nl_buf *buf;
-	size_t header;                 /* offset in buf of the header of this table (see attr_header) */
+	size_t header; /* offset in buf of this table's header, see attr_header() */
 	const struct attr_table *table;
 	int idx;                       /* absolute index of the Lua table */
 	const struct attr_out *parent; /* for the path in messages */
-	const char *key;               /* through which the parent reached this one; NULL: by .index */
+	const char *key;               /* by which the parent reached this one; NULL: by .index */
 	lua_Integer index;
 	int depth;
 	bool query; /* read-only keys may be given: they are compared, not set */
@@ -196,8 +198,8 @@ size_t attr_nest(struct attr_out *out, uint16_t type);
 void attr_nest_end(struct attr_out *out, size_t at);
 void *attr_header(struct attr_out *out); /* valid until the next append */
 void attr_put_value(struct attr_out *out, const struct attr_spec *spec, int idx);
-void attr_put_table(struct attr_out *out, const struct attr_table *table, int idx,
-		    const char *key, lua_Integer index);
+void attr_put_table(struct attr_out *out, const struct attr_table *table, int idx, const char *key,
+		    lua_Integer index);
 lua_Integer attr_integer(struct attr_out *out, const struct attr_spec *spec, int idx);
 /* Address text to 4 or 16 bytes. Returns the length. */
 size_t attr_ip(struct attr_out *out, const struct attr_spec *spec, int idx, uint8_t bytes[16]);

@@ -16,7 +16,6 @@ enum {
 
 static void decode_into(struct attr_in *in, const struct attr_table *table);
 
-
 /*** Walking ***/
 
 const struct nlattr *attr_at(const void *attrs, size_t len, size_t at)
@@ -27,7 +26,6 @@ const struct nlattr *attr_at(const void *attrs, size_t len, size_t at)
 		return NULL;
 	return attr;
 }
-
 
 const struct nlattr *attr_find(const struct attr_in *in, uint16_t type)
 {
@@ -40,17 +38,17 @@ const struct nlattr *attr_find(const struct attr_in *in, uint16_t type)
 	return NULL;
 }
 
-
 struct attr_in attr_body(const struct attr_table *table, const void *body, size_t len)
 {
 	size_t header = NL_PAD(table->header) < len ? NL_PAD(table->header) : len;
 
 	return (struct attr_in){
-		.header = body, .header_len = table->header < len ? table->header : len,
-		.attrs = (const uint8_t *)body + header, .len = len - header,
+		.header = body,
+		.header_len = table->header < len ? table->header : len,
+		.attrs = (const uint8_t *)body + header,
+		.len = len - header,
 	};
 }
-
 
 /*** Values ***/
 
@@ -83,7 +81,6 @@ static uint64_t load(const void *from, int kind)
 	}
 }
 
-
 static void push_bits(lua_State *L, const struct attr_words *words, uint64_t value)
 {
 	lua_Integer n = 0;
@@ -98,7 +95,6 @@ static void push_bits(lua_State *L, const struct attr_words *words, uint64_t val
 		lua_rawseti(L, -2, ++n);
 	}
 }
-
 
 static void push_number(lua_State *L, const struct attr_spec *spec, uint64_t value)
 {
@@ -127,7 +123,6 @@ static void push_number(lua_State *L, const struct attr_spec *spec, uint64_t val
 		lua_pushinteger(L, (lua_Integer)value);
 }
 
-
 void attr_push_ip(lua_State *L, const void *bytes, size_t len)
 {
 	char text[IP_TEXT_MAX];
@@ -136,7 +131,6 @@ void attr_push_ip(lua_State *L, const void *bytes, size_t len)
 	lua_pushstring(L, text);
 }
 
-
 void attr_push_prefix(lua_State *L, const void *bytes, size_t len, int bits)
 {
 	char text[IP_TEXT_MAX];
@@ -144,7 +138,6 @@ void attr_push_prefix(lua_State *L, const void *bytes, size_t len, int bits)
 	ip_format(bytes, len, text);
 	lua_pushfstring(L, "%s/%d", text, bits);
 }
-
 
 static int push_mac(lua_State *L, const uint8_t *mac, size_t len)
 {
@@ -157,7 +150,6 @@ static int push_mac(lua_State *L, const uint8_t *mac, size_t len)
 	lua_pushlstring(L, text, 3 * len - 1);
 	return 1;
 }
-
 
 int attr_push(lua_State *L, const struct attr_spec *spec, const void *data, size_t len)
 {
@@ -192,7 +184,6 @@ int attr_push(lua_State *L, const struct attr_spec *spec, const void *data, size
 	return 1;
 }
 
-
 /*** Tables ***/
 
 /* Pop a value into the Lua table under the row's key. */
@@ -203,7 +194,6 @@ static void set_key(struct attr_in *in, const struct attr_spec *row)
 	else
 		lua_setfield(in->L, in->idx, row->key);
 }
-
 
 static const struct attr_table *chosen(struct attr_in *in, const struct attr_spec *row)
 {
@@ -227,9 +217,7 @@ static const struct attr_table *chosen(struct attr_in *in, const struct attr_spe
 	return found;
 }
 
-
 static int push_value(struct attr_in *in, const struct attr_spec *row, const struct nlattr *attr);
-
 
 static void push_table(struct attr_in *in, const struct attr_table *table, const void *body,
 		       size_t len)
@@ -243,7 +231,6 @@ static void push_table(struct attr_in *in, const struct attr_table *table, const
 	decode_into(&inner, table);
 }
 
-
 static void push_list(struct attr_in *in, const struct attr_spec *row, const struct nlattr *list)
 {
 	const struct nlattr *attr;
@@ -251,14 +238,14 @@ static void push_list(struct attr_in *in, const struct attr_spec *row, const str
 	size_t at = 0;
 
 	lua_newtable(in->L);
-	for (; (attr = attr_at(attr_payload(list), attr_len(list), at)); at += NL_PAD(attr->nla_len)) {
+	for (; (attr = attr_at(attr_payload(list), attr_len(list), at));
+	     at += NL_PAD(attr->nla_len)) {
 		if ((attr->nla_type & (uint16_t)NLA_TYPE_MASK) != row->each->type)
 			continue;
 		if (push_value(in, row->each, attr))
 			lua_rawseti(in->L, -2, ++n);
 	}
 }
-
 
 /* [-0, +(0|1), m] */
 static int push_value(struct attr_in *in, const struct attr_spec *row, const struct nlattr *attr)
@@ -281,7 +268,6 @@ static int push_value(struct attr_in *in, const struct attr_spec *row, const str
 	return attr_push(in->L, row, attr_payload(attr), attr_len(attr));
 }
 
-
 static void decode_attr(struct attr_in *in, const struct attr_spec *row, const struct nlattr *attr)
 {
 	struct attr_in inner;
@@ -301,7 +287,6 @@ static void decode_attr(struct attr_in *in, const struct attr_spec *row, const s
 	}
 }
 
-
 static void decode_header(struct attr_in *in, const struct attr_table *table)
 {
 	for (size_t i = 0; i < table->count; i++) {
@@ -316,7 +301,6 @@ static void decode_header(struct attr_in *in, const struct attr_table *table)
 		set_key(in, row);
 	}
 }
-
 
 static void decode_into(struct attr_in *in, const struct attr_table *table)
 {
@@ -358,7 +342,6 @@ static void decode_into(struct attr_in *in, const struct attr_table *table)
 			set_key(in, row);
 	}
 }
-
 
 void attr_decode(lua_State *L, const struct attr_table *table, const void *body, size_t len)
 {

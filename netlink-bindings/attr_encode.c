@@ -31,7 +31,6 @@ struct keys {
 
 static void encode_rows(struct attr_out *out, const struct attr_table *table, struct keys *keys);
 
-
 /*** Messages ***/
 
 static size_t path_text(const struct attr_out *out, char *text, size_t size)
@@ -40,8 +39,7 @@ static size_t path_text(const struct attr_out *out, char *text, size_t size)
 
 	if (!out->parent) {
 		if (out->index)
-			at = (size_t)snprintf(text, size, "request %lld: ",
-					      (long long)out->index);
+			at = (size_t)snprintf(text, size, "request %lld: ", (long long)out->index);
 		return at + (size_t)snprintf(text + at, size - at, "%s", out->table->name);
 	}
 	at = path_text(out->parent, text, size);
@@ -52,7 +50,6 @@ static size_t path_text(const struct attr_out *out, char *text, size_t size)
 	return at < size ? at : size - 1;
 }
 
-
 _Noreturn void attr_error(struct attr_out *out, const struct attr_spec *spec, const char *fmt, ...)
 {
 	char path[MAX_PATH_TEXT], text[256];
@@ -60,8 +57,8 @@ _Noreturn void attr_error(struct attr_out *out, const struct attr_spec *spec, co
 	va_list args;
 
 	if (spec && spec->key)
-		snprintf(path + at, sizeof path - at, !strcmp(spec->key, ATTR_FIRST) ? "[1]" : ".%s",
-			 spec->key);
+		snprintf(path + at, sizeof path - at,
+			 !strcmp(spec->key, ATTR_FIRST) ? "[1]" : ".%s", spec->key);
 	va_start(args, fmt);
 	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
@@ -69,13 +66,11 @@ _Noreturn void attr_error(struct attr_out *out, const struct attr_spec *spec, co
 	__builtin_unreachable();
 }
 
-
 static void check(struct attr_out *out, int err)
 {
 	if (err)
 		attr_error(out, NULL, "%s", strerror(-err));
 }
-
 
 /*** Choosing a table ***/
 
@@ -103,7 +98,6 @@ static const struct attr_table *chosen(struct attr_out *out, const struct attr_s
 	return found;
 }
 
-
 /* Collect the keys that fit into the Lua table of `out`. */
 static void key_names(struct attr_out *out, const struct attr_table *table, const char **names,
 		      size_t *count)
@@ -124,7 +118,6 @@ static void key_names(struct attr_out *out, const struct attr_table *table, cons
 	}
 }
 
-
 /* The selector's value with which `key` would be known. */
 static const struct attr_spec *other_case(const struct attr_table *table, const char *key,
 					  const char **ret_name)
@@ -143,7 +136,7 @@ static const struct attr_spec *other_case(const struct attr_table *table, const 
 			for (size_t k = 0; c->table && k < c->table->count; k++) {
 				const char *name = c->table->rows[k].key;
 
-				if (name && !strcmp(name, key)) {
+				if (!found && name && !strcmp(name, key)) {
 					*ret_name = c->name;
 					found = row;
 				}
@@ -152,7 +145,6 @@ static const struct attr_spec *other_case(const struct attr_table *table, const 
 	}
 	return found;
 }
-
 
 static void unknown_key(struct attr_out *out, const struct attr_table *table, const struct key *key)
 {
@@ -173,7 +165,6 @@ static void unknown_key(struct attr_out *out, const struct attr_table *table, co
 		attr_error(out, NULL, "unknown key '%s' (did you mean '%s'?)", key->text, near);
 	attr_error(out, NULL, "unknown key '%s'", key->text);
 }
-
 
 /*** Keys ***/
 
@@ -200,21 +191,22 @@ static void collect_keys(struct attr_out *out, struct keys *keys)
 	}
 }
 
-
+/* For nearly every row the answer is no, and the first letter says so. */
 static struct key *find_key(struct keys *keys, const char *name)
 {
-	size_t len = strlen(name);
-
 	for (size_t i = 0; i < keys->count; i++) {
 		struct key *key = &keys->list[i];
 
-		if (key->text ? key->len == len && !memcmp(key->text, name, len)
-			      : !strcmp(name, ATTR_FIRST))
+		if (!key->text) {
+			if (name[0] == ATTR_FIRST[0])
+				return key;
+		} else if (key->text[0] == name[0] && !strcmp(key->text, name) &&
+			   key->len == strlen(name)) {
 			return key;
+		}
 	}
 	return NULL;
 }
-
 
 /*** Building blocks ***/
 
@@ -222,7 +214,6 @@ void attr_put(struct attr_out *out, uint16_t type, const void *data, size_t len)
 {
 	check(out, nl_put(out->buf, type, data, len));
 }
-
 
 size_t attr_nest(struct attr_out *out, uint16_t type)
 {
@@ -232,18 +223,15 @@ size_t attr_nest(struct attr_out *out, uint16_t type)
 	return (size_t)at;
 }
 
-
 void attr_nest_end(struct attr_out *out, size_t at)
 {
 	check(out, nl_nest_end(out->buf, at));
 }
 
-
 void *attr_header(struct attr_out *out)
 {
 	return out->buf->data + out->header;
 }
-
 
 /* Append the zeroed struct that precedes a table's attributes. */
 static void put_header(struct attr_out *out, const struct attr_table *table)
@@ -256,13 +244,11 @@ static void put_header(struct attr_out *out, const struct attr_table *table)
 	out->buf->len += len;
 }
 
-
 static void check_table(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
 	if (lua_type(out->L, idx) != LUA_TTABLE)
 		attr_error(out, spec, "expected a table, got a %s", luaL_typename(out->L, idx));
 }
-
 
 static void put_list(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -290,13 +276,19 @@ static void put_list(struct attr_out *out, const struct attr_spec *spec, int idx
 	attr_nest_end(out, at);
 }
 
-
 void attr_put_table(struct attr_out *out, const struct attr_table *table, int idx, const char *key,
 		    lua_Integer index)
 {
 	struct attr_out inner = {
-		.L = out->L, .buf = out->buf, .table = table, .idx = idx, .parent = out,
-		.key = key, .index = index, .depth = out->depth + 1, .query = out->query,
+		.L = out->L,
+		.buf = out->buf,
+		.table = table,
+		.idx = idx,
+		.parent = out,
+		.key = key,
+		.index = index,
+		.depth = out->depth + 1,
+		.query = out->query,
 	};
 	struct keys keys;
 
@@ -313,7 +305,6 @@ void attr_put_table(struct attr_out *out, const struct attr_table *table, int id
 			unknown_key(&inner, table, &keys.list[i]);
 }
 
-
 static void put_nest(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
 	struct attr_out sub = *out;
@@ -329,7 +320,6 @@ static void put_nest(struct attr_out *out, const struct attr_spec *spec, int idx
 	attr_put_table(out, table, idx, spec->key, 0);
 	attr_nest_end(out, at);
 }
-
 
 void attr_put_value(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -368,10 +358,10 @@ void attr_put_value(struct attr_out *out, const struct attr_spec *spec, int idx)
 		put_list(out, spec, idx);
 		break;
 	default:
-		attr_put(out, spec->type, bytes, attr_store(bytes, spec->kind, attr_number(out, spec, idx)));
+		attr_put(out, spec->type, bytes,
+			 attr_store(bytes, spec->kind, attr_number(out, spec, idx)));
 	}
 }
-
 
 /*** Rows ***/
 
@@ -395,7 +385,6 @@ static void encode_flat(struct attr_out *out, const struct attr_spec *row, struc
 	else
 		attr_nest_end(out, at);
 }
-
 
 static void encode_rows(struct attr_out *out, const struct attr_table *table, struct keys *keys)
 {
@@ -421,7 +410,6 @@ static void encode_rows(struct attr_out *out, const struct attr_table *table, st
 		lua_pop(out->L, 1);
 	}
 }
-
 
 /*** Whole messages ***/
 
@@ -450,7 +438,6 @@ static void encode(struct attr_out *out, const struct attr_table *full)
 	}
 }
 
-
 void attr_encode_nth(lua_State *L, struct nl_buf *buf, int idx, const struct attr_table *table,
 		     lua_Integer nth)
 {
@@ -459,12 +446,10 @@ void attr_encode_nth(lua_State *L, struct nl_buf *buf, int idx, const struct att
 	encode(&out, table);
 }
 
-
 void attr_encode(lua_State *L, struct nl_buf *buf, int idx, const struct attr_table *table)
 {
 	attr_encode_nth(L, buf, idx, table, 0);
 }
-
 
 void attr_encode_some(lua_State *L, struct nl_buf *buf, int idx, const struct attr_table *table,
 		      const struct attr_table *full)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* About attributes: which one the kernel objects to, whether two sets agree, and which there are. */
+/* About attributes: which one the kernel objects to, do two sets agree, which are there. */
 #include "attr_internal.h"
 
 #include <stdio.h>
 #include <string.h>
-
 
 /*** Naming what the kernel objects to ***/
 
@@ -12,7 +11,6 @@ struct place {
 	char text[160];
 	size_t at;
 };
-
 
 static void add_step(struct place *place, const char *key, int index)
 {
@@ -27,7 +25,6 @@ static void add_step(struct place *place, const char *key, int index)
 		n = snprintf(place->text + place->at, room, "%s%s", place->at ? "." : "", key);
 	place->at += (size_t)n < room ? (size_t)n : room - 1;
 }
-
 
 /* The table that a row of an encoded message follows. */
 static const struct attr_table *chosen_in(const struct attr_in *in, const struct attr_table *table,
@@ -53,10 +50,8 @@ static const struct attr_table *chosen_in(const struct attr_in *in, const struct
 	return row->choose->otherwise;
 }
 
-
 static void locate(const struct attr_table *table, const void *body, size_t len, size_t offset,
 		   struct place *place, int depth);
-
 
 static void locate_element(const struct attr_spec *row, const struct nlattr *list, size_t offset,
 			   struct place *place, int depth)
@@ -65,19 +60,18 @@ static void locate_element(const struct attr_spec *row, const struct nlattr *lis
 	size_t at = 0;
 	int n = 0;
 
-	for (; (attr = attr_at(attr_payload(list), attr_len(list), at)); at += NL_PAD(attr->nla_len)) {
+	for (; (attr = attr_at(attr_payload(list), attr_len(list), at));
+	     at += NL_PAD(attr->nla_len)) {
 		n++;
 		if (offset < at || offset >= at + attr->nla_len)
 			continue;
 		add_step(place, NULL, n);
-		if (row->each->kind == ATTR_NEST && row->each->table &&
-		    offset >= at + NL_ATTR_HDR)
+		if (row->each->kind == ATTR_NEST && row->each->table && offset >= at + NL_ATTR_HDR)
 			locate(row->each->table, attr_payload(attr), attr_len(attr),
 			       offset - at - NL_ATTR_HDR, place, depth + 1);
 		return;
 	}
 }
-
 
 static void locate(const struct attr_table *table, const void *body, size_t len, size_t offset,
 		   struct place *place, int depth)
@@ -97,14 +91,15 @@ static void locate(const struct attr_table *table, const void *body, size_t len,
 		const struct attr_spec *row = &table->rows[i];
 		const struct attr_table *sub;
 
-		if (row->type != (attr->nla_type & (uint16_t)NLA_TYPE_MASK) || row->kind == ATTR_SKIP)
+		if (row->type != (attr->nla_type & (uint16_t)NLA_TYPE_MASK) ||
+		    row->kind == ATTR_SKIP)
 			continue;
 		if (row->key)
 			add_step(place, row->key, 0);
 		if (offset < at + NL_ATTR_HDR)
 			return;
-		sub = row->kind == ATTR_NEST || row->kind == ATTR_FLAT ?
-			      chosen_in(&in, table, row) : NULL;
+		sub = row->kind == ATTR_NEST || row->kind == ATTR_FLAT ? chosen_in(&in, table, row)
+								       : NULL;
 		if (sub)
 			locate(sub, attr_payload(attr), attr_len(attr), offset - at - NL_ATTR_HDR,
 			       place, depth + 1);
@@ -113,7 +108,6 @@ static void locate(const struct attr_table *table, const void *body, size_t len,
 		return;
 	}
 }
-
 
 int attr_locate(lua_State *L, const struct attr_table *table, const void *body, size_t len,
 		size_t offset)
@@ -127,7 +121,6 @@ int attr_locate(lua_State *L, const struct attr_table *table, const void *body, 
 	return 1;
 }
 
-
 int attr_name(lua_State *L, const struct attr_table *table, uint16_t type)
 {
 	for (size_t i = 0; i < table->count; i++) {
@@ -138,7 +131,6 @@ int attr_name(lua_State *L, const struct attr_table *table, uint16_t type)
 	}
 	return 0;
 }
-
 
 /*** Comparing and describing ***/
 
@@ -165,22 +157,20 @@ static bool equal(lua_State *L, int a, int b, int depth)
 	return same;
 }
 
-
 bool attr_match(lua_State *L, int have, int wanted)
 {
 	return equal(L, lua_absindex(L, have), lua_absindex(L, wanted), 0);
 }
 
-
 static const char *kind_name(const struct attr_spec *row)
 {
 	static const char *const names[] = {
-		[ATTR_U8] = "integer", [ATTR_U16] = "integer", [ATTR_U32] = "integer",
-		[ATTR_U64] = "integer", [ATTR_S32] = "integer", [ATTR_BE16] = "integer",
-		[ATTR_BE32] = "integer", [ATTR_BE64] = "integer", [ATTR_BOOL] = "boolean",
+		[ATTR_U8] = "integer",     [ATTR_U16] = "integer",  [ATTR_U32] = "integer",
+		[ATTR_U64] = "integer",    [ATTR_S32] = "integer",  [ATTR_BE16] = "integer",
+		[ATTR_BE32] = "integer",   [ATTR_BE64] = "integer", [ATTR_BOOL] = "boolean",
 		[ATTR_BOOL32] = "boolean", [ATTR_FLAG] = "boolean", [ATTR_STRING] = "string",
-		[ATTR_TEXT] = "string", [ATTR_MAC] = "mac", [ATTR_IP] = "ip",
-		[ATTR_BYTES] = "bytes", [ATTR_NEST] = "table", [ATTR_LIST] = "list",
+		[ATTR_TEXT] = "string",    [ATTR_MAC] = "mac",      [ATTR_IP] = "ip",
+		[ATTR_BYTES] = "bytes",    [ATTR_NEST] = "table",   [ATTR_LIST] = "list",
 		[ATTR_HOOK] = "other",
 	};
 
@@ -190,7 +180,6 @@ static const char *kind_name(const struct attr_spec *row)
 		return row->flags & ATTR_BITS ? "words" : "word";
 	return row->kind < ARRAY_SIZE(names) && names[row->kind] ? names[row->kind] : "other";
 }
-
 
 static void describe_row(lua_State *L, const struct attr_spec *row, const char *when)
 {
@@ -223,7 +212,6 @@ static void describe_row(lua_State *L, const struct attr_spec *row, const char *
 	}
 }
 
-
 static void describe(lua_State *L, const struct attr_table *table, const char *when, lua_Integer *n)
 {
 	luaL_checkstack(L, 6, "description");
@@ -232,17 +220,17 @@ static void describe(lua_State *L, const struct attr_table *table, const char *w
 
 		if (row->kind == ATTR_FLAT && row->table)
 			describe(L, row->table, when, n);
-		for (size_t j = 0; row->kind == ATTR_FLAT && row->choose && j < row->choose->count; j++)
+		for (size_t j = 0; row->kind == ATTR_FLAT && row->choose && j < row->choose->count;
+		     j++)
 			if (row->choose->cases[j].table)
-				describe(L, row->choose->cases[j].table,
-					 row->choose->cases[j].name, n);
+				describe(L, row->choose->cases[j].table, row->choose->cases[j].name,
+					 n);
 		if (!row->key || row->kind == ATTR_SKIP || row->kind == ATTR_FLAT)
 			continue;
 		describe_row(L, row, when);
 		lua_rawseti(L, -2, ++*n);
 	}
 }
-
 
 void attr_describe(lua_State *L, const struct attr_table *table)
 {

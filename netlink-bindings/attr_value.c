@@ -12,7 +12,6 @@
 
 enum { MAX_NAMES = 256 };
 
-
 static size_t edit_distance(const char *a, const char *b)
 {
 	enum { MAX = 40 };
@@ -37,7 +36,6 @@ static size_t edit_distance(const char *a, const char *b)
 	return row[lb];
 }
 
-
 const char *nearest_word(const char *word, const char *const *candidates)
 {
 	size_t best = 1 + strlen(word) / 3;
@@ -53,7 +51,6 @@ const char *nearest_word(const char *word, const char *const *candidates)
 	}
 	return found;
 }
-
 
 size_t attr_width(int kind)
 {
@@ -72,7 +69,6 @@ size_t attr_width(int kind)
 	}
 }
 
-
 size_t attr_store(void *to, int kind, uint64_t value)
 {
 	size_t width = attr_width(kind);
@@ -82,14 +78,13 @@ size_t attr_store(void *to, int kind, uint64_t value)
 		for (size_t i = 0; i < width; i++)
 			p[i] = (uint8_t)(value >> (8 * (width - 1 - i)));
 	} else {
-		memcpy(p, &(uint8_t){ (uint8_t)value }, width == 1);
+		memcpy(p, &(uint8_t){ (uint8_t)value }, width == 1 ? 1 : 0);
 		memcpy(p, &(uint16_t){ (uint16_t)value }, width == 2 ? 2 : 0);
 		memcpy(p, &(uint32_t){ (uint32_t)value }, width == 4 ? 4 : 0);
 		memcpy(p, &value, width == 8 ? 8 : 0);
 	}
 	return width;
 }
-
 
 lua_Integer attr_integer(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -111,11 +106,10 @@ lua_Integer attr_integer(struct attr_out *out, const struct attr_spec *spec, int
 	if (!exact)
 		attr_error(out, spec, "expected an integer");
 	if (value < min || value > max)
-		attr_error(out, spec, "%lld is not in %lld..%lld", (long long)value,
-			   (long long)min, (long long)max);
+		attr_error(out, spec, "%lld is not in %lld..%lld", (long long)value, (long long)min,
+			   (long long)max);
 	return value;
 }
-
 
 static const char *text_of(struct attr_out *out, const struct attr_spec *spec, int idx, size_t *len)
 {
@@ -124,7 +118,6 @@ static const char *text_of(struct attr_out *out, const struct attr_spec *spec, i
 	return lua_tolstring(out->L, idx, len);
 }
 
-
 bool attr_boolean(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
 	if (lua_type(out->L, idx) != LUA_TBOOLEAN)
@@ -132,13 +125,11 @@ bool attr_boolean(struct attr_out *out, const struct attr_spec *spec, int idx)
 	return lua_toboolean(out->L, idx);
 }
 
-
 static void check_table(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
 	if (lua_type(out->L, idx) != LUA_TTABLE)
 		attr_error(out, spec, "expected a table, got a %s", luaL_typename(out->L, idx));
 }
-
 
 static uint32_t word_of(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -161,7 +152,6 @@ static uint32_t word_of(struct attr_out *out, const struct attr_spec *spec, int 
 	attr_error(out, spec, "unknown value '%s' (such as '%s')", word, count ? names[0] : "");
 }
 
-
 static uint32_t bits_of(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
 	uint32_t bits = 0;
@@ -177,7 +167,6 @@ static uint32_t bits_of(struct attr_out *out, const struct attr_spec *spec, int 
 	return bits;
 }
 
-
 uint64_t attr_number(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
 	if (spec->kind == ATTR_BOOL || spec->kind == ATTR_BOOL32)
@@ -188,7 +177,6 @@ uint64_t attr_number(struct attr_out *out, const struct attr_spec *spec, int idx
 		return word_of(out, spec, idx);
 	return (uint64_t)attr_integer(out, spec, idx);
 }
-
 
 size_t attr_ip(struct attr_out *out, const struct attr_spec *spec, int idx, uint8_t bytes[16])
 {
@@ -204,59 +192,68 @@ size_t attr_ip(struct attr_out *out, const struct attr_spec *spec, int idx, uint
 	return n;
 }
 
-
 size_t attr_prefix(struct attr_out *out, const struct attr_spec *spec, int idx, uint8_t bytes[16],
 		   uint8_t *ret_bits)
 {
-	size_t len, n, at, digits;
-	const char *text = text_of(out, spec, idx, &len);
+	size_t len, n = 0, at;
+	const char *text = text_of(out, spec, idx, &len), *digits;
 	char ip[IP_TEXT_MAX];
 	unsigned int bits = 0;
 
 	at = strcspn(text, "/");
-	snprintf(ip, sizeof ip, "%.*s", (int)(at < sizeof ip ? at : sizeof ip - 1), text);
-	n = at < sizeof ip && strlen(text) == len ? ip_parse(ip, at, bytes) : 0;
+	if (at < sizeof ip && strlen(text) == len) {
+		memcpy(ip, text, at);
+		ip[at] = '\0';
+		n = ip_parse(ip, at, bytes);
+	}
 	if (n && at == len) {
 		*ret_bits = (uint8_t)(8 * n);
 		return n;
 	}
-	digits = at < len ? strspn(text + at + 1, "0123456789") : 0;
-	if (n && digits && digits <= 3 && at + 1 + digits == len && (digits == 1 || text[at + 1] != '0'))
-		sscanf(text + at + 1, "%3u", &bits);
-	else
-		n = 0;
 	/* A mapped address shrank to 4 bytes; a length meant for 16 would mean something else. */
 	if (n == 4 && strchr(ip, ':'))
 		n = 0;
+	digits = text + at + 1;
+	if (n && (len - at - 1 < 1 || len - at - 1 > 3 || (digits[0] == '0' && digits[1])))
+		n = 0;
+	for (; n && *digits; digits++) {
+		if (*digits < '0' || *digits > '9')
+			n = 0;
+		bits = bits * 10 + (unsigned int)(*digits - '0');
+	}
 	if (!n || bits > 8 * n)
 		attr_error(out, spec, "'%.60s' is not an address with a prefix length", text);
 	*ret_bits = (uint8_t)bits;
 	return n;
 }
 
+/* The value of a hexadecimal digit, or -1. */
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)(c | 0x20);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 
 void attr_put_mac(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
-	static const char digits[] = "0123456789abcdefABCDEF";
 	size_t len, n;
 	const char *text = text_of(out, spec, idx, &len);
 	uint8_t mac[32];
 
 	for (n = 0; n < sizeof mac && 3 * n + 1 < len; n++) {
-		unsigned int byte;
+		int high = hex_value(text[3 * n]), low = hex_value(text[3 * n + 1]);
 
-		if (!memchr(digits, text[3 * n], 22) || !memchr(digits, text[3 * n + 1], 22) ||
-		    (3 * n + 2 < len && text[3 * n + 2] != ':') ||
-		    sscanf(text + 3 * n, "%2x", &byte) != 1)
+		if (high < 0 || low < 0 || (3 * n + 2 < len && text[3 * n + 2] != ':'))
 			break;
-		mac[n] = (uint8_t)byte;
+		mac[n] = (uint8_t)(high << 4 | low);
 	}
 	/* Ethernet, FireWire, InfiniBand. */
 	if (len != 3 * n - 1 || (n != 6 && n != 8 && n != 20))
 		attr_error(out, spec, "'%.60s' is not a hardware address", text);
 	attr_put(out, spec->type, mac, n);
 }
-
 
 void attr_put_text(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -271,7 +268,6 @@ void attr_put_text(struct attr_out *out, const struct attr_spec *spec, int idx)
 			   (long long)spec->max);
 	attr_put(out, spec->type, text, len + (spec->kind == ATTR_STRING));
 }
-
 
 void attr_put_field(struct attr_out *out, const struct attr_spec *spec, int idx)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* netlink.ip: addresses between text and bytes. What a CIDR may be is lua/cni/addr.lua's business. */
+/* netlink.ip: addresses between text and bytes. CIDRs are lua/cni/addr.lua's business. */
 #include "bindings.h"
 
 #include <arpa/inet.h>
@@ -7,7 +7,6 @@
 #include <string.h>
 
 static const uint8_t mapped_prefix[12] = { [10] = 0xff, [11] = 0xff };
-
 
 size_t ip_parse(const char *text, size_t len, uint8_t bytes[16])
 {
@@ -23,7 +22,6 @@ size_t ip_parse(const char *text, size_t len, uint8_t bytes[16])
 	memmove(bytes, bytes + sizeof mapped_prefix, 4);
 	return 4;
 }
-
 
 /* Find the longest run of at least two zero groups, the first of equals. Returns its length. */
 static int longest_zeros(const uint8_t *b, int *ret_start)
@@ -42,7 +40,6 @@ static int longest_zeros(const uint8_t *b, int *ret_start)
 	}
 	return best > 1 ? best : 0;
 }
-
 
 void ip_format(const void *bytes, size_t len, char text[IP_TEXT_MAX])
 {
@@ -69,7 +66,6 @@ void ip_format(const void *bytes, size_t len, char text[IP_TEXT_MAX])
 	}
 }
 
-
 /***
 Turn the text of an address into its bytes.
 
@@ -93,7 +89,6 @@ static int ip_pack(lua_State *L)
 	return 1;
 }
 
-
 /***
 Turn the bytes of an address into its canonical text (RFC 5952).
 @function ip.text
@@ -111,7 +106,6 @@ static int ip_text(lua_State *L)
 	lua_pushstring(L, text);
 	return 1;
 }
-
 
 int luaopen_netlink_ip(lua_State *L)
 {

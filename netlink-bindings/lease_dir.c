@@ -216,8 +216,10 @@ int lease_dir_recover(struct lease_dir *d, int why)
 	if (why != -ESTALE)
 		give_up_file(d);
 	err = fstat(d->fd, &st) < 0 ? -errno : rebuild(d, &st);
-	if (err)
+	if (err) {
 		give_up_file(d);
+		lease_index_close(&d->index);
+	}
 
 	return err;
 }

@@ -117,7 +117,7 @@ int lease_file_read(int dir, const char *name, bool with_boot, struct lease_file
 	if (fstat(fd, &st) < 0)
 		n = -errno;
 	else if (S_ISREG(st.st_mode) && st.st_size <= LEASE_OWNER_MAX)
-		n = read_all(fd, ret->text, LEASE_OWNER_MAX);
+		n = read_all(fd, ret->text, (size_t)st.st_size);
 	else
 		n = -EISDIR;
 	if (n >= 0) {

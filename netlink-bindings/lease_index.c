@@ -34,6 +34,12 @@ uint32_t lease_index_tag(const struct lease_index *ix, const char *owner, size_t
 	return tag ? tag : 1;
 }
 
+/* Not so after a rebuild that failed: then nothing is known, which is not "all is free". */
+static bool is_built(const struct lease_index *ix)
+{
+	return ix->head.chunk_cap > 0;
+}
+
 static uint32_t bit_of(const struct lease_addr *addr)
 {
 	return (uint32_t)addr->n & (CHUNK_SIZE - 1);
@@ -293,6 +299,8 @@ int lease_index_add(struct lease_index *ix, const struct lease_addr *addr, uint3
 	struct lease_chunk c;
 	int found, err;
 
+	if (!is_built(ix))
+		return -ESTALE;
 	if ((ix->head.owners + 1) * 2 > ix->head.owner_cap ||
 	    (ix->head.chunks + 1) * 2 > ix->head.chunk_cap) {
 		err = grow(ix);
@@ -355,6 +363,8 @@ int lease_index_next(struct lease_index *ix, uint32_t tag, uint32_t *cursor,
 	struct lease_chunk c;
 	uint64_t word;
 
+	if (!is_built(ix))
+		return -ESTALE;
 	while (*cursor <= mask) {
 		int err = lease_get_word(ix, (tag + (*cursor)++) & mask, &word);
 		uint32_t slot = (uint32_t)word >> CHUNK_SHIFT;
@@ -431,6 +441,8 @@ int lease_index_count(struct lease_index *ix, const struct lease_addr *first,
 	uint64_t n = 0;
 	int err;
 
+	if (!is_built(ix))
+		return -ESTALE;
 	for (; by_key && key <= end; key++) {
 		err = lease_find_chunk(ix, first->v6, key, &c, &slot);
 		if (err < 0)

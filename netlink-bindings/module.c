@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 /*
  * The same text whatever the locale, and from the C library: the program that embeds us never sets
  * one, so strerror() has no shared buffer to worry about.
@@ -27,7 +26,6 @@ int push_failure(lua_State *L, int err, const char *fmt, ...)
 	return 3;
 }
 
-
 int push_nl_failure(lua_State *L, const struct nl_failure *fail, const char *what)
 {
 	lua_pushnil(L);
@@ -38,7 +36,6 @@ int push_nl_failure(lua_State *L, const struct nl_failure *fail, const char *wha
 	lua_pushinteger(L, fail->error);
 	return 3;
 }
-
 
 void new_handle_type(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta)
 {
@@ -52,7 +49,6 @@ void new_handle_type(lua_State *L, const char *name, const luaL_Reg *methods, co
 	lua_pop(L, 1);
 }
 
-
 /* A part that is not linked in is not there: the address of a weak function is then null. */
 #pragma weak luaopen_netlink_nft
 #pragma weak luaopen_netlink_sys
@@ -64,9 +60,12 @@ int luaopen_netlink(lua_State *L)
 		const char *name;
 		lua_CFunction open;
 	} parts[] = {
-		{ "open", luaopen_netlink_rtnl }, { "ns", luaopen_netlink_ns },
-		{ "ip", luaopen_netlink_ip },     { "nft", luaopen_netlink_nft },
-		{ "sys", luaopen_netlink_sys },   { "store", luaopen_netlink_store },
+		{ "open", luaopen_netlink_rtnl },
+		{ "ns", luaopen_netlink_ns },
+		{ "ip", luaopen_netlink_ip },
+		{ "nft", luaopen_netlink_nft },
+		{ "sys", luaopen_netlink_sys },
+		{ "store", luaopen_netlink_store },
 		{ "describe", luaopen_netlink_describe },
 	};
 

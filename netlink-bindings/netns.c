@@ -26,7 +26,6 @@ struct netns {
 	int fd; /* -1 once closed */
 };
 
-
 /*** Plain C ***/
 
 int netns_open(const char *path)
@@ -36,7 +35,7 @@ int netns_open(const char *path)
 
 	if (fd < 0)
 		return -errno;
-	/* The number of an ioctl means something else on another kind of file: look where it lies. */
+	/* To another kind of file the ioctl may mean something else: look where it lies. */
 	if (fstatfs(fd, &fs) < 0 ||
 	    ((long)fs.f_type != NSFS_MAGIC && (long)fs.f_type != PROC_SUPER_MAGIC) ||
 	    ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
@@ -45,7 +44,6 @@ int netns_open(const char *path)
 	}
 	return fd;
 }
-
 
 int netns_visit(const struct nl_place *place, int *ret_home)
 {
@@ -69,7 +67,6 @@ int netns_visit(const struct nl_place *place, int *ret_home)
 	return err;
 }
 
-
 void netns_leave(int home)
 {
 	if (home < 0)
@@ -78,7 +75,6 @@ void netns_leave(int home)
 		abort();
 	close(home);
 }
-
 
 /*** Values ***/
 
@@ -90,14 +86,12 @@ static struct netns *check_open(lua_State *L, int arg)
 	return ns;
 }
 
-
 int netns_fd(lua_State *L, int idx)
 {
 	const struct netns *ns = luaL_testudata(L, idx, NS);
 
 	return ns ? ns->fd : -1;
 }
-
 
 struct nl_place netns_place_arg(lua_State *L, int arg)
 {
@@ -107,7 +101,6 @@ struct nl_place netns_place_arg(lua_State *L, int arg)
 		return (struct nl_place){ .fd = -1, .path = lua_tostring(L, arg) };
 	return (struct nl_place){ .fd = check_open(L, arg)->fd };
 }
-
 
 /* Push a closed value that remembers its path. */
 static struct netns *new_netns(lua_State *L, const char *path)
@@ -120,7 +113,6 @@ static struct netns *new_netns(lua_State *L, const char *path)
 	lua_setiuservalue(L, -2, 1);
 	return ns;
 }
-
 
 /***
 Network namespaces.
@@ -145,12 +137,13 @@ static int ns_open(lua_State *L)
 	fd = netns_open(path);
 
 	if (fd < 0)
-		return push_failure(L, fd, fd == -EINVAL ? "%s is not a network namespace"
-							 : "open namespace %s", path);
+		return push_failure(L, fd,
+				    fd == -EINVAL ? "%s is not a network namespace"
+						  : "open namespace %s",
+				    path);
 	ns->fd = fd;
 	return 1;
 }
-
 
 /***
 The namespace we are in.
@@ -173,12 +166,10 @@ static int ns_self(lua_State *L)
 	return 1;
 }
 
-
 static int identify(const struct netns *ns, struct stat *ret)
 {
 	return ns->fd < 0 ? -EBADF : fstat(ns->fd, ret) < 0 ? -errno : 0;
 }
-
 
 /***
 A text that no other namespace has while this one lives: device and inode.
@@ -197,7 +188,6 @@ static int ns_id(lua_State *L)
 	lua_pushfstring(L, "%I:%I", (LUAI_UACINT)st.st_dev, (LUAI_UACINT)st.st_ino);
 	return 1;
 }
-
 
 static int read_cookie(const struct netns *ns, uint64_t *ret)
 {
@@ -218,7 +208,6 @@ static int read_cookie(const struct netns *ns, uint64_t *ret)
 	close(fd);
 	return err;
 }
-
 
 /***
 Who a namespace is for as long as the machine runs. Inode numbers, as in `id`, are given to the
@@ -243,7 +232,6 @@ static int ns_cookie(lua_State *L)
 	return 1;
 }
 
-
 /***
 The path it was opened by.
 @function ns:path
@@ -255,7 +243,6 @@ static int ns_path(lua_State *L)
 	lua_getiuservalue(L, 1, 1);
 	return 1;
 }
-
 
 /***
 Close it. Closing twice is fine; so is leaving it to the collector.
@@ -271,7 +258,6 @@ static int ns_close(lua_State *L)
 	return 0;
 }
 
-
 static int ns_eq(lua_State *L)
 {
 	const struct netns *a = luaL_testudata(L, 1, NS), *b = luaL_testudata(L, 2, NS);
@@ -282,7 +268,6 @@ static int ns_eq(lua_State *L)
 	return 1;
 }
 
-
 static int ns_tostring(lua_State *L)
 {
 	const struct netns *ns = luaL_checkudata(L, 1, NS);
@@ -292,10 +277,8 @@ static int ns_tostring(lua_State *L)
 	return 1;
 }
 
-
 /*** Making namespaces ***/
 
-/* A mount survives only where it is shared with the others: the folder gets what ip netns gives it. */
 static int make_netns(const char *path)
 {
 	int fd, home, err = 0;
@@ -319,7 +302,6 @@ static int make_netns(const char *path)
 	return err;
 }
 
-
 /***
 Make a namespace and bind it to a new file, so that it lives until it is removed. Its `lo` is down.
 @function ns.create
@@ -341,7 +323,6 @@ static int ns_create(lua_State *L)
 	lua_pushboolean(L, 1);
 	return 1;
 }
-
 
 /***
 Undo `create`. The namespace itself goes with the last process in it.
@@ -368,7 +349,6 @@ static int ns_remove(lua_State *L)
 	lua_pushboolean(L, 1);
 	return 1;
 }
-
 
 /***
 Move the whole process into a namespace, for good: what a child does before it becomes a command.
@@ -397,26 +377,21 @@ static int ns_enter(lua_State *L)
 	return 1;
 }
 
-
 int luaopen_netlink_ns(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
-		{ "open", ns_open },       { "self", ns_self },
+		{ "open", ns_open },        { "self", ns_self },
 		{ "sysctl", netns_sysctl }, { "sysctl_get", netns_sysctl_get },
-		{ "create", ns_create },   { "remove", ns_remove },
-		{ "enter", ns_enter },     { NULL, NULL },
+		{ "create", ns_create },    { "remove", ns_remove },
+		{ "enter", ns_enter },      { NULL, NULL },
 	};
 	static const luaL_Reg methods[] = {
-		{ "id", ns_id },
-		{ "cookie", ns_cookie },
-		{ "path", ns_path },
-		{ "close", ns_close },
-		{ NULL, NULL },
+		{ "id", ns_id },       { "cookie", ns_cookie }, { "path", ns_path },
+		{ "close", ns_close }, { NULL, NULL },
 	};
 	static const luaL_Reg meta[] = {
-		{ "__gc", ns_close },      { "__close", ns_close },
-		{ "__eq", ns_eq },         { "__tostring", ns_tostring },
-		{ NULL, NULL },
+		{ "__gc", ns_close },          { "__close", ns_close }, { "__eq", ns_eq },
+		{ "__tostring", ns_tostring }, { NULL, NULL },
 	};
 
 	new_handle_type(L, NS, methods, meta);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * nf_tables as data: which Lua keys its objects and expressions have and which attributes those
- * become (nft_specs.c, nft_exprs.c), and its values: addresses, ports, verdicts, concatenations,
- * comments (nft_values.c, nft_sets.c).
+ * nf_tables as data: which Lua keys its objects have, and which attributes those become.
+ *
+ *   nft_specs.c    objects: tables, chains, rules, sets, elements, and the messages for each
+ *   nft_exprs.c    expressions of rules
+ *   nft_types.c    data types and concatenations, numbered as the program nft does
+ *   nft_values.c   values of those types, verdicts, comments
+ *   nft_sets.c     what in sets and elements is more than one attribute a key: types, intervals
  */
 #ifndef NETLINK_BINDINGS_NFT_SPECS_H
 #define NETLINK_BINDINGS_NFT_SPECS_H
@@ -150,7 +154,7 @@ extern const struct attr_hook nft_hook_hook;
 /* Keys that are no attributes: types, and booleans. */
 extern const struct attr_hook nft_type_hook, nft_boolean_hook;
 
-/* A list of elements, as many as fit one message; in nft.c. */
+/* A list of elements, as many as fit one message; in nft_batch.c. */
 extern const struct attr_hook nft_elements_hook;
 
 /* Append the elements that one of the Lua list means, the table at `idx`: two for an interval. */

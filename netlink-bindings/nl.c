@@ -25,7 +25,6 @@ enum {
 	UNANSWERED = -1,
 };
 
-
 /*** Time ***/
 
 static int64_t now_ns(void)
@@ -36,12 +35,10 @@ static int64_t now_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-
 int64_t nl_deadline(int timeout_ms)
 {
 	return now_ns() + (int64_t)timeout_ms * 1000000;
 }
-
 
 int nl_ms_left(int64_t deadline)
 {
@@ -50,7 +47,6 @@ int nl_ms_left(int64_t deadline)
 	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
-
 /*** Sockets ***/
 
 void nl_init(struct nl *nl)
@@ -58,11 +54,12 @@ void nl_init(struct nl *nl)
 	*nl = (struct nl){ .fd = -1 };
 }
 
-
 int nl_open(struct nl *nl, int protocol, const struct nl_place *place)
 {
 	static const int options[] = {
-		NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK,
+		NETLINK_EXT_ACK,
+		NETLINK_CAP_ACK,
+		NETLINK_GET_STRICT_CHK,
 	};
 	int fd, home, err = netns_visit(place, &home);
 
@@ -82,7 +79,6 @@ int nl_open(struct nl *nl, int protocol, const struct nl_place *place)
 	return 0;
 }
 
-
 int nl_open_beside(struct nl *nl, const struct nl *other)
 {
 	struct nl_place place = { .fd = ioctl(other->fd, SIOCGSKNS) };
@@ -95,7 +91,6 @@ int nl_open_beside(struct nl *nl, const struct nl *other)
 	return err;
 }
 
-
 void nl_close(struct nl *nl)
 {
 	if (nl->fd >= 0)
@@ -106,13 +101,11 @@ void nl_close(struct nl *nl)
 	nl_init(nl);
 }
 
-
 void nl_clear(struct nl *nl)
 {
 	nl_buf_clear(&nl->out);
 	nl_buf_clear(&nl->in);
 }
-
 
 int nl_subscribe(struct nl *nl, unsigned int group)
 {
@@ -126,7 +119,6 @@ int nl_subscribe(struct nl *nl, unsigned int group)
 	return 0;
 }
 
-
 int nl_wait(const struct nl *nl, int64_t deadline)
 {
 	struct pollfd p = { .fd = nl->fd, .events = POLLIN };
@@ -137,7 +129,6 @@ int nl_wait(const struct nl *nl, int64_t deadline)
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n ? 0 : -ETIMEDOUT;
 }
-
 
 int nl_send(const struct nl *nl, const void *data, size_t len)
 {
@@ -160,7 +151,6 @@ int nl_send(const struct nl *nl, const void *data, size_t len)
 			return -errno;
 	}
 }
-
 
 /*** Acknowledgements ***/
 
@@ -196,14 +186,12 @@ static void read_extack(const struct nlmsghdr *msg, size_t at, struct nl_failure
 	}
 }
 
-
 void nl_note(const struct nlmsghdr *msg, size_t tlvs, size_t index, int error,
 	     struct nl_failure *ret)
 {
 	*ret = (struct nl_failure){ .error = error, .index = index };
 	read_extack(msg, tlvs, ret);
 }
-
 
 size_t nl_error_tlvs(const struct nlmsghdr *msg, const struct nlmsgerr *err)
 {
@@ -214,7 +202,6 @@ size_t nl_error_tlvs(const struct nlmsghdr *msg, const struct nlmsgerr *err)
 	return sizeof *err + NL_PAD(echoed);
 }
 
-
 struct acks {
 	struct nl *nl;
 	uint32_t seq;  /* of the first message of this chunk */
@@ -223,7 +210,6 @@ struct acks {
 	size_t wanted; /* answers still to come */
 	struct nl_failure *fail;
 };
-
 
 static void take_acks(struct acks *a, const void *data, size_t bytes)
 {
@@ -249,7 +235,6 @@ static void take_acks(struct acks *a, const void *data, size_t bytes)
 	}
 }
 
-
 /* Receive what is queued, up to ACKS_AT_ONCE datagrams. -EAGAIN: nothing there. */
 static int receive_acks(struct acks *a)
 {
@@ -258,17 +243,20 @@ static int receive_acks(struct acks *a)
 	} room[ACKS_AT_ONCE];
 	struct mmsghdr msgs[ACKS_AT_ONCE];
 	struct iovec iov[ACKS_AT_ONCE];
-	struct sockaddr_nl from[ACKS_AT_ONCE];
-	unsigned int want = a->wanted < ACKS_AT_ONCE ? (unsigned int)a->wanted : ACKS_AT_ONCE;
+	struct sockaddr_nl from[ACKS_AT_ONCE] = { 0 };
+	unsigned int want = ACKS_AT_ONCE;
 	int n;
 
-	want = want ? want : 1;
+	if (a->wanted && a->wanted < want)
+		want = (unsigned int)a->wanted;
 	for (unsigned int i = 0; i < want; i++) {
 		iov[i] = (struct iovec){ room[i].bytes, ACK_ROOM };
 		msgs[i] = (struct mmsghdr){ .msg_hdr = {
-			.msg_name = &from[i], .msg_namelen = sizeof from[i],
-			.msg_iov = &iov[i], .msg_iovlen = 1,
-		} };
+						    .msg_name = &from[i],
+						    .msg_namelen = sizeof from[i],
+						    .msg_iov = &iov[i],
+						    .msg_iovlen = 1,
+					    } };
 	}
 	n = recvmmsg(a->nl->fd, msgs, want, MSG_DONTWAIT, NULL);
 	if (n < 0)
@@ -279,30 +267,29 @@ static int receive_acks(struct acks *a)
 	return 0;
 }
 
-
+/*
+ * Collect the answers of a chunk. A refused nf_tables batch may have more to say than was asked
+ * for, so with `whole` the queue is read to its end.
+ */
 static int collect_acks(struct acks *a, bool whole, int64_t deadline)
 {
 	bool lost = false;
 	int err = 0;
 
-	while (a->wanted && !err && !whole) {
-		err = receive_acks(a);
-		if (err == -EAGAIN)
-			err = nl_wait(a->nl, deadline);
-	}
-	/* A refused nf_tables batch may have more to say than was asked for, or than fits. */
-	while (whole && !err) {
+	while (!err && (whole || a->wanted)) {
 		err = receive_acks(a);
 		if (err == -ENOBUFS) {
+			/* Said once; what did arrive is still in the queue. */
 			lost = true;
 			err = 0;
+		} else if (err == -EAGAIN && !whole && !lost) {
+			err = nl_wait(a->nl, deadline);
 		}
 	}
 	if (err == -EAGAIN)
-		err = lost && !a->fail->error ? -ENOBUFS : 0;
+		err = lost && a->wanted ? -ENOBUFS : 0;
 	return err;
 }
-
 
 /* Number the messages from `at` on that leave together. Returns their bytes. */
 static size_t number_chunk(struct nl *nl, size_t at, bool whole, struct acks *a)
@@ -315,9 +302,11 @@ static size_t number_chunk(struct nl *nl, size_t at, bool whole, struct acks *a)
 		struct nlmsghdr *msg = nl_at(&nl->out, at + bytes);
 		size_t len = NL_PAD(msg->nlmsg_len);
 
-		if (!whole && a->count &&
-		    (bytes + len > CHUNK_BYTES || a->count == CHUNK_MESSAGES))
+		if (a->count &&
+		    (msg->nlmsg_pid == NL_CONTINUES ||
+		     (!whole && (bytes + len > CHUNK_BYTES || a->count == CHUNK_MESSAGES))))
 			break;
+		msg->nlmsg_pid = 0;
 		msg->nlmsg_seq = ++nl->seq;
 		bytes += len;
 		nl->status[a->first + a->count++] = msg->nlmsg_flags & NLM_F_ACK ? UNANSWERED : 0;
@@ -326,6 +315,19 @@ static size_t number_chunk(struct nl *nl, size_t at, bool whole, struct acks *a)
 	return bytes;
 }
 
+/* The bytes of continuations at `at` of a message that was refused, and of theirs. */
+static size_t skip_refused(struct nl *nl, size_t at, struct acks *a)
+{
+	size_t bytes = 0;
+
+	while (a->first && nl->status[a->first - 1] && at + bytes < nl->out.len &&
+	       nl_at(&nl->out, at + bytes)->nlmsg_pid == NL_CONTINUES) {
+		bytes += NL_PAD(nl_at(&nl->out, at + bytes)->nlmsg_len);
+		nl->status[a->first] = nl->status[a->first - 1];
+		a->first++;
+	}
+	return bytes;
+}
 
 /* Make room for the statuses of the batch. */
 static int reserve_status(struct nl *nl)
@@ -342,7 +344,6 @@ static int reserve_status(struct nl *nl)
 	return 0;
 }
 
-
 /* Settle what was not answered: as `err` when the conversation failed, else as done. */
 static int settle(struct nl *nl, size_t count, int err, struct nl_failure *fail)
 {
@@ -358,7 +359,6 @@ static int settle(struct nl *nl, size_t count, int err, struct nl_failure *fail)
 	return -fail->error;
 }
 
-
 int nl_transact(struct nl *nl, unsigned int flags, int timeout_ms, struct nl_failure *ret)
 {
 	struct nl_failure fail = { 0 };
@@ -370,8 +370,13 @@ int nl_transact(struct nl *nl, unsigned int flags, int timeout_ms, struct nl_fai
 	for (size_t i = 0; !err && i < nl->out.count; i++)
 		nl->status[i] = UNANSWERED;
 	for (size_t at = 0; !err && at < nl->out.len;) {
-		size_t bytes = number_chunk(nl, at, whole, &a);
+		size_t bytes = skip_refused(nl, at, &a);
 
+		if (bytes) {
+			at += bytes;
+			continue;
+		}
+		bytes = number_chunk(nl, at, whole, &a);
 		err = nl_send(nl, nl->out.data + at, bytes);
 		if (!err)
 			err = collect_acks(&a, whole, deadline);

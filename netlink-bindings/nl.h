@@ -57,7 +57,7 @@ struct nl_place {
 	const char *path;
 };
 
-/* Open a path that must be a network namespace. Returns a descriptor or -errno; -EINVAL: not one. */
+/* Open what must be a network namespace. Returns a descriptor or -errno; -EINVAL: it is not. */
 int netns_open(const char *path);
 
 /*
@@ -105,6 +105,12 @@ long nl_begin(struct nl_buf *buf, uint16_t type, uint16_t flags, size_t header);
 int nl_end(struct nl_buf *buf, size_t at);
 struct nlmsghdr *nl_at(const struct nl_buf *buf, size_t at);
 
+/*
+ * Mark a message as the continuation of the one before it: it leaves when that one was carried out,
+ * and not at all when that one was refused.
+ */
+void nl_continue(struct nl_buf *buf, size_t at);
+
 /* Append one attribute, padded. -EMSGSIZE when the payload exceeds 65531 bytes. */
 int nl_put(struct nl_buf *buf, uint16_t type, const void *data, size_t len);
 
@@ -146,7 +152,7 @@ int nl_query(struct nl *nl, int timeout_ms, struct nl_failure *ret);
 const struct nlmsghdr *nl_first(const struct nl *nl);
 const struct nlmsghdr *nl_next(const struct nl *nl, const struct nlmsghdr *msg);
 
-/* Join a multicast group (RTNLGRP_*). Use a socket of its own: acknowledgements get lost in floods. */
+/* Join a multicast group (RTNLGRP_*), with a socket of its own: a flood drowns answers. */
 int nl_subscribe(struct nl *nl, unsigned int group);
 
 /*

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages and attributes as bytes in a buffer that grows. Offsets stay valid, pointers do not. */
-#include "nl.h"
+#include "nl_internal.h"
 
 #include <errno.h>
 #include <linux/netlink.h>
 #include <stdlib.h>
 #include <string.h>
-
 
 int nl_buf_reserve(struct nl_buf *buf, size_t more)
 {
@@ -27,20 +26,17 @@ int nl_buf_reserve(struct nl_buf *buf, size_t more)
 	return 0;
 }
 
-
 void nl_buf_clear(struct nl_buf *buf)
 {
 	buf->len = 0;
 	buf->count = 0;
 }
 
-
 void nl_buf_free(struct nl_buf *buf)
 {
 	free(buf->data);
 	*buf = (struct nl_buf){ 0 };
 }
-
 
 long nl_begin(struct nl_buf *buf, uint16_t type, uint16_t flags, size_t header)
 {
@@ -60,7 +56,6 @@ long nl_begin(struct nl_buf *buf, uint16_t type, uint16_t flags, size_t header)
 	return (long)at;
 }
 
-
 int nl_end(struct nl_buf *buf, size_t at)
 {
 	if (at + NLMSG_HDRLEN > buf->len)
@@ -69,12 +64,16 @@ int nl_end(struct nl_buf *buf, size_t at)
 	return 0;
 }
 
-
 struct nlmsghdr *nl_at(const struct nl_buf *buf, size_t at)
 {
 	return (struct nlmsghdr *)(void *)(buf->data + at);
 }
 
+/* The kernel looks at the sender's port, not at what the message says of it: a place for a mark. */
+void nl_continue(struct nl_buf *buf, size_t at)
+{
+	nl_at(buf, at)->nlmsg_pid = NL_CONTINUES;
+}
 
 int nl_put(struct nl_buf *buf, uint16_t type, const void *data, size_t len)
 {
@@ -97,7 +96,6 @@ int nl_put(struct nl_buf *buf, uint16_t type, const void *data, size_t len)
 	return 0;
 }
 
-
 long nl_nest(struct nl_buf *buf, uint16_t type)
 {
 	size_t at = buf->len;
@@ -105,7 +103,6 @@ long nl_nest(struct nl_buf *buf, uint16_t type)
 
 	return err ? err : (long)at;
 }
-
 
 int nl_nest_end(struct nl_buf *buf, size_t at)
 {

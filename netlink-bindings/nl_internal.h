@@ -5,6 +5,9 @@
 
 #include "nl.h"
 
+/* In nlmsg_pid until the message leaves. */
+#define NL_CONTINUES UINT32_MAX
+
 /* Wait until there is something to receive. */
 int nl_wait(const struct nl *nl, int64_t deadline);
 

@@ -11,9 +11,8 @@
 #include <sys/socket.h>
 
 enum {
-	RECV_ROOM = 32 * 1024, /* the largest piece of a dump the kernel makes, for nearly all dumps */
+	RECV_ROOM = 32 * 1024, /* as large as the kernel makes a piece of a dump */
 };
-
 
 /*
  * Receive one datagram behind what is in nl->in already. Returns its length with *ret_at set; 0
@@ -24,8 +23,9 @@ static long receive_bytes(struct nl *nl, int64_t deadline, size_t room, size_t *
 	struct nl_buf *in = &nl->in;
 	struct sockaddr_nl from = { 0 };
 	struct iovec iov;
-	struct msghdr msg = { .msg_name = &from, .msg_namelen = sizeof from,
-			      .msg_iov = &iov, .msg_iovlen = 1 };
+	struct msghdr msg = {
+		.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1
+	};
 	ssize_t n;
 	int err = nl_buf_reserve(in, room);
 
@@ -52,14 +52,12 @@ static long receive_bytes(struct nl *nl, int64_t deadline, size_t room, size_t *
 	return from.nl_pid == 0 ? n : 0;
 }
 
-
 struct query {
 	struct nl *nl;
 	struct nl_failure *fail;
 	bool done;
 	bool again; /* ask once more: it was interrupted, or pieces were lost */
 };
-
 
 /* Keep the messages of a datagram that answer the query; note its end. */
 static int take_answers(struct query *q, size_t at, size_t bytes)
@@ -112,7 +110,6 @@ static int take_answers(struct query *q, size_t at, size_t bytes)
 	return 0;
 }
 
-
 /* Ask once. A dump that lost something is still read to its end: the kernel has only one open. */
 static int query_once(struct query *q, int64_t deadline)
 {
@@ -140,7 +137,6 @@ static int query_once(struct query *q, int64_t deadline)
 	return err;
 }
 
-
 int nl_query(struct nl *nl, int timeout_ms, struct nl_failure *ret)
 {
 	struct nl_failure fail = { 0 };
@@ -160,14 +156,12 @@ int nl_query(struct nl *nl, int timeout_ms, struct nl_failure *ret)
 	return err;
 }
 
-
 const struct nlmsghdr *nl_first(const struct nl *nl)
 {
 	const struct nlmsghdr *msg = (const struct nlmsghdr *)(const void *)nl->in.data;
 
 	return mnl_nlmsg_ok(msg, (int)nl->in.len) ? msg : NULL;
 }
-
 
 const struct nlmsghdr *nl_next(const struct nl *nl, const struct nlmsghdr *msg)
 {
@@ -177,7 +171,6 @@ const struct nlmsghdr *nl_next(const struct nl *nl, const struct nlmsghdr *msg)
 	msg = (const struct nlmsghdr *)(const void *)next;
 	return next < end && mnl_nlmsg_ok(msg, (int)(end - next)) ? msg : NULL;
 }
-
 
 int nl_receive(struct nl *nl, int64_t deadline)
 {

@@ -17,7 +17,6 @@
 
 enum { MAX_REQUESTS = 100000 };
 
-
 /*** Arguments ***/
 
 struct rtnl *rtnl_check(lua_State *L)
@@ -30,7 +29,6 @@ struct rtnl *rtnl_check(lua_State *L)
 	return h;
 }
 
-
 const struct rtnl_object *rtnl_object_arg(lua_State *L, int arg)
 {
 	const char *name = luaL_checkstring(L, arg);
@@ -41,7 +39,6 @@ const struct rtnl_object *rtnl_object_arg(lua_State *L, int arg)
 	return object;
 }
 
-
 int rtnl_timeout_arg(lua_State *L, int arg, int otherwise)
 {
 	lua_Integer ms = luaL_optinteger(L, arg, otherwise);
@@ -50,16 +47,15 @@ int rtnl_timeout_arg(lua_State *L, int arg, int otherwise)
 	return (int)ms;
 }
 
-
 bool rtnl_is_absent(int err)
 {
 	return err == ENODEV || err == ENOENT || err == ESRCH || err == EADDRNOTAVAIL;
 }
 
-
 /*** Asking ***/
 
-void rtnl_build_get(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int key, bool dump)
+void rtnl_build_get(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int key,
+		    bool dump)
 {
 	uint32_t mask = RTEXT_FILTER_SKIP_STATS;
 	long at;
@@ -68,8 +64,7 @@ void rtnl_build_get(lua_State *L, struct rtnl *h, const struct rtnl_object *obje
 	at = nl_begin(&h->nl.out, object->get, dump ? NLM_F_DUMP : 0, 0);
 	rtnl_check_nl(L, at);
 	if (dump)
-		attr_encode_some(L, &h->nl.out, key, object->filter,
-				 object->answer ? object->answer : object->table);
+		attr_encode_some(L, &h->nl.out, key, object->filter, object->table);
 	else
 		attr_encode(L, &h->nl.out, key, object->lookup);
 	/* Counters are the dear part of a link, and nobody asked for them. */
@@ -79,7 +74,6 @@ void rtnl_build_get(lua_State *L, struct rtnl *h, const struct rtnl_object *obje
 		h->nl.out.data[at + NLMSG_HDRLEN] = object->family;
 	rtnl_check_nl(L, nl_end(&h->nl.out, (size_t)at));
 }
-
 
 void rtnl_push_canonical(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter)
 {
@@ -105,7 +99,6 @@ void rtnl_push_canonical(lua_State *L, struct rtnl *h, const struct rtnl_object 
 	lua_remove(L, plain);
 }
 
-
 /* "default" is of either family: let it match as the answer at `have` has it. */
 static bool matches(lua_State *L, int have, int filter)
 {
@@ -125,7 +118,6 @@ static bool matches(lua_State *L, int have, int filter)
 	lua_pop(L, 1);
 	return same;
 }
-
 
 /* Dumps of all families bring some that are none of ours, and routes that are only cached. */
 static bool is_foreign(const struct rtnl_object *object, const struct nlmsghdr *msg)
@@ -149,6 +141,28 @@ static bool is_foreign(const struct rtnl_object *object, const struct nlmsghdr *
 	return false;
 }
 
+/* The integer at a key, or `otherwise`. [-0, +0, m] */
+static lua_Integer integer_at(lua_State *L, int idx, const char *key, lua_Integer otherwise)
+{
+	lua_Integer value = rtnl_push_raw(L, idx, key) ? lua_tointeger(L, -1) : otherwise;
+
+	lua_pop(L, 1);
+	return value;
+}
+
+/* Answers come in runs of equal VLANs: one that is looked for may be in the middle. */
+static bool vlan_matches(lua_State *L, int have, int filter)
+{
+	lua_Integer first = integer_at(L, have, "vid", 0);
+	lua_Integer last = integer_at(L, have, "vid_end", first);
+	lua_Integer wanted = integer_at(L, filter, "vid", first);
+	bool same;
+
+	rtnl_push_without(L, filter, "vid");
+	same = attr_match(L, have, lua_gettop(L));
+	lua_pop(L, 1);
+	return same && wanted >= first && wanted <= last;
+}
 
 /* Append every VLAN of the decoded answer on top to the list at `list`. [-1, +0, m] */
 static void append_vlans(lua_State *L, int list, int filter)
@@ -159,7 +173,7 @@ static void append_vlans(lua_State *L, int list, int filter)
 		for (lua_Integer i = 1; lua_rawgeti(L, answer + 1, i) == LUA_TTABLE; i++) {
 			lua_getfield(L, answer, "index");
 			lua_setfield(L, -2, "index");
-			if (!filter || attr_match(L, lua_gettop(L), filter))
+			if (!filter || vlan_matches(L, lua_gettop(L), filter))
 				lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
 			else
 				lua_pop(L, 1);
@@ -167,7 +181,6 @@ static void append_vlans(lua_State *L, int list, int filter)
 	}
 	lua_settop(L, answer - 1);
 }
-
 
 void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter)
 {
@@ -189,7 +202,6 @@ void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *o
 			lua_pop(L, 1);
 	}
 }
-
 
 /*** Bindings ***/
 
@@ -232,7 +244,6 @@ static int rtnl_open(lua_State *L)
 	return 1;
 }
 
-
 /***
 Send requests, as one datagram when they fit, and wait for every answer.
 
@@ -272,7 +283,6 @@ static int rtnl_send(lua_State *L)
 	return 1;
 }
 
-
 /* Send the question in h->nl.out. Returns 0, or the number of values pushed for a failure. */
 static int ask(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int key, int timeout,
 	       bool dump)
@@ -284,7 +294,6 @@ static int ask(lua_State *L, struct rtnl *h, const struct rtnl_object *object, i
 	rtnl_push_what(L, dump ? "list" : "get", object->name, key);
 	return push_nl_failure(L, &fail, lua_tostring(L, -1));
 }
-
 
 /***
 Read one object.
@@ -309,7 +318,9 @@ static int rtnl_get(lua_State *L)
 	int n;
 
 	luaL_checktype(L, 3, LUA_TTABLE);
-	luaL_argcheck(L, object->lookup == NULL || rtnl_has_key(L, 3, "index") || rtnl_has_key(L, 3, "name"),
+	luaL_argcheck(L,
+		      object->lookup == NULL || rtnl_has_key(L, 3, "index") ||
+			      rtnl_has_key(L, 3, "name"),
 		      3, "a key needs 'index' or 'name'");
 	lua_settop(L, 3);
 	if (!object->lookup)
@@ -327,7 +338,6 @@ static int rtnl_get(lua_State *L)
 	lua_rawgeti(L, -1, 1);
 	return 1;
 }
-
 
 /***
 Read all objects that agree with a filter, in one consistent picture.
@@ -376,7 +386,6 @@ static int rtnl_dump(lua_State *L)
 	return 1;
 }
 
-
 /***
 The socket's descriptor, for tests; -1 when closed.
 @function rtnl:fd
@@ -387,7 +396,6 @@ static int rtnl_fd(lua_State *L)
 	lua_pushinteger(L, ((struct rtnl *)luaL_checkudata(L, 1, RTNL_HANDLE))->nl.fd);
 	return 1;
 }
-
 
 /***
 Close the handle. Closing twice is fine; so is leaving it to the collector.
@@ -404,7 +412,6 @@ static int rtnl_close(lua_State *L)
 	return 0;
 }
 
-
 static int rtnl_tostring(lua_State *L)
 {
 	const struct rtnl *h = luaL_checkudata(L, 1, RTNL_HANDLE);
@@ -416,13 +423,12 @@ static int rtnl_tostring(lua_State *L)
 	return 1;
 }
 
-
 /***
 List the keys that the attributes of an object may have.
 @function describe
 @tparam string object `link`, `addr`, `route`, `rule`, `neigh`, `vlan`
-@treturn table list of `{ key=, kind=, words=, min=, max=, readonly=, when= }`; `when` is the kind of
-  link that has the key
+@treturn table list of `{ key=, kind=, words=, min=, max=, readonly=, when= }`; `when` is the kind
+  of link that has the key
 */
 static int rtnl_describe(lua_State *L)
 {
@@ -430,13 +436,11 @@ static int rtnl_describe(lua_State *L)
 	return 1;
 }
 
-
 int luaopen_netlink_describe(lua_State *L)
 {
 	lua_pushcfunction(L, rtnl_describe);
 	return 1;
 }
-
 
 int luaopen_netlink_rtnl(lua_State *L)
 {

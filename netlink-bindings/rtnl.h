@@ -32,7 +32,8 @@ void rtnl_build_get(lua_State *L, struct rtnl *h, const struct rtnl_object *obje
 		    bool dump);
 
 /* Push a copy of the filter at `filter` with every value as answers spell it. [-0, +1, v] */
-void rtnl_push_canonical(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter);
+void rtnl_push_canonical(lua_State *L, struct rtnl *h, const struct rtnl_object *object,
+			 int filter);
 
 /* Push the list of all answers in h->nl.in that agree with the canonical filter. [-0, +1, m] */
 void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter);

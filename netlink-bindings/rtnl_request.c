@@ -29,7 +29,6 @@ static const struct verb verbs[] = {
 	{ "del", 0, true },
 };
 
-
 const struct rtnl_object *rtnl_find_object(const char *name)
 {
 	for (size_t i = 0; i < rtnl_object_count; i++)
@@ -37,7 +36,6 @@ const struct rtnl_object *rtnl_find_object(const char *name)
 			return &rtnl_objects[i];
 	return NULL;
 }
-
 
 static const struct verb *find_verb(const char *name)
 {
@@ -47,13 +45,11 @@ static const struct verb *find_verb(const char *name)
 	return NULL;
 }
 
-
 bool rtnl_push_raw(lua_State *L, int idx, const char *key)
 {
 	lua_pushstring(L, key);
 	return lua_rawget(L, idx) != LUA_TNIL;
 }
-
 
 bool rtnl_has_key(lua_State *L, int idx, const char *key)
 {
@@ -62,7 +58,6 @@ bool rtnl_has_key(lua_State *L, int idx, const char *key)
 	lua_pop(L, 1);
 	return there;
 }
-
 
 void rtnl_push_what(lua_State *L, const char *verb, const char *object, int attrs)
 {
@@ -83,7 +78,6 @@ void rtnl_push_what(lua_State *L, const char *verb, const char *object, int attr
 	}
 }
 
-
 /*** Building requests ***/
 
 void rtnl_check_nl(lua_State *L, long err)
@@ -91,7 +85,6 @@ void rtnl_check_nl(lua_State *L, long err)
 	if (err < 0)
 		luaL_error(L, "netlink batch: %s", strerror((int)-err));
 }
-
 
 /* Values that a request has when nothing else was said. */
 static void complete_route(lua_State *L, struct rtmsg *rtm, int attrs, bool del)
@@ -113,7 +106,6 @@ static void complete_route(lua_State *L, struct rtmsg *rtm, int attrs, bool del)
 		rtm->rtm_scope = RT_SCOPE_HOST;
 }
 
-
 static void complete_rule(lua_State *L, struct fib_rule_hdr *rule, int attrs, bool del)
 {
 	if (!rule->family)
@@ -127,7 +119,6 @@ static void complete_rule(lua_State *L, struct fib_rule_hdr *rule, int attrs, bo
 		rule->table = RT_TABLE_MAIN;
 }
 
-
 static void complete_neigh(lua_State *L, struct ndmsg *neigh, int attrs, bool del)
 {
 	if (!neigh->ndm_family && !rtnl_has_key(L, attrs, "dst"))
@@ -135,7 +126,6 @@ static void complete_neigh(lua_State *L, struct ndmsg *neigh, int attrs, bool de
 	if (!del && !rtnl_has_key(L, attrs, "state"))
 		neigh->ndm_state = NUD_PERMANENT;
 }
-
 
 /* Begin and end one message round the attributes at `attrs`, for request `nth` (from 1). */
 static void encode_message(lua_State *L, struct rtnl *h, const struct verb *verb,
@@ -168,30 +158,6 @@ static void encode_message(lua_State *L, struct rtnl *h, const struct verb *verb
 	h->owners.len += sizeof owner;
 }
 
-
-/*
- * A port has no settings before it is a port, and the kernel looks at them first. So a request with
- * both `master` and `port` goes as two messages: this is the second.
- */
-static void encode_port(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int attrs,
-			lua_Integer nth)
-{
-	static const char *const keys[] = { "index", "name", "port", "port_kind" };
-	static const struct verb set = { "set", 0, false };
-
-	lua_newtable(L);
-	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-		/* A link that is being renamed has its new name by now, and the same index. */
-		if (!strcmp(keys[i], "name") && rtnl_has_key(L, attrs, "index"))
-			continue;
-		rtnl_push_raw(L, attrs, keys[i]);
-		lua_setfield(L, -2, keys[i]);
-	}
-	encode_message(L, h, &set, object, lua_gettop(L), nth);
-	lua_pop(L, 1);
-}
-
-
 void rtnl_push_without(lua_State *L, int idx, const char *key)
 {
 	lua_newtable(L);
@@ -204,7 +170,6 @@ void rtnl_push_without(lua_State *L, int idx, const char *key)
 	lua_pushnil(L);
 	lua_setfield(L, -2, key);
 }
-
 
 /* The verb and object of the request at `idx`; pushes its attributes. [-0, +1, v] */
 static const struct verb *read_request(lua_State *L, int idx, lua_Integer nth,
@@ -230,25 +195,135 @@ static const struct verb *read_request(lua_State *L, int idx, lua_Integer nth,
 	return verb;
 }
 
+/*** Links: settings that have to wait ***/
+
+/* What the kernel passes over in silence when it creates a link. */
+static const char *const not_at_birth[] = {
+	"alias", "carrier", "proto_down", "addr_gen_mode", "ipv6_token", "port", "port_kind",
+};
+
+/* How the link makes its IPv6 address, which it does when it goes up. */
+static const char *const before_up[] = { "addr_gen_mode", "ipv6_token" };
+
+static bool has_any(lua_State *L, int attrs, const char *const *keys, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (rtnl_has_key(L, attrs, keys[i]))
+			return true;
+	return false;
+}
+
+static void move_key(lua_State *L, int from, int to, const char *key)
+{
+	if (rtnl_push_raw(L, from, key)) {
+		lua_setfield(L, to, key);
+		lua_pushnil(L);
+		lua_setfield(L, from, key);
+	} else {
+		lua_pop(L, 1);
+	}
+}
+
+/* Push a table with what identifies the link: its name may be changing, its index does not. */
+static int push_identity(lua_State *L, int attrs, lua_Integer nth)
+{
+	const char *key = rtnl_has_key(L, attrs, "index") ? "index" : "name";
+
+	lua_newtable(L);
+	if (!rtnl_push_raw(L, attrs, key))
+		luaL_error(L, "request %I: link: no 'name'", (LUAI_UACINT)nth);
+	lua_setfield(L, -2, key);
+	return lua_gettop(L);
+}
+
+/* A continuation of the message before it. */
+static void encode_more(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int attrs,
+			lua_Integer nth)
+{
+	static const struct verb set = { "set", 0, false };
+	size_t at = h->nl.out.len;
+
+	encode_message(L, h, &set, object, attrs, nth);
+	nl_continue(&h->nl.out, at);
+}
+
+/* Leave what cannot go with the rest to a second message, and `up` to a third if need be. */
+static void encode_in_steps(lua_State *L, struct rtnl *h, const struct verb *verb,
+			    const struct rtnl_object *object, int attrs, lua_Integer nth)
+{
+	bool creating = verb->flags & NLM_F_CREATE;
+	int first, later, last;
+
+	if (creating && has_any(L, attrs, (const char *const[]){ "netns", "netns_pid" }, 2))
+		luaL_error(L, "request %I: link: alias, port and the like cannot go with 'netns'",
+			   (LUAI_UACINT)nth);
+	later = push_identity(L, attrs, nth);
+	last = push_identity(L, attrs, nth);
+	rtnl_push_without(L, attrs, "");
+	first = lua_gettop(L);
+	if (has_any(L, attrs, before_up, ARRAY_SIZE(before_up)))
+		move_key(L, first, last, "up");
+	for (size_t i = 0; i < ARRAY_SIZE(not_at_birth); i++)
+		move_key(L, first, later, not_at_birth[i]);
+	encode_message(L, h, verb, object, first, nth);
+	encode_more(L, h, object, later, nth);
+	if (rtnl_has_key(L, last, "up"))
+		encode_more(L, h, object, last, nth);
+}
+
+/* The other end of a pair is created down and bare; asking for more would be in vain, or fail. */
+static void check_peer(lua_State *L, int attrs, lua_Integer nth)
+{
+	const char *bad = NULL;
+	int peer;
+
+	rtnl_push_raw(L, attrs, "peer");
+	peer = lua_gettop(L);
+	if (lua_istable(L, peer)) {
+		for (size_t i = 0; i < ARRAY_SIZE(not_at_birth) && !bad; i++)
+			bad = rtnl_has_key(L, peer, not_at_birth[i]) ? not_at_birth[i] : NULL;
+		rtnl_push_raw(L, peer, "up");
+		bad = lua_toboolean(L, -1) ? "up" : bad;
+	}
+	lua_settop(L, peer - 1);
+	if (bad)
+		luaL_error(L, "request %I: link.peer.%s: cannot be set before the pair is there",
+			   (LUAI_UACINT)nth, bad);
+}
+
+static void encode_link(lua_State *L, struct rtnl *h, const struct verb *verb,
+			const struct rtnl_object *object, int attrs, lua_Integer nth)
+{
+	bool creating = verb->flags & NLM_F_CREATE;
+	bool steps;
+
+	check_peer(L, attrs, nth);
+	if (creating)
+		steps = has_any(L, attrs, not_at_birth, ARRAY_SIZE(not_at_birth));
+	else
+		/* A port has no settings before it is one, and the kernel looks at them first. */
+		steps = (rtnl_has_key(L, attrs, "port") && rtnl_has_key(L, attrs, "master")) ||
+			(rtnl_has_key(L, attrs, "up") &&
+			 has_any(L, attrs, before_up, ARRAY_SIZE(before_up)));
+	if (steps)
+		encode_in_steps(L, h, verb, object, attrs, nth);
+	else
+		encode_message(L, h, verb, object, attrs, nth);
+}
 
 void rtnl_encode(lua_State *L, struct rtnl *h, int idx, lua_Integer nth)
 {
 	const struct rtnl_object *object;
 	const struct verb *verb = read_request(L, idx, nth, &object);
 	int attrs = lua_gettop(L);
-	bool port = object->add == RTM_NEWLINK && !verb->del && lua_istable(L, attrs) &&
-		    rtnl_has_key(L, attrs, "port") && rtnl_has_key(L, attrs, "master");
 
-	if (port) {
-		rtnl_push_without(L, attrs, "port");
-		encode_message(L, h, verb, object, lua_gettop(L), nth);
-		encode_port(L, h, object, attrs, nth);
-	} else {
+	luaL_checkstack(L, 12, "request");
+	if (object->add == RTM_NEWLINK && !verb->del && lua_istable(L, attrs))
+		encode_link(L, h, verb, object, attrs, nth);
+	else
 		encode_message(L, h, verb, object, attrs, nth);
-	}
 	lua_settop(L, attrs - 1);
 }
-
 
 /*** Failures ***/
 
@@ -270,7 +345,6 @@ static void push_statuses(lua_State *L, const struct rtnl *h, lua_Integer count)
 	}
 }
 
-
 /* Replace the message on top by one that also says where in the request the trouble is. */
 static void add_place(lua_State *L, const struct rtnl *h, const struct rtnl_object *object,
 		      const struct nl_failure *fail)
@@ -291,9 +365,7 @@ static void add_place(lua_State *L, const struct rtnl *h, const struct rtnl_obje
 	lua_pop(L, 1);
 }
 
-
-int rtnl_push_refusal(lua_State *L, struct rtnl *h, int requests,
-			     const struct nl_failure *fail)
+int rtnl_push_refusal(lua_State *L, struct rtnl *h, int requests, const struct nl_failure *fail)
 {
 	const uint32_t *owners = (const uint32_t *)(const void *)h->owners.data;
 	lua_Integer nth = (lua_Integer)owners[fail->index] + 1;

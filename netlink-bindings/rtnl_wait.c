@@ -10,13 +10,13 @@
 #include <limits.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "bindings.h"
-
 
 /*** Await ***/
 
@@ -34,7 +34,6 @@ static int listen_for(struct rtnl *h, const struct rtnl_object *object)
 	return err;
 }
 
-
 /* Wait for a notification, and take those that came with it: one look at the state serves all. */
 static int next_event(struct rtnl *h, int64_t deadline)
 {
@@ -44,7 +43,6 @@ static int next_event(struct rtnl *h, int64_t deadline)
 		err = nl_receive(&h->events, 0);
 	return err == -ETIMEDOUT && nl_ms_left(deadline) ? 0 : err;
 }
-
 
 /* The address among the answers on top that another host has already; pushes its text. */
 static bool find_duplicate(lua_State *L)
@@ -63,15 +61,14 @@ static bool find_duplicate(lua_State *L)
 	return false;
 }
 
-
 enum { AGREES = -1, DIFFERS = 0 };
 
 /*
  * Look at the state once. AGREES: what to return is on top; DIFFERS: nothing pushed; else the
  * number of values pushed for a failure.
  */
-static int look(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter, int wanted,
-		int timeout)
+static int look(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter,
+		int wanted, int timeout)
 {
 	bool addresses = object->add == RTM_NEWADDR;
 	bool dump = !object->lookup;
@@ -102,7 +99,6 @@ static int look(lua_State *L, struct rtnl *h, const struct rtnl_object *object, 
 	lua_settop(L, top);
 	return DIFFERS;
 }
-
 
 /***
 Wait, by notification, until an object is as wanted.
@@ -152,7 +148,6 @@ int rtnl_await(lua_State *L)
 	return push_failure(L, err, "%s", lua_tostring(L, -1));
 }
 
-
 /*** Deleting without the wait ***/
 
 struct deletion {
@@ -161,8 +156,19 @@ struct deletion {
 	int report[2];
 };
 
+/* Close the descriptors from `first` up to, but not including, `end`. */
+static void close_between(unsigned int first, unsigned int end)
+{
+	long most = sysconf(_SC_OPEN_MAX);
 
-/* Everything of ours that the caller may be waiting on must be let go of: pipes, terminals, files. */
+	if (first >= end || syscall(SYS_close_range, first, end - 1, 0U) == 0)
+		return;
+	/* Kernels before 5.9. */
+	for (; first < end && (long)first < most; first++)
+		close((int)first);
+}
+
+/* Let go of everything the caller may be waiting on: pipes, terminals, files. */
 static void detach(const struct deletion *d)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -171,15 +177,16 @@ static void detach(const struct deletion *d)
 	unsigned int high = keep[0] < keep[1] ? keep[1] : keep[0];
 
 	setsid();
+	/* By the time we report, nobody may be listening any more. */
+	signal(SIGPIPE, SIG_IGN);
+	if (chdir("/") < 0)
+		_exit(1);
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
-	if (low > 3)
-		syscall(SYS_close_range, 3U, low - 1, 0U);
-	if (high > low + 1)
-		syscall(SYS_close_range, low + 1, high - 1, 0U);
-	syscall(SYS_close_range, high + 1, UINT_MAX, 0U);
+	close_between(3, low);
+	close_between(low + 1, high);
+	close_between(high + 1, UINT_MAX);
 }
-
 
 /* The child: have the link deleted, say how that went, and end. The kernel keeps us meanwhile. */
 static _Noreturn void delete_and_exit(struct deletion *d, struct nl *batch, int timeout_ms)
@@ -196,7 +203,6 @@ static _Noreturn void delete_and_exit(struct deletion *d, struct nl *batch, int 
 	_exit(0);
 }
 
-
 /* Whether one of the notifications says that the link is gone. */
 static bool says_gone(const struct nl *events, int index)
 {
@@ -212,7 +218,6 @@ static bool says_gone(const struct nl *events, int index)
 	}
 	return false;
 }
-
 
 /* Wait for the notification or the child's report. 0: gone; -EAGAIN: the child died over it. */
 static int await_gone(struct rtnl *h, const struct deletion *d, int64_t deadline)
@@ -238,11 +243,10 @@ static int await_gone(struct rtnl *h, const struct deletion *d, int64_t deadline
 				return err;
 		}
 		if (p[1].revents)
-			return read(d->report[0], &error, sizeof error) == sizeof error ?
-				       -error : -EAGAIN;
+			return read(d->report[0], &error, sizeof error) == sizeof error ? -error
+											: -EAGAIN;
 	}
 }
-
 
 void rtnl_reap(struct rtnl *h)
 {
@@ -250,9 +254,9 @@ void rtnl_reap(struct rtnl *h)
 		h->child = 0;
 }
 
-
 /* Delete the link of the RTM_DELLINK in h->nl.out. Owns what it opens; no Lua. */
-static int delete_quickly(struct rtnl *h, struct deletion *d, int timeout_ms, struct nl_failure *fail)
+static int delete_quickly(struct rtnl *h, struct deletion *d, int timeout_ms,
+			  struct nl_failure *fail)
 {
 	int64_t deadline = nl_deadline(timeout_ms);
 	int err = listen_for(h, &rtnl_objects[0]);
@@ -288,7 +292,6 @@ static int delete_quickly(struct rtnl *h, struct deletion *d, int timeout_ms, st
 		*fail = (struct nl_failure){ .error = -err };
 	return err;
 }
-
 
 /***
 Delete a link and return when it is gone for every observer.

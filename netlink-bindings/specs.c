@@ -33,7 +33,6 @@ static const struct attr_word protocol_words[] = {
 	{ "zebra", RTPROT_ZEBRA },     { "babel", RTPROT_BABEL },
 };
 
-
 /*** Addresses ***/
 
 static const struct attr_spec addr_flag_rows[] = {
@@ -94,7 +93,6 @@ static const struct attr_spec addr_filter_rows[] = {
 
 static const struct attr_table addr_filter =
 	ATTR_TABLE("addr", addr_filter_rows, sizeof(struct ifaddrmsg));
-
 
 /*** Routes ***/
 
@@ -225,7 +223,6 @@ static const struct attr_spec route_filter_rows[] = {
 static const struct attr_table route_filter =
 	ATTR_TABLE("route", route_filter_rows, sizeof(struct rtmsg));
 
-
 /*** Rules ***/
 
 static const struct attr_word rule_action_words[] = {
@@ -306,7 +303,6 @@ static const struct attr_spec rule_filter_rows[] = {
 static const struct attr_table rule_filter =
 	ATTR_TABLE("rule", rule_filter_rows, sizeof(struct fib_rule_hdr));
 
-
 /*** Neighbours ***/
 
 static const struct attr_word neigh_state_words[] = {
@@ -363,7 +359,6 @@ static const struct attr_spec neigh_lookup_rows[] = {
 static const struct attr_table neigh_lookup =
 	ATTR_TABLE("neigh", neigh_lookup_rows, sizeof(struct ndmsg));
 
-
 /*** Bridge VLANs ***/
 
 static const struct attr_spec vlan_rows[] = {
@@ -371,10 +366,12 @@ static const struct attr_spec vlan_rows[] = {
 	  .max = INT32_MAX },
 	{ .key = "vid", .type = ATTR_WHOLE, .kind = ATTR_HOOK, .hook = &hook_vlan },
 	{ .key = "vid_end", .type = ATTR_WHOLE, .kind = ATTR_HOOK, .hook = &hook_vlan_part },
-	{ .key = "pvid", .type = ATTR_WHOLE, .kind = ATTR_HOOK, .hook = &hook_vlan_part, .mask = 1 },
+	{ .key = "pvid", .type = ATTR_WHOLE, .kind = ATTR_HOOK, .hook = &hook_vlan_part,
+	  .mask = 1 },
 	{ .key = "untagged", .type = ATTR_WHOLE, .kind = ATTR_HOOK, .hook = &hook_vlan_part,
 	  .mask = 1 },
-	{ .key = "self", .type = ATTR_WHOLE, .kind = ATTR_HOOK, .hook = &hook_vlan_part, .mask = 1 },
+	{ .key = "self", .type = ATTR_WHOLE, .kind = ATTR_HOOK, .hook = &hook_vlan_part,
+	  .mask = 1 },
 	{ .key = "master", .type = ATTR_WHOLE, .kind = ATTR_HOOK, .hook = &hook_vlan_part,
 	  .mask = 1 },
 };
@@ -420,7 +417,6 @@ static const struct attr_spec vlan_answer_rows[] = {
 
 static const struct attr_table vlan_answer =
 	ATTR_TABLE("vlan", vlan_answer_rows, sizeof(struct br_vlan_msg));
-
 
 /*** Objects ***/
 

@@ -31,7 +31,7 @@ extern const struct attr_switch rtnl_kind_switch, rtnl_port_switch;
 extern const struct attr_table rtnl_route_table;
 
 /* With hook_prefix, hook_destination, hook_table, hook_lifetime, .offset is where the rest goes. */
-extern const struct attr_hook hook_netns, hook_link_name, hook_address, hook_peer, hook_lifetime,
+extern const struct attr_hook hook_raw, hook_netns, hook_link_name, hook_address, hook_peer, hook_lifetime,
 	hook_prefix, hook_destination, hook_family_ip, hook_gateway, hook_table, hook_multipath,
 	hook_vlan, hook_vlan_part, hook_vlan_entries;
 

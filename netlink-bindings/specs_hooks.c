@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Values of rtnetlink that are more than one attribute: prefixes, next hops, tables, VLAN ranges. */
+/* Values of rtnetlink that are more than one attribute: prefixes, next hops, VLAN ranges. */
 #include "specs.h"
 
 #include <linux/if_addr.h>
@@ -13,7 +13,6 @@
 
 #include "bindings.h"
 
-
 /* Push a sibling of the value being encoded. [-0, +1, m] */
 static int push_sibling(struct attr_out *out, const char *key)
 {
@@ -21,7 +20,6 @@ static int push_sibling(struct attr_out *out, const char *key)
 	lua_rawget(out->L, out->idx);
 	return lua_gettop(out->L);
 }
-
 
 static bool has_sibling(struct attr_out *out, const char *key)
 {
@@ -31,7 +29,6 @@ static bool has_sibling(struct attr_out *out, const char *key)
 	return there;
 }
 
-
 /* Every family header begins with the family; values of two families do not go together. */
 static void set_family(struct attr_out *out, const struct attr_spec *spec, size_t len)
 {
@@ -39,13 +36,58 @@ static void set_family(struct attr_out *out, const struct attr_spec *spec, size_
 	uint8_t want = len == 4 ? AF_INET : AF_INET6;
 
 	if (*family && *family != want)
-		attr_error(out, spec, "is an IPv%c address where IPv%c is meant", len == 4 ? '4' : '6',
-			   *family == AF_INET ? '4' : '6');
+		attr_error(out, spec, "is an IPv%c address where IPv%c is meant",
+			   len == 4 ? '4' : '6', *family == AF_INET ? '4' : '6');
 	*family = want;
 }
 
-
 /*** Links ***/
+
+enum { MAX_RAW_DEPTH = 8 };
+
+/* { { 4, "bytes" }, { 7, { { 1, "bytes" } } } }: attributes by number, of kinds without a table. */
+static void put_raw(struct attr_out *out, const struct attr_spec *spec, int idx, int depth)
+{
+	static const struct attr_spec number = { .key = "kind_data",
+						 .kind = ATTR_U16,
+						 .max = 0x3fff };
+	lua_State *L = out->L;
+	int top = lua_gettop(L);
+
+	if (!lua_istable(L, idx) || depth > MAX_RAW_DEPTH)
+		attr_error(out, spec, "expected a list of { number, bytes or list }");
+	luaL_checkstack(L, 6, "attributes");
+	for (lua_Integer i = 1; lua_rawgeti(L, idx, i) != LUA_TNIL; i++) {
+		uint16_t type;
+		size_t at, len;
+
+		if (!lua_istable(L, top + 1))
+			attr_error(out, spec, "expected a list of { number, bytes or list }");
+		lua_rawgeti(L, top + 1, 1);
+		type = (uint16_t)attr_integer(out, &number, top + 2);
+		if (lua_rawgeti(L, top + 1, 2) == LUA_TSTRING) {
+			const char *bytes = lua_tolstring(L, top + 3, &len);
+
+			attr_put(out, type, bytes, len);
+		} else {
+			at = attr_nest(out, type);
+			put_raw(out, spec, top + 3, depth + 1);
+			attr_nest_end(out, at);
+		}
+		lua_settop(L, top);
+	}
+	lua_settop(L, top);
+}
+
+static void encode_raw(struct attr_out *out, const struct attr_spec *spec, int idx)
+{
+	size_t at = attr_nest(out, spec->type);
+
+	put_raw(out, spec, idx, 0);
+	attr_nest_end(out, at);
+}
+
+const struct attr_hook hook_raw = { .encode = encode_raw };
 
 static void encode_netns(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -66,7 +108,6 @@ static void encode_netns(struct attr_out *out, const struct attr_spec *spec, int
 
 const struct attr_hook hook_netns = { .encode = encode_netns };
 
-
 /* To look a link up, a name too long for a name is an alternative one. */
 static void encode_link_name(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -83,7 +124,6 @@ static void encode_link_name(struct attr_out *out, const struct attr_spec *spec,
 
 const struct attr_hook hook_link_name = { .encode = encode_link_name };
 
-
 /*** Addresses ***/
 
 static void encode_address(struct attr_out *out, const struct attr_spec *spec, int idx)
@@ -97,7 +137,6 @@ static void encode_address(struct attr_out *out, const struct attr_spec *spec, i
 	if (!has_sibling(out, "peer"))
 		attr_put(out, IFA_ADDRESS, bytes, len);
 }
-
 
 static int decode_address(struct attr_in *in, const struct attr_spec *spec,
 			  const struct nlattr *attr)
@@ -118,7 +157,6 @@ static int decode_address(struct attr_in *in, const struct attr_spec *spec,
 
 const struct attr_hook hook_address = { .encode = encode_address, .decode = decode_address };
 
-
 /* The other end of a point-to-point address; the prefix length is of the peer's network. */
 static void encode_peer(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -129,7 +167,6 @@ static void encode_peer(struct attr_out *out, const struct attr_spec *spec, int 
 	((struct ifaddrmsg *)attr_header(out))->ifa_prefixlen = bits;
 	attr_put(out, IFA_ADDRESS, bytes, len);
 }
-
 
 static int decode_peer(struct attr_in *in, const struct attr_spec *spec, const struct nlattr *attr)
 {
@@ -150,7 +187,6 @@ static int decode_peer(struct attr_in *in, const struct attr_spec *spec, const s
 
 const struct attr_hook hook_peer = { .encode = encode_peer, .decode = decode_peer };
 
-
 /* Both lifetimes are one attribute; the one that was not given follows from the other. */
 static void encode_lifetime(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -167,13 +203,13 @@ static void encode_lifetime(struct attr_out *out, const struct attr_spec *spec, 
 		int other = push_sibling(out, "preferred_lft");
 
 		info.ifa_valid = value;
-		info.ifa_prefered = lua_isnil(out->L, other) ?
-			value : (uint32_t)attr_integer(out, &seconds, other);
+		info.ifa_prefered = lua_isnil(out->L, other)
+					    ? value
+					    : (uint32_t)attr_integer(out, &seconds, other);
 		lua_pop(out->L, 1);
 	}
 	attr_put(out, IFA_CACHEINFO, &info, sizeof info);
 }
-
 
 static int decode_lifetime(struct attr_in *in, const struct attr_spec *spec,
 			   const struct nlattr *attr)
@@ -189,7 +225,6 @@ static int decode_lifetime(struct attr_in *in, const struct attr_spec *spec,
 }
 
 const struct attr_hook hook_lifetime = { .encode = encode_lifetime, .decode = decode_lifetime };
-
 
 /*** Prefixes, addresses that decide the family ***/
 
@@ -209,7 +244,6 @@ static void encode_prefix(struct attr_out *out, const struct attr_spec *spec, in
 		attr_put(out, spec->type, bytes, len);
 }
 
-
 static int push_prefix(struct attr_in *in, const struct attr_spec *spec, const struct nlattr *attr)
 {
 	static const uint8_t zero[16];
@@ -226,14 +260,13 @@ static int push_prefix(struct attr_in *in, const struct attr_spec *spec, const s
 	return 1;
 }
 
-
-static int decode_prefix(struct attr_in *in, const struct attr_spec *spec, const struct nlattr *attr)
+static int decode_prefix(struct attr_in *in, const struct attr_spec *spec,
+			 const struct nlattr *attr)
 {
 	return attr ? push_prefix(in, spec, attr) : 0;
 }
 
 const struct attr_hook hook_prefix = { .encode = encode_prefix, .decode = decode_prefix };
-
 
 /* A route's destination is there even when it is the default. */
 static void encode_destination(struct attr_out *out, const struct attr_spec *spec, int idx)
@@ -244,7 +277,6 @@ static void encode_destination(struct attr_out *out, const struct attr_spec *spe
 	encode_prefix(out, &as, idx);
 }
 
-
 static int decode_destination(struct attr_in *in, const struct attr_spec *spec,
 			      const struct nlattr *attr)
 {
@@ -253,9 +285,9 @@ static int decode_destination(struct attr_in *in, const struct attr_spec *spec,
 }
 
 const struct attr_hook hook_destination = {
-	.encode = encode_destination, .decode = decode_destination,
+	.encode = encode_destination,
+	.decode = decode_destination,
 };
-
 
 static void encode_family_ip(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -265,7 +297,6 @@ static void encode_family_ip(struct attr_out *out, const struct attr_spec *spec,
 	set_family(out, spec, len);
 	attr_put(out, spec->type, bytes, len);
 }
-
 
 static int decode_ip(struct attr_in *in, const struct attr_spec *spec, const struct nlattr *attr)
 {
@@ -280,14 +311,12 @@ static int decode_ip(struct attr_in *in, const struct attr_spec *spec, const str
 
 const struct attr_hook hook_family_ip = { .encode = encode_family_ip, .decode = decode_ip };
 
-
 /*** Routes ***/
 
 struct via {
 	uint16_t family;
 	uint8_t bytes[16];
 };
-
 
 /* The route that a next hop belongs to, or the value itself. */
 static struct attr_out *route_of(struct attr_out *out)
@@ -296,7 +325,6 @@ static struct attr_out *route_of(struct attr_out *out)
 		out = (struct attr_out *)(uintptr_t)out->parent;
 	return out;
 }
-
 
 /* An IPv4 route may go by an IPv6 gateway, and then has another attribute for it. */
 static void encode_gateway(struct attr_out *out, const struct attr_spec *spec, int idx)
@@ -315,7 +343,6 @@ static void encode_gateway(struct attr_out *out, const struct attr_spec *spec, i
 		attr_put(out, RTA_VIA, &via, offsetof(struct via, bytes) + len);
 	}
 }
-
 
 static int decode_gateway(struct attr_in *in, const struct attr_spec *spec,
 			  const struct nlattr *attr)
@@ -340,12 +367,14 @@ static int decode_gateway(struct attr_in *in, const struct attr_spec *spec,
 
 const struct attr_hook hook_gateway = { .encode = encode_gateway, .decode = decode_gateway };
 
-
 /* Table numbers: a byte of the header, and an attribute for those that do not fit. */
 static void encode_table(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
 	static const struct attr_spec number = {
-		.key = "table", .kind = ATTR_U32, .min = 1, .max = UINT32_MAX,
+		.key = "table",
+		.kind = ATTR_U32,
+		.min = 1,
+		.max = UINT32_MAX,
 	};
 	const char *name = lua_type(out->L, idx) == LUA_TSTRING ? lua_tostring(out->L, idx) : NULL;
 	uint32_t id;
@@ -365,7 +394,6 @@ static void encode_table(struct attr_out *out, const struct attr_spec *spec, int
 		attr_put(out, spec->type, &id, sizeof id);
 }
 
-
 static int decode_table(struct attr_in *in, const struct attr_spec *spec, const struct nlattr *attr)
 {
 	if (!attr || mnl_attr_get_payload_len(attr) < sizeof(uint32_t))
@@ -376,7 +404,6 @@ static int decode_table(struct attr_in *in, const struct attr_spec *spec, const 
 }
 
 const struct attr_hook hook_table = { .encode = encode_table, .decode = decode_table };
-
 
 /* Next hops lie behind one another, each a struct with attributes of its own. */
 static void encode_multipath(struct attr_out *out, const struct attr_spec *spec, int idx)
@@ -401,7 +428,6 @@ static void encode_multipath(struct attr_out *out, const struct attr_spec *spec,
 	}
 	attr_nest_end(out, at);
 }
-
 
 static int decode_multipath(struct attr_in *in, const struct attr_spec *spec,
 			    const struct nlattr *attr)
@@ -429,9 +455,9 @@ static int decode_multipath(struct attr_in *in, const struct attr_spec *spec,
 }
 
 const struct attr_hook hook_multipath = {
-	.encode = encode_multipath, .decode = decode_multipath,
+	.encode = encode_multipath,
+	.decode = decode_multipath,
 };
-
 
 /*** Bridge VLANs ***/
 
@@ -443,11 +469,12 @@ static bool true_sibling(struct attr_out *out, const char *key)
 	return value;
 }
 
-
 /* One VLAN, or the two ends of a range; and whose: the port's, the bridge's own, or both. */
 static void encode_vlan(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
-	static const struct attr_spec id = { .key = "vid", .kind = ATTR_U16, .min = 1, .max = 4094 };
+	static const struct attr_spec id = {
+		.key = "vid", .kind = ATTR_U16, .min = 1, .max = 4094
+	};
 	struct attr_spec last = { .key = "vid_end", .kind = ATTR_U16, .max = 4094 };
 	struct bridge_vlan_info info = { .vid = (uint16_t)attr_integer(out, &id, idx) };
 	struct bridge_vlan_info end = info;
@@ -482,7 +509,6 @@ static void encode_vlan(struct attr_out *out, const struct attr_spec *spec, int 
 
 const struct attr_hook hook_vlan = { .encode = encode_vlan };
 
-
 /* Keys that encode_vlan() has looked at already. */
 static void encode_vlan_part(struct attr_out *out, const struct attr_spec *spec, int idx)
 {
@@ -493,7 +519,6 @@ static void encode_vlan_part(struct attr_out *out, const struct attr_spec *spec,
 }
 
 const struct attr_hook hook_vlan_part = { .encode = encode_vlan_part };
-
 
 /* Entries lie side by side in the message; each becomes a table of the list. */
 static int decode_vlan_entries(struct attr_in *in, const struct attr_spec *spec,

@@ -41,14 +41,15 @@ static const struct attr_word ether_type_words[] = {
 	{ "802.1ad", 0x88a8 },
 };
 
-
 /*** Bridges ***/
 
 static const struct attr_spec bridge_options_rows[] = {
-	{ .key = "no_linklocal_learn", ATTR_FIELD(struct br_boolopt_multi, optval), .kind = ATTR_U32,
+	{ .key = "no_linklocal_learn", ATTR_FIELD(struct br_boolopt_multi, optval),
+	  .kind = ATTR_U32,
 	  .mask = 1U << BR_BOOLOPT_NO_LL_LEARN,
 	  .change = offsetof(struct br_boolopt_multi, optmask) },
-	{ .key = "mcast_vlan_snooping", ATTR_FIELD(struct br_boolopt_multi, optval), .kind = ATTR_U32,
+	{ .key = "mcast_vlan_snooping", ATTR_FIELD(struct br_boolopt_multi, optval),
+	  .kind = ATTR_U32,
 	  .mask = 1U << BR_BOOLOPT_MCAST_VLAN_SNOOPING,
 	  .change = offsetof(struct br_boolopt_multi, optmask) },
 	{ .key = "mst_enabled", ATTR_FIELD(struct br_boolopt_multi, optval), .kind = ATTR_U32,
@@ -167,7 +168,6 @@ static const struct attr_spec bridge_port_rows[] = {
 
 static const struct attr_table bridge_port_table = ATTR_TABLE("bridge port", bridge_port_rows, 0);
 
-
 /*** VLANs ***/
 
 static const struct attr_spec vlan_flag_rows[] = {
@@ -203,14 +203,14 @@ static const struct attr_spec vlan_rows[] = {
 	{ .key = "vlan_id", .type = IFLA_VLAN_ID, .kind = ATTR_U16, .max = 4095 },
 	{ .key = "vlan_protocol", .type = IFLA_VLAN_PROTOCOL, .kind = ATTR_BE16,
 	  .words = ATTR_WORDS(ether_type_words) },
-	{ .type = IFLA_VLAN_FLAGS, .kind = ATTR_FLAT, .flags = ATTR_UNNESTED, .table = &vlan_flags },
+	{ .type = IFLA_VLAN_FLAGS, .kind = ATTR_FLAT, .flags = ATTR_UNNESTED,
+	  .table = &vlan_flags },
 	{ .key = "egress_qos", .type = IFLA_VLAN_EGRESS_QOS, .kind = ATTR_LIST, .each = &vlan_qos },
 	{ .key = "ingress_qos", .type = IFLA_VLAN_INGRESS_QOS, .kind = ATTR_LIST,
 	  .each = &vlan_qos },
 };
 
 static const struct attr_table vlan_table = ATTR_TABLE("vlan", vlan_rows, 0);
-
 
 /*** macvlan, macvtap, ipvlan, ipvtap ***/
 
@@ -276,7 +276,6 @@ static const struct attr_spec ipvlan_rows[] = {
 
 static const struct attr_table ipvlan_table = ATTR_TABLE("ipvlan", ipvlan_rows, 0);
 
-
 /*** Tunnels ***/
 
 static const struct attr_word df_words[] = {
@@ -305,7 +304,8 @@ static const struct attr_spec vxlan_rows[] = {
 	{ .key = "vxlan_ttl", .type = IFLA_VXLAN_TTL, .kind = ATTR_U8 },
 	{ .key = "vxlan_ttl_inherit", .type = IFLA_VXLAN_TTL_INHERIT, .kind = ATTR_FLAG },
 	{ .key = "vxlan_tos", .type = IFLA_VXLAN_TOS, .kind = ATTR_U8 },
-	{ .key = "vxlan_df", .type = IFLA_VXLAN_DF, .kind = ATTR_U8, .words = ATTR_WORDS(df_words) },
+	{ .key = "vxlan_df", .type = IFLA_VXLAN_DF, .kind = ATTR_U8,
+	  .words = ATTR_WORDS(df_words) },
 	{ .key = "vxlan_label", .type = IFLA_VXLAN_LABEL, .kind = ATTR_BE32, .max = 0xfffff },
 	{ .key = "vxlan_label_policy", .type = NUM_VXLAN_LABEL_POLICY, .kind = ATTR_U32 },
 	{ .key = "vxlan_learning", .type = IFLA_VXLAN_LEARNING, .kind = ATTR_BOOL },
@@ -369,7 +369,6 @@ static const struct attr_spec geneve_rows[] = {
 
 static const struct attr_table geneve_table = ATTR_TABLE("geneve", geneve_rows, 0);
 
-
 /*** Pairs: veth, netkit ***/
 
 static const struct attr_spec veth_rows[] = {
@@ -402,7 +401,6 @@ static const struct attr_spec netkit_rows[] = {
 };
 
 static const struct attr_table netkit_table = ATTR_TABLE("netkit", netkit_rows, 0);
-
 
 /*** vrf, tun, bond, xfrm; dummy and ifb have no options ***/
 

@@ -13,14 +13,16 @@ enum {
 	FLAG_LOWER_UP = 1 << 16,
 };
 
-
 /*** What every link has ***/
 
 static const struct attr_spec info_rows[] = {
 	{ .key = "kind", .type = IFLA_INFO_KIND, .kind = ATTR_STRING, .min = 1, .max = 55 },
 	{ .type = IFLA_INFO_DATA, .kind = ATTR_FLAT, .choose = &rtnl_kind_switch },
+	{ .key = "kind_data", .type = IFLA_INFO_DATA, .kind = ATTR_HOOK, .hook = &hook_raw,
+	  .flags = ATTR_WRITEONLY },
 	{ .key = "port_kind", .type = IFLA_INFO_SLAVE_KIND, .kind = ATTR_STRING, .max = 55 },
-	{ .key = "port", .type = IFLA_INFO_SLAVE_DATA, .kind = ATTR_NEST, .choose = &rtnl_port_switch },
+	{ .key = "port", .type = IFLA_INFO_SLAVE_DATA, .kind = ATTR_NEST,
+	  .choose = &rtnl_port_switch },
 };
 
 static const struct attr_table info_table = ATTR_TABLE("link", info_rows, 0);
@@ -132,7 +134,6 @@ static const struct attr_spec link_rows[] = {
 
 const struct attr_table rtnl_link_table =
 	ATTR_TABLE("link", link_rows, sizeof(struct ifinfomsg));
-
 
 /*** Asking for links ***/
 

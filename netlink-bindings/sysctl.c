@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* /proc/sys of a namespace, the one thing that needs a visit: a list of settings in one round trip. */
+/* /proc/sys of a namespace, the one thing that needs a visit: many settings in one. */
 #include "bindings.h"
 
 #include <errno.h>
@@ -8,8 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-
-/* Write or read one file of /proc/sys, whose path the caller has checked. Returns bytes or -errno. */
+/* Write or read one file of /proc/sys; the path is checked. Returns bytes or -errno. */
 static long sysctl_file(const char *path, bool writing, void *data, size_t len)
 {
 	char full[300];
@@ -26,7 +25,6 @@ static long sysctl_file(const char *path, bool writing, void *data, size_t len)
 	return n;
 }
 
-
 /* The path of a sysctl at `idx`; raises unless it is a plain path below net/. */
 static const char *sysctl_path(lua_State *L, int idx, lua_Integer nth)
 {
@@ -41,7 +39,6 @@ static const char *sysctl_path(lua_State *L, int idx, lua_Integer nth)
 	return path;
 }
 
-
 struct setting {
 	const char *path;
 	const char *value;
@@ -49,8 +46,7 @@ struct setting {
 	bool optional;
 };
 
-
-/* Write them in order during one visit. Returns 0, or -errno with the number of the first refused. */
+/* Write them in order during one visit. *ret_failed: which was refused, from 1. */
 static int write_settings(const struct nl_place *place, const struct setting *list, size_t count,
 			  size_t *ret_failed)
 {
@@ -72,7 +68,6 @@ static int write_settings(const struct nl_place *place, const struct setting *li
 		*ret_failed = i + 1;
 	return err;
 }
-
 
 /***
 Write settings in order, all in one visit to the namespace.
@@ -130,13 +125,11 @@ int netns_sysctl(lua_State *L)
 	return 4;
 }
 
-
 struct reading {
 	const char *path;
 	long len;
 	char value[256];
 };
-
 
 static int read_settings(const struct nl_place *place, struct reading *list, size_t count)
 {
@@ -149,7 +142,6 @@ static int read_settings(const struct nl_place *place, struct reading *list, siz
 	netns_leave(home);
 	return 0;
 }
-
 
 /***
 Read settings, all in one visit to the namespace.

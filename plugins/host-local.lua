@@ -88,8 +88,8 @@ return {
   conf = conf,
 
   add = function(req)
-    local ips = req:lease(spec_of(req))
-    return { ips = ips, routes = req.conf.ipam.routes, dns = dns_of(req) }
+    local dns = dns_of(req)
+    return { ips = req:lease(spec_of(req)), routes = req.conf.ipam.routes, dns = dns }
   end,
 
   -- Only the place is needed: what was leased is freed although the configuration has gone bad.

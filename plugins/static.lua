@@ -89,7 +89,7 @@ return {
     for _, entry in ipairs(addresses(req)) do
       local ip = find(req.prev.ips or {}, entry.address)
       if not ip then
-        fail.throw { msg = ("the result of ADD does not have the address %s"):format(entry.address) }
+        fail.throw { msg = "the result of ADD does not have the address " .. entry.address }
       end
       if entry.gateway and ip.gateway ~= entry.gateway then
         fail.throw { msg = ("the gateway of %s is %s in the result of ADD, and %s by configuration")

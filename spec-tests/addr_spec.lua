@@ -154,6 +154,14 @@ describe("a cidr", function()
     assert.are.equal("10.1.2.3/8", tostring(addr.cidr(ip "10.1.2.3", 8)))
   end)
 
+  it("is told from everything else", function()
+    assert.is_true(addr.is_cidr(cidr "10.1.2.3/24"))
+    for _, v in ipairs { "10.1.2.3/24", { ip = ip "10.1.2.3", len = 24 }, 5, true } do
+      assert.is_false(addr.is_cidr(v))
+    end
+    assert.is_false(addr.is_cidr(nil))
+  end)
+
   it("is not changed by what is asked of it", function()
     local c = cidr "10.1.2.3/24"
     for _, method in ipairs { "network", "host", "last", "first_host", "broadcast" } do

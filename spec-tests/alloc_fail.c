@@ -19,7 +19,6 @@ struct limit {
 	lua_Integer used;
 };
 
-
 static void *limited(void *ud, void *ptr, size_t old_size, size_t new_size)
 {
 	struct limit *limit = ud;
@@ -38,7 +37,6 @@ static void *limited(void *ud, void *ptr, size_t old_size, size_t new_size)
 	return realloc(ptr, new_size);
 }
 
-
 static int open_descriptors(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -51,17 +49,15 @@ static int open_descriptors(void)
 	return count;
 }
 
-
 static int libraries(lua_State *L)
 {
 	luaL_openlibs(L);
 	return 0;
 }
 
-
 /* Prepare with plenty, then run with `allow` allocations. Returns what happened, as text. */
-static const char *attempt(struct limit *limit, const char *setup, const char *body, lua_Integer allow,
-			   char *message, size_t size)
+static const char *attempt(struct limit *limit, const char *setup, const char *body,
+			   lua_Integer allow, char *message, size_t size)
 {
 	lua_State *L = lua_newstate(limited, limit);
 	const char *how = "setup";
@@ -90,7 +86,6 @@ static const char *attempt(struct limit *limit, const char *setup, const char *b
 	return how;
 }
 
-
 /***
 Run `body` with what `setup` returns as its argument, in a fresh state that may allocate so often.
 @function run
@@ -115,7 +110,6 @@ static int run(lua_State *L)
 	lua_pushstring(L, message);
 	return 3;
 }
-
 
 int luaopen_alloc_fail(lua_State *L)
 {

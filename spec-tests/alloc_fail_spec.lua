@@ -87,6 +87,90 @@ local bindings = {
     local h = ...
     assert(h:await("link", { name = "lo" }, { index = 1 }, 1000))
     assert(select(3, h:await("link", { name = "none0" }, { up = true }, 1)) == 110)]] },
+  { "nft, open and close", "return require('netlink')", [[
+    local netlink = ...
+    local h <close> = assert(netlink.nft("/proc/self/ns/net"))
+    assert(tostring(h) and h:fd() > 2 and h:generation())
+    assert(not netlink.nft("/nonexistent"))
+    assert(#h:keys("chain") > 5)]] },
+  { "nft commit", "return require('netlink').nft('/run/netns/alloc')", [[
+    local h = ...
+    local function of(fields)
+      fields.family, fields.table = "inet", "t"
+      return fields
+    end
+    local elements = {}
+    for i = 1, 20 do
+      elements[i] = { key = "10.0.0." .. i, data = { verdict = "goto", chain = "c" },
+        comment = ("-"):rep(100), timeout = 60000 }
+    end
+    assert(h:commit {
+      { "add", "table", { family = "inet", name = "t", comment = "x" } },
+      { "add", "chain", of { name = "c" } },
+      { "add", "chain", of { name = "base", type = "nat", hook = "postrouting",
+        priority = -1, policy = "accept" } },
+      { "add", "map", of { name = "m", key_type = { "ipv4_addr" }, data_type = "verdict",
+        comment = "y", size = 100, timeout = 90000 } },
+      { "add", "rule", of { chain = "c", exprs = {
+        { "immediate", dreg = 1, data = { mark = 5 } },
+        { "immediate", dreg = "verdict", data = { verdict = "drop" } } } } },
+      { "add", "element", of { set = "m", key_type = "ipv4_addr", elements = elements } },
+    })]] },
+  { "nft commit that is refused", "return require('netlink').nft('/run/netns/alloc')", [[
+    local _, msg, errno, index = (...):commit {
+      { "add", "table", { family = "inet", name = "t" } },
+      { "add", "set", { family = "inet", table = "t", name = "s", key_type = "mark" } },
+      { "del", "element", { family = "inet", table = "t", set = "s", key_type = "mark",
+        elements = { { key = 1 } } } } }
+    assert(msg:find("del element inet t s (elements[1])", 1, true) and errno == 2 and index == 3)]] },
+  { "nft commit that is a mistake", "return require('netlink').nft('/run/netns/alloc')", [[
+    local ok, msg = pcall((...).commit, ..., { { "add", "table", { family = "inet", nmae = "x" } } })
+    if ok then error("no mistake") end
+    if not msg:find("name") then error(msg, 0) end]] },
+  { "nft get and dump", [[
+    local h = require('netlink').nft('/run/netns/alloc')
+    local t = { family = "inet", name = "t", comment = "x" }
+    assert(h:commit {
+      { "add", "table", t }, { "del", "table", t }, { "add", "table", t },
+      { "add", "chain", { family = "inet", table = "t", name = "c" } },
+      { "add", "set", { family = "inet", table = "t", name = "s",
+        key_type = "ipv4_addr . mark" } },
+      { "add", "rule", { family = "inet", table = "t", chain = "c", exprs = {
+        { "immediate", dreg = "verdict", data = { verdict = "drop" } } } } },
+      { "add", "element", { family = "inet", table = "t", set = "s",
+        key_type = "ipv4_addr . mark", elements = { { key = { "10.0.0.1", 1 } } } } } })
+    return h]], [[
+    local h = ...
+    for _, object in ipairs { "table", "chain", "rule", "set" } do
+      assert(#h:dump(object, { family = "inet" }) == 1)
+    end
+    local list = { family = "inet", table = "t", set = "s", key_type = "ipv4_addr . mark" }
+    assert(h:dump("element", list)[1].key[2] == 1)
+    list.key = { "10.0.0.1", 1 }
+    assert(h:get("element", list).key[1] == "10.0.0.1")
+    assert(h:get("table", { family = "ip", name = "t" }) == nil)]] },
+  { "store, open and close", "return require('netlink').store", [[
+    local store = ...
+    local s <close> = assert(store.open("/run/spec/alloc/leases", "/run/spec/alloc/index"))
+    assert(tostring(s) and select(3, store.open_existing("/nonexistent", "/run/spec")) == 2)
+    assert(store.size("10.0.0.0", "10.0.0.255") == 256 and store.writable("/run/spec"))]] },
+  { "store, leases", "return require('netlink').store", [[
+    local s <close> = assert((...).open("/run/spec/alloc/leases", "/run/spec/alloc/index"))
+    local function own(n) return "c" .. n, "eth0" end
+    for i = 0, 3 do s:release_owner(own(i)) end
+    for i = 1, 12 do assert(s:reserve("10.0.0." .. i, own(i % 4))) end
+    assert(#s:find(own(1)) == 3 and s:used("10.0.0.0", "10.0.255.255") == 12)
+    assert(s:next_free("10.0.0.1", "10.0.0.50", nil, "10.0.0.13") == "10.0.0.14")
+    assert(s:set_last(0, "10.0.0.12") and s:last(0) == "10.0.0.12")
+    local n = 0
+    for _ in s:each() do n = n + 1 end
+    assert(n == 12 and s:release("10.0.0.1") and not s:release("10.0.0.1"))
+    for i = 0, 3 do assert(s:release_owner(own(i))) end]] },
+  { "store, rebuild of the index", "return require('netlink').store", [[
+    os.remove("/run/spec/alloc/leases/10.0.0.77")
+    io.open("/run/spec/alloc/leases/10.0.0.77", "w"):close()
+    local s <close> = assert((...).open("/run/spec/alloc/leases", "/run/spec/alloc/index"))
+    assert(s:reserve("10.0.0.77", "c1", "eth0") and s:release("10.0.0.77"))]] },
   { "del_link_quick", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
     assert(h:del_link_quick { name = "none0" })]] },

@@ -14,7 +14,7 @@ local host4, host6 = "192.0.2.1", "2001:db8::1"
 local function new(conf, opts)
   local full = { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
     ipam = dual }
-  for key, value in pairs(conf or {}) do full[key] = value end
+  for key, value in pairs(conf or {}) do full[key] = value or nil end
   opts = opts or {}
   opts.far, opts.forwarding = true, true
   return world.new(full, opts)
@@ -136,8 +136,9 @@ describe("ipMasq", function()
 
   it("leaves rules of others alone", function()
     local w = new()
-    w:sh([[nft 'add table inet mine; add chain inet mine c { type filter hook forward
-      priority 0; policy accept; }; add rule inet mine c ip saddr 10.1.0.0/24 counter']])
+    w:sh([[nft 'add table inet mine
+      add chain inet mine c { type filter hook forward priority 0; }
+      add rule inet mine c ip saddr 10.1.0.0/24 counter']])
     local before = w:picture()
     w:add()
     w:del()
@@ -225,8 +226,8 @@ describe("ipMasq and CHECK", function()
   it("does not mind rules of others", function()
     local w = new()
     w:add()
-    w:sh([[nft 'add table inet mine; add chain inet mine c { type filter hook forward
-      priority 0; policy accept; }']])
+    w:sh([[nft 'add table inet mine
+      add chain inet mine c { type filter hook forward priority 0; }']])
     w:check()
   end)
 end)

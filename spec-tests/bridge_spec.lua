@@ -336,8 +336,11 @@ end)
 describe("bridge on what is there already:", function()
   it("an existing bridge is used, kept as it was, and not removed", function()
     local w = bridge({ mtu = 1300, isGateway = true, ipam = v4 }, { forwarding = true })
-    w:sh("ip link add br0 type bridge; ip link set br0 mtu 1450 up; " ..
-      "ip link add stay type veth peer name stay2; ip link set stay master br0 up")
+    w:sh("ip link add br0 address 0a:00:00:00:00:b0 type bridge; " ..
+      "ip link set br0 mtu 1450 up; " ..
+      "ip link add stay type veth peer name stay2; ip link set stay master br0 up; " ..
+      "ip link set stay2 up; for i in $(seq 50); do " ..
+      "ip -6 addr show dev br0 | grep -q fe80 && break; sleep 0.1; done")
     local before = w:picture()
     w:add()
     assert.equal(1450, t.link(w.host, "br0").mtu)
@@ -389,8 +392,8 @@ describe("bridge on what is there already:", function()
   it("an overlapping address of somebody else's is an error that names both", function()
     for _, theirs in ipairs({ "10.1.0.77/24", "10.1.0.1/16" }) do
       local w = bridge({ isGateway = true, ipam = v4 })
-      w:sh(("ip link add br0 type bridge; ip addr add %s dev br0; ip link set br0 up")
-        :format(theirs))
+      w:sh(("ip link add br0 address 0a:00:00:00:00:b0 type bridge; " ..
+        "ip addr add %s dev br0; ip link set br0 up"):format(theirs))
       local before = w:picture()
       local e = w:fails("ADD")
       assert.truthy(e.text:find(theirs, 1, true), e.text)
@@ -446,7 +449,11 @@ describe("bridge ADD that fails leaves nothing behind:", function()
       local before = w:picture()
       w:fails("ADD", call, code)
       t.same(before, w:picture())
-      w:del(call and { id = call.id, conf = call.conf, args = call.args })
+      -- The DEL that a runtime sends after a failed ADD; an IPAM plugin that is not
+      -- there cannot be asked for it.
+      if conf.ipam == nil or conf.ipam.type ~= "nowhere" then
+        w:del(call and { id = call.id, args = call.args })
+      end
     end)
   end
 

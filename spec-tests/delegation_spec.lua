@@ -371,8 +371,8 @@ describe("Our own IPAM under our own plugin", function()
       for text in t.read("/run/spec/trace"):gmatch("[^\n]+") do
         if text:find("execve(", 1, true) and text:find("= 0", 1, true) then count = count + 1 end
       end
-      -- env -i, and the plugin.
-      assert.equal(2, count, verb .. "\n" .. t.read("/run/spec/trace"))
+      -- nsenter, env -i, and the plugin.
+      assert.equal(3, count, verb .. "\n" .. t.read("/run/spec/trace"))
     end
   end)
 end)

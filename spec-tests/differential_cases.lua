@@ -36,7 +36,7 @@ end
 -- --- bridge: shapes ----------------------------------------------------------
 
 bridge("layer 2 only", {}, { steps = { "ADD", "DEL", "DEL" } })
-bridge("default name of the bridge", { bridge = false })
+bridge("default name of the bridge", { bridge = false }, { differs = { "layer 2 CHECK" } })
 bridge("addresses without a gateway", { ipam = v4 })
 bridge("isGateway", gw)
 bridge("isGateway with IPv6", { isGateway = true, ipam = v6 })
@@ -46,10 +46,11 @@ bridge("isDefaultGateway dual stack", { isDefaultGateway = true, ipam = dual })
 bridge("isDefaultGateway with a default route from IPAM", { isDefaultGateway = true,
   ipam = with(v4, { routes = { { dst = "0.0.0.0/0", gw = "10.1.0.9" } } }) })
 bridge("isDefaultGateway with a default route without gw", { isDefaultGateway = true,
-  ipam = with(v4, { routes = { { dst = "0.0.0.0/0" } } }) })
+  ipam = with(v4, { routes = { { dst = "0.0.0.0/0" } } }) },
+  { differs = { "one default route" } })
 bridge("routes from IPAM", { isGateway = true, ipam = with(v4, { routes = {
   { dst = "0.0.0.0/0" }, { dst = "10.7.0.0/16", gw = "10.1.0.77" },
-  { dst = "10.8.0.0/16" } } }) })
+  { dst = "10.8.0.0/16" } } }) }, { differs = { "CHECK of routes" } })
 bridge("routes from IPAM, IPv6", { isGateway = true, ipam = with(v6, { routes = {
   { dst = "::/0" }, { dst = "fd07::/64", gw = "fd01::77" } } }) })
 bridge("a gateway address of one's own", { isGateway = true,
@@ -63,13 +64,15 @@ bridge("two IPv4 range sets without gateway", { ipam = { type = "host-local", ra
   { { subnet = "10.1.0.0/24" } }, { { subnet = "10.2.0.0/24" } } } } })
 bridge("two IPv4 range sets with isGateway", { isGateway = true, ipam = {
   type = "host-local", ranges = { { { subnet = "10.1.0.0/24" } },
-  { { subnet = "10.2.0.0/24" } } } } }, { steps = { "ADD", "DEL" } })
+  { { subnet = "10.2.0.0/24" } } } } }, { steps = { "ADD", "DEL" },
+  differs = { "two gateways" } })
 bridge("dns of its own", { ipam = v4, dns = { nameservers = { "1.1.1.1" },
   domain = "example.org", search = { "a", "b" }, options = { "ndots:2" } } })
 bridge("static addresses", { isGateway = true, ipam = { type = "static",
   addresses = { { address = "10.1.0.5/24", gateway = "10.1.0.1" },
   { address = "fd01::5/64" } },
-  routes = { { dst = "0.0.0.0/0" } }, dns = { nameservers = { "9.9.9.9" } } } })
+  routes = { { dst = "0.0.0.0/0" } }, dns = { nameservers = { "9.9.9.9" } } } },
+  { differs = { "dns of IPAM" } })
 bridge("a /32 address", { ipam = { type = "static",
   addresses = { { address = "10.1.0.5/32" } } } }, { steps = { "ADD", "DEL" } })
 bridge("vlan", { vlan = 100, ipam = v4 }, { needs = { "bridge-vlan" } })
@@ -78,31 +81,38 @@ bridge("vlan", { vlan = 100, ipam = v4 }, { needs = { "bridge-vlan" } })
 
 local mac1, mac2, mac3 = "0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:00:00:00:00:03"
 
-bridge("MAC by CNI_ARGS", { ipam = v4 }, { args = "MAC=" .. mac1 })
+bridge("MAC by CNI_ARGS", { ipam = v4 }, { args = "IgnoreUnknown=1;MAC=" .. mac1 })
+bridge("MAC by CNI_ARGS that are not said to be for others too", { ipam = v4 },
+  { args = "MAC=" .. mac1, differs = { "arguments of both" } })
 bridge("MAC by args.cni", { ipam = v4, args = { cni = { mac = mac2 } } })
 bridge("MAC by runtimeConfig", { ipam = v4, runtimeConfig = { mac = mac3 },
   capabilities = { mac = true } })
 bridge("MAC, all three at once", { ipam = v4, runtimeConfig = { mac = mac3 },
-  args = { cni = { mac = mac2 } } }, { args = "MAC=" .. mac1 })
+  args = { cni = { mac = mac2 } } }, { args = "IgnoreUnknown=1;MAC=" .. mac1 })
 bridge("MAC, two of three", { ipam = v4, args = { cni = { mac = mac2 } } },
-  { args = "MAC=" .. mac1 })
+  { args = "IgnoreUnknown=1;MAC=" .. mac1 })
 bridge("MAC that is none", { runtimeConfig = { mac = "zz" } }, { steps = { "ADD", "DEL" } })
 
 -- --- bridge: what was there before ---------------------------------------------
 
 bridge("an existing bridge keeps its MTU", { mtu = 1300, ipam = v4 }, { steps = {
-  { sh = "ip link add br0 mtu 1400 type bridge" }, "ADD", "DEL" } })
+  { sh = "ip link add br0 mtu 1400 type bridge" }, "ADD", "DEL" },
+  differs = { "bridge restored" } })
 bridge("a link that is no bridge has the name", { ipam = v4 }, { steps = {
-  { sh = "ip link add br0 type veth peer name other" }, "ADD", "DEL" } })
+  { sh = "ip link add br0 type veth peer name other" }, "ADD", "DEL" },
+  differs = { "address first" } })
 bridge("another address on the bridge", gw, { steps = {
-  { sh = "ip link add br0 type bridge; ip addr add 10.99.0.1/24 dev br0" }, "ADD", "DEL" } })
+  { sh = "ip link add br0 type bridge; ip addr add 10.99.0.1/24 dev br0" }, "ADD", "DEL" },
+  differs = { "addresses side by side" } })
 bridge("another address on the bridge, forceAddress", with(gw, { forceAddress = true }),
   { steps = { { sh = "ip link add br0 type bridge; ip addr add 10.99.0.1/24 dev br0" },
-  "ADD", "DEL" } })
+  "ADD", "DEL" }, differs = { "bridge restored", "gateway address removed" } })
 bridge("the gateway's address is there already", gw, { steps = {
-  { sh = "ip link add br0 type bridge; ip addr add 10.1.0.1/24 dev br0" }, "ADD", "DEL" } })
+  { sh = "ip link add br0 type bridge; ip addr add 10.1.0.1/24 dev br0" }, "ADD", "DEL" },
+  differs = { "bridge restored" } })
 bridge("the interface name is taken in the pod", gw, { steps = {
-  { sh = "ip link add eth0 type veth peer name other", at = "pa" }, "ADD" } })
+  { sh = "ip link add eth0 type veth peer name other", at = "pa" }, "ADD" },
+  differs = { "address first" } })
 bridge("two containers", gw, { steps = { "ADD", { verb = "ADD", id = "c2", netns = "pb" },
   { ping = "10.1.0.3" }, { ping = "10.1.0.1" }, "CHECK", "DEL",
   { verb = "CHECK", id = "c2", netns = "pb" }, { ping = "10.1.0.1", from = "pb" },
@@ -112,7 +122,8 @@ bridge("two interfaces of one container", gw, { steps = { "ADD",
   { verb = "CHECK", ifname = "net1" }, { verb = "DEL", ifname = "net1" } } })
 bridge("ADD twice", gw, { steps = { "ADD", "ADD", "CHECK", "DEL" } })
 bridge("ADD, DEL, ADD again", gw, { steps = { "ADD", "DEL", "ADD", "CHECK", "DEL" } })
-bridge("DEL of what never was", gw, { steps = { "DEL", { verb = "DEL", netns = false } } })
+bridge("DEL of what never was", gw, { steps = { "DEL", { verb = "DEL", netns = false } },
+  differs = { "no lock without leases" } })
 
 -- --- bridge: masquerade ----------------------------------------------------------
 
@@ -129,15 +140,16 @@ bridge("ipMasq dual stack as seen from afar and near", { isDefaultGateway = true
 
 -- --- bridge: DEL in hard times ---------------------------------------------------
 
-bridge("DEL with an empty CNI_NETNS", gw, { steps = { "ADD", { verb = "DEL", netns = "" } } })
+bridge("DEL with an empty CNI_NETNS", gw, { steps = { "ADD", { verb = "DEL", netns = "" } },
+  differs = { "DEL without namespace" } })
 bridge("DEL with the namespace gone", gw, { steps = { "ADD", { remove_ns = "pa" },
   { verb = "DEL", netns = "/run/netns/pa" }, { verb = "DEL", netns = "/run/netns/pa" } } })
 bridge("DEL with the interface gone", gw, { steps = { "ADD",
   { sh = "ip link del eth0", at = "pa" }, "DEL" } })
 bridge("DEL without prevResult", gw, { steps = { "ADD", { verb = "DEL", prev = false } } })
-bridge("DEL by the loopback of another network", gw, { steps = { "ADD",
+bridge("DEL of another network and container", gw, { steps = { "ADD",
   { verb = "DEL", conf = { name = "other", bridge = "br0", isGateway = true, ipam = v4 },
-  id = "c9", netns = "pb" }, "CHECK" } })
+  id = "c9", netns = "pb" }, "CHECK" }, differs = { "no lock without leases" } })
 
 -- --- bridge: CHECK after tampering -----------------------------------------------
 
@@ -159,17 +171,21 @@ tampered("a route was added", "pa", "ip route add 10.50.0.0/16 via 10.1.0.1")
 
 bridge("hairpin with promisc", { hairpinMode = true, promiscMode = true },
   { steps = { "ADD", "DEL" } })
-bridge("vlan out of range", { vlan = 5000 }, { steps = { "ADD", "DEL" } })
+bridge("vlan out of range", { vlan = 5000 }, { steps = { "ADD", "DEL" },
+  differs = { "DEL passes" } })
 bridge("an empty bridge name", { bridge = "" }, { steps = { "ADD" } })
 bridge("a namespace that does not exist", gw, { steps = {
-  { verb = "ADD", netns = "/run/netns/nowhere" } } })
-bridge("a namespace path that is none", gw, { steps = { { verb = "ADD", netns = "/etc/hosts" } } })
+  { verb = "ADD", netns = "/run/netns/nowhere" } }, differs = { "code 8" } })
+bridge("a namespace path that is none", gw, { steps = {
+  { verb = "ADD", netns = "/etc/hosts" } }, differs = { "code 8" } })
 bridge("an IPAM type that does not exist", { ipam = { type = "no-such-ipam" } },
-  { steps = { "ADD", "DEL" } })
+  { steps = { "ADD", "DEL" }, differs = { "rollback" } })
 bridge("the pool is empty", { ipam = with(v4, { rangeStart = "10.1.0.5",
-  rangeEnd = "10.1.0.5" }) }, { steps = { "ADD", { verb = "ADD", id = "c2", netns = "pb" } } })
+  rangeEnd = "10.1.0.5" }) }, { steps = { "ADD", { verb = "ADD", id = "c2", netns = "pb" } },
+  differs = { "rollback" } })
 bridge("an unreachable gateway of a route", { ipam = with(v4, { routes = {
-  { dst = "10.9.0.0/16", gw = "172.16.0.1" } } }) }, { steps = { "ADD", "DEL" } })
+  { dst = "10.9.0.0/16", gw = "172.16.0.1" } } }) }, { steps = { "ADD", "DEL" },
+  differs = { "rollback" } })
 bridge("mtu of the wrong type", { mtu = "big" }, { steps = { "ADD" } })
 bridge("unknown CNI_ARGS", gw, { args = "FOO=bar", steps = { "ADD" } })
 bridge("unknown CNI_ARGS with IgnoreUnknown", gw, { args = "IgnoreUnknown=1;FOO=bar" })
@@ -178,11 +194,12 @@ bridge("unknown CNI_ARGS with IgnoreUnknown in another place", gw,
 bridge("malformed CNI_ARGS", gw, { args = "IgnoreUnknown=1;FOO", steps = { "ADD" } })
 bridge("IP by CNI_ARGS", gw, { args = "IgnoreUnknown=1;IP=10.1.0.77" })
 bridge("its own namespace as the pod", gw, { steps = {
-  { verb = "ADD", netns = "/run/netns/host" } } })
-bridge("layer 2 under 0.2.0", { cniVersion = "0.2.0" }, { steps = { "ADD", "DEL" } })
+  { verb = "ADD", netns = "/run/netns/host" } }, differs = { "own namespace" } })
+bridge("layer 2 under 0.2.0", { cniVersion = "0.2.0" }, { steps = { "ADD", "DEL" },
+  differs = { "rollback" } })
 bridge("keys in other letter case", '{"cniVersion":"1.0.0","name":"net","type":"bridge",' ..
   '"Bridge":"br0","ISGATEWAY":true,"IPAM":{"Type":"host-local","SUBNET":"10.1.0.0/24"}}',
-  { steps = { "ADD", { verb = "DEL" } } })
+  { steps = { "ADD", { verb = "DEL" } }, differs = { "keys as written" } })
 bridge("unknown keys", { isGateway = true, ipam = with(v4, { foo = 1 }), bar = { 1, 2 } })
 
 -- --- versions -------------------------------------------------------------------
@@ -197,7 +214,8 @@ bridge("no cniVersion", { cniVersion = false, ipam = v4 }, { steps = { "ADD", "D
 bridge("a version from the future", { cniVersion = "9.9", ipam = v4 }, { steps = { "ADD" } })
 bridge("CHECK under 0.3.1", { cniVersion = "0.3.1", ipam = v4 })
 bridge("prevResult of another version family", gw, { steps = { "ADD",
-  { verb = "CHECK", prev = { cniVersion = "0.4.0", interfaces = t.list() } } } })
+  { verb = "CHECK", prev = { cniVersion = "0.4.0", interfaces = t.list() } } },
+  differs = { "code 1" } })
 
 -- --- the entry ------------------------------------------------------------------
 
@@ -231,9 +249,11 @@ loopback("passes prevResult on", { prevResult = { cniVersion = "1.0.0",
   { steps = { "ADD" } })
 loopback("an address of the outside on lo", {}, { steps = {
   { sh = "ip addr add 10.5.5.5/32 dev lo", at = "pa" }, "ADD" } })
-loopback("version 0.4.0", { cniVersion = "0.4.0" }, { steps = { "ADD", "DEL" } })
+loopback("version 0.4.0", { cniVersion = "0.4.0" }, { steps = { "ADD", "DEL" },
+  differs = { "loopback's own shape" } })
 loopback("no version", { cniVersion = false }, { steps = { "ADD", "DEL" } })
 loopback("the namespace is gone", {}, { steps = { "ADD", { remove_ns = "pa" },
-  { verb = "DEL", netns = "/run/netns/pa" }, { verb = "DEL", netns = "" } } })
+  { verb = "DEL", netns = "/run/netns/pa" }, { verb = "DEL", netns = "" } },
+  differs = { "DEL passes" } })
 
 return M

@@ -1,6 +1,148 @@
 -- SPDX-License-Identifier: MIT
--- Where ours differs from the reference on purpose. An entry: why, and rules;
--- a rule covers a difference when its patterns match: step, key, reference, ours.
+-- Where ours differs from the reference on purpose. An entry: why, and rules; a
+-- rule covers a difference when its patterns match: step, key, reference, ours,
+-- and its function `only`, given our facts, agrees. An entry with a rule marked
+-- `must` counts only when that rule covers something. A case names the entries it
+-- is to show; one marked `everywhere` needs no naming, but has to come somewhere.
+-- W-nn: weaknesses of the reference; "older": Debian's 1.1.1 lacks what today's has.
+
+local none = "^%(none%)$"
+
+-- Nothing is plugged in any more.
+local function no_ports(facts)
+  for key in pairs(facts) do
+    if key:find("^host link veth") then return false end
+  end
+  return true
+end
+
+local function failed(facts) return facts.status == "1" end
+
+-- The reference fails, ours does the work: from there on all is different.
+local function works(why, step)
+  return { why = why,
+    { key = "^status$", step = step, reference = "^1$", ours = "^0$", must = true },
+    { key = "." },
+  }
+end
+
+-- The answer of one verb turns from failure to success, nothing else.
+local function passes(why, verb)
+  return { why = why,
+    { key = "^status$", step = verb, reference = "^1$", ours = "^0$", must = true },
+    { key = "^error code$", step = verb, ours = none },
+    { key = "^result$", step = verb, reference = none, ours = "^nothing$" },
+    { key = "^stdout$", step = verb, reference = none, ours = '^""$' },
+  }
+end
 
 return {
+  -- What is made and what is left.
+  ["bridge removed"] = { everywhere = true,
+    why = "a bridge that was made here goes with its last attachment (W-38)",
+    { key = "^host %a+ .*%f[%w]br0%f[%W]", ours = none, only = no_ports },
+    { key = "^host %a+ .*%f[%w]cni0%f[%W]", ours = none, only = no_ports },
+  },
+  ["bridge restored"] = { why = "a bridge that was down before the first ADD is down again",
+    { step = "DEL", key = "^host link br0 up$", reference = "true", ours = "false" },
+  },
+  ["gateway address removed"] = { why = "so does the gateway's address (W-38)",
+    { step = "DEL", key = "^host %a+ .*10%.1%.0%.", ours = none },
+  },
+  ["rollback"] = { why = "a failed ADD takes everything back (W-28, W-29)",
+    { step = "ADD", key = "^host .*veth%d", ours = none, only = failed },
+    { step = "ADD", key = "^host .*br0", ours = none, only = failed },
+    { step = "ADD", key = "^p%a .*eth0", ours = none, only = failed },
+    { step = "ADD", key = "^lease .*/%d", ours = none, only = failed },
+    { step = "ADD", key = "^lease ", reference = none, only = failed },
+    { step = "DEL", key = "^lease ", reference = none },
+  },
+  ["address first"] = {
+    why = "the address is chosen before the link is made, so last_reserved_ip moves on",
+    { key = "^lease .*/last_reserved_ip", reference = none },
+    { key = "^lease .*/lock$", reference = none },
+  },
+  ["sets together"] = {
+    why = "all range sets or none: a set that is full moves no other's last_reserved_ip (W-66)",
+    { key = "^lease .*/last_reserved_ip.0$" },
+  },
+  ["nothing for a refused request"] = {
+    why = "a requested address that no set has changes nothing on disk (W-66)",
+    { key = "^lease .*/last_reserved_ip.0$", ours = none },
+  },
+  ["no lock without leases"] = {
+    why = "DEL and CHECK of a network without leases make no directory",
+    { key = "^lease .*/lock$", reference = '^""$', ours = none },
+  },
+  ["DEL without namespace"] = works(
+    "DEL takes back everything by the record when CNI_NETNS is empty (W-30)", "DEL"),
+  ["gateway nodad"] = { everywhere = true,
+    why = "the bridge's own gateway address is used at once, not after a second",
+    { key = "^host addr br0 fd", reference = "nodad=false", ours = "nodad=true" },
+  },
+  ["txqueuelen"] = { everywhere = true,
+    why = "a queue length of 0 is a default taken by accident (W-05)",
+    { key = "link %w+ txqlen$", reference = "^0$", ours = "^1000$" },
+  },
+
+  -- What an older reference does not know yet.
+  ["dns left out"] = { everywhere = true,
+    why = "older: from 1.0.0 on an empty dns is left out",
+    { step = "ADD", key = "^result%.dns$", reference = "^%(empty%)$", ours = none },
+  },
+  ["dns of IPAM"] = { why = "older: the dns of the IPAM plugin is passed on",
+    { step = "ADD", key = "^result%.dns%.", reference = none },
+  },
+  ["keep_addr_on_down"] = { everywhere = true,
+    why = "older: IPv6 addresses are kept when the link goes down",
+    { key = "^p%a sysctl .*/keep_addr_on_down$", reference = "^0$", ours = "^1$" },
+  },
+  ["CHECK of routes"] = passes("older: CHECK takes a route without gw for missing", "CHECK"),
+  ["layer 2 CHECK"] = passes("a layer-2 network can pass CHECK (W-35)", "CHECK"),
+  ["DEL passes"] = passes("DEL needs no namespace and no valid configuration (W-70)", "DEL"),
+
+  -- Where the reference fails and need not.
+  ["two gateways"] = works("several IPv4 gateways on one bridge (W-26)"),
+  ["addresses side by side"] = works("addresses that do not overlap are no conflict (W-26)"),
+  ["one default route"] = works("an IPAM default route without gw is the one (W-25)"),
+  ["arguments of both"] = works("our IPAM knows the plugin's CNI_ARGS, and the reverse"),
+
+  -- Errors.
+  ["code 7"] = { everywhere = true,
+    why = "an invalid configuration has the code the specification gives it (W-02)",
+    { key = "^error code$", reference = "^999$", ours = "^7$" },
+  },
+  ["code 4"] = { everywhere = true,
+    why = "a bad variable has the code the specification gives it (W-02)",
+    { key = "^error code$", reference = "^999$", ours = "^4$" },
+  },
+  ["code 8"] = { why = "a namespace that cannot be opened has a code of its own (W-02)",
+    { key = "^error code$", reference = "^999$", ours = "^8$" },
+  },
+  ["code 1"] = { why = "so has a version that does not fit (W-02)",
+    { key = "^error code$", reference = "^999$", ours = "^1$" },
+  },
+  ["own namespace"] = {
+    why = "the own namespace is refused before the work is done, not after it (W-01)",
+    { key = "^error code$", reference = none, ours = "^8$", must = true },
+    { key = "^status$", reference = "^0$", ours = "^1$" },
+    { key = "^host ", ours = none },
+    { key = "^host sysctl" },
+    { key = "^lease ", ours = none },
+    { key = "^result", ours = none },
+  },
+
+  -- Shapes.
+  ["loopback's own shape"] = {
+    why = "a result in version 0.x has the shape of that version (W-60)",
+    { step = "ADD", key = "^result%." },
+    { step = "ADD", key = "^stdout$" },
+  },
+  ["keys as written"] = {
+    why = "keys are matched as they are written; another letter case is an unknown key",
+    { key = "^host ", must = true },
+    { key = "^pa " },
+    { key = "^lease ", ours = none },
+    { key = "^result%." },
+  },
 }

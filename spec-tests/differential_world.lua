@@ -13,10 +13,10 @@ local zero_mac = "00:00:00:00:00:00"
 local sysctls = "cd /proc/sys/net; grep -Hs . ipv4/ip_forward ipv6/conf/all/forwarding " ..
   "ipv4/conf/*/arp_notify ipv4/conf/*/proxy_arp " ..
   "ipv6/conf/*/accept_ra ipv6/conf/*/accept_dad ipv6/conf/*/enhanced_dad " ..
-  "ipv6/conf/*/keep_addr_on_down ipv6/conf/*/disable_ipv6 | jq -Rn '[inputs]'"
+  "ipv6/conf/*/keep_addr_on_down ipv6/conf/*/disable_ipv6 || :"
 
 local looks = {
-  "ip -j -d link show", "ip -j addr show",
+  "ip -j -d addr show",
   "ip -j -d -4 route show table all", "ip -j -d -6 route show table all",
   "ip -j -4 rule show", "ip -j -6 rule show", "ip -j neigh show nud permanent",
   sysctls,
@@ -65,51 +65,57 @@ local function judge_macs(names, result)
   return result
 end
 
-local function link_fact(names, link)
+local function link_facts(names, where, link, into)
   local info = link.linkinfo or {}
   local port = info.info_slave_data or {}
-  local bridge = info.info_kind == "bridge" and info.info_data or {}
   local mac = link.address and plain(names, link.address) or "-"
-  return ("kind=%s up=%s promisc=%s mtu=%d txqlen=%d master=%s group=%s mac=%s%s%s"):format(
-    info.info_kind or "-", tostring(has(link.flags, "UP")),
-    tostring(has(link.flags, "PROMISC")), link.mtu, link.txqlen or 0,
-    plain(names, link.master or "-"), link.group,
-    mac == "<mac>" and "any" or mac,
-    info.info_slave_kind and (" hairpin=%s isolated=%s learning=%s"):format(
-      tostring(port.hairpin), tostring(port.isolated), tostring(port.learning)) or "",
-    bridge.vlan_filtering and (" vlan_filtering=%d"):format(bridge.vlan_filtering) or "")
+  local key = ("%s link %s"):format(where, plain(names, link.ifname))
+  local function fact(name, value) into[key .. " " .. name] = tostring(value) end
+  into[key] = info.info_kind or "-"
+  fact("up", has(link.flags, "UP"))
+  fact("promisc", has(link.flags, "PROMISC"))
+  fact("mtu", link.mtu // 1 | 0)
+  fact("txqlen", (link.txqlen or 0) // 1 | 0)
+  fact("master", plain(names, link.master or "-"))
+  fact("group", link.group)
+  fact("mac", mac == "<mac>" and "any" or mac)
+  if info.info_slave_kind then
+    for _, name in ipairs({ "hairpin", "isolated", "learning" }) do fact(name, port[name]) end
+  end
+  if info.info_kind == "bridge" then
+    fact("vlan_filtering", info.info_data.vlan_filtering // 1 | 0)
+  end
 end
 
--- Link-local addresses follow the MACs.
-local function linklocal(text) return (text:gsub("fe80::[%x:]*%x", "fe80::*")) end
+-- Link-local addresses come some time after the carrier.
+local function passing(text) return text and text:find("^fe80:") ~= nil end
 
 local function facts_of(names, where, seen, into)
-  local links, addr, route4, route6, rule4, rule6, neigh, settings =
-    table.unpack(seen)
+  local links, route4, route6, rule4, rule6, neigh, settings = table.unpack(seen)
   for _, link in ipairs(links) do
-    into[("%s link %s"):format(where, plain(names, link.ifname))] = link_fact(names, link)
-  end
-  for _, link in ipairs(addr) do
+    link_facts(names, where, link, into)
     for _, a in ipairs(link.addr_info or {}) do
-      local at = linklocal(("%s/%d"):format(a["local"], a.prefixlen))
+      if passing(a["local"]) then goto next_addr end
+      local at = ("%s/%d"):format(a["local"], a.prefixlen)
       into[("%s addr %s %s"):format(where, plain(names, link.ifname), at)] =
         ("broadcast=%s scope=%s label=%s permanent=%s nodad=%s dadfailed=%s"):format(
           a.broadcast or "-", a.scope, a.label or "-",
           tostring(not a.dynamic), tostring(a.nodad or false), tostring(a.dadfailed or false))
+      ::next_addr::
     end
   end
   for family, routes in pairs({ inet = route4, inet6 = route6 }) do
     for _, r in ipairs(routes) do
       -- IPv6's own local routes come when duplicate detection is through.
-      if family == "inet6" and r.table == "local" then goto next_route end
-      local key = linklocal(("%s route %s %s %s dev %s via %s metric %d"):format(where,
+      if family == "inet6" and r.table == "local" or passing(r.dst) then goto next_route end
+      local key = ("%s route %s %s %s dev %s via %s metric %d"):format(where,
         r.table or "main", r.dst == "default" and family .. " default" or r.dst,
         r.type or "unicast", plain(names, r.dev or "-"), r.gateway or "-",
-        r.metric or 0))
+        r.metric or 0)
       while into[key] do key = key .. "+" end
-      into[key] = linklocal(("scope=%s protocol=%s src=%s flags=%s metrics=%s"):format(
+      into[key] = ("scope=%s protocol=%s src=%s flags=%s metrics=%s"):format(
         r.scope or "-", r.protocol or "-", r.prefsrc or "-",
-        has(r.flags, "onlink") and "onlink" or "", t.json(r.metrics or {})))
+        has(r.flags, "onlink") and "onlink" or "", t.json(r.metrics or {}))
       ::next_route::
     end
   end
@@ -120,7 +126,7 @@ local function facts_of(names, where, seen, into)
       into[key] = "yes"
     end
   end
-  for _, line in ipairs(settings) do
+  for line in settings:gmatch("[^\n]+") do
     local key, value = line:match("^([^:]+):(.*)$")
     into[("%s sysctl %s"):format(where, plain(names, key))] = value
   end
@@ -153,12 +159,16 @@ function M.new(side, case)
   local literal = t.conf_bytes(case.conf) .. t.json(case.steps or {}) .. (case.args or "")
   local w = setmetatable({
     side = side, case = case, names = new_names(literal), results = {},
-    host = t.host("host"), pods = { pa = t.netns("pa"), pb = t.netns("pb") },
+    host = t.host("host"), pods = { pa = t.netns("pa") },
+    leases_only = case.type == "host-local" or case.type == "static",
   }, World)
+  if literal:find('"pb"', 1, true) then w.pods.pb = t.netns("pb") end
   if case.traffic then
     w.far = t.host("far")
+    t.run("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad", { host = w.far })
     t.run([[
       ip link add up0 type veth peer name up0 netns far
+      echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad
       ip addr add 192.0.2.1/24 dev up0
       ip -6 addr add 2001:db8::1/64 dev up0 nodad
       ip link set up0 up
@@ -173,10 +183,14 @@ function M.new(side, case)
   return w
 end
 
---- Everything there is to see, as facts.
-function World:facts()
-  local into, seen = {}, { host = t.many(self.host, looks) }
-  for name, ns in pairs(self.pods) do seen[name] = t.many(ns, looks) end
+--- Everything there is to see, as facts. IPAM plugins touch no kernel: for them
+-- it is looked at once, at the end.
+function World:facts(last)
+  local into, seen = {}, {}
+  if not self.leases_only or last then
+    seen.host = t.many(self.host, looks)
+    for name, ns in pairs(self.pods) do seen[name] = t.many(ns, looks) end
+  end
   for _, where in ipairs({ "pa", "pb", "host" }) do
     if seen[where] then learn(self.names, where, seen[where][1]) end
   end
@@ -218,7 +232,7 @@ function World:call(step)
     host = self.host, netns = self.pods[pod] or pod, id = step.id, ifname = step.ifname,
     args = step.args or case.args, env = step.env, path = step.path,
   })
-  local facts = self:facts()
+  local facts = self:facts(step.last)
   facts.status = tostring(got.rc)
   if got.rc == 0 then
     if step.verb == "ADD" and got.json then
@@ -230,7 +244,7 @@ function World:call(step)
     flatten(got.json and judge_macs(self.names, t.decode(got.out)) or "nothing", "result",
       facts)
   else
-    facts["error code"] = got.json and tostring(got.json.code) or "no error object"
+    facts["error code"] = got.json and ("%.14g"):format(got.json.code) or "no error object"
   end
   return facts, got
 end

@@ -76,8 +76,8 @@ describe("ranges", function()
   end)
 
   it("of the capability ipRanges are enough", function()
-    local conf = { ipam = t.list(), runtimeConfig = { ipRanges = { { { subnet = "10.4.0.0/24" } } } } }
-    conf.ipam = { type = "host-local" }
+    local conf = ipam { type = "host-local" }
+    conf.runtimeConfig = { ipRanges = { { { subnet = "10.4.0.0/24" } } } }
     assert.are.equal("10.4.0.2/24", addresses(add(conf)))
   end)
 
@@ -244,9 +244,8 @@ describe("resolvConf", function()
   end)
 
   it("that cannot be read is an error of ADD, and of ADD alone", function()
-    local err = refused(ipam { subnet = "10.1.0.0/24", resolvConf = "/nowhere/resolv.conf" })
-    assert.are.equal(7, err.code)
-    assert.matches("ipam.resolvConf: .*/nowhere", err.msg)
+    config_error(ipam { subnet = "10.1.0.0/24", resolvConf = "/nowhere/resolv.conf" },
+      "ipam.resolvConf: .*/nowhere")
     add(ipam { subnet = "10.1.0.0/24", resolvConf = "/nowhere" },
       { command = "CHECK", container_id = "c2" })
   end)
@@ -304,12 +303,12 @@ end)
 
 describe("DEL", function()
   it("W-70: needs no more of the configuration than where the leases are", function()
-    add(ipam { subnet = "10.1.0.0/24", dataDir = "/run/spec/d" })
+    add(ipam { subnet = "10.1.0.0/24", dataDir = "/run/spec/e" })
     local spec
     plugin.del { container_id = "c1", ifname = "eth0",
-      raw = { name = "net", ipam = { subnet = "nonsense", DataDir = "/run/spec/d" } },
+      raw = { name = "net", ipam = { subnet = "nonsense", DataDir = "/run/spec/e" } },
       lease = function(_, place) spec = place end }
-    assert.are.same({ dir = "/run/spec/d", network = "net" }, spec)
+    assert.are.same({ dir = "/run/spec/e", network = "net" }, spec)
     assert.are.same({ "10.1.0.2" }, leases.release(spec, { id = "c1", ifname = "eth0" }))
   end)
 
@@ -318,5 +317,45 @@ describe("DEL", function()
       ipam = { dataDir = 5 } }, { name = "n", ipam = { dataDir = "" } } } do
       assert.are.same({ dir = "/var/lib/cni/networks", network = "n" }, leases.place(raw))
     end
+  end)
+end)
+
+describe("as a program", function()
+  local function call(verb, bin, more)
+    local c = { verb = verb, bin = bin, type = "host-local", netns = "/run/netns/none",
+      conf = { cniVersion = "1.0.0", name = "net",
+        ipam = { type = "host-local", subnet = "10.1.0.0/24" } } }
+    for key, value in pairs(more or {}) do c[key] = value end
+    return t.cni(c)
+  end
+
+  it("a second ADD is an error that leaves the first one's lease, whoever wrote it", function()
+    for _, first in ipairs { "reference", "ours" } do
+      assert.are.equal(0, call("ADD", first).rc)
+      local before = t.read(dir .. "/10.1.0.2")
+      local again = call("ADD", "ours")
+      assert.are.equal(1, again.rc)
+      assert.matches("already", again.json.msg)
+      assert.are.equal(before, t.read(dir .. "/10.1.0.2"))
+      assert.are.equal(0, call("CHECK", "ours").rc)
+      assert.are.equal(0, call("DEL", "ours").rc)
+      assert.is_nil(t.read(dir .. "/10.1.0.2"))
+      t.wipe()
+    end
+  end)
+
+  it("an ADD that is refused keeps nothing", function()
+    call("ADD", "ours", { id = "c9", args = "IP=10.1.0.9" })
+    local before = t.files(dir)
+    for _, args in ipairs { "IP=10.1.0.9", "IP=10.1.0.1", "IP=10.2.0.1", "IP=x" } do
+      assert.are.equal(1, call("ADD", "ours", { args = args }).rc)
+      assert.are.same(before, t.files(dir))
+    end
+    assert.are.equal(1, call("CHECK", "ours").rc)
+  end)
+
+  it("DEL of what was never there is fine, and makes nothing", function()
+    assert.are.equal(0, call("DEL", "ours").rc)
+    assert.are.same({}, t.files("/var/lib/cni"))
   end)
 end)

@@ -73,6 +73,7 @@ describe("json.decode refuses", function()
     ["a key without quotes"] = "{a:1}", ["an open string"] = '{"a":"b',
     ["an open object"] = '{"a":1', ["an open list"] = "[1", ["an unknown escape"] = [["\x"]],
     ["True"] = "[True]", ["trux"] = "[trux]", ["vertical tab as space"] = "[\v1]",
+    ["vertical tab in an empty list"] = "[\v]",
   }
   for name, text in pairs(bad) do
     it(name, function() refused(text) end)
@@ -219,5 +220,38 @@ describe("json.show", function()
     assert.are.equal("an object", json.show {})
     assert.are.equal("5000", json.show(5000))
     assert.is_true(#json.show(("x"):rep(1000)) < 80)
+  end)
+end)
+
+describe("json against mutilated texts", function()
+  local seeds = {
+    '{"bridge":"cni0","ipam":{"ranges":[[{"subnet":"10.1.2.0/24"}]]},"x":[],"y":{},' ..
+      '"n":[1,-2.5e3,0.1,true,null],"u":"\\u00e9\\ud83d\\ude00 é"}',
+    '{\n  "a": [ ],\n\t"b": "x\\n",\n "c": [[],[ [ ] ],{}]\n}\n',
+  }
+  local bits = { "{", "}", "[", "]", ",", ":", '"', "\\", ".", "-", "e", "0", "null", "[]",
+    "\n", "\0", "\1", "\xff", "NaN", "1.", "\\ud800", "1e999", "\v", "é" }
+
+  it("raises code 6 or gives what prints and reads back the same", function()
+    math.randomseed(20)
+    local read = 0
+    for _ = 1, 5000 do
+      local text = seeds[math.random(#seeds)]
+      for _ = 1, math.random(0, 3) do
+        local at = math.random(0, #text)
+        local skip = math.random(0, 2)
+        text = text:sub(1, at) .. bits[math.random(#bits)] .. text:sub(at + 1 + skip)
+      end
+      local ok, value = pcall(json.decode, text)
+      if ok then
+        read = read + 1
+        local printed = json.compact(value == nil and json.null or value)
+        local again = json.decode(printed)
+        assert.are.equal(printed, json.compact(again == nil and json.null or again))
+      else
+        assert.are.equal(6, value.code, text)
+      end
+    end
+    assert.is_true(read > 500)
   end)
 end)

@@ -76,6 +76,7 @@ local recoveries = {
     if got.rc ~= 0 and not may_live then
       error(("the next ADD ends with %d: %s%s"):format(got.rc, got.out, got.err), 0)
     end
+    if got.rc == 0 then must(plugin, "CHECK", { prevResult = got.json }) end
     must(plugin, "DEL")
   end },
   { name = "a GC", run = function(plugin)

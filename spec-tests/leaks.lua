@@ -85,7 +85,9 @@ local function added(was, is, prefix, out)
     if not was[key] then out[#out + 1] = ("%s: %s"):format(prefix, key) end
   end
   for key in pairs(was) do
-    if not is[key] and prefix ~= "processes" then out[#out + 1] = ("%s gone: %s"):format(prefix, key) end
+    if not is[key] and prefix ~= "processes" then
+      out[#out + 1] = ("%s gone: %s"):format(prefix, key)
+    end
   end
 end
 

@@ -41,7 +41,8 @@ describe("nft", function()
           size = 100, timeout = 90000, gc_interval = 5000 }) },
         { "add", "set", in_t({ name = "p", key_type = "mark", policy = "memory" }) })
       assert.same({
-        in_t({ name = "s", type = "ipv4_addr", flags = { "interval" }, comment = "for you" }),
+        in_t({ name = "s", type = "ipv4_addr", flags = { "interval" },
+          comment = "for you" }),
         in_t({ name = "p", type = "mark", policy = "memory" }),
       }, listed("set"))
       assert.same({ in_t({ name = "m", type = "ifname", map = "verdict", size = 100,
@@ -106,7 +107,8 @@ describe("nft", function()
 
     it("are concatenations, spelt as a list or as nft does", function()
       local types = { "ipv4_addr", "inet_proto", "inet_service" }
-      local got = elements_of({ key_type = types }, { { key = { "10.0.0.1", "udp", 53 } } })
+      local got = elements_of({ key_type = types },
+        { { key = { "10.0.0.1", "udp", 53 } } })
       assert.same({ { concat = { "10.0.0.1", "udp", 53 } } }, got)
       assert.same(types, listed("set")[1].type)
       assert.equal("ipv4_addr . inet_proto . inet_service",

@@ -147,7 +147,8 @@ describe("nft", function()
 
     it("are named counters, quotas and limits", function()
       commit(
-        { "add", "object", in_t({ name = "c", type = "counter", data = {}, comment = "x" }) },
+        { "add", "object", in_t({ name = "c", type = "counter", data = {},
+          comment = "x" }) },
         { "add", "object", in_t({ name = "q", type = "quota",
           data = { bytes = 1000000, flags = { "over" } } }) },
         { "add", "chain", in_t({ name = "ch" }) },
@@ -326,7 +327,8 @@ describe("nft", function()
       for i = 1, 20000 do list[i] = { key = i } end
       elements_of({ key_type = "mark" }, list)
       local busy <close> = assert(io.popen("nsenter --net=" .. ns.path ..
-        " sh -c 'for i in $(seq 40); do nft add table ip x; nft delete table ip x; done'"))
+        " sh -c 'for i in $(seq 40); do nft add table ip x; nft delete table ip x;" ..
+        " done'"))
       local before = h:generation()
       for _ = 1, 10 do
         local seen = {}

@@ -134,7 +134,8 @@ describe("ADD and DEL mixed", function()
     prepare()
     for i = 1, 4 do
       lines[i] = ("for r in $(seq 25); do for v in ADD DEL; do " ..
-        "sh /run/spec/one $v c%d p%d eth0; read rc </run/spec/out/$v.c%d.eth0.rc; [ $rc = 0 ] || " ..
+        "sh /run/spec/one $v c%d p%d eth0; read rc </run/spec/out/$v.c%d.eth0.rc; " ..
+        "[ $rc = 0 ] || " ..
         "{ cat /run/spec/out/$v.c%d.eth0*; exit 1; }; done; done"):format(i, i, i, i)
     end
     local out, status = t.sh("(" .. table.concat(lines, ") & (") .. ") & " ..

@@ -4,6 +4,7 @@
 
 local dkjson = require "dkjson"
 local t = require "support"
+local world = require "world"
 
 local M = {}
 
@@ -19,15 +20,66 @@ function M.since(first)
   return list
 end
 
+--- A copy with changes, all of them kept: in a call, false leaves a variable out.
+function M.merge(base, more)
+  local out = {}
+  for key, value in pairs(base) do out[key] = value end
+  for key, value in pairs(more or {}) do out[key] = value end
+  return out
+end
+
+--- A copy with changes; false takes a key out.
+function M.with(base, more)
+  local out = {}
+  for key, value in pairs(base) do out[key] = value end
+  for key, value in pairs(more or {}) do out[key] = value ~= false and value or nil end
+  return out
+end
+
 --- A configuration for host-local or static alone. changes: false takes a key out.
 function M.conf(changes)
-  local conf = { cniVersion = "1.1.0", name = "net", type = "host-local",
-    ipam = { type = "host-local", subnet = "10.1.0.0/24" } }
-  for key, value in pairs(changes or {}) do
-    if value == false then value = nil end
-    conf[key] = value
-  end
-  return conf
+  return M.with({ cniVersion = "1.1.0", name = "net", type = "host-local",
+    ipam = { type = "host-local", subnet = "10.1.0.0/24" } }, changes)
+end
+
+--- A call without any attachment.
+M.empty = { id = false, ifname = false, path = false, netns = false }
+
+--- An IPAM configuration of both families, with default routes.
+M.dual = { type = "host-local",
+  ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } },
+  routes = { { dst = "0.0.0.0/0" }, { dst = "::/0" } } }
+
+--- A world with a masquerading bridge of both families.
+function M.bridge(more, opts)
+  local w = world.new(M.with({ type = "bridge", bridge = "br0", isGateway = true,
+    ipMasq = true, ipam = M.dual }, more), M.with({ forwarding = true }, opts))
+  -- Addresses that ripen by themselves would make two pictures differ.
+  local still = "for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/accept_dad; done"
+  w:sh(still)
+  for i = 1, #w.pods do w:in_pod(still, i) end
+  return w
+end
+
+--- A picture without one pod: that of a namespace made anew is not the old one's.
+function M.without(w, pod)
+  local shot = w:picture()
+  shot.kernel[pod] = nil
+  return shot
+end
+
+--- The IPAM configuration of a world, with room for one container.
+function M.narrow_pool(w)
+  return M.with(w.conf.ipam, { ranges = { { { subnet = "10.1.0.0/24",
+    rangeStart = "10.1.0.9", rangeEnd = "10.1.0.9" } } } })
+end
+
+--- The names of a namespace's links, sorted, in one text.
+function M.links(ns)
+  local names = {}
+  for _, link in ipairs(t.ip(ns, "link show")) do names[#names + 1] = link.ifname end
+  table.sort(names)
+  return table.concat(names, " ")
 end
 
 --- Call host-local, which wants no namespace of its own to work.

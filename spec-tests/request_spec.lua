@@ -326,7 +326,7 @@ describe("the protocol version", function()
 end)
 
 describe("the order of checks", function()
-  it("P-ORD-04, 05: is JSON, name, verb, version", function()
+  it("P-ORD-04, P-ORD-05: is JSON, name, verb, version", function()
     local nope = { CNI_COMMAND = "NOPE" }
     refused(6, nil, config, "", nope)
     refused(7, nil, config, '{"cniVersion":"9.9.9"}', nope)

@@ -322,6 +322,9 @@ describe("result.parse", function()
       ['{"ips":[{}]}'] = "prevResult.ips[0].address: is missing",
       ['{"ips":[{"address":"10.0.0.1"}]}'] = "prevResult.ips[0].address",
       ['{"ips":[{"address":"10.0.0.01/8"}]}'] = "prevResult.ips[0].address",
+      ['{"ips":[{"address":{"ip":"x"}}]}'] = "prevResult.ips[0].address: an object",
+      ['{"ips":[{"address":"10.0.0.1/8","interface":{}}]}'] = "prevResult.ips[0].interface",
+      ['{"ips":[{"address":"10.0.0.1/8","interface":[0]}]}'] = "prevResult.ips[0].interface",
       ['{"ips":[{"address":null}]}'] = "prevResult.ips[0].address: is missing",
       ['{"ips":[{"address":"10.0.0.1/8","gateway":"x"}]}'] = "prevResult.ips[0].gateway",
       ['{"ips":[{"address":"10.0.0.1/8","interface":"0"}]}'] = "prevResult.ips[0].interface",
@@ -468,5 +471,61 @@ describe("result.copy", function()
     local two = result.copy { interfaces = { eth },
       ips = { { address = "10.0.0.1/8", interface = eth } } }
     assert.are.equal(two.interfaces[1], two.ips[1].interface)
+  end)
+end)
+
+describe("results of any make", function()
+  local scalars = { "", 0, 1, -1, 1.5, "10.0.0.1/8", "fd00::1", "x", true, false, json.null,
+    "1.0.0", "0.4.0", "\0", 2 ^ 53 + 2 }
+  local keys = { "cniVersion", "interfaces", "ips", "routes", "dns", "ip4", "ip6", "name",
+    "mac", "mtu", "address", "gateway", "interface", "dst", "gw", "ip", "nameservers", "x" }
+
+  local function anything(depth)
+    local kind = math.random(10)
+    if depth == 0 or kind <= 3 then return scalars[math.random(#scalars)] end
+    local t = kind <= 6 and json.list {} or {}
+    for i = 1, math.random(0, 4) do
+      local value = anything(depth - 1)
+      if kind <= 6 then t[i] = value
+      elseif value ~= json.null then t[keys[math.random(#keys)]] = value end
+    end
+    return t
+  end
+
+  -- Sound but for one member replaced by anything at all.
+  local function nearly()
+    local raw = json.decode(result.render(full, "1.1.0"))
+    raw.cniVersion = nil
+    local place = raw
+    for _ = 1, math.random(0, 2) do
+      local names = {}
+      for k, v in pairs(place) do if type(v) == "table" then names[#names + 1] = k end end
+      if #names == 0 then break end
+      table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
+      place = place[names[math.random(#names)]]
+    end
+    local key = #place > 0 and math.random(#place) or keys[math.random(#keys)]
+    local value = anything(2)
+    if value ~= json.null or type(key) == "number" then place[key] = value end
+    return raw
+  end
+
+  it("are read or refused, and what is read can be printed", function()
+    local fail = require "cni.fail"
+    math.randomseed(21)
+    local read = 0
+    for i = 1, 3000 do
+      local raw = i % 4 == 0 and anything(4) or nearly()
+      local ok, internal = pcall(result.parse_any, raw, i % 3 == 0 and "0.4.0" or "1.0.0")
+      if ok then
+        read = read + 1
+        local text = result.render(internal, "1.0.0")
+        local again = result.parse_any(json.decode(text), "1.0.0")
+        assert.are.equal(text, result.render(again, "1.0.0"))
+      else
+        assert.is_true(fail.is(internal), tostring(internal))
+      end
+    end
+    assert.is_true(read > 300)
   end)
 end)

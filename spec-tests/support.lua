@@ -227,11 +227,20 @@ function M.host(name) return M.netns(name, { lo = true }) end
 function M.cleanup()
   local names = {}
   for i = #made, 1, -1 do
-    if lfs.attributes(made[i].path) then names[#names + 1] = made[i].name end
+    if lfs.attributes(made[i].path, "mode") then names[#names + 1] = made[i].name end
     made[i] = nil
   end
   if #names > 0 then
-    M.run("for n in " .. table.concat(names, " ") .. "; do ip netns del $n; done")
+    M.run("for n in " .. table.concat(names, " ") .. "; do " ..
+      "ip netns del $n 2>/dev/null || rm -f /run/netns/$n; done")
+  end
+  for name in lfs.dir("/run/netns") do
+    local path = "/run/netns/" .. name
+    -- A plain file in the place of a namespace, put there by a test.
+    if lfs.attributes(path, "mode") == "file"
+      and lfs.attributes(path, "dev") == lfs.attributes("/run/netns", "dev") then
+      os.remove(path)
+    end
   end
   if next(M.files("/var/lib/cni")) or next(M.files("/etc/luacni"))
     or lfs.attributes("/run/luacni") or lfs.attributes("/run/cni") then
@@ -256,7 +265,7 @@ local function plugin_env(call)
     CNI_COMMAND = call.verb,
     CNI_CONTAINERID = call.id == nil and "c1" or call.id,
     CNI_IFNAME = call.ifname == nil and "eth0" or call.ifname,
-    CNI_PATH = call.path == nil and (os.getenv("LUACNI_SPEC_PATH") or dir) or call.path,
+    CNI_PATH = call.path == nil and dir or call.path,
     CNI_NETNS = ns_path(call.netns or nil),
     CNI_ARGS = call.args,
     ASAN_OPTIONS = os.getenv("ASAN_OPTIONS"),
@@ -330,10 +339,23 @@ end
 -- Pictures of the kernel
 -- ---------------------------------------------------------------------------
 
+-- What nobody sets: counters, indexes, what follows from others a moment later
+-- (carrier, duplicate address detection).
 local transient = {
-  link = { stats = true, stats64 = true, ifindex = true, num_tx_queues = true },
-  addr = { valid_life_time = true, preferred_life_time = true, ifindex = true },
+  link = { stats = true, stats64 = true, ifindex = true, num_tx_queues = true,
+    operstate = true, tso_max_size = true, tso_max_segs = true },
+  addr = { valid_life_time = true, preferred_life_time = true, ifindex = true,
+    tentative = true },
 }
+local passing_flags = { ["NO-CARRIER"] = true, LOWER_UP = true, linkdown = true, dead = true }
+
+local function steady(flags)
+  local kept = {}
+  for _, flag in ipairs(flags or {}) do
+    if not passing_flags[flag] then kept[#kept + 1] = flag end
+  end
+  return kept
+end
 
 local function scrub(value, drop)
   if type(value) ~= "table" then return value end
@@ -362,6 +384,7 @@ local function links_of(list)
   local links = {}
   for _, link in ipairs(list) do
     links[link.ifname] = scrub(link, transient.link)
+    links[link.ifname].flags = steady(link.flags)
     -- Timers of a bridge run; they are not state anybody set.
     for _, part in pairs(links[link.ifname].linkinfo or {}) do
       if type(part) == "table" then
@@ -385,14 +408,16 @@ end
 --- The nftables rule set of a namespace as a set of texts, handles left out.
 function M.nft(ns) return nft_set(M.many(ns, { "nft -j list ruleset" })[1]) end
 
---- Run several commands that print JSON in one namespace, in one go; returns the
--- decoded outputs in order (an empty output is an empty table).
+--- Run several commands in one namespace, in one go; returns their outputs in
+-- order: decoded what is JSON, a table; an empty one too; the rest as text.
 function M.many(ns, commands)
   local mark = "\1"
   local out = M.run(table.concat(commands, "; printf '\\001'; "), { host = ns }) .. mark
   local decoded = {}
   for text in out:gmatch("([^\1]*)\1") do
-    decoded[#decoded + 1] = text:find("%S") and assert(M.decode(text)) or {}
+    local is_json = text:find("^%s*[%[{]")
+    decoded[#decoded + 1] = is_json and assert(M.decode(text))
+      or text:find("%S") and text or {}
   end
   assert(#decoded == #commands, "an output is missing")
   return decoded
@@ -417,8 +442,11 @@ local function picture(ns)
   end
   for family, list in pairs({ ["-4"] = route4, ["-6"] = route6 }) do
     for _, route in ipairs(list) do
-      route.family = family
-      routes[#routes + 1] = scrub(route, route_drop)
+      route.family, route.flags = family, steady(route.flags)
+      -- IPv6's own local routes come when duplicate address detection is through.
+      if family == "-4" or route.table ~= "local" then
+        routes[#routes + 1] = scrub(route, route_drop)
+      end
     end
   end
   for family, list in pairs({ ["-4"] = rule4, ["-6"] = rule6 }) do
@@ -490,6 +518,9 @@ function M.differences(a, b) return compare(a, b, "", {}) end
 --- Raise unless two tables are equal, naming every difference.
 function M.same(a, b, what)
   local lines = compare(a, b, "", {})
+  if #lines > 40 then
+    lines = table.move(lines, 1, 40, 1, { [41] = ("and %d more"):format(#lines - 40) })
+  end
   if #lines > 0 then
     error((what and what .. ": " or "") .. "differs:\n" .. table.concat(lines, "\n"), 2)
   end
@@ -516,7 +547,7 @@ local function short_ip6(text)
 end
 
 local tcp = [[
-  nsenter --net=%s timeout 9 socat %s-LISTEN:7777,reuseaddr \
+  nsenter --net=%s timeout 9 socat %s-LISTEN:7777,reuseaddr,fork \
     SYSTEM:'echo $SOCAT_PEERADDR' 2>/dev/null & server=$!
   nsenter --net=%s timeout 8 socat -T2 - \
     %s:%s:7777,retry=80,interval=0.05,connect-timeout=2 2>/dev/null </dev/null

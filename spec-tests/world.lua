@@ -28,8 +28,10 @@ function M.new(conf, opts)
   end
   if opts.far then
     w.far = t.host("far")
+    t.run("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad", { host = w.far })
     t.run([[
       ip link add up0 type veth peer name up0 netns far
+      echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad
       ip addr add 192.0.2.1/24 dev up0
       ip -6 addr add 2001:db8::1/64 dev up0 nodad
       ip link set up0 up

@@ -164,6 +164,13 @@ function M.cidr(bytes, len)
   return make(bytes, len or #bytes * 8)
 end
 
+--- Whether a value is a `cidr`.
+-- @param v anything
+-- @treturn boolean
+function M.is_cidr(v)
+  return getmetatable(v) == Cidr
+end
+
 --- The destination of a default route.
 -- @string family `"inet"` or `"inet6"`
 -- @treturn cidr

@@ -204,6 +204,7 @@ function M.add(req, plugin)
     record:close()
     return text
   end
+  answer = fail.wrap(answer)
   local errors = plan:undo()
   plan:close()
   if #errors == 0 then

@@ -84,6 +84,9 @@ function M.wrap(v)
   if type(v) ~= "string" then
     return M.new { msg = "error without a text: " .. tostring(v) }
   end
+  if v == "not enough memory" then
+    return M.new { msg = v, details = "a script may use 64 MiB" }
+  end
   local msg, trace = v:match("^(.-)\n(stack traceback:.*)$")
   return M.new { msg = msg or v, details = trace }
 end

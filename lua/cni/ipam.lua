@@ -95,7 +95,8 @@ local function add_routes(lease, pod, link)
       seen[key] = true
       pod:add_route({
         dst = route.dst, gw = gw, link = link, mtu = route.mtu, advmss = route.advmss,
-        priority = route.priority, table = route.table, scope = route.scope,
+        priority = route.priority, scope = route.scope,
+        table = route.table ~= 0 and route.table or nil,
       }, { reported = true })
     end
   end

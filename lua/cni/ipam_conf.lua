@@ -46,7 +46,8 @@ end
 -- @string what it must be
 -- @raise code 4
 function M.bad_arg(key, value, what)
-  fail.throw { code = fail.codes.env, msg = ("CNI_ARGS: %s: %q is not %s"):format(key, value, what) }
+  fail.throw { code = fail.codes.env,
+    msg = ("CNI_ARGS: %s: %q is not %s"):format(key, value, what) }
 end
 
 --- `args.cni.ips` of a configuration that was read with @{args}.

@@ -107,7 +107,7 @@ local function scrub(what, text)
     if bad then
       refuse(what, "a number needs digits on both sides of its point", text, at + bad - 1)
     end
-    out[n + 1] = gsub(plain, "%[%s*%]", empty_text)
+    out[n + 1] = gsub(plain, "%[[ \t\r\n]*%]", empty_text)
     if not open then return table.concat(out) end
     local close = string_end(what, text, open)
     out[n + 2] = sub(text, open, close)

@@ -214,6 +214,45 @@ local function answer(picks)
   return ips
 end
 
+local Prepared = {}
+Prepared.__index = Prepared
+
+--- Choose addresses, and keep the directory locked until they are taken or the choice is closed.
+-- What an owner held before is never touched by this: whoever holds an address of a set already is
+-- refused here, before there is anything to write down or to take back.
+-- @tparam table spec
+-- @tparam table owner
+-- @treturn table a choice with `ips` (as of @{allocate}), `commit()` and `close()`; close it
+-- @raise as @{allocate}
+function M.prepare(spec, owner)
+  local s = open(spec)
+  local ok, picks = pcall(choose, s, spec, owner)
+  if not ok then
+    s:close()
+    error(picks, 0)
+  end
+  return setmetatable({ store = s, picks = picks, owner = owner, ips = answer(picks) }, Prepared)
+end
+
+--- Take what was chosen: all of it, or on failure none.
+-- @treturn {table,...} as of @{allocate}
+function Prepared:commit()
+  local s <const>, taken = self.store, {}
+  local ok, err = pcall(take, s, self.picks, self.owner, taken)
+  if not ok then
+    for _, text in ipairs(taken) do s:release(text) end
+  end
+  s:close()
+  if not ok then error(err, 0) end
+  return answer(self.picks)
+end
+
+--- Give the lock back; twice is fine.
+function Prepared:close()
+  self.store:close()
+end
+Prepared.__close = Prepared.close
+
 --- Lease one address of each range set: all or none.
 -- @tparam table spec
 -- @tparam table owner
@@ -221,14 +260,8 @@ end
 -- @raise when a set is full, the owner has an address of it already, a requested address cannot be
 --   given; code 11 when the lock is not to be had
 function M.allocate(spec, owner)
-  local s <close> = open(spec)
-  local picks, taken = choose(s, spec, owner), {}
-  local ok, err = pcall(take, s, picks, owner, taken)
-  if not ok then
-    for _, text in ipairs(taken) do s:release(text) end
-    error(err, 0)
-  end
-  return answer(picks)
+  local choice <close> = M.prepare(spec, owner)
+  return choice:commit()
 end
 
 --- What @{allocate} would give now. Changes nothing.
@@ -285,6 +318,37 @@ function M.held(spec, owner)
   local ips = {}
   for i, text in ipairs(list) do ips[i] = describe(spec, text) end
   return ips
+end
+
+--- What is wrong with what an owner holds. Changes nothing.
+-- @tparam table spec
+-- @tparam table owner
+-- @tparam ?{table,...} expected what it was given, `address` each, by a result; those that lie in
+--   no range of the sets are somebody else's business. Without: any address of each set will do.
+-- @treturn ?string nil when nothing is
+function M.problem(spec, owner, expected)
+  local held, sets = {}, spec.sets or {}
+  for _, ip in ipairs(M.held(spec, owner)) do held[addr.parse(ip.address).ip] = true end
+  for _, ip in ipairs(expected or {}) do
+    local bytes = addr.parse(ip.address).ip
+    for _, set in ipairs(sets) do
+      if not held[bytes] and ranges.find(set, addr.text(bytes)) then
+        return ("%s of network %s is not leased to this attachment"):format(addr.text(bytes),
+          spec.network)
+      end
+    end
+  end
+  if not next(held) then
+    return ("no address of network %s is leased to this attachment"):format(spec.network)
+  end
+  for n, set in ipairs(expected and {} or sets) do
+    local found = false
+    for bytes in next, held do found = found or ranges.find(set, addr.text(bytes)) end
+    if not found then
+      return ("no address of range set %d (%s) of network %s is leased to this attachment"):format(
+        n - 1, ranges.text(set), spec.network)
+    end
+  end
 end
 
 --- Free what an owner holds, whatever range it is of. Nothing to free is fine.

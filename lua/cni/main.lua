@@ -81,7 +81,8 @@ function M.main(name, args)
     req = request.from_env(host.getenv)
     return answer(name, req)
   end, fail.wrap)
-  if not ok then text = text:json(req and req.version) end
+  -- Out of memory is the one error that no handler sees.
+  if not ok then text = fail.wrap(text):json(req and req.version) end
   host.write(1, text)
   return ok and 0 or 1
 end

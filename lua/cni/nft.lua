@@ -66,7 +66,8 @@ end
 local function address(field, text, op)
   local bytes, len = parse(text)
   local word = op_of(op)
-  local count = (len + 7) // 8
+  -- Whole bytes need no mask; odd prefixes nft recognises by theirs.
+  local count = len % 8 == 0 and len // 8 or #bytes
   local list = field_of(#bytes == 4 and "ip" or "ip6", field, count)
   if count == 0 then
     if word == "neq" then error("no address differs from " .. text, 3) end

@@ -55,7 +55,7 @@ local function address(value, where, key)
 end
 
 local function prefix(value, where, key)
-  local cidr = type(value) == "table" and value.ip and value or addr.parse(value)
+  local cidr = addr.is_cidr(value) and value or addr.parse(value)
   if not cidr then
     wrong(value, "an address with prefix length such as 10.1.2.3/24", where, key)
   end
@@ -64,8 +64,12 @@ end
 
 -- An index is judged once the interfaces are known. Old plugins say -1 for none.
 local function index(value, where, key)
-  if type(value) == "table" then return value end
   if value == -1 then return nil end
+  return count(value, where, key)
+end
+
+local function index_or_table(value, where, key)
+  if type(value) == "table" then return value end
   return count(value, where, key)
 end
 
@@ -100,6 +104,7 @@ local interface_keys = {
   name = text, mac = text, sandbox = text, mtu = count, socketPath = text, pciID = text,
 }
 local ip_keys = { address = prefix, gateway = address, interface = index }
+local ip_keys_out = { address = prefix, gateway = address, interface = index_or_table }
 local ip_keys_0_3 = { address = prefix, gateway = address, interface = index,
   version = skip }
 local route_keys = {
@@ -196,11 +201,10 @@ local function read_first(raw, where)
     if half ~= nil then
       if type(half) ~= "table" then wrong(half, "an object", where, key) end
       if half.ip == nil then fail.config(at .. ".ip", "is missing") end
-      result.ips[#result.ips + 1] = {
-        address = prefix(half.ip, at, "ip"),
-        gateway = half.gateway and address(half.gateway, at, "gateway"),
-      }
-      local routes = half.routes and read_routes(half.routes, at, "0.1") or {}
+      local ip = { address = prefix(half.ip, at, "ip") }
+      if half.gateway ~= nil then ip.gateway = address(half.gateway, at, "gateway") end
+      result.ips[#result.ips + 1] = ip
+      local routes = read_routes(half.routes, at, "0.1") or {}
       table.move(routes, 1, #routes, #result.routes + 1, result.routes)
     end
   end
@@ -307,7 +311,7 @@ local function shape_ips(result, family)
   local interfaces, position = result.interfaces or {}, {}
   for i, interface in ipairs(interfaces) do position[interface] = i - 1 end
   return list_of(result.ips or {}, "result", "ips", function(item, at)
-    local out = need(shape(item, at, ip_keys, family), "address", at)
+    local out = need(shape(item, at, ip_keys_out, family), "address", at)
     if type(out.interface) == "table" then
       out.interface = position[out.interface]
       if not out.interface then

@@ -228,7 +228,7 @@ end
 
 --- Tables -----------------------------------------------------------------------------
 
-local ROW = "  %-41s %15s %15s %17s  %-13s %s"
+local ROW = "  %-44s %15s %15s %17s  %-14s %s"
 
 local function rows(list)
   local all = {}
@@ -331,12 +331,12 @@ end
 
 local function print_sizes()
   print()
-  print(string.format("Size of the program, MB (ours: <= %g)", TARGETS.size))
+  print(string.format("Size of the program, stripped, MB (ours: <= %g)", TARGETS.size))
   for _, path in ipairs { BUILD .. "/luacni", BUILD .. "/bench/limit",
     REFERENCE .. "/bridge", REFERENCE .. "/host-local" } do
-    local file = io.open(path)
-    if file then
-      print(string.format("  %-42s %.2f", path, file:seek("end") / 1e6))
+    if os.execute("strip -o /run/bench/stripped " .. path .. " 2>/dev/null") then
+      local file = assert(io.open("/run/bench/stripped"))
+      print(string.format("  %-44s %.2f", path, file:seek("end") / 1e6))
       file:close()
     end
   end

@@ -43,7 +43,7 @@ void take_lease(struct call *call)
 {
 	uint32_t host_mask = UINT32_MAX >> call->subnet.len;
 	uint32_t network = ntohl(call->subnet.gateway.s_addr) & ~host_mask;
-	char text[INET_ADDRSTRLEN], content[OWNER_ROOM], proc[64];
+	char text[INET_ADDRSTRLEN], content[OWNER_ROOM];
 	uint32_t offset = 0, tries;
 	int lock, dir = open_leases(call, &lock);
 	int last = openat(dir, "last_reserved_ip.0", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -56,14 +56,13 @@ void take_lease(struct call *call)
 	len = owner(call, content);
 	if (file < 0 || write(file, content, (size_t)len) != len)
 		give_up("lease", errno);
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", file);
 	for (tries = 0; tries < host_mask; tries++) {
 		offset = offset + 1 >= host_mask ? 1 : offset + 1;
 		call->address.s_addr = htonl(network + offset);
 		if (call->address.s_addr == call->subnet.gateway.s_addr)
 			continue;
 		inet_ntop(AF_INET, &call->address, text, sizeof(text));
-		if (linkat(AT_FDCWD, proc, dir, text, AT_SYMLINK_FOLLOW) == 0)
+		if (linkat(file, "", dir, text, AT_EMPTY_PATH) == 0)
 			break;
 		if (errno != EEXIST)
 			give_up("lease", errno);

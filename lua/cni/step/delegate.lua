@@ -119,7 +119,11 @@ end
 -- @treturn table an IPAM result
 function M.obtain(plan, type_name)
   local step = { kind = "delegate", ns = "host", want = { type = type_name } }
-  if plan.mode == "apply" then return plan:now(step) end
+  if plan.mode == "apply" then
+    -- What cannot be executed has given nothing that an undo would have to return.
+    M.find(type_name, plan.request.path)
+    return plan:now(step)
+  end
   plan:push(step)
   if plan.mode == "verify" then M.call("CHECK", type_name, plan.request) end
   return known(plan)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --- Step `lease`: addresses from a lease directory. Given back last, and by owner: no number is
--- needed, so it can be written down before an address is chosen.
+-- needed, so it can be written down before an address is taken.
 -- @module cni.step.lease
 
 local fail = require "cni.fail"
@@ -8,14 +8,12 @@ local leases = require "cni.leases"
 
 local M = { last = true }
 
-function M.run(step, plan)
-  return leases.allocate(step.want, plan.owner)
+function M.run(_, plan)
+  return plan.choice:commit()
 end
 
 function M.verify(step, plan)
-  if #leases.held(step.want, plan.owner) == 0 then
-    return ("no address of network %s is leased to this attachment"):format(step.want.network)
-  end
+  return leases.problem(step.want, plan.owner, plan.prev and plan.prev.ips)
 end
 
 function M.undo(step, plan)
@@ -32,14 +30,18 @@ end
 -- @treturn table list of { address =, gateway = }
 function M.obtain(plan, spec)
   local step = { kind = "lease", ns = "host", want = spec }
-  if plan.mode == "apply" then return plan:now(step) end
+  if plan.mode == "apply" then
+    -- Refusals come before the step is written down: its undo frees whatever the owner has, and
+    -- an ADD over a living attachment must not free that one's address.
+    local choice <close> = leases.prepare(spec, plan.owner)
+    plan.choice = choice
+    return plan:now(step)
+  end
   plan:push(step)
   if plan.mode == "dry" then return leases.peek(spec, plan.owner) end
-  local held = leases.held(spec, plan.owner)
-  if plan.mode == "verify" and #held == 0 then
-    fail.throw { code = fail.codes.internal, msg = M.verify(step, plan) }
-  end
-  return held
+  local problem = plan.mode == "verify" and M.verify(step, plan)
+  if problem then fail.throw { code = fail.codes.internal, msg = problem } end
+  return leases.held(spec, plan.owner)
 end
 
 return M

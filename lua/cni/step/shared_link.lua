@@ -137,12 +137,15 @@ local function restore(h, link, before)
   if not ok then fail.kernel("restore " .. link.name, msg, errno) end
 end
 
+-- True when it has to stay, being in use.
 local function remove(step, plan, facts)
   local want, h = step.want, plan[step.ns]
   local link = h:link(want.name)
   if not link then return end
   if facts.link.before then return restore(h, link, facts.link.before) end
-  if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac or in_use(h, link) then return end
+  if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac then return end
+  -- Still ours: whoever is the last the next time may find it free.
+  if in_use(h, link) then return true end
   local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
   if not ok then fail.kernel("remove " .. want.name, msg, errno) end
   h:forget(want.name)
@@ -155,9 +158,10 @@ function M.undo(step, plan)
   if shared.used(name, "link") then return end
   local facts = shared.facts(name)
   if facts.link then
-    remove(step, plan, facts)
-    facts.link = nil
-    shared.save(name, facts)
+    if not remove(step, plan, facts) then
+      facts.link = nil
+      shared.save(name, facts)
+    end
   end
   shared.tidy(name, lock)
 end

@@ -1,0 +1,215 @@
+-- SPDX-License-Identifier: MIT
+-- The command line for people, and under it: changing members of a JSON text without touching
+-- the others.
+
+local t = require "support"
+local splice = require "cni.splice"
+
+local conf = "/run/spec/demo.conflist"
+local list = [[{
+  "cniVersion": "1.0.0", "name": "demo",
+  "plugins": [{ "type": "bridge", "bridge": "demo0", "isGateway": true,
+    "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.9.8.0/24" }]PAD],
+              "routes": [{ "dst": "0.0.0.0/0" }] } }] }]]
+list = list:gsub("PAD", "")
+
+-- Run luacni in a network of its own; nothing may be left of it afterwards but the lease folder.
+local function luacni(words, opts)
+  opts = opts or {}
+  local command = { t.build .. "/luacni", table.unpack(words) }
+  return t.sh(command, opts)
+end
+
+local function usage(words, pattern)
+  local out, status, err = luacni(words)
+  assert.equal(2, status)
+  assert.equal("", out)
+  assert.equal(1, select(2, err:gsub("\n", "\n")), err)
+  assert.is_truthy(err:find(pattern, 1, true), err)
+end
+
+local function nothing_left()
+  assert.is_nil(t.link(nil, "demo0"))
+  assert.same({}, t.files("/run/netns"))
+  for name in pairs(t.files(t.lease_dir)) do assert.is_nil(name:find("10%.9%.8")) end
+end
+
+before_each(function() t.write(conf, list) end)
+after_each(function()
+  os.remove(conf)
+  t.cleanup()
+end)
+
+describe("the command line", function()
+  it("helps, and says its version", function()
+    for _, word in ipairs { "--help", "-h", "help" } do
+      local out, status = luacni { word }
+      assert.equal(0, status)
+      for _, command in ipairs { "types", "show", "doc", "validate", "run", "explain" } do
+        assert.is_truthy(out:find("luacni " .. command, 1, true))
+      end
+    end
+    assert.is_truthy(luacni({ "--version" }):find("^luacni %d+%.%d+"))
+  end)
+
+  it("says in one line what is wrong, and what was meant", function()
+    usage({}, "--help")
+    usage({ "rn" }, 'did you mean "run"?')
+    usage({ "xyzzyx" }, 'unknown command "xyzzyx"')
+    usage({ "show" }, "usage: luacni show TYPE")
+    usage({ "show", "brigde" }, 'did you mean "bridge"?')
+    usage({ "doc", "brigde" }, 'did you mean "bridge"?')
+    usage({ "run" }, "usage: luacni run CONF")
+    usage({ "run", conf }, "no command")
+    usage({ "run", "--ifnam", "x", conf, "--", "true" }, 'did you mean "--ifname"?')
+    usage({ "run", conf, "--ifname" }, "--ifname needs a value")
+    usage({ "run", "--dry-run=yes", conf }, "takes no value")
+    usage({ "run", "/no/such/file", "--", "true" }, "/no/such/file: No such file")
+  end)
+
+  it("lists types, shows sources, documents keys", function()
+    local out = luacni { "types" }
+    assert.is_truthy(out:find("bridge +built in"))
+    assert.equal(t.read("plugins/bridge.lua"), (luacni { "show", "bridge" }))
+    assert.is_truthy(luacni({ "doc", "bridge" }):find("\nisGateway +boolean +false"))
+    assert.equal(0, select(2, luacni { "doc", "loopback" }))
+    t.write("/etc/luacni/plugins/own.lua", "return { add = function() end }")
+    assert.is_truthy(luacni({ "types" }):find("own +/etc/luacni/plugins/own%.lua"))
+  end)
+
+  it("validates a configuration", function()
+    assert.equal(0, select(2, luacni { "validate", conf }))
+    t.write(conf, (list:gsub("isGateway", "isGatway")))
+    local out, status = luacni { "validate", conf }
+    assert.equal(1, status)
+    assert.is_truthy(out:find('"isGatway", did you mean "isGateway"', 1, true), out)
+    t.write(conf, (list:gsub('"isGateway": true', '"isGateway": 1')))
+    out, status = luacni { "validate", conf }
+    assert.equal(1, status)
+    assert.is_truthy(out:find("isGateway", 1, true), out)
+    t.write(conf, "{ nonsense")
+    assert.equal(1, select(2, luacni { "validate", conf }))
+  end)
+end)
+
+describe("luacni run", function()
+  it("runs a command in the network, and takes that down again", function()
+    local out, status, err = luacni { "run", conf, "--", "ip", "-br", "-4", "addr", "show", "eth0" }
+    assert.equal(0, status, err)
+    assert.is_truthy(out:find("^eth0.*10%.9%.8%.2/24"), out)
+    nothing_left()
+  end)
+
+  it("passes standard input and output through, and the exit status", function()
+    local out, status, err = luacni({ "run", conf, "--", "sh", "-c", "cat; echo err >&2; exit 37" },
+      { stdin = "some text" })
+    assert.equal("some text", out)
+    assert.equal("err\n", err)
+    assert.equal(37, status)
+    assert.equal(128 + 15, select(2, luacni { "run", conf, "--", "sh", "-c", "kill -TERM $$" }))
+    assert.equal(127, select(2, luacni { "run", conf, "--", "/no/such/command" }))
+    assert.equal(126, select(2, luacni { "run", conf, "--", "/etc/passwd" }))
+    nothing_left()
+  end)
+
+  it("takes the configuration from standard input, and another name for the interface", function()
+    local out, status = luacni({ "run", "-", "--ifname=net7", "--", "ip", "-br", "link" },
+      { stdin = list })
+    assert.equal(0, status)
+    assert.is_truthy(out:find("net7@", 1, true))
+    assert.is_nil(out:find("eth0", 1, true))
+    nothing_left()
+  end)
+
+  it("takes a single plugin's configuration", function()
+    t.write(conf, '{ "cniVersion": "0.3.1", "name": "lo", "type": "loopback" }')
+    local out = luacni { "run", conf, "--", "ip", "-br", "link", "show", "lo" }
+    assert.is_truthy(out:find("LOOPBACK,UP", 1, true))
+  end)
+
+  it("says what failed, and takes back what was done", function()
+    local bad = list:gsub("}%]\n?%s*}$", '}, { "type": "loopback", "prevResult": 7 },'
+      .. ' { "type": "no-such" }] }')
+    t.write(conf, bad)
+    local out, status, err = luacni { "run", conf, "--", "echo", "ran" }
+    assert.equal(125, status)
+    assert.equal("", out)
+    assert.is_truthy(err:find("no%-such"), err)
+    nothing_left()
+  end)
+
+  it("takes down the network when it is told to end", function()
+    for _, signal in ipairs { "TERM", "INT", "HUP" } do
+      -- A shell starts background commands with SIGINT ignored.
+      local words = { "env", "--default-signal=INT", t.build .. "/luacni", "run", conf, "--",
+        "sh", "-c", "touch /run/spec/up; exec sleep 60" }
+      for i, word in ipairs(words) do words[i] = t.quote(word) end
+      local out = t.run(("%s & pid=$!; while [ ! -e /run/spec/up ]; do sleep 0.05; done; "
+        .. "kill -%s $pid; wait $pid; echo $?; rm /run/spec/up")
+        :format(table.concat(words, " "), signal), { timeout = 20 })
+      local number = ({ TERM = 15, INT = 2, HUP = 1 })[signal]
+      assert.equal(("%d\n"):format(128 + number), out)
+      nothing_left()
+    end
+  end)
+
+  it("gives a plugin its own bytes, and no others", function()
+    t.write("/run/spec/bin/spy", "#!/bin/sh\ncat >/run/spec/seen.$CNI_COMMAND\n"
+      .. "env >/run/spec/env.$CNI_COMMAND\n"
+      .. [[if [ $CNI_COMMAND = ADD ]; then echo '{"cniVersion":"1.0.0","ips":[],"x":{}}'; fi]])
+    t.run "chmod 755 /run/spec/bin/spy"
+    t.write(conf, [[{ "cniVersion": "1.0.0", "name": "demo", "plugins": [
+      { "type": "spy", "empty": {}, "none": [], "n": 1.50, "u": "\u00e9<&>", "name": "old",
+        "capabilities": { "mac": true, "ips": true, "bandwidth": false } },
+      { "type": "spy" }] }]])
+    local _, status, err = luacni({ "run", conf, "--args", "A=b",
+      "--cap-args", '{"mac":"0a:00:00:00:00:01","bandwidth":{}}', "--", "true" },
+      { env = { "CNI_PATH=/run/spec/bin" } })
+    assert.equal(0, status, err)
+    -- DEL goes backwards, so the last one seen is the first plugin's.
+    local del = t.read("/run/spec/seen.DEL")
+    assert.is_truthy(del:find('"empty":{},"none":[],"n":1.50,"u":"\\u00e9<&>","name":"demo"', 1,
+      true), del)
+    assert.is_truthy(del:find('"runtimeConfig":{"mac":"0a:00:00:00:00:01"}', 1, true), del)
+    assert.is_truthy(del:find('"prevResult":{"cniVersion":"1.0.0","ips":[],"x":{}}', 1, true), del)
+    local add = t.read("/run/spec/seen.ADD")
+    assert.is_truthy(add:find('"prevResult":', 1, true), add)
+    assert.is_truthy(t.read("/run/spec/env.ADD"):find("\nCNI_ARGS=A=b\n"))
+    t.run "rm -r /run/spec/bin /run/spec/seen.* /run/spec/env.*"
+  end)
+
+  it("only says what it would do", function()
+    local before = t.snapshot()
+    local out, status, err = luacni { "run", conf, "--dry-run" }
+    assert.equal(0, status, err)
+    assert.is_truthy(out:find("demo0", 1, true))
+    assert.is_truthy(out:find("veth", 1, true))
+    t.same(before, t.snapshot())
+  end)
+end)
+
+describe("splice", function()
+  it("sets, adds and removes members and leaves the others' bytes", function()
+    local text = '{ "a" : [ 1,{"b":[]} , "]}" ],"n\\u0061me":"x\\"y", "z": -1.50e3 }'
+    assert.equal('{"a":[ 1,{"b":[]} , "]}" ],"n\\u0061me":"x\\"y","z":-1.50e3}',
+      splice.set(text, {}))
+    assert.equal('{"a":[ 1,{"b":[]} , "]}" ],"n\\u0061me":"new","z":-1.50e3,"q":{}}',
+      splice.set(text, { name = '"new"', q = "{}" }))
+    assert.equal('{"n\\u0061me":"x\\"y"}', splice.set(text, { a = false, z = false, none = false }))
+    assert.equal("{}", splice.set(" { } ", {}))
+    assert.equal('{"a":1}', splice.set("{}", { a = "1" }))
+  end)
+
+  it("counts the last of two members, and sets it once", function()
+    local text = '{"a":1,"a":2}'
+    assert.equal("2", splice.get(text, "a"))
+    assert.is_nil(splice.get(text, "b"))
+    assert.equal('{"a":3}', splice.set(text, { a = "3" }))
+  end)
+
+  it("takes lists apart", function()
+    assert.same({ "1", '"a,]"', "[ ]", '{"x":[1]}', "null" },
+      splice.elements(' [1, "a,]" ,[ ],{"x":[1]} , null ]'))
+    assert.same({}, splice.elements("[ ]"))
+  end)
+end)

@@ -1,0 +1,69 @@
+-- SPDX-License-Identifier: MIT
+-- make install: the program once and a link for each type, put in place so that a node that is
+-- calling them meanwhile never notices.
+
+local t = require "support"
+local lfs = require "lfs"
+
+local dest = "/run/spec/dest"
+local bin = dest .. "/opt/cni/bin"
+
+local function install(more)
+  return t.run(("make -s install DESTDIR=%s BUILD=%s %s"):format(dest, t.build, more or ""),
+    { timeout = 300 })
+end
+
+local function types()
+  local names = {}
+  for name in lfs.dir("plugins") do names[#names + 1] = name:match("^(.*)%.lua$") end
+  return names
+end
+
+-- A sanitizer build cannot be told to make from here.
+local function applies() return not os.getenv("ASAN_OPTIONS") end
+
+after_each(function() t.run { "rm", "-rf", dest } end)
+
+describe("make install", function()
+  it("puts one program and a link for each type in place", function()
+    if not applies() then return end
+    assert.equal("", install())
+    local count = 0
+    for name in lfs.dir(bin) do
+      if name ~= "." and name ~= ".." then count = count + 1 end
+    end
+    assert.equal(#types() + 1, count)
+    for _, name in ipairs(types()) do
+      assert.equal("luacni", lfs.symlinkattributes(bin .. "/" .. name, "target"))
+      local got = t.cni { verb = "VERSION", type = name, bin = bin }
+      assert.is_table(got.json.supportedVersions)
+    end
+    assert.is_true(lfs.attributes(bin .. "/luacni", "size") <= 1.5 * 1024 * 1024)
+    assert.equal("rwxr-xr-x", lfs.attributes(bin .. "/luacni", "permissions"))
+  end)
+
+  it("does so again with the same outcome, over other plugins, and elsewhere", function()
+    if not applies() then return end
+    t.write(bin .. "/bridge", "an older plugin")
+    t.write(bin .. "/other", "somebody else's")
+    install()
+    install()
+    assert.equal("luacni", lfs.symlinkattributes(bin .. "/bridge", "target"))
+    assert.equal("somebody else's", t.read(bin .. "/other"))
+    install("CNI_BIN=/usr/libexec/cni")
+    assert.is_truthy(lfs.attributes(dest .. "/usr/libexec/cni/luacni"))
+  end)
+
+  it("works while plugins run", function()
+    if not applies() then return end
+    install()
+    -- Whoever has the file open keeps the old one; no call in between fails.
+    t.run(("(i=0; while [ ! -e %s/stop ]; do CNI_COMMAND=VERSION %s/bridge >/dev/null "
+      .. "|| echo failed >>%s/log; i=$((i+1)); done; echo $i >%s/calls) & "
+      .. "for i in 1 2 3 4 5; do make -s install DESTDIR=%s BUILD=%s || echo no >>%s/log; done; "
+      .. "touch %s/stop; wait"):format(dest, bin, dest, dest, dest, t.build, dest, dest),
+      { timeout = 300 })
+    assert.is_nil(t.read(dest .. "/log"))
+    assert.is_true(tonumber(t.read(dest .. "/calls")) > 5)
+  end)
+end)

@@ -1,0 +1,329 @@
+-- SPDX-License-Identifier: MIT
+-- netlink.sys: files that appear whole, locks that hold what their path names, programs that are
+-- done with in time. Each function with its failure: nil, a text that names the path, the errno.
+
+local t = require "support"
+local sys = require("netlink").sys
+
+local dir = "/run/spec/sys"
+local function path(name) return dir .. "/" .. name end
+
+local function fails(errno, ...)
+  local ok, msg, got = ...
+  assert.is_nil(ok)
+  assert.is_string(msg)
+  assert.equal(sys.errno[errno], got, msg)
+  return msg
+end
+
+-- A process that holds the lock of a file for some seconds.
+local function holder(file, seconds, how)
+  local ready = path("ready")
+  os.remove(ready)
+  os.execute(("(flock %s %s -c 'touch %s; exec sleep %s' </dev/null >/dev/null 2>&1 &)")
+    :format(how or "-x", file, ready, seconds))
+  for _ = 1, 200 do
+    if t.read(ready) then return end
+    t.sh "sleep 0.02"
+  end
+  error("nobody took the lock")
+end
+
+before_each(function() t.run { "mkdir", "-p", dir } end)
+after_each(function() t.run { "rm", "-rf", dir } end)
+
+describe("folders", function()
+  it("are made once, with their mode", function()
+    assert.is_true(sys.mkdir(path("a"), 448))
+    assert.equal(448, sys.stat(path("a")).mode)
+    assert.is_false(sys.mkdir(path("a")))
+    assert.is_truthy(fails("ENOENT", sys.mkdir(path("b/c"))):find(path("b/c"), 1, true))
+    assert.is_true(sys.mkdirs(path("b/c/d"), 493))
+    assert.is_false(sys.mkdirs(path("b/c/d")))
+    sys.touch(path("file"))
+    fails("ENOTDIR", sys.mkdirs(path("file/x")))
+  end)
+
+  it("are removed when empty", function()
+    sys.mkdirs(path("a/b"))
+    fails("ENOTEMPTY", sys.rmdir(path("a")))
+    assert.is_true(sys.rmdir(path("a/b")))
+    assert.is_false(sys.rmdir(path("a/b")))
+  end)
+
+  it("list their names, many as few", function()
+    assert.same({}, sys.list(dir))
+    for i = 1, 2000 do assert(sys.touch(path(("name-of-some-length-%04d"):format(i)))) end
+    local names = sys.list(dir)
+    table.sort(names)
+    assert.equal(2000, #names)
+    assert.equal("name-of-some-length-2000", names[2000])
+    fails("ENOENT", sys.list(path("none")))
+  end)
+end)
+
+describe("files", function()
+  it("are read whole, up to the limit", function()
+    for _, size in ipairs { 0, 1, 4095, 4096, 4097, 200000 } do
+      local bytes = ("x\0y"):rep(size):sub(1, size)
+      assert(sys.write_file(path("f"), bytes))
+      assert.equal(bytes, sys.read_file(path("f")))
+      assert.equal(bytes, sys.read_file(path("f"), size))
+      if size > 0 then fails("EFBIG", sys.read_file(path("f"), size - 1)) end
+    end
+    assert.is_truthy(sys.read_file("/proc/self/status"):find("Pid:"))
+    fails("ENOENT", sys.read_file(path("none")))
+    fails("EISDIR", sys.read_file(dir))
+  end)
+
+  it("are replaced whole, and leave nothing beside them", function()
+    assert(sys.write_file(path("f"), "old", 420))
+    local before = sys.stat(path("f"))
+    assert(sys.write_file(path("f"), "new", 384))
+    local after = sys.stat(path("f"))
+    assert.not_equal(before.ino, after.ino)
+    assert.equal(384, after.mode)
+    assert.same({ "f" }, sys.list(dir))
+    fails("ENOENT", sys.write_file(path("none/f"), "x"))
+    fails("EISDIR", sys.write_file(dir, "x"))
+    assert.same({ "f" }, sys.list(dir))
+  end)
+
+  it("are touched, renamed, removed", function()
+    assert(sys.touch(path("f"), 416))
+    assert.equal(416, sys.stat(path("f")).mode)
+    assert(sys.write_file(path("g"), "g"))
+    assert(sys.touch(path("g")))
+    assert.equal("g", sys.read_file(path("g")))
+    assert.is_true(sys.rename(path("g"), path("f")))
+    assert.equal("g", sys.read_file(path("f")))
+    fails("ENOENT", sys.rename(path("g"), path("f")))
+    assert.is_true(sys.unlink(path("f")))
+    assert.is_false(sys.unlink(path("f")))
+    fails("EISDIR", sys.unlink(dir))
+  end)
+
+  it("are looked at, a link followed or not", function()
+    sys.write_file(path("f"), "12345")
+    t.run { "ln", "-s", "f", path("l") }
+    local file = sys.stat(path("l"))
+    assert.same({ "file", 5, 0, 0 }, { file.type, file.size, file.uid, file.gid })
+    assert.is_true(math.abs(file.mtime - sys.time()) < 60)
+    assert.equal("link", sys.lstat(path("l")).type)
+    assert.equal("dir", sys.stat(dir).type)
+    fails("ENOENT", sys.stat(path("none")))
+  end)
+
+  it("have paths, not texts with zero bytes", function()
+    for _, bad in ipairs { "", "a\0b", ("x"):rep(5000) } do
+      assert.has_error(function() sys.mkdir(bad) end)
+      assert.has_error(function() sys.open_locked(bad, "exclusive") end)
+    end
+    assert.has_error(function() sys.mkdir(path("x"), 4096) end)
+  end)
+end)
+
+describe("a locked file", function()
+  it("is made for its owner alone, read, appended to, cut", function()
+    local f <close> = sys.open_locked(path("l"), "exclusive")
+    assert.equal(384, sys.stat(path("l")).mode)
+    assert.equal("", f:read())
+    assert.is_true(f:append("one"))
+    assert.is_true(f:append(("two"):rep(20000)))
+    assert.equal("one" .. ("two"):rep(20000), f:read())
+    assert.is_true(f:truncate(2))
+    assert.equal("on", f:read())
+    assert.is_true(f:truncate())
+    assert.equal("", f:read())
+    assert.is_truthy(tostring(f):find("locked file"))
+    assert.is_number(f:fd())
+  end)
+
+  it("is given back by close, by leaving its block, and by the collector", function()
+    local f = sys.open_locked(path("l"), "exclusive")
+    fails("EAGAIN", sys.open_locked(path("l"), "try"))
+    f:close()
+    f:close()
+    assert.has_error(function() f:read() end)
+    assert.is_truthy(tostring(f):find("closed"))
+    do
+      local g <close> = assert(sys.open_locked(path("l"), "try"))
+      fails("EAGAIN", sys.open_locked(path("l"), "try"))
+      assert.is_not_nil(g)
+    end
+    assert(sys.open_locked(path("l"), "try"))
+    collectgarbage()
+    collectgarbage()
+    assert(sys.open_locked(path("l"), "try")):close()
+    assert.is_false(getmetatable(f))
+  end)
+
+  it("is shared by readers and not by writers", function()
+    local a <close> = sys.open_locked(path("l"), "shared")
+    local b <close> = sys.open_locked(path("l"), "shared")
+    fails("EAGAIN", sys.open_locked(path("l"), "try"))
+    assert.is_not_nil(a, b)
+    assert.has_error(function() sys.open_locked(path("l"), "both") end)
+  end)
+
+  it("is not made when an existing one was asked for", function()
+    fails("ENOENT", sys.open_locked_existing(path("l"), "exclusive"))
+    assert.same({}, sys.list(dir))
+    sys.touch(path("l"))
+    assert(sys.open_locked_existing(path("l"), "exclusive")):close()
+  end)
+
+  it("is never a symbolic link", function()
+    t.run { "ln", "-s", "/run/spec/elsewhere", path("l") }
+    fails("ELOOP", sys.open_locked(path("l"), "exclusive"))
+    assert.is_nil(t.read("/run/spec/elsewhere"))
+  end)
+
+  it("is waited for until the deadline, asleep", function()
+    sys.touch(path("l"))
+    holder(path("l"), 3)
+    local wall, cpu = sys.clock(), os.clock()
+    fails("ETIMEDOUT", sys.open_locked(path("l"), "exclusive", 400))
+    wall, cpu = sys.clock() - wall, os.clock() - cpu
+    assert.is_true(wall >= 0.4 and wall < 2, wall)
+    assert.is_true(cpu < 0.1, cpu)
+    fails("ETIMEDOUT", sys.open_locked(path("l"), "shared", 0))
+    local f <close> = assert(sys.open_locked(path("l"), "exclusive", 20000))
+    assert.equal("", f:read())
+  end)
+
+  it("is the one that the path names after the wait", function()
+    for _, change in ipairs { "rm FILE", "rm FILE; echo other > FILE",
+      "echo other > FILE.new; mv FILE.new FILE" } do
+      assert(sys.write_file(path("l"), "old"))
+      os.execute(("(flock -x %s -c 'touch %s; sleep 0.3; %s' </dev/null >/dev/null 2>&1 &)")
+        :format(path("l"), path("ready"), change:gsub("FILE", path("l"))))
+      while not t.read(path("ready")) do t.sh "sleep 0.02" end
+      os.remove(path("ready"))
+      local f <close> = assert(sys.open_locked(path("l"), "exclusive", 10000))
+      assert.equal(change == "rm FILE" and "" or "other\n", f:read())
+      fails("EAGAIN", sys.open_locked(path("l"), "try"))
+    end
+  end)
+
+  it("keeps its lock against a crowd that removes it", function()
+    local line = ([[lua5.4 -e 'local sys = require("netlink").sys
+      for i = 1, 150 do
+        local f = assert(sys.open_locked("%s", "exclusive", 30000))
+        local n = tonumber(sys.read_file("%s") or "0")
+        assert(sys.write_file("%s", tostring(n + 1)))
+        if i %% 3 == 0 then assert(sys.unlink("%s")) end
+        f:close()
+      end' &]]):format(path("l"), path("count"), path("count"), path("l"))
+    t.run(line:rep(6, "\n") .. "\nwait", { timeout = 120, env = {
+      "LUA_CPATH=" .. t.build .. "/?.so", "LD_PRELOAD=" .. (os.getenv("LD_PRELOAD") or ""),
+      "ASAN_OPTIONS=" .. (os.getenv("ASAN_OPTIONS") or "") } })
+    assert.equal("900", sys.read_file(path("count")))
+  end)
+end)
+
+describe("exec", function()
+  it("gives words, environment and input, and takes both outputs", function()
+    local got = sys.exec { path = "/bin/sh", argv = { "name", "-c",
+      'cat; echo "$0 $1 $A $(env | wc -l)"; echo err >&2; exit 7', "zero", "one two" },
+      env = { "A=b c", "PATH=/usr/bin:/bin" }, stdin = "in\n" }
+    assert.equal(7, got.status)
+    assert.is_nil(got.signal)
+    assert.equal("in\nzero one two b c ", got.stdout:match("^in\nzero one two b c "))
+    assert.equal("err\n", got.stderr)
+  end)
+
+  it("passes nothing of ours on", function()
+    local ls = { path = "/bin/ls", argv = { "ls", "/proc/self/fd" } }
+    local before = sys.exec(ls).stdout
+    local f <close> = sys.open_locked(path("l"), "exclusive")
+    assert.equal(before, sys.exec(ls).stdout, tostring(f))
+    local got = sys.exec { path = "/usr/bin/env" }
+    assert.equal("", got.stdout)
+    got = sys.exec { path = "/bin/cat", argv = { "cat", "/proc/self/status" } }
+    assert.equal("0000000000000000", got.stdout:match("SigBlk:%s*(%x+)"))
+    -- The C library keeps signals 32 and 33 to itself.
+    assert.equal(0, tonumber(got.stdout:match("SigIgn:%s*(%x+)"), 16) & 0x7fffffff)
+  end)
+
+  it("moves much both ways at once", function()
+    local much = ("0123456789abcdef"):rep(60000)
+    assert.equal(much, sys.exec { path = "/bin/cat", stdin = much }.stdout)
+    assert.equal(0, sys.exec { path = "/bin/true", stdin = much }.status)
+  end)
+
+  it("stops what says too much, and keeps the first of the errors", function()
+    fails("EFBIG", sys.exec { path = "/bin/cat", stdin = ("x"):rep(1001), stdout_limit = 1000 })
+    assert.equal(1000, #sys.exec { path = "/bin/cat", stdin = ("x"):rep(1000),
+      stdout_limit = 1000 }.stdout)
+    fails("EFBIG", sys.exec { path = "/usr/bin/yes" })
+    local got = sys.exec { path = "/bin/sh", argv = { "sh", "-c", "yes | head -c 200000 >&2" },
+      env = { "PATH=/usr/bin:/bin" } }
+    assert.equal(65536, #got.stderr)
+  end)
+
+  it("ends the program and its children at the deadline", function()
+    local began = sys.clock()
+    fails("ETIMEDOUT", sys.exec { path = "/bin/sh", timeout_ms = 300, argv = { "sh", "-c",
+      "sleep 77 & sleep 77" }, env = { "PATH=/usr/bin:/bin" } })
+    assert.is_true(sys.clock() - began < 3)
+    assert.equal("", (t.sh "sleep 0.1; pgrep -x -f 'sleep 77' --ns $$ --nslist mnt"))
+  end)
+
+  it("does not wait for a background process that keeps the pipes", function()
+    local began = sys.clock()
+    local got = sys.exec { path = "/bin/sh", argv = { "sh", "-c", "setsid sleep 2.5 & echo done" },
+      env = { "PATH=/usr/bin:/bin" } }
+    assert.equal("done\n", got.stdout)
+    assert.is_true(sys.clock() - began < 2)
+    t.sh "sleep 2.6"
+  end)
+
+  it("tells a signal from a status, and a program that is not there", function()
+    local got = sys.exec { path = "/bin/sh", argv = { "sh", "-c", "kill -TERM $$" } }
+    assert.equal(15, got.signal)
+    assert.is_nil(got.status)
+    assert.is_truthy(fails("ENOENT", sys.exec { path = "/no/such" }):find("/no/such", 1, true))
+    fails("EACCES", sys.exec { path = "/etc/passwd" })
+  end)
+
+  it("names a key that it does not know", function()
+    for _, bad in ipairs { { path = "/bin/true", arg = {} }, { argv = {} }, { path = 1 },
+      { path = "/bin/true", argv = { 1 } }, { path = "/bin/true", env = { "A\0B" } },
+      { path = "/bin/true", timeout_ms = -1 }, { path = "/bin/true", stdin = {} } } do
+      assert.has_error(function() sys.exec(bad) end)
+    end
+  end)
+
+  it("loses no descriptor, whatever happens", function()
+    local before = #sys.list("/proc/self/fd")
+    for _ = 1, 20 do
+      sys.exec { path = "/no/such" }
+      sys.exec { path = "/bin/true" }
+      sys.exec { path = "/usr/bin/yes", stdout_limit = 10 }
+      sys.open_locked(path("none/l"), "exclusive")
+      sys.list(path("none"))
+      sys.read_file(path("none"))
+    end
+    assert.equal(before, #sys.list("/proc/self/fd"))
+  end)
+end)
+
+describe("small things", function()
+  it("digest, randomness, clocks, numbers of errors", function()
+    assert.equal("cbf29ce484222325", sys.hash64(""))
+    assert.equal("af63dc4c8601ec8c", sys.hash64("a"))
+    assert.equal("85944171f73967e8", sys.hash64("foobar"))
+    assert.equal(32, #sys.random(32))
+    assert.not_equal(sys.random(16), sys.random(16))
+    assert.has_error(function() sys.random(0) end)
+    assert.has_error(function() sys.random(257) end)
+    local a, b = sys.clock(), sys.clock()
+    assert.is_true(b >= a)
+    assert.is_true(math.abs(sys.time() - os.time()) < 2)
+    assert.equal(2, sys.errno.ENOENT)
+    assert.equal("No such file or directory", sys.strerror(2))
+    assert.has_error(function() return sys.errno.ENOTHING end)
+    assert.is_true(sys.pid() > 1)
+  end)
+end)
