@@ -16,6 +16,20 @@ lua_State *image_state(void)
 	return alloc_stored_state();
 }
 
+/*
+ * Lua's table of strings doubles when it is full, and moving every string of the image to its new
+ * place touches, and so copies, nearly all pages: have it grow here, to hold a call's strings too.
+ */
+static void grow_string_table(lua_State *L)
+{
+	enum { STRINGS = 2048 };
+
+	for (int i = 0; i < STRINGS; i++) {
+		lua_pushfstring(L, "~%d", i);
+		lua_pop(L, 1);
+	}
+}
+
 /* Loads everything there is. What a script does while it is loaded is done at build time. */
 static int load_all(lua_State *L)
 {
@@ -35,6 +49,7 @@ static int load_all(lua_State *L)
 		state_push_global(L, *name);
 		lua_pop(L, 1);
 	}
+	grow_string_table(L);
 
 	return 0;
 }

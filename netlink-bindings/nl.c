@@ -101,6 +101,24 @@ void nl_close(struct nl *nl)
 	nl_init(nl);
 }
 
+static int left_open[16];
+static size_t left_open_count;
+
+void nl_leave_open(struct nl *nl)
+{
+	if (nl->fd >= 0 && left_open_count < ARRAY_SIZE(left_open)) {
+		left_open[left_open_count++] = nl->fd;
+		nl->fd = -1;
+	}
+	nl_close(nl);
+}
+
+size_t nl_left_open(const int **ret_fds)
+{
+	*ret_fds = left_open;
+	return left_open_count;
+}
+
 void nl_clear(struct nl *nl)
 {
 	nl_buf_clear(&nl->out);

@@ -92,6 +92,16 @@ int nl_open_beside(struct nl *nl, const struct nl *other);
 /* Close and free; idempotent. */
 void nl_close(struct nl *nl);
 
+/*
+ * Free, but leave the socket open until the process ends, and beyond in children that take it
+ * along (rtnl's detached ones do). Closing an nf_tables socket that has deleted something waits
+ * some 10 ms for RCU; whoever closes it last waits.
+ */
+void nl_leave_open(struct nl *nl);
+
+/* The sockets that were left open; returns how many. */
+size_t nl_left_open(const int **ret_fds);
+
 /* Forget any half-built batch. Call it first in every operation. */
 void nl_clear(struct nl *nl);
 

@@ -168,13 +168,16 @@ static void close_between(unsigned int first, unsigned int end)
 		close((int)first);
 }
 
-/* Let go of everything the caller may be waiting on: pipes, terminals, files. */
+/*
+ * Let go of everything the caller may be waiting on: pipes, terminals, files. What was left open for
+ * us to close (nl_leave_open) stays.
+ */
 static void detach(const struct deletion *d)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	unsigned int keep[2] = { (unsigned int)d->worker.fd, (unsigned int)d->report[1] };
-	unsigned int low = keep[0] < keep[1] ? keep[0] : keep[1];
-	unsigned int high = keep[0] < keep[1] ? keep[1] : keep[0];
+	const int *late;
+	size_t late_count = nl_left_open(&late);
+	unsigned int from = 3;
 
 	setsid();
 	/* By the time we report, nobody may be listening any more. */
@@ -183,9 +186,22 @@ static void detach(const struct deletion *d)
 		_exit(1);
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
-	close_between(3, low);
-	close_between(low + 1, high);
-	close_between(high + 1, UINT_MAX);
+	for (;;) {
+		unsigned int keep = UINT_MAX; /* the lowest from `from` on */
+
+		for (size_t i = 0; i < late_count + 2; i++) {
+			int fd = i < late_count ? late[i] : d->report[1];
+
+			if (i == late_count)
+				fd = d->worker.fd;
+			if ((unsigned int)fd >= from && (unsigned int)fd < keep)
+				keep = (unsigned int)fd;
+		}
+		close_between(from, keep);
+		if (keep == UINT_MAX)
+			return;
+		from = keep + 1;
+	}
 }
 
 /* The child: have the link deleted, say how that went, and end. The kernel keeps us meanwhile. */

@@ -59,12 +59,6 @@ local function plug(req, br)
   host:set_link(port, { up = true, port = (c.hairpinMode or c.portIsolation) and {
     hairpin = c.hairpinMode or nil, isolated = c.portIsolation or nil,
   } or nil })
-  local v6 = "net/ipv6/conf/" .. req.ifname
-  req.pod:set_sysctl({
-    { v6 .. "/accept_dad", c.enabledad and "1" or "0", true },
-    { "net/ipv4/conf/" .. req.ifname .. "/arp_notify", "1", true },
-    c.enabledad and { v6 .. "/enhanced_dad", "1", true } or nil,
-  }, { link = eth })
   return port, eth
 end
 
@@ -104,8 +98,9 @@ local function add(req)
   local port, eth = plug(req, br)
   local gateway = c.isGateway and #lease.ips > 0 and gateway_link(req, br)
   if gateway then serve_gateways(req, gateway, lease) end
-  if not c.disableContainerInterface then ipam.apply(lease, req.pod, eth) end
-  if c.enabledad then req.pod:await_addrs(eth) end
+  if not c.disableContainerInterface then
+    ipam.apply(lease, req.pod, eth, { dad = c.enabledad })
+  end
   if c.ipMasq then masq.add(req, lease.ips) end
   if not c.disableContainerInterface then req.host:await_up(port) end
   return {

@@ -150,14 +150,12 @@ local function claim(req, plugin_type, cookie)
   fail.throw { code = fail.codes.again, msg = "another process works on this attachment" }
 end
 
--- The plugin's answer as a result: objects become entries, and what the chain had so far stays.
+-- The plugin's answer as a result: objects become entries, behind what the chain has so far.
 local function result_of(req, answer, plugin)
   if answer == nil or answer == req.prev then return req.prev or {} end
-  local prev = not plugin.ipam and req.prev or {}
-  local result = { interfaces = {}, ips = {}, routes = {}, dns = answer.dns or prev.dns }
-  for key in pairs(result) do
-    if key ~= "dns" then table.move(prev[key] or {}, 1, #(prev[key] or {}), 1, result[key]) end
-  end
+  local result = not plugin.ipam and req.prev and require("cni.result").copy(req.prev) or {}
+  for _, key in ipairs { "interfaces", "ips", "routes" } do result[key] = result[key] or {} end
+  result.dns = answer.dns or result.dns
   local entry, own = {}, nil
   for _, link in ipairs(answer.interfaces or {}) do
     local copy = { name = link.name, mac = link.mac, sandbox = link.sandbox,
@@ -174,11 +172,6 @@ local function result_of(req, answer, plugin)
   return result
 end
 
-local function traceback(err)
-  if type(err) == "string" then return fail.wrap(err) end
-  return err
-end
-
 --- ADD.
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
@@ -186,7 +179,8 @@ end
 function M.add(req, plugin)
   local ns, why = open_namespace(req, req.netns)
   if not ns and not plugin.ipam then
-    fail.throw { code = fail.codes.netns, msg = ("failed to open netns %q: %s"):format(req.netns, why) }
+    fail.throw { code = fail.codes.netns,
+      msg = ("failed to open netns %q: %s"):format(req.netns, why) }
   end
   read_conf(req, plugin)
   read_prev(req)
@@ -197,7 +191,7 @@ function M.add(req, plugin)
     plan:flush()
     local result = result_of(req, given, plugin)
     return result, require("cni.result").render(result, req.version)
-  end, traceback)
+  end, fail.wrap)
   if ok then
     plan:close()
     record:finish()
@@ -217,20 +211,25 @@ function M.add(req, plugin)
   error(answer, 0)
 end
 
+-- Steps for links, which another network's attachment of the same container may have made.
+local of_links = { link = true, set = true, addr = true, route = true }
+
 -- Without a record: what `add` would make is taken back, by name and by owner. A configuration
--- that `add` refuses has made nothing.
+-- that `add` refuses has made nothing; an IPAM script's `del` can do without a good one.
 local function erase(req, plugin, ns)
   local plan = new_plan("erase", req, ns, nil)
   local ok, err = pcall(function()
-    read_conf(req, plugin)
-    read_prev(req)
+    local valid = pcall(read_conf, req, plugin)
     if plugin.del then return plugin.del(req) end
-    plugin.add(req)
+    if valid and pcall(read_prev, req) then pcall(plugin.add, req) end
   end)
-  for _, step in ipairs(plan.steps) do step.did = true end
+  local elsewhere = journal.elsewhere(owner_of(req))
+  for _, step in ipairs(plan.steps) do
+    step.did = not (elsewhere and of_links[step.kind])
+  end
   local errors = plan:undo()
   plan:close()
-  if plugin.del and not ok then error(err, 0) end
+  if not ok then errors[#errors + 1] = fail.wrap(err) end
   if #errors > 0 then error(joined(errors), 0) end
 end
 
@@ -250,7 +249,8 @@ end
 function M.check(req, plugin)
   local ns, why = open_namespace(req, req.netns)
   if not ns and not plugin.ipam then
-    fail.throw { code = fail.codes.netns, msg = ("failed to open netns %q: %s"):format(req.netns, why) }
+    fail.throw { code = fail.codes.netns,
+      msg = ("failed to open netns %q: %s"):format(req.netns, why) }
   end
   read_conf(req, plugin)
   read_prev(req)
@@ -299,7 +299,7 @@ function M.gc(req, plugin)
   end
   local ok, err = pcall(function()
     if plugin.gc then
-      read_conf(req, plugin)
+      pcall(read_conf, req, plugin) -- what was leased is freed although the configuration has gone bad
       plugin.gc(req)
     elseif not plugin.ipam then
       require("cni.ipam").gc(req)

@@ -102,29 +102,42 @@ local function add_routes(lease, pod, link)
   end
 end
 
---- Put a lease on a link of the sandbox: addresses, up, routes.
+-- Sysctls of the link before it is up. Neighbours hear of it when it comes up; an address that is unique
+-- by construction does not wait for duplicates to be detected.
+local function prepare_link(lease, pod, link, dad)
+  local conf4, conf6 = "net/ipv4/conf/" .. link.name, "net/ipv6/conf/" .. link.name
+  local list = {
+    { conf4 .. "/arp_notify", "1", true },
+    { conf6 .. "/accept_dad", dad and "1" or "0", true },
+  }
+  if dad then list[#list + 1] = { conf6 .. "/enhanced_dad", "1", true } end
+  for _, ip in ipairs(lease.ips) do
+    if addr.parse(ip.address).family == "inet6" then
+      list[#list + 1] = { "net/ipv6/conf/lo/disable_ipv6", "0", true }
+      list[#list + 1] = { conf6 .. "/disable_ipv6", "0", true }
+      list[#list + 1] = { conf6 .. "/keep_addr_on_down", "1" }
+      break
+    end
+  end
+  pod:set_sysctl(list, { link = link })
+end
+
+--- Put a lease on a link of the sandbox: addresses, up, routes. Without a lease it is only
+-- brought up.
 -- @tparam table lease from `add`
 -- @tparam table pod the sandbox's handle
 -- @tparam table link the link there
-function M.apply(lease, pod, link)
-  local inet6 = false
-  for _, ip in ipairs(lease.ips) do
-    if addr.parse(ip.address).family == "inet6" then inet6 = true end
-  end
-  if inet6 then
-    local conf = "net/ipv6/conf/"
-    pod:set_sysctl({
-      { conf .. "lo/disable_ipv6", "0", true },
-      { conf .. link.name .. "/disable_ipv6", "0", true },
-      { conf .. link.name .. "/keep_addr_on_down", "1" },
-    }, { link = link })
-  end
+-- @tparam[opt] table options `dad`: detect duplicate IPv6 addresses, and wait for the outcome
+function M.apply(lease, pod, link, options)
+  local dad = options and options.dad
+  if not lease.none then prepare_link(lease, pod, link, dad) end
   for _, ip in ipairs(lease.ips) do
     ip.interface = link
     pod:add_addr(link, ip.address)
   end
   pod:set_link(link, { up = true })
   add_routes(lease, pod, link)
+  if dad then pod:await_addrs(link) end
 end
 
 -- STATUS and GC go to the IPAM plugin as they are.

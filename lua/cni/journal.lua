@@ -247,6 +247,18 @@ function M.find(owner, type_name, digest)
   return M.of(owner, function(entry) return entry.name == other.name end)[1], false
 end
 
+--- Whether another network has records of the same container's interface: what stands under that
+-- name is then the other one's.
+-- @tparam table owner {network, id, ifname}
+-- @treturn boolean
+function M.elsewhere(owner)
+  local own, name = component(owner.network), component(owner.id .. ":" .. owner.ifname)
+  for _, network in ipairs(sys.list(M.root) or {}) do
+    if network ~= own and sys.stat(M.root .. "/" .. network .. "/" .. name) then return true end
+  end
+  return false
+end
+
 --- Every record of a network and type that no living process works on.
 -- @tparam string network the network's name
 -- @tparam string|nil type_name nil: of every type

@@ -83,8 +83,7 @@ function M.main(name, args)
   end, fail.wrap)
   -- Out of memory is the one error that no handler sees.
   if not ok then text = fail.wrap(text):json(req and req.version) end
-  host.write(1, text)
-  return ok and 0 or 1
+  return host.write(1, text) and ok and 0 or 1
 end
 
 return M

@@ -40,7 +40,7 @@ M.__index = M
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
-    mode = mode, steps = {}, next = 1, locks = {},
+    mode = mode, steps = {}, next = 1, locks = {}, last = {},
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
   }, M)
   plan.host = handle.new(plan, "host", env.host)
@@ -78,6 +78,12 @@ function M:lock(group, how)
   if held and (held.how == how or held.how == "exclusive") then return end
   if held then held.lock:close() end
   self.locks[group] = { how = how, lock = require("cni.shared").lock(group, how) }
+end
+
+--- Have something looked at when all that is pending is done.
+-- @tparam function action
+function M:finally(action)
+  self.last[#self.last + 1] = action
 end
 
 local function release(plan)
@@ -148,6 +154,10 @@ function M:flush()
   self.next = last + 1
   self.record:append(self.steps, first, last)
   execute(self, first, last)
+  for i, action in ipairs(self.last) do
+    self.last[i] = nil
+    action()
+  end
   release(self)
 end
 

@@ -193,6 +193,7 @@ function M.undo(step, plan)
   for _, want in ipairs(step.want.addresses) do
     if shared.leave(group, want.subnet, plan.owner) then remove(socket, want) end
   end
+  socket:leave_open()
 end
 
 function M.say(step)

@@ -83,8 +83,15 @@ local function adjust(step, h, link)
   if not ok then fail.kernel("set " .. want.name, msg, errno) end
 end
 
-local function learn(step, link)
-  if step.object then step.object.mac = link.mac end
+-- The MAC for the result. A bridge that nobody gave one takes its ports', ours included: look again
+-- when all is done.
+local function learn(step, link, plan)
+  local object = step.object
+  object.mac = link.mac
+  local facts = shared.facts(link.name)
+  if plan.mode == "apply" and not (facts.link and facts.link.mac) then
+    plan:finally(function() object.mac = plan[step.ns]:link(link.name).mac end)
+  end
 end
 
 function M.run(step, plan)
@@ -92,7 +99,7 @@ function M.run(step, plan)
   plan:lock(want.name, "shared")
   shared.join(want.name, "link", plan.owner)
   local link = find(step, h)
-  if link and not lacks(link, want) then return learn(step, link) end
+  if link and not lacks(link, want) then return learn(step, link, plan) end
 
   plan:lock(want.name, "exclusive")
   shared.join(want.name, "link", plan.owner)
@@ -107,7 +114,7 @@ function M.run(step, plan)
   end
   if lacks(link, want) then adjust(step, h, link) end
   if made and want.peer then plug_peer(step, h) end
-  learn(step, link)
+  learn(step, link, plan)
 end
 
 function M.verify(step, plan)
@@ -117,7 +124,7 @@ function M.verify(step, plan)
   for _, key in ipairs(kept) do
     if want[key] and not link[key] then return ("%s %s: %s is off"):format(want.kind, want.name, key) end
   end
-  learn(step, link)
+  learn(step, link, plan)
 end
 
 -- Ports and addresses of others keep a link that we made.
