@@ -138,11 +138,8 @@ return {
     { step = "ADD", key = "^result%." },
     { step = "ADD", key = "^stdout$" },
   },
-  ["keys as written"] = {
-    why = "keys are matched as they are written; another letter case is an unknown key",
-    { key = "^host ", must = true },
-    { key = "^pa " },
-    { key = "^lease ", ours = none },
-    { key = "^result%." },
+  ["loopback goes down again"] = {
+    why = "a failed ADD takes everything back, lo as well (W-28)",
+    { step = "ADD", key = "^pa ", only = failed },
   },
 }

@@ -5,6 +5,7 @@
 -- @module cni.ipam
 
 local addr = require "cni.addr"
+local common = require "cni.common"
 local fail = require "cni.fail"
 local schema = require "cni.schema"
 
@@ -17,13 +18,8 @@ Lease.__index = Lease
 -- @tparam table req the request
 -- @treturn string|nil nil: none, a layer-2 network
 function M.type_of(req)
-  local ipam = req.raw.ipam
-  if ipam == nil then return nil end
-  if type(ipam) ~= "table" then fail.config("ipam", "must be an object") end
-  local name = ipam.type
-  if name == nil or name == "" then return nil end
-  if type(name) ~= "string" then fail.config("ipam.type", "must be the name of a plugin") end
-  return name
+  if req.raw.ipam == nil then return nil end
+  return schema.read(common.ipam, req.raw.ipam, "ipam").type
 end
 
 -- The request as our own IPAM script sees it: its configuration, everything else as it is.
