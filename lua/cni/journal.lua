@@ -247,6 +247,22 @@ function M.find(owner, type_name, digest)
   return M.of(owner, function(entry) return entry.name == other.name end)[1], false
 end
 
+--- Whether a living process works on an attachment right now.
+-- @tparam table owner {network, id, ifname}
+-- @treturn boolean
+function M.busy(owner)
+  local dir = directory(owner)
+  for _, entry in ipairs(entries(dir)) do
+    local file, _, errno = sys.open_locked_existing(dir .. "/" .. entry.name, "try")
+    if file then
+      file:close()
+    elseif errno == sys.errno.EAGAIN then
+      return true
+    end
+  end
+  return false
+end
+
 --- Whether another network has records of the same container's interface: what stands under that
 -- name is then the other one's.
 -- @tparam table owner {network, id, ifname}

@@ -15,6 +15,7 @@
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
+local journal = require "cni.journal"
 local names = require "cni.names"
 local ranges = require "cni.ranges"
 local store = require("netlink").store
@@ -380,7 +381,11 @@ function M.gc(spec, keep)
   local ok, err = pcall(function()
     for text, id, ifname in s:each() do
       local alive = ids[id]
-      if ifname then alive = keep[id .. "/" .. ifname] end
+      if ifname then
+        -- An ADD that is under way has its record before it has its lease.
+        alive = keep[id .. "/" .. ifname]
+          or journal.busy { network = spec.network, id = id, ifname = ifname }
+      end
       if not alive then stale[#stale + 1] = text end
     end
   end)

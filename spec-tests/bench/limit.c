@@ -190,7 +190,7 @@ static void del(struct call *call)
 
 	if (known && call->masq) {
 		nl_open(&nft, NETLINK_NETFILTER, 0);
-		check("masquerade", masq_del(&nft, call->address));
+		check("masquerade", masq_del(&nft, &call->subnet, call->address));
 	}
 	if (!call->lease)
 		del_link(call);

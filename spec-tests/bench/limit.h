@@ -68,6 +68,6 @@ void write_record(struct call *call);
 bool read_record(struct call *call);
 
 int masq_add(struct nl *nl, const struct subnet *subnet, struct in_addr address);
-int masq_del(struct nl *nl, struct in_addr address);
+int masq_del(struct nl *nl, const struct subnet *subnet, struct in_addr address);
 
 #endif
