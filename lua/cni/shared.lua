@@ -59,8 +59,13 @@ end
 --- Become a user of an object. Hold the group's lock.
 function M.join(group, object, owner)
   local dir = path_of(group, object)
-  check(sys.mkdirs(dir, 448))
-  check(sys.touch(dir .. "/" .. user_of(owner), 384))
+  for _ = 1, 1000 do -- whoever leaves may remove the directory between our two steps
+    check(sys.mkdirs(dir, 448))
+    local ok, msg, errno = sys.touch(dir .. "/" .. user_of(owner), 384)
+    if ok then return end
+    if errno ~= sys.errno.ENOENT then check(nil, msg, errno) end
+  end
+  fail.throw { code = fail.codes.again, msg = "link " .. group .. " keeps changing hands" }
 end
 
 --- Stop being a user.
