@@ -489,38 +489,35 @@ describe("A script that fails half way", function()
 end)
 
 describe("A GC while an ADD is under way", function()
-  -- Leases an address, then takes its time.
-  local slow = [[
-    local ipam = require "cni.ipam"
-    return { add = function(req)
-      local lease = ipam.add(req)
-      local n = 0
-      for i = 1, 60000000 do n = n ~ i end
-      return { ips = lease.ips }
-    end }
-  ]]
-  local conf = { type = "slow", ipam = { type = "host-local", subnet = "10.9.0.0/24" } }
-
-  local function leases() return t.sh("ls /var/lib/cni/networks/spec | grep ^10 | sort") end
+  local conf = { type = "bridge", bridge = "br0",
+    ipam = { type = "host-local", subnet = "10.9.0.0/24" } }
+  local dir = "/var/lib/cni/networks/spec"
 
   it("leaves it the address that it has just been given, and takes those of the dead", function()
-    t.write("/etc/luacni/plugins/slow.lua", slow)
-    local w = world.new(conf, { pods = 2 })
-    t.run("mkdir -p /var/lib/cni/networks/spec && " ..
-      "printf 'gone\\r\\neth0' > /var/lib/cni/networks/spec/10.9.0.77")
-    local bytes = t.conf_bytes({ cniVersion = "1.1.0", name = "spec", type = "slow",
-      ipam = conf.ipam })
-    t.write("/run/spec/conf", bytes)
-    local add = t.cni_words({ verb = "ADD", type = "luacni", host = w.host, netns = w.pods[1],
+    local w = world.new(conf, { pods = 1 })
+    t.run("mkdir -p " .. dir .. " /run/luacni/shared/br0 && "
+      .. "printf 'gone\\r\\neth0' > " .. dir .. "/10.9.0.77")
+    t.write("/run/spec/conf", t.conf_bytes({ cniVersion = "1.1.0", name = "spec",
+      type = "bridge", bridge = "br0", ipam = conf.ipam }))
+    local add = t.cni_words({ verb = "ADD", type = "bridge", host = w.host, netns = w.pods[1],
       id = "young" })
-    local gc = t.cni_words({ verb = "GC", type = "luacni", host = w.host, netns = false,
+    local gc = t.cni_words({ verb = "GC", type = "bridge", host = w.host, netns = false,
       id = false, ifname = false })
-    t.sh(add .. " </run/spec/conf >/run/spec/added 2>&1 & sleep 0.3; ls "
-      .. "/var/lib/cni/networks/spec >/run/spec/then; " .. gc .. " </run/spec/conf; wait")
-    assert.truthy(t.read("/run/spec/then"):find("10.9.0.2", 1, true), "the ADD was not under way")
+    -- The ADD has its address, and waits for the bridge that somebody has locked.
+    t.sh(([[
+      exec 9>/run/luacni/shared/br0/lock
+      flock 9
+      %s </run/spec/conf >/run/spec/added 2>&1 9>&- &
+      for i in $(seq 100); do [ -e %s/10.9.0.2 ] && break; sleep 0.1; done
+      %s </run/spec/conf 9>&-
+      ls %s | grep ^10 >/run/spec/then
+      flock -u 9
+      wait
+    ]]):format(add, dir, gc, dir))
+    assert.equal("10.9.0.2\n", t.read("/run/spec/then"))
     assert.truthy(t.read("/run/spec/added"):find("10.9.0.2/24", 1, true), t.read("/run/spec/added"))
-    assert.equal("10.9.0.2\n", (leases()))
+    assert.equal("10.9.0.2\n", (t.sh("ls " .. dir .. " | grep ^10")))
     t.sh(gc .. " </run/spec/conf")
-    assert.equal("", (leases()), "and a GC after it does take it")
+    assert.equal("", (t.sh("ls " .. dir .. " | grep ^10")), "a GC after it does take it")
   end)
 end)
