@@ -28,7 +28,14 @@ local function take(world, step)
   elseif step.ping then
     return { answers = tostring(t.ping(world.pods[step.from or "pa"], step.ping)) }
   elseif step.remove_ns then
+    -- The kernel takes the other ends of its links away a little later.
+    local function links() return #t.ip(world.host, "link") end
+    local before = links()
     t.remove_netns(world.pods[step.remove_ns])
+    for _ = 1, 100 do
+      if before == 1 or links() < before then break end
+      t.sh("sleep 0.02")
+    end
     world.pods[step.remove_ns] = nil
     return {}
   end

@@ -43,7 +43,7 @@ end
 -- @tparam string how "shared" or "exclusive"
 -- @return the lock; close it
 function M.lock(group, how)
-  for _ = 1, 2 do
+  for _ = 1, 1000 do -- the last to leave removes the folder, perhaps between our two steps
     local lock, msg, errno = sys.open_locked(path_of(group, "lock"), how, 30000)
     if lock then return lock end
     if errno == sys.errno.ETIMEDOUT then
@@ -53,7 +53,7 @@ function M.lock(group, how)
     end
     check(sys.mkdirs(path_of(group), 448))
   end
-  fail.throw { code = fail.codes.io, msg = "cannot lock link " .. group }
+  fail.throw { code = fail.codes.again, msg = "link " .. group .. " keeps changing hands" }
 end
 
 --- Become a user of an object. Hold the group's lock.
