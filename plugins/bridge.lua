@@ -19,9 +19,7 @@ local conf = schema.record {
   isGateway = schema.boolean { doc = "Give the bridge the gateway's address; forward packets." },
   isDefaultGateway = schema.boolean { doc = "Be the sandbox's default route; implies isGateway." },
   forceAddress = schema.boolean { doc = "Replace an address in the way that nobody needs." },
-  ipMasq = schema.boolean { doc = "Hide the sandbox behind the host's address." },
-  ipMasqBackend = schema.enum { values = { "iptables", "nftables" }, empty = "absent",
-    doc = "Accepted for compatibility; the rules are nf_tables' either way." },
+  ipMasq = common.ip_masq, ipMasqBackend = common.ip_masq_backend,
   hairpinMode = schema.boolean { doc = "Let the port send back what came from it." },
   promiscMode = schema.boolean { doc = "Make the bridge promiscuous." },
   portIsolation = schema.boolean { doc = "Isolate the port from other isolated ports." },
@@ -30,8 +28,7 @@ local conf = schema.record {
   preserveDefaultVlan = schema.boolean { doc = "Keep the port's default VLAN beside those." },
   enabledad = schema.boolean { doc = "Detect duplicate IPv6 addresses." },
   disableContainerInterface = schema.boolean { doc = "Leave the sandbox's interface down." },
-  dns = common.dns { doc = "Resolver settings of the result, instead of the IPAM plugin's." },
-  ipam = common.ipam, args = common.args, runtimeConfig = common.runtime,
+  dns = common.dns, ipam = common.ipam, args = common.args, runtimeConfig = common.runtime,
 }
 conf:implies("isDefaultGateway", "isGateway")
 conf:never_both("hairpinMode", "promiscMode", "a promiscuous bridge would see every packet twice")
@@ -99,14 +96,11 @@ local function add(req)
   local gateway = c.isGateway and #lease.ips > 0 and gateway_link(req, br)
   if gateway then serve_gateways(req, gateway, lease) end
   if not c.disableContainerInterface then
-    ipam.apply(lease, req.pod, eth, { dad = c.enabledad })
+    ipam.apply(lease, req.pod, eth, { dad = c.enabledad, announce = true })
   end
   if c.ipMasq then masq.add(req, lease.ips) end
   if not c.disableContainerInterface then req.host:await_up(port) end
-  return {
-    interfaces = { br, port, eth, gateway ~= br and gateway or nil },
-    ips = lease.ips, routes = lease.routes, dns = common.dns_of(c, lease),
-  }
+  return ipam.answer(req, lease, { br, port, eth, gateway ~= br and gateway or nil })
 end
 
 return { conf = conf, add = add }

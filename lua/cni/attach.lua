@@ -150,10 +150,12 @@ local function claim(req, plugin_type, cookie)
   fail.throw { code = fail.codes.again, msg = "another process works on this attachment" }
 end
 
--- The plugin's answer as a result: objects become entries, behind what the chain has so far.
+-- The plugin's answer as a result: objects become entries, behind what the chain has so far, or
+-- instead of it if the answer says so.
 local function result_of(req, answer, plugin)
   if answer == nil or answer == req.prev then return req.prev or {} end
-  local result = not plugin.ipam and req.prev and require("cni.result").copy(req.prev) or {}
+  local so_far = not plugin.ipam and not answer.instead and req.prev
+  local result = so_far and require("cni.result").copy(so_far) or {}
   for _, key in ipairs { "interfaces", "ips", "routes" } do result[key] = result[key] or {} end
   result.dns = answer.dns or result.dns
   local entry, own = {}, nil

@@ -13,12 +13,26 @@ M.dns = schema.record {
   domain = schema.string { empty = "absent", doc = "The local domain." },
   search = schema.list(schema.string, { doc = "Domains to search, in order." }),
   options = schema.list(schema.string, { doc = "Options of the resolver." }),
-}
+} { doc = "Resolver settings of the result, instead of the IPAM plugin's." }
 
 --- `ipam`, as far as an interface plugin looks into it.
 M.ipam = schema.record {
   type = schema.string { empty = "absent", doc = "The IPAM plugin; none: layer 2 only." },
 }
+
+--- `ipam`, where there have to be addresses.
+M.ipam_required = schema.record {
+  type = schema.string { required = true, min_len = 1, doc = "The IPAM plugin." },
+} { required = true }
+
+--- `ipMasq` and `ipMasqBackend`.
+M.ip_masq = schema.boolean { doc = "Hide the sandbox behind the host's address." }
+M.ip_masq_backend = schema.enum { values = { "iptables", "nftables" }, empty = "absent",
+  doc = "Accepted for compatibility; the rules are nf_tables' either way." }
+
+--- `enabledad`, where the link is shared with strangers.
+M.enabledad = schema.boolean { default = true,
+  doc = "Detect duplicate IPv6 addresses, and wait for the outcome." }
 
 --- `args`: where a MAC can be asked for beside `runtimeConfig` and CNI_ARGS.
 M.args = schema.record {

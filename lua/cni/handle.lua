@@ -9,6 +9,7 @@
 --
 -- @module cni.handle
 
+local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
@@ -66,6 +67,19 @@ function M:link(key)
     fail.kernel("look up link " .. key, msg, errno)
   end
   return link
+end
+
+--- The link of the default route: IPv4's, else IPv6's, of the main table.
+-- @treturn[1] table the link, as `link` gives it
+-- @return[2] nil there is no default route
+function M:default_link()
+  for _, family in ipairs { "inet", "inet6" } do
+    local default = addr.default(family)
+    for _, route in ipairs(self:routes { family = family, table = 254 }) do
+      local oif = route.oif or route.multipath and route.multipath[1].oif
+      if oif and addr.parse(route.dst) == default then return self:link(oif) end
+    end
+  end
 end
 
 --- Whether a link's index is known without asking.
@@ -135,17 +149,22 @@ local function object(self, name, mac)
   return { name = name, mac = mac, sandbox = self.sandbox }
 end
 
---- Make a link in this namespace, with its final name, MAC and MTU.
--- @tparam table want `name`, `kind`, options of the kind; `master` and `link` as objects or
--- names; `mac` is chosen when absent (except for kinds that take their parent's)
+-- Kinds that take the MAC of the link they stand on.
+local takes_mac = { vlan = true, ipvlan = true }
+
+--- Make a link, born where it belongs with its final name, MAC and MTU.
+-- @tparam table want `name`, `kind`, options of the kind (the keys of netlink's links);
+-- `ns`: the handle of the namespace it is for (default: this one); `master` and `link`, objects
+-- or names in this namespace: what it is plugged into and what it stands on; `mac`: chosen when
+-- absent, except for kinds that take that of `link`
 -- @treturn table the link
 function M:add_link(want)
-  want.master, want.link = name_of(want.master), name_of(want.link)
-  if not want.mac and want.kind ~= "vlan" and want.kind ~= "ipvlan" then
-    want.mac = random_mac()
-  end
+  local home, parent = want.ns or self, want.link
+  want.ns, want.into = nil, home ~= self and home.name or nil
+  want.master, want.link = name_of(want.master), name_of(parent)
+  if not want.mac and not takes_mac[want.kind] then want.mac = random_mac() end
   push(self, "link", want)
-  return object(self, want.name, want.mac)
+  return object(home, want.name, want.mac or type(parent) == "table" and parent.mac or nil)
 end
 
 local function random_name()
@@ -186,14 +205,14 @@ end
 --- Make sure of a link that attachments share. It is made by the first that needs it and
 -- removed with the last, if it was made here and nobody else plugged into it.
 -- @tparam table want `name`, `kind`, and options, all of which count only when it is made, but
--- for `up`, `promisc` and `vlan_filtering`; for a veth pair `peer` ({ master = object }), and
--- `port_vlans`, the VLANs of that port
+-- for `up`, `promisc` and `vlan_filtering`; `link` (object or name) when it stands on another;
+-- for a veth pair `peer` ({ master = object }), and `port_vlans`, the VLANs of that port
 -- @treturn table the link; its MAC is known once the plan has run
 function M:ensure_link(want)
   if want.peer then
     want.peer = { master = name_of(want.peer.master), name = want.peer.name or random_name() }
   end
-  want.mac = want.mac or random_mac()
+  want.mac, want.link = want.mac or random_mac(), name_of(want.link)
   local link = { name = want.name, mac = want.mac, sandbox = self.sandbox }
   push(self, "shared_link", want, { object = link })
   return link
@@ -238,11 +257,13 @@ end
 --- Give a link an address.
 -- @tparam table|string link object or name
 -- @tparam string address such as 10.22.0.5/16
--- @tparam[opt] table options `nodad`
+-- @tparam[opt] table options `nodad`: no duplicate detection; `noprefixroute`: no route to the
+-- address's network
 function M:add_addr(link, address, options)
   local name = name_of(link)
-  push(self, "addr", { link = name, address = address, nodad = options and options.nodad },
-    { covered = self.fresh[name] and true or nil })
+  local want = { link = name, address = address }
+  for key, value in pairs(options or {}) do want[key] = value end
+  push(self, "addr", want, { covered = self.fresh[name] and true or nil })
 end
 
 --- Add a route.

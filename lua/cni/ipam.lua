@@ -98,22 +98,29 @@ local function add_routes(lease, pod, link)
   end
 end
 
--- Sysctls of the link before it is up. Neighbours hear of it when it comes up; an address that is unique
--- by construction does not wait for duplicates to be detected.
-local function prepare_link(lease, pod, link, dad)
-  local conf4, conf6 = "net/ipv4/conf/" .. link.name, "net/ipv6/conf/" .. link.name
-  local list = {
-    { conf4 .. "/arp_notify", "1", true },
-    { conf6 .. "/accept_dad", dad and "1" or "0", true },
-  }
-  if dad then list[#list + 1] = { conf6 .. "/enhanced_dad", "1", true } end
+local function has_ipv6(lease)
   for _, ip in ipairs(lease.ips) do
-    if addr.parse(ip.address).family == "inet6" then
-      list[#list + 1] = { "net/ipv6/conf/lo/disable_ipv6", "0", true }
-      list[#list + 1] = { conf6 .. "/disable_ipv6", "0", true }
-      list[#list + 1] = { conf6 .. "/keep_addr_on_down", "1" }
-      break
-    end
+    if addr.parse(ip.address).family == "inet6" then return true end
+  end
+  return false
+end
+
+-- Sysctls of the link before it is up. An address that is unique by construction does not wait for
+-- duplicates to be detected.
+local function prepare_link(lease, pod, link, options)
+  local conf4, conf6 = "net/ipv4/conf/" .. link.name, "net/ipv6/conf/" .. link.name
+  local ipv6 = has_ipv6(lease)
+  local list = { { conf6 .. "/accept_dad", options.dad and "1" or "0", true } }
+  local function set(path, value, optional) list[#list + 1] = { path, value, optional } end
+  if options.dad then set(conf6 .. "/enhanced_dad", "1", true) end
+  if options.announce then
+    set(conf4 .. "/arp_notify", "1", true)
+    if ipv6 then set(conf6 .. "/ndisc_notify", "1", true) end
+  end
+  if ipv6 then
+    set("net/ipv6/conf/lo/disable_ipv6", "0", true)
+    set(conf6 .. "/disable_ipv6", "0", true)
+    set(conf6 .. "/keep_addr_on_down", "1")
   end
   pod:set_sysctl(list, { link = link })
 end
@@ -123,17 +130,49 @@ end
 -- @tparam table lease from `add`
 -- @tparam table pod the sandbox's handle
 -- @tparam table link the link there
--- @tparam[opt] table options `dad`: detect duplicate IPv6 addresses, and wait for the outcome
+-- @tparam[opt] table options `dad`: detect duplicate IPv6 addresses, and wait for the outcome;
+-- `announce`: tell the neighbours of the addresses when the link comes up; `routes`: what
+-- `pod:add_route` takes, to be added before the lease's, the only ones then: the addresses bring
+-- no routes to their networks
 function M.apply(lease, pod, link, options)
-  local dad = options and options.dad
-  if not lease.none then prepare_link(lease, pod, link, dad) end
+  options = options or {}
+  if not lease.none then prepare_link(lease, pod, link, options) end
   for _, ip in ipairs(lease.ips) do
     ip.interface = link
-    pod:add_addr(link, ip.address)
+    pod:add_addr(link, ip.address, { noprefixroute = options.routes and true or nil })
   end
   pod:set_link(link, { up = true })
+  for _, route in ipairs(options.routes or {}) do
+    route.link = link
+    pod:add_route(route)
+  end
   add_routes(lease, pod, link)
-  if dad then pod:await_addrs(link) end
+  if options.dad and has_ipv6(lease) then pod:await_addrs(link) end
+end
+
+--- The addresses and routes that the chain has so far, as a lease: for a plugin that puts them
+-- on a link of its own.
+-- @tparam table req
+-- @treturn table|nil lease; nil when the chain has none
+function M.of_chain(req)
+  local prev = req.prev
+  if not prev or not prev.ips or #prev.ips == 0 then return nil end
+  local lease = { ips = {}, routes = {}, dns = prev.dns }
+  for i, ip in ipairs(prev.ips) do
+    lease.ips[i] = { address = ip.address, gateway = ip.gateway }
+  end
+  for i, route in ipairs(prev.routes or {}) do lease.routes[i] = route end
+  return setmetatable(lease, Lease)
+end
+
+--- What a plugin answers: its interfaces, and what the lease gave.
+-- @tparam table req its `conf` may have `dns`, which then counts instead of the lease's
+-- @tparam table lease from `add`
+-- @tparam table interfaces list of links
+-- @treturn table `interfaces`, `ips`, `routes`, `dns`
+function M.answer(req, lease, interfaces)
+  return { interfaces = interfaces, ips = lease.ips, routes = lease.routes,
+    dns = common.dns_of(req.conf, lease) }
 end
 
 -- STATUS and GC go to the IPAM plugin as they are.

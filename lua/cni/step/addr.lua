@@ -17,6 +17,7 @@ local function attributes(step, handle)
   local cidr = addr.parse(want.address)
   return {
     index = handle:index(want.link), address = want.address, nodad = want.nodad,
+    noprefixroute = want.noprefixroute,
     -- As ifconfig and ip do; a /31 and a /32 have no broadcast address.
     broadcast = cidr.family == "inet" and cidr.len < 31 and addr.text(cidr:last()) or nil,
   }

@@ -11,6 +11,9 @@ function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
   local object, key, wanted = "link", { name = want.link }, { operstate = "up" }
   if want.addrs then
+    -- Without a carrier nobody can be asked; the kernel does it when there is one.
+    local link = h:link(want.link)
+    if link and not link.carrier then return end
     object, key, wanted = "addr", { index = h:index(want.link) }, { tentative = false }
   end
   local seen, msg, errno = h:socket():await(object, key, wanted, want.seconds * 1000 // 1)

@@ -1,11 +1,10 @@
 -- SPDX-License-Identifier: MIT
 --- Step `link`: a link that this attachment alone has. It is born complete (name, MAC, MTU, master,
 -- peer) and taken back by its name; when it is not certain that the link of that name is ours (the
--- ADD died in the middle), its kind and the MAC we chose decide.
+-- ADD died in the middle), its kind, the MAC we chose and the attributes of its kind decide.
 -- @module cni.step.link
 
 local fail = require "cni.fail"
-local netlink = require "netlink"
 
 local M = {}
 
@@ -15,8 +14,32 @@ local not_attributes = {
   up = true, named = true, port = true,
 }
 
-local function home(step)
+--- The namespace that the link is born in: "host" or "pod".
+function M.home(step)
   return step.want.into or step.ns
+end
+local home = M.home
+
+-- Whether the kernel has what is wanted; of a list, every entry in any order.
+local function has(have, want)
+  if type(want) ~= "table" then return have == want end
+  for key, value in pairs(want) do
+    if math.type(key) ~= "integer" then
+      if type(have) ~= "table" or not has(have[key], value) then return false end
+    else
+      local found = false
+      for _, item in ipairs(have or {}) do found = found or has(item, value) end
+      if not found then return false end
+    end
+  end
+  return true
+end
+
+-- The first attribute of its kind that is not as wanted.
+local function odd_key(want, link)
+  for key, value in pairs(want) do
+    if not not_attributes[key] and not has(link[key], value) then return key end
+  end
 end
 
 function M.links(step)
@@ -40,18 +63,9 @@ function M.requests(step, handle)
   return { { "add", "link", attrs } }
 end
 
---- Name the link that is in the way, which the kernel does not.
+--- Say what is in the way, which the kernel does not.
 function M.refused(step, handle, errno)
-  if errno ~= netlink.sys.errno.EEXIST then return end
-  local peer = step.want.peer
-  local place = peer and peer.ns or home(step)
-  local name = peer and handle.plan[peer.ns]:link(peer.name) and peer.name or step.want.name
-  fail.throw {
-    code = fail.codes.internal,
-    msg = ("%s: link %s exists already in the %s"):format(M.say(step), name,
-      place == "pod" and "sandbox" or "host"),
-    hint = "a second ADD needs a DEL first; a link of another origin is left as it is",
-  }
+  require("cni.obstacle").explain(step, handle, errno)
 end
 
 -- The MAC that the runtime knows a link by; a later plugin of the chain may have changed it.
@@ -100,11 +114,18 @@ function M.verify(step, plan)
   if want.mtu and h.name == "host" and link.mtu ~= want.mtu then
     return ("link %s: mtu is %d, not %d"):format(want.name, link.mtu, want.mtu)
   end
-  for key, value in pairs(want) do
-    if not not_attributes[key] and link[key] ~= value then
-      return ("link %s: %s is %s, not %s"):format(want.name, key, tostring(link[key]),
-        tostring(value))
+  if want.link then
+    local parent = plan[step.ns]:link(want.link)
+    if not parent or link.link ~= parent.index then
+      return ("link %s does not stand on %s"):format(want.name, want.link)
     end
+  end
+  local key = odd_key(want, link)
+  if key then
+    local value = want[key]
+    return type(value) == "table" and ("link %s: %s is not as wanted"):format(want.name, key)
+      or ("link %s: %s is %s, not %s"):format(want.name, key, tostring(link[key]),
+        tostring(value))
   end
   return same_mac(plan, link, place) or (peer and same_mac(plan, peer, "sandbox"))
 end
@@ -114,7 +135,7 @@ function M.undo(step, plan)
   local link = h and h:link(want.name)
   if not link or link.kind ~= want.kind then return end
   local certain = plan.mode ~= "undo" or (plan.record and plan.record.done)
-  if not certain and want.mac and link.mac ~= want.mac then return end
+  if not certain and (want.mac and link.mac ~= want.mac or odd_key(want, link)) then return end
   local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
   if not ok then fail.kernel("remove link " .. want.name, msg, errno) end
   h:forget(want.name)
@@ -127,8 +148,8 @@ function M.say(step)
       want.master and " on " .. want.master or "", want.peer.name,
       want.peer.ns == "pod" and "sandbox" or "host")
   end
-  return ("create %s link %s in the %s"):format(want.kind, want.name,
-    home(step) == "pod" and "sandbox" or "host")
+  return ("create %s link %s%s in the %s"):format(want.kind, want.name,
+    want.link and " on " .. want.link or "", home(step) == "pod" and "sandbox" or "host")
 end
 
 return M

@@ -32,6 +32,13 @@ local function find(step, h)
       hint = "name another link in the configuration",
     }
   end
+  if link and want.link and link.link ~= h:index(want.link) then
+    fail.throw {
+      code = fail.codes.config,
+      msg = ("%s exists and stands on another link than %s"):format(want.name, want.link),
+      hint = "name another link in the configuration",
+    }
+  end
   return link
 end
 
@@ -40,11 +47,11 @@ local function make(step, h)
   local facts = shared.facts(want.name)
   facts.link = { kind = want.kind, mac = want.mac }
   shared.save(want.name, facts)
-  local attrs = { name = want.name, kind = want.kind, mac = want.mac, mtu = want.mtu,
-    vlan_filtering = want.vlan_filtering }
-  if want.peer then
-    attrs.peer = { name = want.peer.name }
-  end
+  local attrs = {}
+  for key, value in pairs(want) do attrs[key] = value end
+  attrs.up, attrs.promisc, attrs.port_vlans = nil, nil, nil
+  attrs.link = want.link and h:index(want.link)
+  attrs.peer = want.peer and { name = want.peer.name }
   local ok, msg, errno = h:socket():send { { "add", "link", attrs } }
   if not ok and errno ~= errors.EEXIST then fail.kernel(M.say(step), msg, errno) end
   netlink.ns.sysctl(h.where, h.locked_down(want.name))

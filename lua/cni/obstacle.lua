@@ -1,0 +1,115 @@
+-- SPDX-License-Identifier: MIT
+--- What stands in the way of a link that the kernel refused to make. The kernel says "file
+-- exists" or "busy"; here it is found out which object that is, and whose. Loaded when a request
+-- was refused, never before.
+-- @module cni.obstacle
+
+local fail = require "cni.fail"
+local journal = require "cni.journal"
+local netlink = require "netlink"
+local step_link = require "cni.step.link"
+
+local errors = netlink.sys.errno
+local M = {}
+
+local function place(ns)
+  return ns == "pod" and "sandbox" or "host"
+end
+
+-- Links that stand on the same one as the refused link: those of attachments, which may be in
+-- any namespace, and those of the namespace itself.
+local function neighbours(step, handle)
+  local want, found = step.want, {}
+  for _, record in ipairs(journal.all()) do
+    local header = record.header
+    for _, other in ipairs(record.steps) do
+      local same = other.kind == "link" and other.ns == step.ns and other.want.link == want.link
+      if same and other.did and not (step.ns == "pod" and header.netns ~= handle.sandbox)
+          and header.id .. header.ifname ~= handle.plan.owner.id .. handle.plan.owner.ifname then
+        found[#found + 1] = { want = other.want, name = ("%s of container %s, network %s")
+          :format(header.ifname, header.id, header.network) }
+      end
+    end
+  end
+  local parent = handle:link(want.link)
+  for _, link in ipairs(parent and handle:socket():dump("link") or {}) do
+    if link.link == parent.index and not link.link_netnsid then
+      found[#found + 1] = { want = link, name = ("link %s in the %s"):format(link.name,
+        place(step.ns)) }
+    end
+  end
+  return found
+end
+
+-- Why a link on a master cannot be, by its kind.
+local reasons = {}
+
+function reasons.vlan(step, handle, errno)
+  if errno ~= errors.EEXIST then return nil end
+  local want = step.want
+  local protocol = want.vlan_protocol or "802.1Q"
+  for _, other in ipairs(neighbours(step, handle)) do
+    if other.want.kind == "vlan" and other.want.vlan_id == want.vlan_id
+        and (other.want.vlan_protocol or "802.1Q") == protocol then
+      return ("VLAN %d of %s is taken by %s"):format(want.vlan_id, want.link, other.name),
+        "a link can have each VLAN ID once: use another vlanId, or plug both into a bridge"
+    end
+  end
+  return ("VLAN %d of %s is taken by a link in another namespace"):format(want.vlan_id,
+    want.link), "a link can have each VLAN ID once"
+end
+
+function reasons.macvlan(step, handle, errno)
+  if errno ~= errors.EBUSY and errno ~= errors.EINVAL then return nil end
+  local want = step.want
+  local parent = handle:link(want.link)
+  if parent and parent.master then
+    local owner = handle:link(parent.master)
+    return ("%s is a port of %s"):format(want.link, owner and owner.name or "another link"),
+      "name that one as the master instead"
+  end
+  for _, other in ipairs(neighbours(step, handle)) do
+    local kind = other.want.kind
+    if kind ~= want.kind and (kind == "macvlan" or kind == "ipvlan") then
+      return ("%s carries %s, a link of kind %s"):format(want.link, other.name, kind),
+        "a link carries macvlan or ipvlan, not both"
+    end
+    if want.kind == "macvlan" and kind == "macvlan"
+        and (want.macvlan_mode == "passthru" or other.want.macvlan_mode == "passthru") then
+      return ("%s carries %s already"):format(want.link, other.name),
+        "passthru needs the master for itself"
+    end
+  end
+end
+reasons.ipvlan = reasons.macvlan
+
+local function name_taken(step, handle)
+  local want, plan = step.want, handle.plan
+  local peer = want.peer
+  if peer and plan[peer.ns]:link(peer.name) then return peer.name, peer.ns end
+  local home = step_link.home(step)
+  if plan[home]:link(want.name) then return want.name, home end
+end
+
+--- Raise an error that says what is in the way, if that can be found out.
+-- @tparam table step of kind `link`, refused
+-- @tparam table handle the one it was sent on
+-- @tparam int errno what the kernel said
+-- @raise the explanation; returns when there is none
+function M.explain(step, handle, errno)
+  local name, ns
+  if errno == errors.EEXIST then name, ns = name_taken(step, handle) end
+  local why, hint
+  if name then
+    why = ("link %s exists already in the %s"):format(name, place(ns))
+    hint = "a second ADD needs a DEL first; a link of another origin is left as it is"
+  elseif reasons[step.want.kind] then
+    why, hint = reasons[step.want.kind](step, handle, errno)
+  end
+  if why then
+    fail.throw { code = fail.codes.internal, msg = step_link.say(step) .. ": " .. why,
+      hint = hint }
+  end
+end
+
+return M
