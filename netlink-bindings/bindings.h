@@ -44,6 +44,9 @@ int netns_fd(lua_State *L, int idx);
 int netns_sysctl(lua_State *L);
 int netns_sysctl_get(lua_State *L);
 
+/* netlink.ns.tap, in tap.c. */
+int netns_tap(lua_State *L);
+
 /* Create a metatable: methods in __index, metamethods beside them, __metatable set. [-0, +0, m] */
 void new_handle_type(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta);
 

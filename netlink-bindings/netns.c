@@ -383,7 +383,8 @@ int luaopen_netlink_ns(lua_State *L)
 		{ "open", ns_open },        { "self", ns_self },
 		{ "sysctl", netns_sysctl }, { "sysctl_get", netns_sysctl_get },
 		{ "create", ns_create },    { "remove", ns_remove },
-		{ "enter", ns_enter },      { NULL, NULL },
+		{ "enter", ns_enter },      { "tap", netns_tap },
+		{ NULL, NULL },
 	};
 	static const luaL_Reg methods[] = {
 		{ "id", ns_id },       { "cookie", ns_cookie }, { "path", ns_path },

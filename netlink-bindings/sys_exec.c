@@ -18,8 +18,10 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "bindings.h"
 #include "sys.h"
 
+#define EXEC_LABEL "/proc/thread-self/attr/exec"
 #define PROCESS_HANDLE "netlink.sys.process"
 #define EXEC_TIMEOUT_MS 60000
 #define EXEC_LIMIT (1 << 20)
@@ -31,6 +33,12 @@ struct capture {
 	char *bytes;
 	size_t len, room, limit;
 	int cut; /* the rest beyond the limit is thrown away, not an error */
+};
+
+struct program {
+	const char *path, *label; /* label: NULL for none */
+	char **argv, **env;
+	struct nl_place place;
 };
 
 struct process {
@@ -151,7 +159,39 @@ static int spawn(const char *path, char **argv, char **env, int theirs[3], pid_t
 	return -err;
 }
 
-static int process_start(struct process *p, const char *path, char **argv, char **env)
+/* The security context of what this thread executes next; "" for none in particular. */
+static int set_label(const char *label)
+{
+	int fd = open(EXEC_LABEL, O_WRONLY | O_CLOEXEC), err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, label, strlen(label)) < 0)
+		err = -errno;
+	close(fd);
+
+	return err;
+}
+
+/* A child begins where its parent is, and as what its parent says: so say it, and take it back. */
+static int spawn_there(const struct program *what, int theirs[3], pid_t *pid)
+{
+	int home, err = netns_visit(&what->place, &home);
+
+	if (err)
+		return err;
+	if (what->label)
+		err = set_label(what->label);
+	if (!err)
+		err = spawn(what->path, what->argv, what->env, theirs, pid);
+	if (what->label)
+		set_label("");
+	netns_leave(home);
+
+	return err;
+}
+
+static int process_start(struct process *p, const struct program *what)
 {
 	int ours[3] = { -1, -1, -1 }, theirs[3] = { -1, -1, -1 };
 	int err = make_pipes(ours, theirs);
@@ -160,7 +200,7 @@ static int process_start(struct process *p, const char *path, char **argv, char 
 	p->out.fd = ours[1];
 	p->err.fd = ours[2];
 	if (!err)
-		err = spawn(path, argv, env, theirs, &p->pid);
+		err = spawn_there(what, theirs, &p->pid);
 	if (!err)
 		p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
 	for (int i = 0; i < 3; i++)
@@ -236,14 +276,14 @@ static int process_talk(struct process *p, const char *input, size_t left, int t
 }
 
 /* SIGPIPE would end us when the child does not read its input; the old state is put back. */
-static int process_run(struct process *p, const char *path, char **argv, char **env,
-		       const char *input, size_t left, int timeout_ms)
+static int process_run(struct process *p, const struct program *what, const char *input,
+		       size_t left, int timeout_ms)
 {
 	struct sigaction ignore = { .sa_handler = SIG_IGN }, old;
 	int err;
 
 	sigaction(SIGPIPE, &ignore, &old);
-	err = process_start(p, path, argv, env);
+	err = process_start(p, what);
 	if (!err)
 		err = process_talk(p, input, left, timeout_ms);
 	sigaction(SIGPIPE, &old, NULL);
@@ -283,8 +323,8 @@ static char **check_strings(lua_State *L, int arg, const char *key)
 
 static void check_exec_keys(lua_State *L, int arg)
 {
-	static const char *const keys[] = { "path",  "argv",       "env",
-					    "stdin", "timeout_ms", "stdout_limit" };
+	static const char *const keys[] = { "path",       "argv",         "env",   "stdin",
+					    "timeout_ms", "stdout_limit", "label", "ns" };
 
 	lua_pushnil(L);
 	while (lua_next(L, arg)) {
@@ -295,8 +335,8 @@ static void check_exec_keys(lua_State *L, int arg)
 			known |= !strcmp(key, keys[i]);
 		if (!known)
 			luaL_error(L,
-				   "exec: unknown key '%s' (path, argv, env, stdin, timeout_ms and "
-				   "stdout_limit are known)",
+				   "exec: unknown key '%s' (path, argv, env, stdin, timeout_ms, "
+				   "stdout_limit, label and ns are known)",
 				   key);
 		lua_pop(L, 1);
 	}
@@ -347,8 +387,9 @@ read until it ends; a background process it leaves behind is not waited for.
 @function exec
 @tparam table what `path` of the program (required); `argv`, a list, by default just the path;
 `env`, a list of `"KEY=value"`, by default empty; `stdin`, a string; `timeout_ms` (60000);
-`stdout_limit` in bytes (1 MiB; more is the error EFBIG). Of standard error the first 64 KiB are
-kept.
+`stdout_limit` in bytes (1 MiB; more is the error EFBIG); `ns`, the network namespace (object or
+path) it runs in, by default ours; `label`, its security context, as SELinux takes it. Of standard
+error the first 64 KiB are kept.
 @treturn table `status` (exit status, nil when a signal ended it), `signal` (nil when it exited),
 `stdout`, `stderr`
 @treturn[2] nil
@@ -358,7 +399,8 @@ kept.
 int sys_exec(lua_State *L)
 {
 	struct process *p;
-	char **argv, **env, *just_path[2] = { NULL, NULL };
+	struct program what = { .place.fd = -1 };
+	char *just_path[2] = { NULL, NULL };
 	const char *path, *input = "";
 	size_t input_len = 0;
 	int timeout_ms, ret;
@@ -373,19 +415,24 @@ int sys_exec(lua_State *L)
 		input = lua_tolstring(L, 3, &input_len);
 	else if (!lua_isnil(L, 3))
 		return luaL_error(L, "exec: stdin must be a string");
-	argv = check_strings(L, 1, "argv");
-	if (!argv[0]) {
+	what.path = path;
+	what.argv = check_strings(L, 1, "argv");
+	if (!what.argv[0]) {
 		just_path[0] = (char *)path;
-		argv = just_path;
+		what.argv = just_path;
 	}
-	env = check_strings(L, 1, "env");
+	what.env = check_strings(L, 1, "env");
+	lua_getfield(L, 1, "ns");
+	what.place = netns_place_arg(L, lua_gettop(L));
+	if (lua_getfield(L, 1, "label") != LUA_TNIL)
+		what.label = luaL_checkstring(L, -1);
 	timeout_ms = (int)exec_number(L, 1, "timeout_ms", EXEC_TIMEOUT_MS);
 	p = new_process(L);
 	p->out.limit = (size_t)exec_number(L, 1, "stdout_limit", EXEC_LIMIT);
 	p->err.limit = STDERR_LIMIT;
 	p->err.cut = 1;
 
-	ret = process_run(p, path, argv, env, input, input_len, timeout_ms);
+	ret = process_run(p, &what, input, input_len, timeout_ms);
 	if (ret < 0) {
 		process_release(p);
 		return sys_fail(L, -ret, "run", path);

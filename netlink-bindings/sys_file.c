@@ -358,3 +358,26 @@ int sys_open_locked_existing(lua_State *L)
 {
 	return lock_file(L, 0);
 }
+
+/***
+Where a symbolic link points, as it is written there.
+@function readlink
+@tparam string path
+@treturn string
+@treturn[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno; EINVAL: it is no symbolic link
+*/
+int sys_readlink(lua_State *L)
+{
+	const char *path = sys_check_path(L, 1);
+	char target[PATH_MAX];
+	ssize_t len;
+
+	len = readlink(path, target, sizeof target);
+
+	if (len < 0)
+		return sys_fail(L, errno, "read link", path);
+	lua_pushlstring(L, target, (size_t)len);
+	return 1;
+}

@@ -2,6 +2,7 @@
 --- Keys that several plugins have, declared and read once.
 -- @module cni.common
 
+local fail = require "cni.fail"
 local request = require "cni.request"
 local schema = require "cni.schema"
 
@@ -56,6 +57,15 @@ function M.mac(req)
   return conf.runtimeConfig and conf.runtimeConfig.mac
     or conf.args and conf.args.cni and conf.args.cni.mac
     or from_args and schema.mac.read(schema.mac, from_args, "CNI_ARGS: MAC") or nil
+end
+
+--- Raise an error unless the plugin is called in a chain, behind another one.
+-- @tparam table req
+function M.need_chain(req)
+  if not req.prev and (req.plan.mode == "apply" or req.plan.mode == "verify") then
+    fail.config("prevResult", "is missing",
+      "this plugin is used in a chain, behind the one that makes the interface")
+  end
 end
 
 --- The result's DNS settings: the configuration's if it says anything, else the IPAM plugin's.

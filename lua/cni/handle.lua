@@ -82,6 +82,20 @@ function M:default_link()
   end
 end
 
+--- The number of a routing table that no VRF, rule or route has.
+-- @treturn int from 1 on
+function M:free_table()
+  local used = { [0] = true, [253] = true, [254] = true, [255] = true }
+  if self.absent then return 1 end
+  for _, what in ipairs { "rule", "route" } do
+    for _, entry in ipairs(self:dump(what)) do used[entry.table or 0] = true end
+  end
+  for _, link in ipairs(self:dump("link", { kind = "vrf" })) do used[link.vrf_table] = true end
+  local number = 1
+  while used[number] do number = number + 1 end
+  return number
+end
+
 --- Whether a link's index is known without asking.
 function M:knows(name)
   return self.known[name] ~= nil
@@ -104,6 +118,17 @@ function M:forget(name)
   self.known[name] = nil
 end
 
+--- All objects of a kind, after what is pending is done.
+-- @tparam string object link, addr, route, rule, ...
+-- @tparam[opt] table filter what the objects have, such as { kind = "vrf" }
+-- @treturn table list
+function M:dump(object, filter)
+  self.plan:flush()
+  local list, msg, errno = self:socket():dump(object, filter)
+  if not list then fail.kernel(("list %ss"):format(object), msg, errno) end
+  return list
+end
+
 --- The addresses of a link, after what is pending is done.
 -- @tparam table|string link object or name
 -- @treturn table list of { address = "10.0.0.2/24", scope = ... }
@@ -111,20 +136,14 @@ function M:addrs(link)
   self.plan:flush()
   local name = type(link) == "table" and link.name or link
   local found = self.known[name] or self:link(name)
-  if not found then return {} end
-  local list, msg, errno = self:socket():dump("addr", { index = found.index })
-  if not list then fail.kernel("list the addresses of " .. name, msg, errno) end
-  return list
+  return found and self:dump("addr", { index = found.index }) or {}
 end
 
 --- The routes of the namespace.
 -- @tparam table filter such as { family = "inet", table = 254 }
 -- @treturn table list
 function M:routes(filter)
-  self.plan:flush()
-  local list, msg, errno = self:socket():dump("route", filter)
-  if not list then fail.kernel("list routes", msg, errno) end
-  return list
+  return self:dump("route", filter)
 end
 
 local function push(self, kind, want, more)
@@ -165,6 +184,49 @@ function M:add_link(want)
   if not want.mac and not takes_mac[want.kind] then want.mac = random_mac() end
   push(self, "link", want)
   return object(home, want.name, want.mac or type(parent) == "table" and parent.mac or nil)
+end
+
+--- Make a persistent tap link, for a program to open.
+-- @tparam table want `name`, `mac` (chosen when absent), `mtu`, `multi_queue`, `vnet_hdr`, `owner`
+-- and `group` (numbers), `label` (SELinux context of who makes it)
+-- @treturn table the link
+function M:add_tap(want)
+  local mac = want.mac or random_mac()
+  push(self, "tap", {
+    name = want.name, kind = "tun", mac = not want.label and mac or nil, label = want.label,
+    tun_type = "tap", tun_multi_queue = want.multi_queue or nil,
+    tun_vnet_hdr = want.vnet_hdr or nil, tun_owner = want.owner, tun_group = want.group,
+  })
+  local tap = object(self, want.name, mac)
+  if want.mtu or want.label then
+    self:set_link(tap, { mtu = want.mtu, mac = want.label and mac or nil })
+  end
+  return tap
+end
+
+--- Lend a link of this namespace to another one. It comes back under its name, as it was, but for
+-- addresses and routes, which a link loses on the way.
+-- @tparam function find gives its name; not asked where it must have been moved already
+-- @tparam table want `ns` (handle), `name` (the name there)
+-- @treturn table the link there
+function M:lend_link(find, want)
+  local home, mode = want.ns, self.plan.mode
+  if mode == "verify" or mode == "erase" then
+    -- The reference plugin keeps the old name in the alias too: so either can return it.
+    local lent = home:link(want.name)
+    local name = lent and lent.alias ~= "" and lent.alias or nil
+    if mode == "erase" and not name then return object(home, want.name) end
+    push(self, "move", { link = name, into = home.name, name = want.name, alias = name })
+    return object(home, want.name, lent and lent.mac)
+  end
+  local name = find()
+  local device = self:link(name)
+  if not device then
+    fail.config("device", ("there is no link %s in the host"):format(name))
+  end
+  push(self, "move", { link = name, into = home.name, name = want.name, alias = name },
+    { had = require("cni.step.move").before(device) })
+  return object(home, want.name, device.mac)
 end
 
 local function random_name()
@@ -213,9 +275,21 @@ function M:ensure_link(want)
     want.peer = { master = name_of(want.peer.master), name = want.peer.name or random_name() }
   end
   want.mac, want.link = want.mac or random_mac(), name_of(want.link)
+  -- A name says which link it is in the host only.
+  want.group = self.name == "pod" and want.name .. "@" .. (self.where and self.where:cookie() or "") or nil
   local link = { name = want.name, mac = want.mac, sandbox = self.sandbox }
   push(self, "shared_link", want, { object = link })
   return link
+end
+
+--- Put a link under a VRF, together with its addresses and routes.
+-- @tparam string name of the link
+-- @tparam table vrf object
+-- @tparam int table_id the VRF's routing table
+function M:enslave(name, vrf, table_id)
+  local link = self.plan.mode == "apply" and self:link(name)
+  push(self, "enslave", { link = name, master = vrf.name, table = table_id },
+    { had = link and require("cni.step.enslave").before(self, link) or nil })
 end
 
 --- Make sure of an address on a shared link; it goes with the last attachment that wants it.

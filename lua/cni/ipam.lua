@@ -139,7 +139,10 @@ function M.apply(lease, pod, link, options)
   if not lease.none then prepare_link(lease, pod, link, options) end
   for _, ip in ipairs(lease.ips) do
     ip.interface = link
-    pod:add_addr(link, ip.address, { noprefixroute = options.routes and true or nil })
+    -- Without detection it is usable at once, as the source of a route, too.
+    local nodad = not options.dad and addr.parse(ip.address).family == "inet6"
+    pod:add_addr(link, ip.address, { nodad = nodad or nil,
+      noprefixroute = options.routes and true or nil })
   end
   pod:set_link(link, { up = true })
   for _, route in ipairs(options.routes or {}) do

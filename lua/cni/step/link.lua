@@ -11,7 +11,7 @@ local M = {}
 -- Keys of `want` that are not attributes to compare with the kernel's.
 local not_attributes = {
   name = true, peer = true, mac = true, mtu = true, into = true, link = true, master = true,
-  up = true, named = true, port = true,
+  up = true, named = true, port = true, label = true,
 }
 
 --- The namespace that the link is born in: "host" or "pod".
@@ -77,7 +77,12 @@ local function reported_mac(plan, name, sandbox)
   end
 end
 
-local function same_mac(plan, link, place)
+--- Compare a link's MAC with the one that the runtime was told.
+-- @tparam table plan
+-- @tparam table link
+-- @tparam string place where it is, in words
+-- @treturn string|nil what differs
+function M.same_mac(plan, link, place)
   local mac = reported_mac(plan, link.name, link.sandbox)
   if mac and link.mac ~= mac then
     return ("link %s in the %s: mac is %s, not %s"):format(link.name, place, link.mac, mac)
@@ -127,7 +132,7 @@ function M.verify(step, plan)
       or ("link %s: %s is %s, not %s"):format(want.name, key, tostring(link[key]),
         tostring(value))
   end
-  return same_mac(plan, link, place) or (peer and same_mac(plan, peer, "sandbox"))
+  return M.same_mac(plan, link, place) or (peer and M.same_mac(plan, peer, "sandbox"))
 end
 
 function M.undo(step, plan)

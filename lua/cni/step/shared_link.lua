@@ -14,6 +14,11 @@ local M = {}
 -- What must be so on a link that exists already; anything else counts only when it is made.
 local kept = { "up", "promisc", "vlan_filtering" }
 
+-- The group of cni.shared that the link is: its name, in a sandbox with the sandbox's own.
+local function group_of(step)
+  return step.want.group or step.want.name
+end
+
 local function lacks(link, want)
   for _, key in ipairs(kept) do
     if want[key] and not link[key] then return true end
@@ -44,12 +49,12 @@ end
 
 local function make(step, h)
   local want = step.want
-  local facts = shared.facts(want.name)
+  local facts = shared.facts(group_of(step))
   facts.link = { kind = want.kind, mac = want.mac }
-  shared.save(want.name, facts)
+  shared.save(group_of(step), facts)
   local attrs = {}
   for key, value in pairs(want) do attrs[key] = value end
-  attrs.up, attrs.promisc, attrs.port_vlans = nil, nil, nil
+  attrs.up, attrs.promisc, attrs.port_vlans, attrs.group = nil, nil, nil, nil
   attrs.link = want.link and h:index(want.link)
   attrs.peer = want.peer and { name = want.peer.name }
   local ok, msg, errno = h:socket():send { { "add", "link", attrs } }
@@ -73,7 +78,7 @@ end
 
 -- Bring an existing link to what is wanted, keeping what was there before.
 local function adjust(step, h, link)
-  local want, facts = step.want, shared.facts(step.want.name)
+  local want, facts = step.want, shared.facts(group_of(step))
   local change, before = { index = link.index }, {}
   for _, key in ipairs(kept) do
     if want[key] and not link[key] then
@@ -83,7 +88,7 @@ local function adjust(step, h, link)
   if change.vlan_filtering then change.kind = want.kind end
   if not facts.link then
     facts.link = { before = before }
-    shared.save(want.name, facts)
+    shared.save(group_of(step), facts)
   end
   if change.up then netlink.ns.sysctl(h.where, h.locked_down(want.name)) end
   local ok, msg, errno = h:socket():send { { "set", "link", change } }
@@ -95,21 +100,21 @@ end
 local function learn(step, link, plan)
   local object = step.object
   object.mac = link.mac
-  local facts = shared.facts(link.name)
+  local facts = shared.facts(group_of(step))
   if plan.mode == "apply" and not (facts.link and facts.link.mac) then
     plan:finally(function() object.mac = plan[step.ns]:link(link.name).mac end)
   end
 end
 
 function M.run(step, plan)
-  local want, h = step.want, plan[step.ns]
-  plan:lock(want.name, "shared")
-  shared.join(want.name, "link", plan.owner)
+  local want, group, h = step.want, group_of(step), plan[step.ns]
+  plan:lock(group, "shared")
+  shared.join(group, "link", plan.owner)
   local link = find(step, h)
   if link and not lacks(link, want) then return learn(step, link, plan) end
 
-  plan:lock(want.name, "exclusive")
-  shared.join(want.name, "link", plan.owner)
+  plan:lock(group, "exclusive")
+  shared.join(group, "link", plan.owner)
   link = find(step, h)
   local made = not link
   if made then
@@ -137,7 +142,7 @@ end
 -- Ports and addresses of others keep a link that we made.
 local function in_use(h, link)
   local ports = h:socket():dump("link", { master = link.index }) or {}
-  if #ports > 0 and link.kind == "bridge" then return true end
+  if #ports > 0 then return true end
   for _, have in ipairs(h:socket():dump("addr", { index = link.index }) or {}) do
     if have.scope ~= "link" and have.scope ~= 253 then return true end
   end
@@ -166,7 +171,7 @@ local function remove(step, plan, facts)
 end
 
 function M.undo(step, plan)
-  local name = step.want.name
+  local name = group_of(step)
   if not shared.leave(name, "link", plan.owner) then return end
   local lock <close> = shared.lock(name, "exclusive")
   if shared.used(name, "link") then return end
@@ -182,7 +187,8 @@ end
 
 function M.say(step)
   local want = step.want
-  return ("make sure of %s %s in the host: up%s%s"):format(want.kind, want.name,
+  return ("make sure of %s %s in the %s: up%s%s"):format(want.kind, want.name,
+    step.ns == "pod" and "sandbox" or "host",
     want.promisc and ", promiscuous" or "", want.vlan_filtering and ", filtering VLANs" or "")
 end
 

@@ -1,0 +1,58 @@
+-- SPDX-License-Identifier: MIT
+--- Step `tap`: a persistent tap link. Unlike any other link it is made by an ioctl; from then on it
+-- is a link like the others (cni.step.link).
+-- @module cni.step.tap
+
+local fail = require "cni.fail"
+local link = require "cni.step.link"
+local netlink = require "netlink"
+
+local M = { verify = link.verify, undo = link.undo, say = link.say }
+
+-- SELinux gives a tap the context of the process that makes it, which a process takes on when it
+-- is executed: so another one has to make it.
+local function by_labelled_process(want, where)
+  local argv = { "ip", "tuntap", "add", "mode", "tap", "name", want.name }
+  local function option(...) for _, word in ipairs { ... } do argv[#argv + 1] = word end end
+  if want.tun_multi_queue then option("multi_queue") end
+  if want.tun_vnet_hdr then option("vnet_hdr") end
+  if want.tun_owner then option("user", tostring(want.tun_owner)) end
+  if want.tun_group then option("group", tostring(want.tun_group)) end
+  local path
+  for dir in ("/usr/sbin /sbin /usr/bin /bin"):gmatch("%S+") do
+    if netlink.sys.stat(dir .. "/ip") then path = dir .. "/ip" break end
+  end
+  if not path then
+    fail.throw { msg = "selinuxContext needs the program ip, which is not installed" }
+  end
+  local run, msg, errno = netlink.sys.exec {
+    path = path, argv = argv, ns = where, label = want.label, timeout_ms = 30000,
+  }
+  if not run then
+    fail.throw { errno = errno,
+      msg = ("execute ip with the SELinux context %q: %s"):format(want.label, msg),
+      hint = "selinuxContext needs a kernel with SELinux and a context its policy allows" }
+  end
+  return run.status == 0 or nil, run.stderr:gsub("%s+$", "")
+end
+
+function M.run(step, plan)
+  local want, h = step.want, plan[step.ns]
+  local ok, msg, errno
+  if want.label then
+    ok, msg, errno = by_labelled_process(want, h.where)
+  else
+    ok, msg, errno = netlink.ns.tap(h.where, {
+      name = want.name, mac = want.mac, multi_queue = want.tun_multi_queue,
+      vnet_hdr = want.tun_vnet_hdr, owner = want.tun_owner, group = want.tun_group,
+    })
+  end
+  if ok then return end
+  step.did = nil
+  if h:link(want.name) then
+    require("cni.obstacle").explain(step, h, netlink.sys.errno.EEXIST)
+  end
+  fail.kernel(M.say(step), msg, errno)
+end
+
+return M
