@@ -2,12 +2,15 @@
 -- The output handler of spec-tests/run: prints failures and skips in plain
 -- lines, counts exactly, and holds every test to leaving nothing behind (open
 -- descriptors, namespaces, mounts, processes, links, addresses, routes, rules).
+-- Tests that another kernel is to run are written to a list; given such a list
+-- (LUACNI_SPEC_LIST), nothing else runs.
 
 local busted = require "busted"
 local leaks = require "leaks"
 local t = require "support"
 
 local verbose = os.getenv("LUACNI_SPEC_VERBOSE")
+local later = os.getenv("LUACNI_SPEC_LATER")
 local with_trace = os.getenv("LUACNI_SPEC_TRACE")
 local tests = {}
 local broken = {}
@@ -26,16 +29,40 @@ local function indent(text)
   return (tostring(text):gsub("\n+$", ""):gsub("\n", "\n    "))
 end
 
+local function write(suffix, text)
+  local f <close> = assert(io.open(os.getenv("report") .. suffix, "w"))
+  f:write(text)
+end
+
+-- The tests named in a list, or nil for all.
+local function listed()
+  local path = os.getenv("LUACNI_SPEC_LIST")
+  if not path then return nil end
+  local names = {}
+  for line in io.lines(path) do names[line:match("^[^\t]*")] = true end
+  return names
+end
+
+local wanted = listed()
+
+local function on_register(name)
+  local block = busted.context.get()
+  local full = block.descriptor ~= "file" and full_name(block) .. " " .. name or name
+  return nil, wanted[full] ~= nil
+end
+
 local function on_start(element)
   last = { name = full_name(element), notes = {}, began = busted.monotime() }
   tests[#tests + 1] = last
   t.current = { pending = element.env and element.env.pending, name = last.name }
+  write(".now", last.name .. "\n")
   return nil, true
 end
 
 local function on_end(element, _, status)
   last.status = element.descriptor == "pending" and "pending" or status
   last.took = busted.monotime() - last.began
+  last.lacks = t.current.lacks
   return nil, true
 end
 
@@ -60,12 +87,14 @@ local function on_pending(_, _, message)
 end
 
 local function report()
-  local passed, failed, skipped = 0, 0, 0
+  local passed, failed, skipped, lacks = 0, 0, 0, {}
   for _, test in ipairs(tests) do
     local notes = indent(table.concat(test.notes, "\n"))
     if test.bad or (test.status ~= "success" and test.status ~= "pending") then
       failed = failed + 1
       print("FAILED  " .. test.name .. "\n    " .. notes)
+    elseif test.status == "pending" and later and test.lacks then
+      lacks[#lacks + 1] = test.name .. "\t" .. notes .. "\n"
     elseif test.status == "pending" then
       skipped = skipped + 1
       print("skipped " .. test.name .. ": " .. notes)
@@ -78,14 +107,15 @@ local function report()
     failed = failed + 1
     print("FAILED  outside of a test: " .. indent(text))
   end
-  local f <close> = assert(io.open(os.getenv("report") .. ".count", "w"))
-  f:write(("%d %d %d\n"):format(passed, failed, skipped))
+  write(".lacks", table.concat(lacks))
+  write(".count", ("%d %d %d %d\n"):format(passed, failed, skipped, #lacks))
   return nil, true
 end
 
 return function()
   return {
     subscribe = function()
+      if wanted then busted.subscribe({ "register", "it" }, on_register, { priority = 1 }) end
       busted.subscribe({ "test", "start" }, on_start)
       busted.subscribe({ "test", "end" }, on_end)
       busted.subscribe({ "pending" }, on_pending)

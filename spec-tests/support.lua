@@ -583,7 +583,8 @@ local function can_make(kind)
   end
 end
 
-local probes = {
+-- What a kernel has; what this one lacks another may have.
+local kernel = {
   ["bridge-vlan"] = can_make("ip link add b0 type bridge vlan_filtering 1"),
   ["vlan"] = can_make("ip link add link p0 v0 type vlan id 5"),
   ["dummy"] = can_make("ip link add d0 type dummy"),
@@ -594,15 +595,17 @@ local probes = {
   ["nft-nat"] = can_make("nft add table inet t; nft 'add chain inet t c " ..
     "{ type nat hook postrouting priority 100; }'"),
   ["iptables"] = can_make("iptables -t nat -S && ip6tables -t nat -S"),
+}
+local machine = {
   ["reference"] = function() return lfs.attributes("/usr/lib/cni/bridge") ~= nil end,
 }
 local found = {}
 
---- Whether this machine has a feature (see the table above this function), or a
+--- Whether this machine has a feature (see the tables above this function), or a
 -- command of that name.
 function M.has(feature)
   if found[feature] == nil then
-    local probe = probes[feature]
+    local probe = kernel[feature] or machine[feature]
       or function() return select(2, M.sh("command -v " .. M.quote(feature))) == 0 end
     found[feature] = probe()
   end
@@ -610,13 +613,19 @@ function M.has(feature)
 end
 
 --- Skip the running test, counted and with the reason, unless the machine has
--- every feature named. Call it first thing inside `it`.
+-- every feature named. Call it first thing inside `it`. If only its kernel is in the
+-- way, the test runs on the second kernel.
 function M.needs(...)
+  local missing, elsewhere = {}, true
   for _, feature in ipairs({ ... }) do
     if not M.has(feature) then
-      M.current.pending("this machine has no " .. feature)
+      missing[#missing + 1] = feature
+      elsewhere = elsewhere and kernel[feature] ~= nil
     end
   end
+  if #missing == 0 then return end
+  M.current.lacks = elsewhere
+  M.current.pending("this machine has no " .. table.concat(missing, ", "))
 end
 
 return M
