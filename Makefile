@@ -10,6 +10,8 @@ CNI_BIN ?= /opt/cni/bin
 DESTDIR ?=
 LUA     ?= lua5.4
 JOBS    ?= 1
+KERNEL  ?=
+ONLY    ?=
 VERSION := 0.1.0
 
 CC     := gcc
@@ -91,9 +93,11 @@ deps: ## install the Debian packages that are missing (DEPS=build, DEPS=demo: on
 		apt-get update -qq && \
 		apt-get install -qq -y --no-install-recommends $$missing </dev/null >/dev/null; }
 
-test: deps ## all specs (as root; they use namespaces of their own); SPECS="FILE..." for some
+RUN := spec-tests/run -j $(JOBS) $(if $(ONLY),-v -k '$(ONLY)')
+
+test: deps ## all specs, as root. SPECS="FILE...": some; ONLY=PATTERN: tests of such names; KERNEL=second: all on the second kernel
 	@$(MAKE) --no-print-directory all $(BUILD)/killat
-	@LUACNI_BUILD=$(BUILD) spec-tests/run -j $(JOBS) $(SPECS)
+	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
 # Left out: what goes the same ways thousands of times, or kills at every system call of them.
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -102,7 +106,7 @@ ASAN_SPECS := $(filter-out $(foreach s,alloc_fail differential kill_sweep leases
 
 asan: deps ## the specs with a build that watches memory and undefined behaviour
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
-	@LUACNI_BUILD=$(BUILD)/asan spec-tests/run -j $(JOBS) $(or $(SPECS),$(ASAN_SPECS))
+	@LUACNI_BUILD=$(BUILD)/asan $(RUN) -K own $(or $(SPECS),$(ASAN_SPECS))
 
 lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented
 	@luacheck -q lua plugins spec-tests host

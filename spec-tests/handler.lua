@@ -44,11 +44,17 @@ local function listed()
 end
 
 local wanted = listed()
+local block
+
+-- A block's tests are registered when it starts, all of them before the next one starts.
+local function on_block(element)
+  block = element
+  return nil, true
+end
 
 local function on_register(name)
-  local block = busted.context.get()
-  local full = block.descriptor ~= "file" and full_name(block) .. " " .. name or name
-  return nil, wanted[full] ~= nil
+  local outer = full_name(block)
+  return nil, wanted[outer == "" and name or outer .. " " .. name] ~= nil
 end
 
 local function on_start(element)
@@ -115,7 +121,11 @@ end
 return function()
   return {
     subscribe = function()
-      if wanted then busted.subscribe({ "register", "it" }, on_register, { priority = 1 }) end
+      if wanted then
+        busted.subscribe({ "file", "start" }, on_block)
+        busted.subscribe({ "describe", "start" }, on_block)
+        busted.subscribe({ "register", "it" }, on_register, { priority = 1 })
+      end
       busted.subscribe({ "test", "start" }, on_start)
       busted.subscribe({ "test", "end" }, on_end)
       busted.subscribe({ "pending" }, on_pending)
