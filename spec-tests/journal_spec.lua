@@ -29,6 +29,8 @@ describe("CHECK", function()
   it("passes right after ADD, again and again, and changes nothing", function()
     local w = new()
     w:add()
+    -- The kernel gives the bridge its own address a moment after the port came up.
+    w:sh("for i in $(seq 50); do ip -6 addr show dev br0 | grep -q fe80 && break; sleep 0.1; done")
     local before = w:picture()
     for _ = 1, 3 do w:check() end
     t.same(before, w:picture())

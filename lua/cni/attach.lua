@@ -101,10 +101,6 @@ end
 
 -- Take a record back and forget it. On failure it stays, for a later try.
 local function undo_record(record, ns, req)
-  if not record.header then -- killed before the first line was whole
-    record:remove()
-    return {}
-  end
   local header = record.header
   local plan = plans.new("undo", {
     owner = { network = header.network, id = header.id, ifname = header.ifname },
@@ -113,12 +109,26 @@ local function undo_record(record, ns, req)
   plan.steps = record.steps
   local errors = plan:undo()
   plan:close()
-  if #errors == 0 then record:remove() else record:close() end
+  if #errors == 0 then record:remove() end
   return errors
 end
 
-local function already(req, record)
-  record:close()
+-- Whether the attachment that a record is of is there: not what a dead ADD has left, and not of a
+-- namespace that was replaced.
+local function is_live(record, cookie)
+  return record.done and record.header.cookie == cookie
+end
+
+local function clear_debris(book, cookie)
+  for _, record in ipairs(book:living()) do
+    if not is_live(record, cookie) then
+      local errors = undo_record(record, nil, nil)
+      if #errors > 0 then error(joined(errors), 0) end
+    end
+  end
+end
+
+local function already(req)
   fail.throw {
     code = fail.codes.internal,
     msg = ("%s of container %s is already attached to network %s"):format(req.ifname,
@@ -128,26 +138,20 @@ local function already(req, record)
 end
 
 -- Clear what dead ADDs and replaced namespaces have left of this attachment, and begin a record.
-local function claim(req, plugin_type, cookie)
-  local owner, digest = owner_of(req), journal.digest(req.raw)
-  for _ = 1, 20 do
-    for _, record in ipairs(journal.of(owner)) do
-      local live = record.done and record.header.cookie == cookie
-      if not live then
-        local errors = undo_record(record, nil, nil)
-        if #errors > 0 then error(joined(errors), 0) end
-      elseif record.type == plugin_type and not req.prev then
-        already(req, record)
-      else
-        record:close()
-      end
+local function claim(req, plugin_type, cookie, book, alone)
+  clear_debris(book, cookie)
+  if not req.prev and #book:living() > 0 then already(req) end
+  if not alone then
+    for found in book:others(plugin_type) do
+      local other <close> = found
+      clear_debris(other, cookie)
     end
-    local record = journal.begin(owner, plugin_type, digest, {
-      netns = req.netns, cookie = cookie, config = req.stdin, args = req.args, path = req.path,
-    })
-    if record then return record end
   end
-  fail.throw { code = fail.codes.again, msg = "another process works on this attachment" }
+  return book:begin {
+    network = req.network, id = req.container_id, ifname = req.ifname, type = plugin_type,
+    digest = journal.digest(req.raw), netns = req.netns, cookie = cookie, config = req.stdin,
+    args = req.args, path = req.path,
+  }
 end
 
 -- The plugin's answer as a result: objects become entries, behind what the chain has so far, or
@@ -186,7 +190,8 @@ function M.add(req, plugin)
   end
   read_conf(req, plugin)
   read_prev(req)
-  local record = claim(req, plugin.type, cookie_of(ns))
+  local book <close>, alone = journal.open(owner_of(req), plugin.type)
+  local record = claim(req, plugin.type, cookie_of(ns), book, alone)
   local plan = new_plan("apply", req, ns, record)
   local ok, answer, text = xpcall(function()
     local given = plugin.add(req)
@@ -197,7 +202,6 @@ function M.add(req, plugin)
   if ok then
     plan:close()
     record:finish()
-    record:close()
     return text
   end
   answer = fail.wrap(answer)
@@ -206,7 +210,6 @@ function M.add(req, plugin)
   if #errors == 0 then
     record:remove()
   else
-    record:close()
     local more = ("taking it back failed too: %s"):format(joined(errors))
     answer.details = answer.details and answer.details .. "; " .. more or more
   end
@@ -238,7 +241,8 @@ end
 --- DEL. Prints nothing; absent is fine, and so is a second time.
 function M.del(req, plugin)
   local ns = open_namespace(req, req.netns)
-  local record, deleted = journal.find(owner_of(req), plugin.type, journal.digest(req.raw))
+  local book <close> = journal.open(owner_of(req), plugin.type)
+  local record, deleted = book:find(journal.digest(req.raw))
   if record then
     local errors = undo_record(record, ns, req)
     if #errors > 0 then error(joined(errors), 0) end
@@ -290,13 +294,14 @@ end
 function M.gc(req, plugin)
   local _, valid = request.valid_attachments(req)
   local errors = {}
-  for record in journal.each(req.network, plugin.type) do
-    local header = record.header
-    if header and record.done and valid[header.id .. "/" .. header.ifname] and not is_dead(header) then
-      record:close()
-    else
-      local failed = undo_record(record, nil, nil)
-      table.move(failed, 1, #failed, #errors + 1, errors)
+  for found in journal.each(req.network, plugin.type) do
+    local book <close> = found
+    for _, record in ipairs(book:living()) do
+      local header = record.header
+      if not (record.done and valid[header.id .. "/" .. header.ifname]) or is_dead(header) then
+        local failed = undo_record(record, nil, nil)
+        table.move(failed, 1, #failed, #errors + 1, errors)
+      end
     end
   end
   local ok, err = pcall(function()

@@ -1,14 +1,19 @@
 -- SPDX-License-Identifier: MIT
 --- Records of attachments: what was done, written down before it is done.
 --
---     /run/luacni/attachments/NETWORK/ID:IFNAME/SEQ:TYPE:DIGEST
+--     /run/luacni/attachments/NETWORK/ID:IFNAME/TYPE
 --
--- is one plugin's part in one attachment. Its first line says whose it is; then follows a line a
--- step, `{"done":...}` once the ADD has answered, and `{"undone":K}` when all steps from K on are
--- taken back. The running process holds a lock on the file, so an unfinished record that nobody
--- locks is debris of a dead ADD. SEQ is the order of the ADDs; DIGEST is of the configuration, which tells
--- two plugins of one type in a chain apart. A file that ends in `.gone` remembers a part that is deleted
--- while a sibling of the same type lives on: a second DEL must not take the sibling's.
+-- is a *book*: what plugins of one type did for one attachment. A plugin's part in it is a *record*;
+-- there are several when a chain has the type more than once. A record begins with a line that says
+-- whose it is; then follows a line a step, `{"done":...}` once the ADD has answered, `{"undone":K}`
+-- when all steps after K are taken back, and `{"gone":true}` when it is deleted while a sibling
+-- lives on: a second DEL must not take the sibling's. `{"record":N}` says that the lines from here on
+-- are of the N-th record. The book goes with its last record.
+--
+-- Whoever works on an attachment holds the book's lock from the beginning to the end of the call, so
+-- that calls of one type for one attachment come one after the other, and an unfinished record in a
+-- book that nobody holds is debris of a dead ADD. The lock is the type's: a delegate of another type
+-- runs inside its caller's call, for the same attachment, and must not wait for it.
 --
 -- @module cni.journal
 
@@ -20,11 +25,16 @@ local netlink = require "netlink"
 local sys = netlink.sys
 
 local M = {}
+local Book = {}
+Book.__index = Book
 local Record = {}
 Record.__index = Record
 
 --- Where the records live; dies with the boot, as namespaces do.
 M.root = "/run/luacni/attachments"
+
+--- How long a call waits for another one that works on the same attachment, in milliseconds.
+M.patience = 30000
 
 -- A file name from free text: what is too long keeps its start and ends in a digest.
 local function component(text)
@@ -54,53 +64,178 @@ local function io_error(what, path, msg)
   fail.throw { code = fail.codes.io, msg = what .. " " .. path .. ": " .. tostring(msg) }
 end
 
-local function parse_name(name)
-  local seq, type_name, digest, rest = name:match("^(%d+):([^:]+):(%x+)(.*)$")
-  if not seq or (rest ~= "" and rest ~= ".gone") then return nil end
-  return { seq = tonumber(seq), type = type_name, digest = digest, gone = rest == ".gone" }
+-- What a line says, by its key.
+local says = {}
+
+function says.kind(record, step)
+  step.did = true
+  record.steps[#record.steps + 1] = step
 end
 
--- The entries of an attachment's directory, oldest first.
-local function entries(dir)
-  local found = {}
-  for _, name in ipairs(sys.list(dir) or {}) do
-    local entry = parse_name(name)
-    if entry then
-      entry.name = name
-      found[#found + 1] = entry
+function says.undone(record, line)
+  for i = line.undone + 1, #record.steps do record.steps[i].did = nil end
+end
+
+function says.done(record, line) record.done = line.done end
+
+function says.gone(record) record.gone = true end
+
+local function take(book, line)
+  if line.network then
+    local record = setmetatable({ book = book, header = line, steps = {} }, Record)
+    book.records[#book.records + 1] = record
+    book.at = record
+  elseif line.record then
+    book.at = book.records[line.record]
+  else
+    for key, action in pairs(says) do
+      if line[key] ~= nil then return action(book.at, line) end
     end
   end
-  table.sort(found, function(a, b) return a.seq < b.seq end)
-  return found
 end
 
--- Fill a record from its text. A last line without its newline was never acted upon.
-local function load(record, text)
-  record.steps, record.done, record.header = {}, nil, nil
-  for line in text:gmatch("([^\n]*)\n") do
+-- Fill a book from its text. What comes after a line that is not whole was never acted upon.
+-- Returns how much of the text is good.
+local function load(book, text)
+  book.records, book.at = {}, nil
+  local good = 0
+  for line, stop in text:gmatch("([^\n]*)\n()") do
     local ok, value = pcall(json.decode, line, "record")
-    if not ok then break end
-    if value.kind then
-      value.did = true
-      record.steps[#record.steps + 1] = value
-    elseif value.undone then
-      for i = value.undone + 1, #record.steps do record.steps[i].did = nil end
-    elseif value.done then
-      record.done = value.done
-    elseif not record.header then
-      record.header = value
+    if not ok or not pcall(take, book, value) then break end
+    good = stop - 1
+  end
+  return good
+end
+
+-- Lock and read a book; nil, message, errno.
+local function open(path, dir, opener, how)
+  local file, msg, errno = opener(path, how, M.patience)
+  if not file then return nil, msg, errno end
+  local book = setmetatable({ file = file, path = path, dir = dir }, Book)
+  local text = file:read() or ""
+  local good = load(book, text)
+  if good < #text then file:truncate(good) end
+  return book
+end
+
+--- Open the book of an attachment for a type of plugin, made when it is not there, and lock it.
+-- @tparam table owner {network, id, ifname}
+-- @tparam string type_name the plugin's type
+-- @treturn Book close it; it closes itself in a `<close>` variable
+-- @treturn boolean true when no type has anything written down of this attachment
+-- @raise code 11 when somebody else works on it for 30 seconds
+function M.open(owner, type_name)
+  local dir = directory(owner)
+  local path = dir .. "/" .. component(type_name)
+  local alone = false
+  for _ = 1, 1000 do -- the last to leave removes the folder, perhaps between our two steps
+    local book, why, errno = open(path, dir, sys.open_locked, "exclusive")
+    if book then return book, alone end
+    if errno == sys.errno.ETIMEDOUT then
+      fail.throw { code = fail.codes.again,
+        msg = ("another %s call still works on %s of container %s"):format(type_name, owner.ifname,
+          owner.id), details = path }
+    elseif errno ~= sys.errno.ENOENT then
+      io_error("open record", path, why)
+    end
+    local made, msg = sys.mkdirs(dir, 448)
+    if made == nil then io_error("create", dir, msg) end
+    alone = made
+  end
+  io_error("create record in", dir, "the directory keeps vanishing")
+end
+
+--- The books of other types on the same attachment that nobody works with, each locked.
+-- @tparam string type_name
+-- @treturn function iterator over Books; close each
+function Book:others(type_name)
+  local names, i = sys.list(self.dir) or {}, 0
+  local own = component(type_name)
+  return function()
+    while i < #names do
+      i = i + 1
+      local book = names[i] ~= own
+        and open(self.dir .. "/" .. names[i], self.dir, sys.open_locked_existing, "try")
+      if book then return book end
     end
   end
+end
+
+--- The records that are not gone.
+-- @treturn table list, newest first
+function Book:living()
+  local list = {}
+  for i = #self.records, 1, -1 do
+    if not self.records[i].gone then list[#list + 1] = self.records[i] end
+  end
+  return list
+end
+
+--- Begin a record for an ADD.
+-- @tparam table header who asked: network, id, ifname, type, digest (see @{M.digest}), netns, cookie,
+-- config, args, path
+-- @treturn Record
+function Book:begin(header)
+  if #self.records > 0 and #self:living() == 0 then
+    self.file:truncate()
+    self.records = {}
+  end
+  self:write(cjson.encode(header) .. "\n")
+  local record = setmetatable({ book = self, header = header, steps = {} }, Record)
+  self.records[#self.records + 1] = record
+  self.at = record
   return record
 end
 
-local function open(dir, entry, how, timeout)
-  local path = dir .. "/" .. entry.name
-  local file, msg, errno = sys.open_locked_existing(path, how, timeout)
-  if not file then return nil, msg, errno end
-  local record = setmetatable({ file = file, path = path, dir = dir, type = entry.type,
-    digest = entry.digest, seq = entry.seq }, Record)
-  return load(record, file:read() or "")
+--- The record that a DEL takes back: the newest with the same configuration; or, when none has and
+-- no such part was deleted before, the newest.
+-- @tparam string digest of the configuration the DEL came with
+-- @treturn[1] Record
+-- @treturn[2] nil no record
+-- @treturn[2] boolean true when this part is known to be deleted already
+function Book:find(digest)
+  local deleted, other = false, nil
+  for i = #self.records, 1, -1 do
+    local record = self.records[i]
+    local same = record.header.digest == digest
+    if same and not record.gone then return record end
+    if same then deleted = true end
+    if not record.gone then other = other or record end
+  end
+  if deleted then return nil, true end
+  return other, false
+end
+
+function Book:write(bytes)
+  local ok, msg = self.file:append(bytes)
+  if not ok then io_error("write record", self.path, msg) end
+end
+
+--- Let go of the book; it is removed when no record in it lives. Twice is fine.
+function Book:close()
+  if not self.file then return end
+  local file = self.file
+  self.file = nil
+  if #self:living() == 0 then
+    sys.unlink(self.path)
+    file:close()
+    if sys.rmdir(self.dir) then sys.rmdir((self.dir:gsub("/[^/]*$", ""))) end
+  else
+    file:close()
+  end
+end
+Book.__close = Book.close
+
+-- A line of this record, behind whatever the book ends with.
+function Record:write(bytes)
+  local book = self.book
+  if book.at ~= self then
+    for i, record in ipairs(book.records) do
+      if record == self then bytes = ('{"record":%d}\n'):format(i) .. bytes end
+    end
+    book.at = self
+  end
+  book:write(bytes)
 end
 
 --- Write steps down.
@@ -119,11 +254,6 @@ function Record:append(steps, first, last)
   self:write(table.concat(lines, "\n"))
 end
 
-function Record:write(bytes)
-  local ok, msg = self.file:append(bytes)
-  if not ok then io_error("write record", self.path, msg) end
-end
-
 --- Say that the ADD is complete.
 -- @tparam table|nil result the result, in its internal form
 function Record:finish(result)
@@ -135,116 +265,10 @@ function Record:note_undone(index)
   self:write(cjson.encode { undone = index } .. "\n")
 end
 
---- Forget the record: its attachment is gone.
+--- Forget the record: its part of the attachment is gone. Closing the book does the rest.
 function Record:remove()
-  local siblings = false
-  for _, entry in ipairs(entries(self.dir)) do
-    local mine = self.dir .. "/" .. entry.name == self.path
-    if entry.type == self.type and not entry.gone and not mine then siblings = true end
-  end
-  if siblings then
-    sys.rename(self.path, self.path .. ".gone")
-  else
-    for _, entry in ipairs(entries(self.dir)) do
-      if entry.gone and entry.type == self.type then sys.unlink(self.dir .. "/" .. entry.name) end
-    end
-    sys.unlink(self.path)
-  end
-  self.file:close()
-  if sys.rmdir(self.dir) then sys.rmdir((self.dir:gsub("/[^/]*$", ""))) end
-end
-
-function Record:close()
-  self.file:close()
-end
-
---- Begin a record for an ADD. Call @{M.of} first and clear what is debris.
--- @tparam table owner {network, id, ifname}
--- @tparam string type_name the plugin's type
--- @tparam string digest see @{M.digest}
--- @tparam table header who asked: netns, cookie, config, args, path; written as the first line
--- @treturn[1] Record locked by this process
--- @return[2] nil when another process was faster: look again at what there is
-function M.begin(owner, type_name, digest, header)
-  local dir = directory(owner)
-  header.network, header.id, header.ifname = owner.network, owner.id, owner.ifname
-  header.type = type_name
-  for _ = 1, 100 do -- a DEL may remove the directory between our two steps
-    local made, msg = sys.mkdirs(dir, 448)
-    if made == nil then io_error("create", dir, msg) end
-    local seq = 1
-    if made == false then
-      local all = entries(dir)
-      seq = #all > 0 and all[#all].seq + 1 or 1
-    end
-    local path = ("%s/%d:%s:%s"):format(dir, seq, type_name, digest)
-    local file, why, errno = sys.open_locked(path, "exclusive", 10000)
-    if file then
-      if (file:read() or "") ~= "" then
-        file:close()
-        return nil
-      end
-      local record = setmetatable({ file = file, path = path, dir = dir, type = type_name,
-        digest = digest, seq = seq, header = header, steps = {} }, Record)
-      record:write(cjson.encode(header) .. "\n")
-      return record
-    end
-    if errno ~= sys.errno.ENOENT then io_error("create record", path, why) end
-  end
-  io_error("create record in", dir, "the directory keeps vanishing")
-end
-
---- The records of one attachment, newest first, each locked.
--- @tparam table owner {network, id, ifname}
--- @tparam[opt] function wanted given {seq, type, digest, gone}; default: all that are not gone
--- @treturn table list of Records; close or remove each
-function M.of(owner, wanted)
-  local dir, records = directory(owner), {}
-  local all = entries(dir)
-  for i = #all, 1, -1 do
-    local entry = all[i]
-    if not entry.gone and (not wanted or wanted(entry)) then
-      local record, msg, errno = open(dir, entry, "exclusive", 30000)
-      if record then
-        records[#records + 1] = record
-      elseif errno == sys.errno.ETIMEDOUT then
-        fail.throw { code = fail.codes.again,
-          msg = "another process still works on this attachment", details = dir }
-      elseif errno and errno ~= sys.errno.ENOENT then
-        io_error("open record", dir .. "/" .. entry.name, msg)
-      end
-    end
-  end
-  return records
-end
-
---- The record that a DEL of this plugin takes back: the newest with the same configuration; or,
--- when none has and no such part was deleted before, the newest of the type.
--- @tparam table owner {network, id, ifname}
--- @tparam string type_name the plugin's type
--- @tparam string digest of the configuration the DEL came with
--- @treturn[1] Record locked
--- @treturn[2] nil no record
--- @treturn[2] boolean true when this part is known to be deleted already
-function M.find(owner, type_name, digest)
-  local deleted, other = false, nil
-  local all = entries(directory(owner))
-  for i = #all, 1, -1 do
-    local entry = all[i]
-    if entry.type == type_name then
-      if entry.gone then
-        deleted = deleted or entry.digest == digest
-      elseif entry.digest == digest then
-        other = entry
-        deleted = false
-        break
-      else
-        other = other or entry
-      end
-    end
-  end
-  if deleted or not other then return nil, deleted end
-  return M.of(owner, function(entry) return entry.name == other.name end)[1], false
+  self.gone = true
+  if #self.book:living() > 0 then self:write('{"gone":true}\n') end
 end
 
 --- Whether a living process works on an attachment right now.
@@ -252,8 +276,8 @@ end
 -- @treturn boolean
 function M.busy(owner)
   local dir = directory(owner)
-  for _, entry in ipairs(entries(dir)) do
-    local file, _, errno = sys.open_locked_existing(dir .. "/" .. entry.name, "try")
+  for _, name in ipairs(sys.list(dir) or {}) do
+    local file, _, errno = sys.open_locked_existing(dir .. "/" .. name, "try")
     if file then
       file:close()
     elseif errno == sys.errno.EAGAIN then
@@ -270,38 +294,34 @@ end
 function M.elsewhere(owner)
   local own, name = component(owner.network), component(owner.id .. ":" .. owner.ifname)
   for _, network in ipairs(sys.list(M.root) or {}) do
-    if network ~= own and sys.stat(M.root .. "/" .. network .. "/" .. name) then return true end
+    local dir = M.root .. "/" .. network .. "/" .. name
+    for _, book in ipairs(network ~= own and sys.list(dir) or {}) do
+      -- A DEL without a record has its book open, and nothing in it.
+      if (sys.read_file(dir .. "/" .. book) or "") ~= "" then return true end
+    end
   end
   return false
 end
 
---- Every record of a network and type that no living process works on.
+--- Every book of a network and type that no living process works with.
 -- @tparam string network the network's name
--- @tparam string|nil type_name nil: of every type
--- @treturn function iterator over locked Records, newest of an attachment first
+-- @tparam string type_name
+-- @treturn function iterator over locked Books; close each
 function M.each(network, type_name)
-  local base = M.root .. "/" .. component(network)
-  local found = {}
-  for _, attachment in ipairs(sys.list(base) or {}) do
-    local all = entries(base .. "/" .. attachment)
-    for i = #all, 1, -1 do
-      if not all[i].gone and (not type_name or all[i].type == type_name) then
-        found[#found + 1] = { base .. "/" .. attachment, all[i] }
-      end
-    end
-  end
-  local i = 0
+  local base, file = M.root .. "/" .. component(network), component(type_name)
+  local attachments, i = sys.list(base) or {}, 0
   return function()
-    while i < #found do
+    while i < #attachments do
       i = i + 1
-      local record = open(found[i][1], found[i][2], "try")
-      if record then return record end
+      local dir = base .. "/" .. attachments[i]
+      local book = open(dir .. "/" .. file, dir, sys.open_locked_existing, "try")
+      if book then return book end
     end
   end
 end
 
 --- Every record there is, to look at: not locked, and perhaps in the middle of being written.
--- @treturn table list of { header =, steps =, done =, type = }, by network and attachment
+-- @treturn table list of { header =, steps =, done = }, by network and attachment
 function M.all()
   local found = {}
   local function sorted(path)
@@ -312,10 +332,12 @@ function M.all()
   for _, network in ipairs(sorted(M.root)) do
     for _, attachment in ipairs(sorted(M.root .. "/" .. network)) do
       local dir = ("%s/%s/%s"):format(M.root, network, attachment)
-      for _, entry in ipairs(entries(dir)) do
-        local text = not entry.gone and sys.read_file(dir .. "/" .. entry.name)
-        local record = text and load({ type = entry.type }, text)
-        if record and record.header then found[#found + 1] = record end
+      for _, name in ipairs(sorted(dir)) do
+        local book = {}
+        load(book, sys.read_file(dir .. "/" .. name) or "")
+        for _, record in ipairs(book.records) do
+          if not record.gone then found[#found + 1] = record end
+        end
       end
     end
   end
