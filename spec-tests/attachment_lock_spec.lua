@@ -33,7 +33,7 @@ end
 
 -- Run `first`, held before it joins the bridge, and `second` beside it; then `meanwhile`; then let go
 -- and wait for both.
-local function held(w, first, second, meanwhile)
+local function held(first, second, meanwhile)
   t.sh(([[
     mkdir -p /run/luacni/shared/br0
     exec 9>/run/luacni/shared/br0/lock
@@ -66,7 +66,7 @@ describe("A second ADD of an attachment whose first is under way", function()
   it("waits, is told that it is attached, and takes nothing from the first", function()
     local w = new()
     local before = w:picture()
-    held(w, line(w, "one", "ADD"), line(w, "two", "ADD"), "ls " .. out .. " >" .. out .. "/then")
+    held(line(w, "one", "ADD"), line(w, "two", "ADD"), "ls " .. out .. " >" .. out .. "/then")
     assert.is_nil(said("then"):find("two.rc", 1, true), "it did not wait")
     assert.equal(0, rc("one"), said("one"))
     assert.equal(1, rc("two"))
@@ -87,7 +87,7 @@ describe("A second ADD of an attachment whose first is under way", function()
     -- The kernel refuses its route, long after it has joined the bridge.
     local bad = { ipam = { type = "host-local", subnet = "10.9.0.0/24",
       routes = { { dst = "10.77.0.0/16", gw = "172.16.0.1" } } } }
-    held(w, line(w, "one", "ADD", bad), line(w, "two", "ADD"))
+    held(line(w, "one", "ADD", bad), line(w, "two", "ADD"))
     assert.equal(1, rc("one"), said("one"))
     assert.truthy(said("one"):find("10.77.0.0/16", 1, true), said("one"))
     assert.equal(0, rc("two"), said("two"))
@@ -102,7 +102,7 @@ describe("A second ADD of an attachment whose first is under way", function()
     local other = line(w, "two", "ADD", { name = "other", bridge = "br2",
       ipam = { type = "host-local", subnet = "10.8.0.0/24" } }):gsub("CNI_IFNAME=eth0",
       "CNI_IFNAME=net1")
-    held(w, line(w, "one", "ADD"), other, "for i in $(seq 100); do [ -e " .. out ..
+    held(line(w, "one", "ADD"), other, "for i in $(seq 100); do [ -e " .. out ..
       "/two.rc ] && break; sleep 0.05; done; cp " .. out .. "/two.rc " .. out .. "/then")
     assert.equal("0\n", said("then"), said("two"))
     assert.equal(0, rc("one"), said("one"))
@@ -113,7 +113,7 @@ describe("A DEL of an attachment whose ADD is under way", function()
   it("waits, and takes all of it back", function()
     local w = new()
     local before = w:picture()
-    held(w, line(w, "one", "ADD"), line(w, "two", "DEL"), "ls " .. out .. " >" .. out .. "/then")
+    held(line(w, "one", "ADD"), line(w, "two", "DEL"), "ls " .. out .. " >" .. out .. "/then")
     assert.is_nil(said("then"):find("two.rc", 1, true), "it did not wait")
     assert.equal(0, rc("one"), said("one"))
     assert.equal(0, rc("two"), said("two"))
@@ -123,7 +123,7 @@ describe("A DEL of an attachment whose ADD is under way", function()
   it("and another ADD behind it leave one whole attachment or none", function()
     local w = new()
     local before = w:picture()
-    held(w, line(w, "one", "ADD"), line(w, "two", "DEL") .. "& " .. line(w, "three", "ADD"))
+    held(line(w, "one", "ADD"), line(w, "two", "DEL") .. "& " .. line(w, "three", "ADD"))
     assert.equal(0, rc("one"), said("one"))
     assert.equal(0, rc("two"), said("two"))
     if rc("three") == 0 then
@@ -140,7 +140,7 @@ describe("A GC that lists nothing", function()
     local w = new()
     local before = w:picture()
     local gc = line(w, "two", "GC", { ["cni.dev/valid-attachments"] = t.list() })
-    held(w, line(w, "one", "ADD"), gc, "for i in $(seq 100); do [ -e " .. out ..
+    held(line(w, "one", "ADD"), gc, "for i in $(seq 100); do [ -e " .. out ..
       "/two.rc ] && break; sleep 0.05; done; ls " .. out .. " >" .. out .. "/then")
     assert.truthy(said("then"):find("two.rc", 1, true), "it waited")
     assert.equal(0, rc("two"), said("two"))
@@ -251,11 +251,11 @@ describe("A storm of ADDs and DELs on one attachment", function()
       t.sh(table.concat(lines, " & ") .. " & wait", { timeout = 200 })
       local last
       for i = 1, 24 do
-        local name, answer = "s" .. i, nil
+        local name = "s" .. i
         if verbs[i % #verbs + 1] == "DEL" then
           assert.equal(0, rc(name), said(name))
         elseif rc(name) ~= 0 then
-          answer = t.decode(said(name))
+          local answer = t.decode(said(name))
           assert.truthy(answer and answer.msg:find("already attached", 1, true), said(name))
         else
           last = t.decode(said(name))

@@ -158,6 +158,7 @@ local function random_mac()
   local a, b, c, d, e, f = netlink.sys.random(6):byte(1, 6)
   return ("%02x:%02x:%02x:%02x:%02x:%02x"):format(a & 0xfc | 2, b, c, d, e, f)
 end
+M.random_mac = random_mac
 
 local function name_of(link)
   return type(link) == "table" and link.name or link

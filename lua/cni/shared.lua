@@ -89,19 +89,21 @@ function M.a_user(group, object)
   return users and users[1]
 end
 
---- What was made here.
--- @treturn table { link = { mac =, kind =, before = {...} } | nil, addrs = { [cidr] = true } }
+--- What was made here, and what was there before.
+-- @treturn table `link`: nil, { mac =, kind = } of one made here, or { before = {...} }, what was
+-- found; `addrs`: { [cidr] = true }, put there; `removed`: { [cidr] = { {...}, ... } }, the addresses
+-- that were taken away for one, as they were
 function M.facts(group)
   local text = sys.read_file(path_of(group, "facts"))
   local ok, facts = pcall(json.decode, text or "{}", "facts")
   facts = ok and facts or {}
-  facts.addrs = facts.addrs or {}
+  facts.addrs, facts.removed = facts.addrs or {}, facts.removed or {}
   return facts
 end
 
 --- Write that down; hold the lock exclusively.
 function M.save(group, facts)
-  if facts.link or next(facts.addrs) then
+  if facts.link or next(facts.addrs) or next(facts.removed) then
     check(sys.write_file(path_of(group, "facts"), json.compact(facts), 384))
   else
     check(sys.unlink(path_of(group, "facts")))

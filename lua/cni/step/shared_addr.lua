@@ -9,6 +9,7 @@ local netlink = require "netlink"
 local shared = require "cni.shared"
 
 local errors = netlink.sys.errno
+local none = "00:00:00:00:00:00"
 local M = {}
 
 local function in_the_way(step, have, used)
@@ -37,41 +38,102 @@ local function survey(step, h)
       if have:overlaps(wanted) and (used or not want.replace) then
         in_the_way(step, entry.address, used)
       elseif want.replace and not used and (have:overlaps(wanted) or have.family == "inet") then
-        foreign[#foreign + 1] = entry.address
+        foreign[#foreign + 1] = entry
       end
     end
   end
   return present, foreign
 end
 
+-- What an address is given with, to be given again.
+local kept = { "index", "address", "peer", "broadcast", "label", "scope", "priority", "proto",
+  "nodad", "home", "noprefixroute", "mngtmpaddr", "mcautojoin" }
+local lifetimes = { "valid_lft", "preferred_lft" }
+local forever = 0xffffffff
+
+local function now()
+  return math.floor(netlink.sys.clock())
+end
+
+-- Write down what is about to be taken away. A time to live becomes the moment of its end.
+local function remember(facts, address, foreign)
+  local list = facts.removed[address] or {}
+  for _, entry in ipairs(foreign) do
+    for i = #list, 1, -1 do
+      if list[i].address == entry.address then table.remove(list, i) end
+    end
+    local copy = {}
+    for _, key in ipairs(kept) do copy[key] = entry[key] or nil end
+    for _, key in ipairs(lifetimes) do
+      if entry[key] ~= forever then copy[key] = now() + entry[key] end
+    end
+    list[#list + 1] = copy
+  end
+  facts.removed[address] = #list > 0 and list or nil
+end
+
+-- What was taken away for an address that is no longer wanted: requests that put it back. What is in the
+-- way of an address that still is becomes that one's to put back.
+local function put_back(facts, address, link, requests)
+  for _, entry in ipairs(facts.removed[address] or {}) do
+    local cidr, heir = addr.parse(entry.address), nil
+    for other in pairs(facts.addrs) do
+      if other ~= address and addr.parse(other):overlaps(cidr) then heir = other end
+    end
+    if heir then
+      facts.removed[heir] = facts.removed[heir] or {}
+      table.insert(facts.removed[heir], entry)
+    elseif link and entry.index == link.index then
+      local expired = false
+      for _, key in ipairs(lifetimes) do
+        if entry[key] then
+          entry[key] = math.max(entry[key] - now(), 0)
+          expired = expired or key == "valid_lft" and entry[key] == 0
+        end
+      end
+      if not expired then requests[#requests + 1] = { "add", "addr", entry } end
+    end
+  end
+  facts.removed[address] = nil
+end
+
+-- What may be so already: an address that goes takes along those of its subnet that came after it.
+local content = { add = errors.EEXIST, del = errors.EADDRNOTAVAIL }
+
+local function send(h, requests, what)
+  local ok, msg, errno, at, statuses = h:socket():send(requests)
+  if ok then return end
+  if not statuses then fail.kernel(what, msg, errno) end
+  for i, request in ipairs(requests) do
+    if statuses[i] ~= 0 and statuses[i] ~= content[request[1]] then
+      fail.kernel(what, i == at and msg or netlink.sys.strerror(statuses[i]), statuses[i])
+    end
+  end
+end
+
 local function put(step, h, foreign)
   local want = step.want
   local index, cidr = h:index(want.link), addr.parse(want.address)
   local requests = {}
-  for _, address in ipairs(foreign) do
-    requests[#requests + 1] = { "del", "addr", { index = index, address = address } }
+  for _, entry in ipairs(foreign) do
+    requests[#requests + 1] = { "del", "addr", { index = index, address = entry.address,
+      peer = entry.peer } }
   end
   requests[#requests + 1] = { "add", "addr", {
     index = index, address = want.address, nodad = cidr.family == "inet6" or nil,
     broadcast = cidr.family == "inet" and cidr.len < 31 and addr.text(cidr:last()) or nil,
   } }
-  local ok, msg, errno, at = h:socket():send(requests)
-  if not ok and not (errno == errors.EEXIST and at == #requests) then
-    fail.kernel(M.say(step), msg, errno)
-  end
+  send(h, requests, M.say(step))
 end
 
--- A bridge that nobody gave a MAC takes the lowest of its ports', which come and go; a gateway's
--- must stay.
+-- A bridge that nobody gave a MAC takes the lowest of its ports', which come and go; a gateway's must
+-- stay. It is the one that the bridge had before it got a port of ours.
 local function pin_mac(step, h, facts)
-  if facts.link and facts.link.mac then return end
+  local known = facts.link or {}
+  if known.mac then return end
   local link = h:link(step.want.link)
-  local mac = link.mac
-  if mac == "00:00:00:00:00:00" then
-    local bytes = { netlink.sys.random(6):byte(1, 6) }
-    bytes[1] = bytes[1] & 0xfc | 2
-    mac = ("%02x:%02x:%02x:%02x:%02x:%02x"):format(table.unpack(bytes))
-  end
+  local mac = known.before and known.before.mac or link.mac
+  if mac == none then mac = h.random_mac() end
   local ok, msg, errno = h:socket():send { { "set", "link", { index = link.index, mac = mac } } }
   if not ok then fail.kernel("keep the MAC of " .. link.name, msg, errno) end
 end
@@ -88,11 +150,10 @@ function M.run(step, plan)
   present, foreign = survey(step, h)
   if present and #foreign == 0 then return end
   local facts = shared.facts(want.link)
-  if not present then
-    facts.addrs[want.address] = true
-    shared.save(want.link, facts)
-    pin_mac(step, h, facts)
-  end
+  remember(facts, want.address, foreign)
+  if not present then facts.addrs[want.address] = true end
+  shared.save(want.link, facts)
+  if not present then pin_mac(step, h, facts) end
   put(step, h, foreign)
 end
 
@@ -110,20 +171,15 @@ function M.undo(step, plan)
   if not shared.leave(want.link, want.address, plan.owner) then return end
   local lock <close> = shared.lock(want.link, "exclusive")
   if shared.used(want.link, want.address) then return end
-  local facts = shared.facts(want.link)
-  if facts.addrs[want.address] then
-    local link = h:link(want.link)
-    if link then
-      local ok, msg, errno = h:socket():send {
-        { "del", "addr", { index = link.index, address = want.address } },
-      }
-      if not ok and errno ~= errors.EADDRNOTAVAIL then
-        fail.kernel("remove address " .. want.address, msg, errno)
-      end
-    end
-    facts.addrs[want.address] = nil
-    shared.save(want.link, facts)
+  local facts, requests = shared.facts(want.link), {}
+  local link = (facts.addrs[want.address] or facts.removed[want.address]) and h:link(want.link)
+  if link and facts.addrs[want.address] then
+    requests[1] = { "del", "addr", { index = link.index, address = want.address } }
   end
+  facts.addrs[want.address] = nil
+  put_back(facts, want.address, link, requests)
+  if #requests > 0 then send(h, requests, "remove address " .. want.address) end
+  shared.save(want.link, facts)
   shared.tidy(want.link, lock)
 end
 

@@ -9,6 +9,7 @@ local netlink = require "netlink"
 local shared = require "cni.shared"
 
 local errors = netlink.sys.errno
+local none = "00:00:00:00:00:00"
 local M = {}
 
 -- What must be so on a link that exists already; anything else counts only when it is made.
@@ -76,20 +77,24 @@ local function plug_peer(step, h)
   if not ok then fail.kernel("plug " .. peer.name .. " into " .. peer.master, msg, errno) end
 end
 
--- Bring an existing link to what is wanted, keeping what was there before.
+-- Write down what a link of others is like before anything is done to it.
+local function remember(step, link, facts)
+  local want = step.want
+  facts.link = facts.link or { before = { mac = link.mac } }
+  local before = facts.link.before
+  for _, key in ipairs(before and kept or {}) do
+    if want[key] and not link[key] then before[key] = false end
+  end
+  shared.save(group_of(step), facts)
+end
+
+-- Bring an existing link to what is wanted.
 local function adjust(step, h, link)
-  local want, facts = step.want, shared.facts(group_of(step))
-  local change, before = { index = link.index }, {}
+  local want, change = step.want, { index = link.index }
   for _, key in ipairs(kept) do
-    if want[key] and not link[key] then
-      change[key], before[key] = true, false
-    end
+    if want[key] and not link[key] then change[key] = true end
   end
   if change.vlan_filtering then change.kind = want.kind end
-  if not facts.link then
-    facts.link = { before = before }
-    shared.save(group_of(step), facts)
-  end
   if change.up then netlink.ns.sysctl(h.where, h.locked_down(want.name)) end
   local ok, msg, errno = h:socket():send { { "set", "link", change } }
   if not ok then fail.kernel("set " .. want.name, msg, errno) end
@@ -97,10 +102,9 @@ end
 
 -- The MAC for the result. A bridge that nobody gave one takes its ports', ours included: look again
 -- when all is done.
-local function learn(step, link, plan)
+local function learn(step, link, plan, facts)
   local object = step.object
   object.mac = link.mac
-  local facts = shared.facts(group_of(step))
   if plan.mode == "apply" and not (facts.link and facts.link.mac) then
     plan:finally(function() object.mac = plan[step.ns]:link(link.name).mac end)
   end
@@ -110,8 +114,8 @@ function M.run(step, plan)
   local want, group, h = step.want, group_of(step), plan[step.ns]
   plan:lock(group, "shared")
   shared.join(group, "link", plan.owner)
-  local link = find(step, h)
-  if link and not lacks(link, want) then return learn(step, link, plan) end
+  local link, facts = find(step, h), shared.facts(group)
+  if link and facts.link and not lacks(link, want) then return learn(step, link, plan, facts) end
 
   plan:lock(group, "exclusive")
   shared.join(group, "link", plan.owner)
@@ -124,9 +128,11 @@ function M.run(step, plan)
       fail.throw { code = fail.codes.again, msg = "link " .. want.name .. " vanished" }
     end
   end
+  facts = shared.facts(group)
+  remember(step, link, facts)
   if lacks(link, want) then adjust(step, h, link) end
   if made and want.peer then plug_peer(step, h) end
-  learn(step, link, plan)
+  learn(step, link, plan, facts)
 end
 
 function M.verify(step, plan)
@@ -136,7 +142,7 @@ function M.verify(step, plan)
   for _, key in ipairs(kept) do
     if want[key] and not link[key] then return ("%s %s: %s is off"):format(want.kind, want.name, key) end
   end
-  learn(step, link, plan)
+  learn(step, link, plan, shared.facts(group_of(step)))
 end
 
 -- Ports and addresses of others keep a link that we made.
@@ -149,7 +155,11 @@ local function in_use(h, link)
   return false
 end
 
+-- A MAC is put back only where the kernel took it: a bridge that nobody gave one has its ports', and
+-- none when the last of them has gone. Any other MAC is somebody's wish.
 local function restore(h, link, before)
+  if link.mac ~= none or before.mac == none then before.mac = nil end
+  if next(before) == nil then return end
   before.index = link.index
   if before.vlan_filtering ~= nil then before.kind = link.kind end
   local ok, msg, errno = h:socket():send { { "set", "link", before } }
