@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/netlink.h>
 #include <linux/nsfs.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,7 @@
 
 struct netns {
 	int fd; /* -1 once closed */
+	int spare; /* a socket that was needed to read the cookie: for the next handle; or -1 */
 };
 
 /*** Plain C ***/
@@ -45,6 +48,18 @@ int netns_open(const char *path)
 	return fd;
 }
 
+/* By way of a socket, which takes a tenth of the time of a look into /proc, but more rights. */
+int netns_open_own(void)
+{
+	int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), fd = -1;
+
+	if (sock >= 0) {
+		fd = ioctl(sock, SIOCGSKNS);
+		close(sock);
+	}
+	return fd < 0 ? netns_open(OWN_NS) : fd;
+}
+
 int netns_visit(const struct nl_place *place, int *ret_home)
 {
 	int home, fd, err = 0;
@@ -55,8 +70,10 @@ int netns_visit(const struct nl_place *place, int *ret_home)
 	fd = place->fd < 0 ? netns_open(place->path) : place->fd;
 	if (fd < 0)
 		return fd;
-	home = open(OWN_NS, O_RDONLY | O_CLOEXEC);
-	if (home < 0 || setns(fd, CLONE_NEWNET) < 0)
+	home = netns_open_own();
+	if (home < 0)
+		err = home;
+	else if (setns(fd, CLONE_NEWNET) < 0)
 		err = -errno;
 	if (place->fd < 0)
 		close(fd);
@@ -95,11 +112,14 @@ int netns_fd(lua_State *L, int idx)
 
 struct nl_place netns_place_arg(lua_State *L, int arg)
 {
+	struct netns *ns;
+
 	if (lua_isnoneornil(L, arg))
 		return (struct nl_place){ .fd = -1 };
 	if (lua_type(L, arg) == LUA_TSTRING)
 		return (struct nl_place){ .fd = -1, .path = lua_tostring(L, arg) };
-	return (struct nl_place){ .fd = check_open(L, arg)->fd };
+	ns = check_open(L, arg);
+	return (struct nl_place){ .fd = ns->fd, .spare = &ns->spare };
 }
 
 /* Push a closed value that remembers its path. */
@@ -107,7 +127,7 @@ static struct netns *new_netns(lua_State *L, const char *path)
 {
 	struct netns *ns = lua_newuserdatauv(L, sizeof *ns, 1);
 
-	ns->fd = -1;
+	ns->fd = ns->spare = -1;
 	luaL_setmetatable(L, NS);
 	lua_pushstring(L, path);
 	lua_setiuservalue(L, -2, 1);
@@ -158,7 +178,7 @@ static int ns_self(lua_State *L)
 	struct netns *ns = new_netns(L, OWN_NS);
 	int fd;
 
-	fd = netns_open(OWN_NS);
+	fd = netns_open_own();
 
 	if (fd < 0)
 		return push_failure(L, fd, "open %s", OWN_NS);
@@ -189,24 +209,23 @@ static int ns_id(lua_State *L)
 	return 1;
 }
 
-static int read_cookie(const struct netns *ns, uint64_t *ret)
+/* Only a socket in it knows. It is kept: whoever asks goes on to open one, more often than not. */
+static int read_cookie(struct netns *ns, uint64_t *ret)
 {
 	const struct nl_place place = { .fd = ns->fd };
-	socklen_t len = sizeof *ret;
-	int home, fd, err;
+	int home, err;
 
-	err = netns_visit(&place, &home);
-	if (err)
-		return err;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	err = fd < 0 ? -errno : 0;
-	netns_leave(home);
-	if (fd < 0)
-		return err;
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, ret, &len) < 0)
-		err = -errno;
-	close(fd);
-	return err;
+	if (ns->spare < 0) {
+		err = netns_visit(&place, &home);
+		if (err)
+			return err;
+		ns->spare = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+		err = ns->spare < 0 ? -errno : 0;
+		netns_leave(home);
+		if (err)
+			return err;
+	}
+	return nl_cookie(ns->spare, ret);
 }
 
 /***
@@ -252,9 +271,11 @@ static int ns_close(lua_State *L)
 {
 	struct netns *ns = luaL_checkudata(L, 1, NS);
 
+	if (ns->spare >= 0)
+		close(ns->spare);
 	if (ns->fd >= 0)
 		close(ns->fd);
-	ns->fd = -1;
+	ns->fd = ns->spare = -1;
 	return 0;
 }
 
@@ -287,11 +308,12 @@ static int make_netns(const char *path)
 	if (fd < 0)
 		return -errno;
 	close(fd);
-	home = open(OWN_NS, O_RDONLY | O_CLOEXEC);
-	if (home < 0 || unshare(CLONE_NEWNET) < 0) {
+	home = netns_open_own();
+	if (home < 0) {
+		err = home;
+	} else if (unshare(CLONE_NEWNET) < 0) {
 		err = -errno;
-		if (home >= 0)
-			close(home);
+		close(home);
 	} else {
 		if (mount(OWN_NS, path, "none", MS_BIND, NULL) < 0)
 			err = -errno;

@@ -54,40 +54,85 @@ void nl_init(struct nl *nl)
 	*nl = (struct nl){ .fd = -1 };
 }
 
-int nl_open(struct nl *nl, int protocol, const struct nl_place *place)
+/* Returns a descriptor or -errno. */
+static int open_socket(int protocol, const struct nl_place *place)
+{
+	int fd, home, err;
+
+	if (protocol == NETLINK_ROUTE && place->spare && *place->spare >= 0) {
+		fd = *place->spare;
+		*place->spare = -1;
+		return fd;
+	}
+	err = netns_visit(place, &home);
+	if (err)
+		return err;
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
+	err = fd < 0 ? -errno : 0;
+	netns_leave(home);
+	return err ? err : fd;
+}
+
+static void equip_socket(struct nl *nl, int fd, int protocol)
 {
 	static const int options[] = {
 		NETLINK_EXT_ACK,
 		NETLINK_CAP_ACK,
 		NETLINK_GET_STRICT_CHK,
 	};
-	int fd, home, err = netns_visit(place, &home);
-
-	if (err)
-		return err;
-	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
-	err = fd < 0 ? -errno : 0;
-	netns_leave(home);
-	if (err)
-		return err;
 
 	/* Each is a comfort that an old kernel may lack. */
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		setsockopt(fd, SOL_NETLINK, options[i], &(int){ 1 }, sizeof(int));
 	nl->fd = fd;
 	nl->protocol = protocol;
+}
+
+int nl_open(struct nl *nl, int protocol, const struct nl_place *place)
+{
+	int fd = open_socket(protocol, place);
+
+	if (fd < 0)
+		return fd;
+	equip_socket(nl, fd, protocol);
 	return 0;
+}
+
+int nl_cookie(int fd, uint64_t *ret)
+{
+	return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, ret, &(socklen_t){ sizeof *ret }) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* In most cases the namespace is the one we are in, and to ask that costs less than to go there. */
+static int open_here(int protocol, const struct nl *other)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
+	uint64_t here, there;
+
+	if (fd < 0 || (!nl_cookie(fd, &here) && !nl_cookie(other->fd, &there) && here == there))
+		return fd;
+	close(fd);
+	return -1;
 }
 
 int nl_open_beside(struct nl *nl, const struct nl *other)
 {
-	struct nl_place place = { .fd = ioctl(other->fd, SIOCGSKNS) };
-	int err;
+	int fd = open_here(other->protocol, other);
+	struct nl_place place = { .fd = -1 };
+	int err = 0;
 
-	if (place.fd < 0)
-		return -errno;
-	err = nl_open(nl, other->protocol, &place);
-	close(place.fd);
+	if (fd < 0) {
+		place.fd = ioctl(other->fd, SIOCGSKNS);
+		if (place.fd < 0)
+			return -errno;
+		fd = open_socket(other->protocol, &place);
+		err = fd < 0 ? fd : 0;
+		close(place.fd);
+	}
+	if (!err)
+		equip_socket(nl, fd, other->protocol);
 	return err;
 }
 
@@ -101,7 +146,7 @@ void nl_close(struct nl *nl)
 	nl_init(nl);
 }
 
-static int left_open[16];
+static int left_open[NL_LEFT_OPEN];
 static size_t left_open_count;
 
 void nl_leave_open(struct nl *nl)

@@ -55,10 +55,14 @@ struct nl {
 struct nl_place {
 	int fd;
 	const char *path;
+	int *spare; /* a NETLINK_ROUTE socket in there that nobody uses yet, or -1; or NULL */
 };
 
 /* Open what must be a network namespace. Returns a descriptor or -errno; -EINVAL: it is not. */
 int netns_open(const char *path);
+
+/* Open the namespace we are in. Returns a descriptor or -errno. */
+int netns_open_own(void);
 
 /*
  * Move the calling thread to a place, and back. *ret_home is -1 when there was nothing to do.
@@ -82,12 +86,16 @@ void nl_init(struct nl *nl);
 
 /*
  * Open a NETLINK_* socket in a namespace, with extended and capped acknowledgements and strict
- * checking of dump requests. Costs no allocation: buffers appear with the first request.
+ * checking of dump requests. Costs no allocation: buffers appear with the first request. The
+ * place's spare socket is taken, if it has one that fits.
  */
 int nl_open(struct nl *nl, int protocol, const struct nl_place *place);
 
 /* Open a second socket in the namespace of an open one. */
 int nl_open_beside(struct nl *nl, const struct nl *other);
+
+/* Who the namespace of a socket is, see ns:cookie in netns.c. */
+int nl_cookie(int fd, uint64_t *ret);
 
 /* Close and free; idempotent. */
 void nl_close(struct nl *nl);
@@ -100,6 +108,7 @@ void nl_close(struct nl *nl);
 void nl_leave_open(struct nl *nl);
 
 /* The sockets that were left open; returns how many. */
+#define NL_LEFT_OPEN 16
 size_t nl_left_open(const int **ret_fds);
 
 /* Forget any half-built batch. Call it first in every operation. */
@@ -167,7 +176,8 @@ int nl_subscribe(struct nl *nl, unsigned int group);
 
 /*
  * Wait for one datagram of notifications and leave it in nl->in. `deadline` is absolute, see
- * nl_deadline(). -ETIMEDOUT; -ENOBUFS means that some were lost: look at the state again.
+ * nl_deadline(); 0: do not wait. -ETIMEDOUT; -ENOBUFS means that some were lost: look at the state
+ * again.
  */
 int nl_receive(struct nl *nl, int64_t deadline);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What nl.c and nl_query.c share. */
+/* What the files that talk netlink share, and nobody else needs. */
 #ifndef NETLINK_BINDINGS_NL_INTERNAL_H
 #define NETLINK_BINDINGS_NL_INTERNAL_H
 

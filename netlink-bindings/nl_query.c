@@ -12,6 +12,7 @@
 
 enum {
 	RECV_ROOM = 32 * 1024, /* as large as the kernel makes a piece of a dump */
+	RECV_FIRST = 2 * RECV_ROOM, /* so that a short dump needs no second, larger buffer */
 };
 
 /*
@@ -27,7 +28,7 @@ static long receive_bytes(struct nl *nl, int64_t deadline, size_t room, size_t *
 		.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1
 	};
 	ssize_t n;
-	int err = nl_buf_reserve(in, room);
+	int err = nl_buf_reserve(in, in->size ? room : RECV_FIRST);
 
 	if (err)
 		return err;
@@ -37,7 +38,7 @@ static long receive_bytes(struct nl *nl, int64_t deadline, size_t room, size_t *
 		if (n >= 0)
 			break;
 		if (errno == EAGAIN) {
-			err = nl_wait(nl, deadline);
+			err = deadline ? nl_wait(nl, deadline) : -ETIMEDOUT;
 			if (err)
 				return err;
 		} else if (errno != EINTR) {

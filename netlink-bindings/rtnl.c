@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "bindings.h"
+#include "detached.h"
 
 enum { MAX_REQUESTS = 100000 };
 
@@ -233,7 +234,6 @@ static int rtnl_open(lua_State *L)
 	nl_init(&h->nl);
 	nl_init(&h->events);
 	h->owners = (struct nl_buf){ 0 };
-	h->child = 0;
 	luaL_setmetatable(L, RTNL_HANDLE);
 
 	err = nl_open(&h->nl, NETLINK_ROUTE, &place);
@@ -408,7 +408,7 @@ static int rtnl_close(lua_State *L)
 	nl_close(&h->nl);
 	nl_close(&h->events);
 	nl_buf_free(&h->owners);
-	rtnl_reap(h);
+	detached_reap();
 	return 0;
 }
 

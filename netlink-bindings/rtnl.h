@@ -4,7 +4,6 @@
 #define NETLINK_BINDINGS_RTNL_H
 
 #include <lua.h>
-#include <sys/types.h>
 
 #include "nl.h"
 #include "specs.h"
@@ -16,7 +15,6 @@ struct rtnl {
 	struct nl nl;
 	struct nl events;     /* open only while something is awaited */
 	struct nl_buf owners; /* uint32_t per message: which request it belongs to, from 0 */
-	pid_t child;          /* of the last quick deletion, perhaps still to be reaped; or 0 */
 };
 
 /* The open handle at argument 1, its batch cleared; raises when it is closed. */
@@ -62,9 +60,6 @@ void rtnl_push_without(lua_State *L, int idx, const char *key);
 
 /* Push "get link eth0" and the like. [-0, +1, m] */
 void rtnl_push_what(lua_State *L, const char *verb, const char *object, int attrs);
-
-/* Take note of a child that has ended. It may also outlive us: init reaps it then. */
-void rtnl_reap(struct rtnl *h);
 
 int rtnl_await(lua_State *L);
 int rtnl_del_link_quick(lua_State *L);

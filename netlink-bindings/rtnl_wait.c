@@ -6,17 +6,15 @@
 #include "rtnl.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "bindings.h"
+#include "detached.h"
+#include "nl_internal.h"
 
 /*** Await ***/
 
@@ -150,170 +148,123 @@ int rtnl_await(lua_State *L)
 
 /*** Deleting without the wait ***/
 
-struct deletion {
-	struct nl worker; /* the child's socket */
-	int index;
-	int report[2];
-};
-
-/* Close the descriptors from `first` up to, but not including, `end`. */
-static void close_between(unsigned int first, unsigned int end)
-{
-	long most = sysconf(_SC_OPEN_MAX);
-
-	if (first >= end || syscall(SYS_close_range, first, end - 1, 0U) == 0)
-		return;
-	/* Kernels before 5.9. */
-	for (; first < end && (long)first < most; first++)
-		close((int)first);
-}
-
-/*
- * Let go of everything the caller may be waiting on: pipes, terminals, files. What was left open for
- * us to close (nl_leave_open) stays.
- */
-static void detach(const struct deletion *d)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	const int *late;
-	size_t late_count = nl_left_open(&late);
-	unsigned int from = 3;
-
-	setsid();
-	/* By the time we report, nobody may be listening any more. */
-	signal(SIGPIPE, SIG_IGN);
-	if (chdir("/") < 0)
-		_exit(1);
-	for (int fd = 0; null >= 0 && fd < 3; fd++)
-		dup2(null, fd);
-	for (;;) {
-		unsigned int keep = UINT_MAX; /* the lowest from `from` on */
-
-		for (size_t i = 0; i < late_count + 2; i++) {
-			int fd = i < late_count ? late[i] : d->report[1];
-
-			if (i == late_count)
-				fd = d->worker.fd;
-			if ((unsigned int)fd >= from && (unsigned int)fd < keep)
-				keep = (unsigned int)fd;
-		}
-		close_between(from, keep);
-		if (keep == UINT_MAX)
-			return;
-		from = keep + 1;
-	}
-}
-
-/* The child: have the link deleted, say how that went, and end. The kernel keeps us meanwhile. */
-static _Noreturn void delete_and_exit(struct deletion *d, struct nl *batch, int timeout_ms)
-{
-	struct nl_failure fail = { 0 };
-	struct nl_buf none = batch->out;
-	int error;
-
-	detach(d);
-	d->worker.out = none;
-	error = -nl_transact(&d->worker, 0, timeout_ms, &fail);
-	if (write(d->report[1], &error, sizeof error) < 0)
-		_exit(1);
-	_exit(0);
-}
-
 /* Whether one of the notifications says that the link is gone. */
-static bool says_gone(const struct nl *events, int index)
+static bool says_gone(const struct nlmsghdr *msg, int index)
+{
+	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
+
+	/* A bridge port says so too, but under its own family and while it still exists. */
+	return msg->nlmsg_type == RTM_DELLINK && ifi->ifi_family == AF_UNSPEC &&
+	       ifi->ifi_index == index;
+}
+
+enum { GONE = 1, REFUSED = 2 };
+
+/* What has arrived so far: 0 is nothing to the point. The kernel's answer is as good as the news. */
+static int look_for_end(const struct nl *events, uint32_t seq, int index, struct nl_failure *fail)
 {
 	const struct nlmsghdr *msg = nl_first(events);
 
 	for (; msg; msg = nl_next(events, msg)) {
-		const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
+		const struct nlmsgerr *err = mnl_nlmsg_get_payload(msg);
 
-		/* A bridge port says so too, but under its own family and while it still exists. */
-		if (msg->nlmsg_type == RTM_DELLINK && ifi->ifi_family == AF_UNSPEC &&
-		    ifi->ifi_index == index)
-			return true;
+		if (says_gone(msg, index))
+			return GONE;
+		if (msg->nlmsg_type != NLMSG_ERROR || msg->nlmsg_seq != seq ||
+		    mnl_nlmsg_get_payload_len(msg) < sizeof *err)
+			continue;
+		if (!err->error)
+			return GONE;
+		nl_note(msg, nl_error_tlvs(msg, err), 0, -err->error, fail);
+		return REFUSED;
 	}
-	return false;
+	return 0;
 }
 
-/* Wait for the notification or the child's report. 0: gone; -EAGAIN: the child died over it. */
-static int await_gone(struct rtnl *h, const struct deletion *d, int64_t deadline)
+/* Wait for the end. 0 or -errno with *fail filled in; -ESRCH: the child died over it. */
+static int await_gone(struct nl *events, int child, int index, int64_t deadline,
+		      struct nl_failure *fail)
 {
 	struct pollfd p[] = {
-		{ .fd = h->events.fd, .events = POLLIN },
-		{ .fd = d->report[0], .events = POLLIN },
+		{ .fd = events->fd, .events = POLLIN },
+		{ .fd = child, .events = POLLIN },
 	};
+	bool dead = false;
 
 	for (;;) {
-		int error, n = poll(p, ARRAY_SIZE(p), nl_ms_left(deadline));
+		int end, n, err = nl_receive(events, 0);
 
-		if (n < 0 && errno == EINTR)
+		if (!err) {
+			end = look_for_end(events, events->seq, index, fail);
+			if (end)
+				return end == GONE ? 0 : -fail->error;
 			continue;
-		if (n <= 0)
-			return n ? -errno : -ETIMEDOUT;
-		if (p[0].revents) {
-			int err = nl_receive(&h->events, 0);
-
-			if (!err && says_gone(&h->events, d->index))
-				return 0;
-			if (err && err != -ENOBUFS && err != -ETIMEDOUT)
-				return err;
 		}
-		if (p[1].revents)
-			return read(d->report[0], &error, sizeof error) == sizeof error ? -error
-											: -EAGAIN;
+		if (err != -ENOBUFS && err != -ETIMEDOUT)
+			return err;
+		if (dead)
+			return -ESRCH;
+		n = poll(p, ARRAY_SIZE(p), nl_ms_left(deadline));
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			return -ETIMEDOUT;
+		/* What it has sent before is in the queue by now. */
+		dead = n > 0 && p[1].revents;
 	}
 }
 
-void rtnl_reap(struct rtnl *h)
-{
-	if (h->child > 0 && waitpid(h->child, NULL, WNOHANG) != 0)
-		h->child = 0;
-}
-
-/* Delete the link of the RTM_DELLINK in h->nl.out. Owns what it opens; no Lua. */
-static int delete_quickly(struct rtnl *h, struct deletion *d, int timeout_ms,
-			  struct nl_failure *fail)
+/* Have a link deleted by a detached sender, and wait for the news of it. Owns what it opens. */
+static int delete_quickly(struct rtnl *h, int index, int timeout_ms, struct nl_failure *fail)
 {
 	int64_t deadline = nl_deadline(timeout_ms);
-	int err = listen_for(h, &rtnl_objects[0]);
-	pid_t pid = -1;
+	struct nlmsghdr *msg = nl_at(&h->nl.out, 0);
+	int child = -1, err = listen_for(h, &rtnl_objects[0]);
 
-	rtnl_reap(h);
-	nl_init(&d->worker);
-	d->report[0] = d->report[1] = -1;
-	if (!err)
-		err = nl_open_beside(&d->worker, &h->nl);
-	if (!err && pipe2(d->report, O_CLOEXEC) < 0)
-		err = -errno;
+	*fail = (struct nl_failure){ 0 };
 	if (!err) {
-		pid = fork();
-		if (pid == 0)
-			delete_and_exit(d, &h->nl, timeout_ms);
-		err = pid < 0 ? -errno : 0;
-		h->child = pid > 0 ? pid : 0;
+		msg->nlmsg_seq = ++h->events.seq;
+		err = detached_send(&h->events, msg, h->nl.out.len, &child);
 	}
-	if (d->report[1] >= 0)
-		close(d->report[1]);
 	if (!err)
-		err = await_gone(h, d, deadline);
-	if (d->report[0] >= 0)
-		close(d->report[0]);
-	nl_close(&d->worker);
+		err = await_gone(&h->events, child, index, deadline, fail);
+	else
+		err = -ESRCH;
+	if (child >= 0)
+		close(child);
 	nl_close(&h->events);
 
-	/* Without a child, or with one that was killed, do it the slow way. */
-	if (pid < 0 || err == -EAGAIN)
+	/* Nobody is there to do it, or somebody has killed them: it is done the slow way. */
+	if (err == -ESRCH && !fail->error)
 		return nl_transact(&h->nl, 0, timeout_ms, fail);
-	if (err)
+	if (err && !fail->error)
 		*fail = (struct nl_failure){ .error = -err };
 	return err;
+}
+
+/* The index of the link that the RTM_GETLINK in h->nl.out asks for; 0: there is none. */
+static int find_index(struct rtnl *h, int timeout, int *ret, struct nl_failure *fail)
+{
+	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(nl_at(&h->nl.out, 0));
+	const struct nlmsghdr *msg;
+	int err;
+
+	if (!ifi->ifi_index) {
+		err = nl_query(&h->nl, timeout, fail);
+		msg = err ? NULL : nl_first(&h->nl);
+		if (!msg)
+			return err;
+		ifi = mnl_nlmsg_get_payload(msg);
+	}
+	*ret = ifi->ifi_index;
+	return 0;
 }
 
 /***
 Delete a link and return when it is gone for every observer.
 
 The kernel goes on cleaning up for some 15 ms inside the request; a detached child of ours waits for
-that (it holds none of our descriptors, and finishes whatever becomes of us).
+that (it holds none of the caller's descriptors, and finishes whatever becomes of us).
 @function rtnl:del_link_quick
 @tparam table key `{ name = }` or `{ index = }`
 @tparam[opt=10000] integer timeout_ms
@@ -325,31 +276,25 @@ that (it holds none of our descriptors, and finishes whatever becomes of us).
 int rtnl_del_link_quick(lua_State *L)
 {
 	struct rtnl *h = rtnl_check(L);
-	const struct rtnl_object *link = &rtnl_objects[0];
 	int timeout = rtnl_timeout_arg(L, 3, RTNL_TIMEOUT_MS);
-	const struct nlmsghdr *msg;
-	struct deletion d = { 0 };
 	struct nl_failure fail;
-	int err;
+	int err, index = 0;
 
 	luaL_checktype(L, 2, LUA_TTABLE);
 	lua_settop(L, 2);
-	rtnl_build_get(L, h, link, 2, false);
+	rtnl_build_get(L, h, &rtnl_objects[0], 2, false);
 
-	err = nl_query(&h->nl, timeout, &fail);
-	msg = err ? NULL : nl_first(&h->nl);
-	if (msg) {
-		const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
-		struct ifinfomsg del = { .ifi_index = ifi->ifi_index };
+	err = find_index(h, timeout, &index, &fail);
+	if (index) {
+		struct ifinfomsg del = { .ifi_index = index };
 		long at;
 
-		d.index = ifi->ifi_index;
 		nl_buf_clear(&h->nl.out);
 		at = nl_begin(&h->nl.out, RTM_DELLINK, NLM_F_ACK, sizeof del);
 		if (at >= 0)
 			memcpy(h->nl.out.data + at + NLMSG_HDRLEN, &del, sizeof del);
 		fail = (struct nl_failure){ .error = ENOMEM };
-		err = at < 0 ? -ENOMEM : delete_quickly(h, &d, timeout, &fail);
+		err = at < 0 ? -ENOMEM : delete_quickly(h, index, timeout, &fail);
 	}
 
 	if (err && !rtnl_is_absent(fail.error)) {

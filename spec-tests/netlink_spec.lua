@@ -42,11 +42,12 @@ end
 local function background(shell) os.execute(("nsenter --net=%s sh -c %s &"):format(host.path,
   t.quote(shell))) end
 
---- What strace says of a Lua chunk run in the host namespace.
-local function traced(calls, chunk)
+--- What strace says of a Lua chunk run in the host namespace, perhaps with a fault put into it.
+local function traced(calls, chunk, inject)
   local preload = os.getenv("LD_PRELOAD")
-  local _, status, trace = t.sh({ "strace", "-f", "-e", "trace=" .. calls, "-E",
-    "LD_PRELOAD=" .. (preload or ""), "lua5.4", "-e", chunk }, { host = host })
+  local _, status, trace = t.sh({ "strace", "-f", "-e", "trace=" .. calls,
+    "-e", inject or "trace=" .. calls, "-E", "LD_PRELOAD=" .. (preload or ""),
+    "lua5.4", "-e", chunk }, { host = host })
   assert.equal(0, status, trace)
   return trace
 end
@@ -1153,11 +1154,31 @@ describe("del_link_quick", function()
   it("holds none of the caller's descriptors", function()
     t.needs("strace")
     pair()
-    local trace = traced("setsid,dup2,close_range",
+    local trace = traced("setsid,chdir,close_range,sendto",
       [[assert(require("netlink").open():del_link_quick { name = "v0" })]])
-    assert.matches("setsid()", trace, 1, true)
-    for fd = 0, 2 do assert.matches("dup2%(%d+, " .. fd .. "%)", trace) end
-    assert.matches("close_range%(%d+, 4294967294, 0%)", trace)
+    -- All of that before it waits.
+    assert.matches("setsid%(%).*chdir%(\"/\"%).*close_range%(0, (%d+), 0%).*"
+      .. "close_range%(%d+, 4294967295, 0%).*sendto%(", trace)
+    local first, last = trace:match("close_range%(0, (%d+), 0%).-close_range%((%d+), 4294967295")
+    assert.equal(first + 2, tonumber(last))
+  end)
+
+  it("does it itself when the child is killed", function()
+    t.needs("strace")
+    pair()
+    local trace = traced("setsid,sendto",
+      [[assert(require("netlink").open():del_link_quick { name = "v0" })]],
+      "inject=setsid:signal=KILL")
+    assert.matches("killed by SIGKILL", trace, 1, true)
+    assert.is_nil(t.link(host, "v0"))
+  end)
+
+  it("says why a link cannot go by index too", function()
+    pair()
+    local p <close> = netlink.open(pod.path)
+    local ok, msg, errno = p:del_link_quick({ index = p:get("link", { name = "lo" }).index })
+    assert.is_nil(ok)
+    assert.equal(95, errno, msg)
   end)
 
   it("starts no process for a link that is not there", function()
