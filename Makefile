@@ -46,8 +46,9 @@ $(BUILD)/%.o: %.c Makefile
 $(BUILD)/netlink.so: $(BINDINGS)
 	$(Q)$(CC) -shared $(SANITIZE) -o $@.new $^ -lmnl && mv $@.new $@
 
-# Kills a plugin at its n-th change; spec-tests/kill_sweep_spec.lua.
-$(BUILD)/killat: spec-tests/killat.c Makefile
+# What specs need in C: killat kills a plugin at its n-th change, look takes a quick look.
+HELPERS := $(BUILD)/killat $(BUILD)/look
+$(HELPERS): $(BUILD)/%: spec-tests/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) -o $@.new $< && mv $@.new $@
 
@@ -96,7 +97,7 @@ deps: ## install the Debian packages that are missing (DEPS=build, DEPS=demo: on
 RUN := spec-tests/run -j $(JOBS) $(if $(ONLY),-v -k '$(ONLY)')
 
 test: deps ## all specs, as root. SPECS="FILE...": some; ONLY=PATTERN: tests of such names; KERNEL=second: all on the second kernel
-	@$(MAKE) --no-print-directory all $(BUILD)/killat
+	@$(MAKE) --no-print-directory all $(HELPERS)
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
 # Left out: what goes the same ways thousands of times, or kills at every system call of them.

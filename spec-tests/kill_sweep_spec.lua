@@ -6,166 +6,179 @@
 -- tool; empty directories may stay.)
 
 local t = require "support"
+local plugins = require "plugins"
 
 local most = 2000
+local limit = 600
+local dir = "/run/spec/sweep"
+-- A kernel on which a process takes twenty times as long to start.
+local slow = (t.read("/proc/cpuinfo") or ""):find("User Mode Linux") ~= nil
 
-local dual = { type = "host-local", ranges = {
-  { { subnet = "10.20.0.0/24" } }, { { subnet = "fd20::/64" } } } }
+-- One script makes all the runs of a sweep, so that a run costs the processes that it is
+-- about and few others. It ends with `finished`, or with a line that says what went wrong,
+-- leaving everything as it is then: "NUMBER CALL: what".
+local script = [[
+call() {
+  CNI_COMMAND=$1 $plugin <$dir/${2-conf} >$dir/out 2>$dir/err
+}
+trouble() {
+  echo "$n $name: $1"
+  cat $dir/out $dir/err
+  exit 1
+}
+must() { call "$@" || trouble "$1 fails"; }
 
--- What is swept. A plugin joins by being listed: `again` says what a second ADD
--- without a DEL between is expected to be ("error" for an interface plugin).
-local plugins = {
-  { name = "loopback", conf = { type = "loopback" } },
-  { name = "host-local, two sets", conf = { type = "host-local", ipam = dual } },
-  { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0" } },
-  { name = "bridge, dual stack with masquerade", conf = { type = "bridge",
-    bridge = "br0", isDefaultGateway = true, ipMasq = true, ipam = dual } },
+# An ADD killed in giving its answer, and a DEL killed before its first change, leave a
+# live attachment, and a second ADD is the error that it has to be.
+may_live() { [ $verb = DEL ] || grep -rqs '"done"' /run/luacni/attachments; }
+
+with_result() {
+  { printf '%s,"prevResult":' "$(sed 's/}$//' $dir/bare)"; cat $dir/out; printf '}'; } >$dir/checked
 }
 
-local host, pod
-
-local function conf_of(plugin, more)
-  local conf = { cniVersion = "1.1.0", name = "sweep" }
-  for key, value in pairs(plugin.conf) do conf[key] = value end
-  for key, value in pairs(more or {}) do conf[key] = value end
-  return conf
-end
-
-local function call(plugin, verb, more)
-  local request = { verb = verb, conf = conf_of(plugin, more), host = host, netns = pod,
-    timeout = 30 }
-  if verb == "GC" then request.netns, request.id, request.ifname = false, false, false end
-  return t.cni(request)
-end
-
-local function must(plugin, verb, more)
-  local got = call(plugin, verb, more)
-  if got.rc ~= 0 then
-    error(("%s ends with %d: %s%s"):format(verb, got.rc, got.out, got.err), 0)
-  end
-  return got
-end
-
--- Run a verb and kill it at its n-th change (0: never). Returns the name of the
--- call, or nil and the number of changes when the command came to its end first.
-local function killed(plugin, verb, n, flags)
-  local report = "/run/spec/killat.report"
-  os.remove(report)
-  local line = t.cni_words({ verb = verb, type = plugin.conf.type, host = host,
-    netns = pod, under = ("%s %s -o %s %d"):format(t.helper("killat"), flags or "", report, n) })
-  local out, status, err = t.sh(line, { stdin = t.conf_bytes(conf_of(plugin)), timeout = 30 })
-  local text = t.read(report) or ""
-  if status == 100 then
-    if flags ~= "-d" then assert.equal("finished", text:match("^%a+"), text) end
-    if text:match("(%d+)\n$") ~= "0" then
-      error(("%s fails by itself: %s%s"):format(verb, out, err), 0)
-    end
-    return nil, tonumber(text:match("^finished (%d+)"))
-  end
-  assert.equal(101, status, "killat: " .. out .. err)
-  return assert(text:match("^killed %d+ (%g+)"), text)
-end
-
-local function picture() return t.snapshot({ ns = { host, pod } }) end
-
--- The three ways out, each of which alone has to be enough.
-local recoveries = {
-  { name = "a DEL", run = function(plugin) must(plugin, "DEL") end },
-  { name = "the next ADD and its DEL", run = function(plugin, may_live)
-    local got = call(plugin, "ADD")
-    if got.rc ~= 0 and not may_live then
-      error(("the next ADD ends with %d: %s%s"):format(got.rc, got.out, got.err), 0)
-    end
-    if got.rc == 0 then must(plugin, "CHECK", { prevResult = got.json }) end
-    must(plugin, "DEL")
-  end },
-  { name = "a GC", run = function(plugin)
-    must(plugin, "GC", { ["cni.dev/valid-attachments"] = t.list() })
-  end },
+recover_del() { must DEL bare; }
+recover_add() {
+  live=false
+  may_live && live=true
+  if call ADD; then
+    with_result
+    must CHECK checked
+  else
+    $live || trouble "the next ADD fails"
+  fi
+  must DEL bare
 }
+recover_gc() {
+  (unset CNI_CONTAINERID CNI_IFNAME CNI_NETNS; call GC gc) || trouble "GC fails"
+}
+recover_other() {
+  (
+    CNI_CONTAINERID=c2 CNI_NETNS=$other
+    must ADD conf2
+    must DEL bare2
+  ) || exit 1
+  must DEL bare
+}
+same() { $look -c $dir/before $namespaces; }
 
--- An unswept start: forwarding on, as it is going to be anyway.
-local function new_world()
-  t.cleanup()
+n=$from
+while [ $n -lt $most ]; do
+  name=
+  [ $verb = ADD ] || must ADD
+  conf=conf
+  [ $verb = ADD ] || conf=bare
+  rm -f $dir/report
+  CNI_COMMAND=$verb $killat $flags -o $dir/report $n $plugin <$dir/$conf >$dir/out 2>$dir/err
+  status=$?
+  read -r how number name <$dir/report || trouble "killat ends with $status"
+  if [ $status = 100 ]; then
+    [ "$name" = 0 ] || trouble "$verb fails by itself"
+    [ $n -gt 1 ] || [ -n "$flags" ] || trouble "nothing was killed"
+    [ $verb = DEL ] || must DEL bare
+    break
+  fi
+  [ $status = 101 ] || trouble "killat ends with $status"
+  set -- $ways
+  shift $((n % $#))
+  recover_$1
+  same || trouble "something is left"
+  n=$((n + step))
+done
+[ $n -lt $most ] || trouble "it never came to its end"
+echo finished $n
+]]
+
+local Sweep = {}
+Sweep.__index = Sweep
+
+-- A world, once round in it (for the folders that stay), and what it is like.
+local function new_sweep(entry)
   t.wipe()
-  host, pod = t.host("host"), t.netns("pod")
-  t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; " ..
-    "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding", { host = host })
-  -- The kernel's own 127.0.0.1 comes with the first time up, and stays.
-  t.run("ip link set lo up; ip link set lo down", { host = pod })
-end
-
--- Whether an ADD came as far as to call itself done.
-local function finished()
-  return select(2, t.sh("grep -rqs '\"done\"' /run/luacni/attachments")) == 0
-end
-
-local function sweep(plugin, verb, recovery)
-  new_world()
-  local before = picture()
-  -- Once round, for the folders that stay.
-  must(plugin, "ADD")
-  must(plugin, "DEL")
-  local calls = 0
-  for n = 1, most do
-    if verb == "DEL" then must(plugin, "ADD") end
-    local name = killed(plugin, verb, n)
-    if not name then break end
-    calls = n
-    -- A DEL killed before its first change leaves a live attachment, and so does
-    -- an ADD killed in giving its answer: a second ADD is the error it has to be.
-    local may_live = verb == "DEL" or finished()
-    local ok, why = pcall(recovery.run, plugin, may_live)
-    if ok then ok, why = pcall(t.same, before, picture()) end
-    if not ok then
-      error(("%s killed at change %d (%s), then %s: %s"):format(verb, n, name,
-        recovery.name, tostring(why)), 0)
-    end
+  local w = plugins.world(entry, 2)
+  local s = setmetatable({ entry = entry, world = w, pod = w.pods[1] }, Sweep)
+  t.run("rm -rf " .. dir .. "; mkdir -p " .. dir)
+  t.write(dir .. "/script", script)
+  for n, suffix in ipairs({ "", "2" }) do
+    t.write(dir .. "/bare" .. suffix, t.json(plugins.conf(entry, n)))
+    t.write(dir .. "/conf" .. suffix, t.json(plugins.conf(entry, n,
+      { prevResult = plugins.prev(entry, w.pods[n]) })))
   end
-  assert.is_true(calls > 0, "nothing was killed")
-  assert.is_true(calls < most, "it never came to its end")
-  if verb == "ADD" then must(plugin, "DEL") end
-  t.same(before, picture(), "at the end")
+  t.write(dir .. "/gc", t.json(plugins.conf(entry, 1,
+    { ["cni.dev/valid-attachments"] = t.list() })))
+  s.before = w:picture()
+  s:must("ADD", "conf")
+  s:must("DEL", "bare")
+  t.same(s.before, w:picture(), "ADD and DEL alone")
+  s.namespaces = s.pod.path .. " " .. w.host.path
+  s:look()
+  return s
 end
 
-for _, plugin in ipairs(plugins) do
-  describe(plugin.name .. ":", function()
+function Sweep:look()
+  t.run(t.helper("look") .. " " .. self.namespaces .. " >" .. dir .. "/before")
+end
+
+function Sweep:must(verb, conf)
+  return t.cni_ok({ verb = verb, type = plugins.type(self.entry), host = self.world.host,
+    netns = self.pod, conf = t.read(dir .. "/" .. conf) })
+end
+
+-- Kill `verb` at every change, or every `step`th, and recover in one of the `ways`.
+function Sweep:run(verb, ways, step, flags)
+  local from = 1
+  repeat
+    local words = t.cni_words({ verb = "-", type = "-", host = self.world.host, netns = self.pod })
+    local line = words:gsub(" %S+$", "") .. (" verb=%s from=%d most=%d step=%d ways=%s flags=%s "
+      .. "dir=%s plugin=%s/%s killat=%s look=%s namespaces=%s other=%s sh %s/script"):format(verb, from,
+      most, step or 1, t.quote(ways), flags or "''", dir, t.bin.ours, plugins.type(self.entry),
+      t.helper("killat"), t.helper("look"), t.quote(self.namespaces), self.world.pods[2].path, dir)
+    local out, status, err = t.sh(line, { timeout = limit })
+    if status == 0 then return tonumber(out:match("finished (%d+)")) end
+    local n, what = out:match("(%d+) ([^\n]*)")
+    local ok, why = pcall(t.same, self.before, self.world:picture())
+    if not n or not what:find("something is left", 1, true) or not ok then
+      error(("%s killed at change %s, then %s: %s\n%s"):format(verb, out .. err, ways,
+        "status " .. status, ok and "" or why), 0)
+    end
+    -- Different at a glance, the same at a closer look.
+    self:look()
+    from = tonumber(n) + (step or 1)
+  until false
+end
+
+local recoveries = {
+  { ways = "del", name = "a DEL" },
+  { ways = "add", name = "the next ADD and its DEL" },
+  { ways = "gc", name = "a GC" },
+}
+if slow then recoveries = { { ways = "del add gc", name = "a DEL, an ADD or a GC" } } end
+
+for _, entry in ipairs(plugins.list) do
+  describe(entry.name .. ":", function()
     for _, verb in ipairs({ "ADD", "DEL" }) do
       for _, recovery in ipairs(recoveries) do
         it(("%s killed at every change is mended by %s"):format(verb, recovery.name),
-          function() sweep(plugin, verb, recovery) end)
+          function()
+            t.needs(table.unpack(entry.needs or {}))
+            local s = new_sweep(entry)
+            assert.is_true(s:run(verb, recovery.ways) > 1)
+            t.same(s.before, s.world:picture(), "at the end")
+          end)
       end
     end
 
     it("is not disturbed by the debris of another container", function()
-      new_world()
-      local before = picture()
-      local other = t.netns("other")
-      local n = 1
-      while killed(plugin, "ADD", n) do
-        local request = { conf = conf_of(plugin), host = host, netns = other, id = "c2" }
-        request.verb = "ADD"
-        t.cni_ok(request)
-        request.verb = "DEL"
-        t.cni_ok(request)
-        must(plugin, "DEL")
-        n = n + 3
-      end
-      must(plugin, "DEL")
-      assert.is_true(n > 1)
-      t.same(before, picture())
+      t.needs(table.unpack(entry.needs or {}))
+      local s = new_sweep(entry)
+      assert.is_true(s:run("ADD", "other", 3) > 1)
+      t.same(s.before, s.world:picture(), "at the end")
     end)
 
     it("has answered for good when a child it left behind is killed", function()
-      new_world()
-      local before = picture()
-      for n = 1, 20 do
-        must(plugin, "ADD")
-        if not killed(plugin, "DEL", n, "-d") then break end
-        must(plugin, "DEL")
-        t.same(before, picture())
-      end
-      t.same(before, picture())
+      t.needs(table.unpack(entry.needs or {}))
+      local s = new_sweep(entry)
+      s:run("DEL", "del", 1, "-d")
+      t.same(s.before, s.world:picture(), "at the end")
     end)
   end)
 end

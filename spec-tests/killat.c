@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,13 +60,18 @@ static const struct rule {
 #undef CALL
 };
 
-static const char *counted(const struct ptrace_syscall_info *info)
+struct call {
+	long number;
+	unsigned long long args[6];
+};
+
+static const char *counted(const struct call *call)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
 		const struct rule *rule = &rules[i];
-		unsigned long long arg = info->entry.args[rule->arg];
+		unsigned long long arg = call->args[rule->arg];
 
-		if ((long)info->entry.nr != rule->number)
+		if (call->number != rule->number)
 			continue;
 		switch (rule->when) {
 		case ALWAYS:
@@ -74,11 +80,41 @@ static const char *counted(const struct ptrace_syscall_info *info)
 			return arg & (O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))
 				? rule->name : NULL;
 		case SHARED_MAP:
-			return arg & MAP_SHARED && info->entry.args[2] & PROT_WRITE
+			return arg & MAP_SHARED && call->args[2] & PROT_WRITE
 				? rule->name : NULL;
 		}
 	}
 	return NULL;
+}
+
+/*
+ * Whether a process stands at the entry of a call, and of which. A kernel that
+ * cannot tell (user-mode Linux) has its registers read instead: at the entry the
+ * result is set to ENOSYS beforehand.
+ */
+static bool at_entry(pid_t pid, struct call *call)
+{
+	struct ptrace_syscall_info info;
+
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) > 0) {
+		if (info.op != PTRACE_SYSCALL_INFO_ENTRY)
+			return false;
+		call->number = (long)info.entry.nr;
+		for (size_t i = 0; i < ARRAY_SIZE(call->args); i++)
+			call->args[i] = info.entry.args[i];
+		return true;
+	}
+#ifdef __x86_64__
+	struct user_regs_struct regs;
+
+	if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0 || (long)regs.rax != -ENOSYS)
+		return false;
+	*call = (struct call){ (long)regs.orig_rax,
+		{ regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9 } };
+	return true;
+#else
+	return false;
+#endif
 }
 
 static pid_t *traced;
@@ -168,16 +204,14 @@ struct run {
 /* Look at one stop; true when the moment to kill has come. */
 static bool look(struct run *run, pid_t pid)
 {
-	struct ptrace_syscall_info info;
+	struct call call;
 	const char *name;
 
 	if (!run->begun || run->killed_in || (run->descendants && pid == run->root))
 		return false;
-	if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) <= 0)
+	if (!at_entry(pid, &call))
 		return false;
-	if (info.op != PTRACE_SYSCALL_INFO_ENTRY)
-		return false;
-	name = counted(&info);
+	name = counted(&call);
 	if (!name || ++run->calls != run->at)
 		return false;
 	run->killed_in = name;

@@ -1,0 +1,323 @@
+-- SPDX-License-Identifier: MIT
+-- Every shipped type, in the configurations that exercise it: what kill_sweep_spec,
+-- check_spec and parallel_spec go through. A plugin joins all three by an entry here;
+-- check_spec fails when a shipped type has none.
+--
+-- An entry:
+--   name    what the tests call it
+--   conf    the configuration; cniVersion and name are filled in. A function of the
+--           pod's number where pods cannot have the same
+--   needs   what the kernel has to have, as for t.needs
+--   host    shell, once, in the host: what has to be there before
+--   each    shell, in the host, for a pod: @N@ is its number
+--   pod     shell, in each pod: what has to be there before
+--   far     shell, in the namespace behind the host's uplink up0 (which is there for
+--           every entry that has this)
+--   prev    the result of the plugins before it in its chain; @NETNS@ is the pod's path
+--   ipam    true: an IPAM plugin, which makes no interface
+--   pods    how many pods parallel_spec gives it at most (default 40)
+--   ips     how many addresses each pod gets (default 0)
+--   reach   addresses that answer the pod after ADD and do not before it
+--   breaks  what CHECK has to notice: { what, at = "host" | "pod" (default), sh = shell,
+--           says = pattern of the message }. @PORT@ is the host's end of the pod's eth0
+
+local t = require "support"
+local world = require "world"
+
+local M = {}
+
+local dual = { type = "host-local", ranges = {
+  { { subnet = "10.20.0.0/22" } }, { { subnet = "fd20::/64" } } } }
+local gateways = { "10.20.0.1", "fd20::1" }
+
+-- Names of its own: links on the outside must not learn addresses by themselves.
+local function pair(name, peer)
+  return ("ip link add %s addrgenmode none type veth peer name %s addrgenmode none; ")
+    :format(name, peer) .. ("ip link set %s up; ip link set %s up; "):format(name, peer)
+end
+
+-- What breaks any plugin that gives a link addresses.
+local function addressed(more)
+  local list = {
+    { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+    { "the IPv4 address is gone", sh = "ip -4 addr flush dev eth0", says = "10%.20%.0%.%d+/22" },
+    { "the IPv6 address is gone", sh = "ip -6 addr del $(ip -o -6 addr show dev eth0 " ..
+      "scope global | awk '{ print $4 }') dev eth0", says = "fd20::%x+/64" },
+    { "the MAC is another", sh = "ip link set eth0 address 02:00:00:00:00:77",
+      says = "eth0.*mac is 02:00:00:00:00:77" },
+    { "the interface is down", sh = "ip link set eth0 down", says = "eth0" },
+    { "the lease is gone", at = "host", sh = "rm /var/lib/cni/networks/*/10.*",
+      says = "10%.20%.0%.%d+" },
+  }
+  for _, item in ipairs(more or {}) do list[#list + 1] = item end
+  return list
+end
+
+M.list = {
+  { name = "loopback", conf = { type = "loopback" }, reach = { "127.0.0.1" }, breaks = {
+    { "lo is down", sh = "ip link set lo down", says = "lo" },
+  } },
+
+  { name = "host-local, two sets", ipam = true, ips = 2,
+    conf = { type = "host-local", ipam = dual }, breaks = {
+      { "a lease is gone", at = "host", sh = "rm /var/lib/cni/networks/*/10.*",
+        says = "10%.20%.0%.%d+" },
+      { "the other lease is gone", at = "host", sh = "rm /var/lib/cni/networks/*/fd20*",
+        says = "fd20::%x+" },
+      { "a lease is another's", at = "host",
+        sh = "for f in /var/lib/cni/networks/*/10.*; do printf 'other\r\neth0' >$f; done",
+        says = "10%.20%.0%.%d+" },
+    } },
+
+  { name = "static", ipam = true,
+    conf = { type = "static", ipam = { type = "static",
+      addresses = { { address = "10.20.0.5/24", gateway = "10.20.0.1" } },
+      routes = { { dst = "0.0.0.0/0" } } } },
+    breaks = {} },
+
+  { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0" }, breaks = {
+    { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+    { "the port is unplugged", at = "host", sh = "ip link set @PORT@ nomaster",
+      says = "not plugged into br0" },
+    { "the bridge is gone", at = "host", sh = "ip link del br0", says = "br0" },
+    { "the port is down", at = "host", sh = "ip link set @PORT@ down", says = "veth" },
+  } },
+
+  { name = "bridge, dual stack with masquerade", ips = 2, reach = gateways,
+    needs = { "nft-nat" },
+    conf = { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
+      hairpinMode = true, ipam = dual },
+    breaks = addressed {
+      { "the gateway's address is gone", at = "host", sh = "ip addr del 10.20.0.1/22 dev br0",
+        says = "10%.20%.0%.1/22" },
+      { "the default route is gone", sh = "ip route del default", says = "0%.0%.0%.0/0" },
+      { "the port does not reflect", at = "host",
+        sh = "bridge link set dev @PORT@ hairpin off", says = "hairpin" },
+      { "the masquerade is gone", at = "host", sh = "nft flush ruleset", says = "masquerad" },
+      { "forwarding is off", at = "host", sh = "echo 0 >/proc/sys/net/ipv4/ip_forward",
+        says = "ip_forward" },
+    } },
+
+  { name = "bridge with a VLAN", ips = 2, reach = gateways, needs = { "bridge-vlan" },
+    conf = { type = "bridge", bridge = "br0", isDefaultGateway = true, vlan = 100,
+      vlanTrunk = { { minID = 200, maxID = 202 } }, ipam = dual },
+    breaks = addressed {
+      { "the VLAN is gone", at = "host", sh = "bridge vlan del dev @PORT@ vid 100",
+        says = "100" },
+      { "a VLAN of the trunk is gone", at = "host", sh = "bridge vlan del dev @PORT@ vid 201",
+        says = "201" },
+      { "the bridge does not filter", at = "host",
+        sh = "ip link set br0 type bridge vlan_filtering 0", says = "vlan_filtering" },
+    } },
+
+  { name = "vlan", ips = 2, needs = { "vlan" }, reach = { "10.20.3.250", "fd20::fa" },
+    conf = function(n)
+      return { type = "vlan", master = "up0", vlanId = 4 + n, enabledad = false, ipam = dual,
+        mtu = 1400, ingressQosMap = { { from = 1, to = 2 } },
+        egressQosMap = { { from = 3, to = 4 } } }
+    end,
+    far = "ip link add link up0 v5 type vlan id 5; ip addr add 10.20.3.250/22 dev v5; " ..
+      "ip -6 addr add fd20::fa/64 dev v5 nodad; ip link set v5 up",
+    breaks = addressed {
+      { "the VLAN is another", sh = "m=$(cat /sys/class/net/eth0/address 2>/dev/null || " ..
+        "ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'); ip link del eth0; " ..
+        "ip link add v0 type dummy; ip link add link v0 eth0 address $m type vlan id 99",
+        says = "vlan_id is 99, not 5" },
+      { "the kind is another", sh = "ip link del eth0; ip link add eth0 type dummy",
+        says = "kind is dummy, not vlan" },
+      { "the MTU is another", sh = "ip link set eth0 mtu 1300", says = "mtu is 1300, not 1400" },
+    } },
+
+  { name = "vlan on a master in the sandbox", ips = 2, needs = { "vlan" },
+    conf = { type = "vlan", master = "m0", linkInContainer = true, vlanId = 7,
+      protocol = "802.1ad", enabledad = false, ipam = dual },
+    pod = pair("m0", "m1"),
+    breaks = addressed {
+      { "the master is gone", sh = "ip link del m0", says = "m0" },
+      { "the protocol is another", sh = "ip link del eth0; " ..
+        "ip link add link m0 eth0 type vlan id 7", says = "802%.1" },
+    } },
+
+  { name = "macvlan", ips = 2, needs = { "macvlan" },
+    reach = { "10.20.3.250", "fd20::fa" },
+    conf = { type = "macvlan", master = "up0", enabledad = false, ipam = dual },
+    far = "ip addr add 10.20.3.250/22 dev up0; ip -6 addr add fd20::fa/64 dev up0 nodad",
+    breaks = addressed {
+      { "the mode is another", sh = "ip link set eth0 type macvlan mode vepa",
+        says = "mode is vepa, not bridge" },
+      { "the kind is another", sh = "ip link del eth0; ip link add eth0 type veth " ..
+        "peer name e1", says = "kind is veth, not macvlan" },
+    } },
+
+  { name = "macvlan with a shim", ips = 2, needs = { "macvlan" }, pods = 20,
+    conf = { type = "macvlan", master = "up0", shim = "shim0", enabledad = false, ipam = dual },
+    far = "",
+    breaks = addressed {
+      { "the shim is gone", at = "host", sh = "ip link del shim0", says = "shim0" },
+      { "the route by the shim is gone", at = "host",
+        sh = "ip route del $(ip route show dev shim0 | awk '{ print $1 }') dev shim0",
+        says = "10%.20%.0%.%d+" },
+    } },
+
+  { name = "macvlan on a master in the sandbox, layer 2", needs = { "macvlan" },
+    conf = { type = "macvlan", master = "m0", mode = "private", linkInContainer = true,
+      runtimeConfig = { mac = "02:00:00:00:00:42" } },
+    pod = pair("m0", "m1"),
+    breaks = {
+      { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+      { "the interface is down", sh = "ip link set eth0 down", says = "eth0" },
+      { "the MAC is another", sh = "ip link set eth0 address 02:00:00:00:00:77",
+        says = "02:00:00:00:00:77" },
+    } },
+
+  { name = "ipvlan", ips = 2, needs = { "ipvlan" }, reach = { "10.20.3.250", "fd20::fa" },
+    conf = { type = "ipvlan", master = "up0", enabledad = false, ipam = dual },
+    far = "ip addr add 10.20.3.250/22 dev up0; ip -6 addr add fd20::fa/64 dev up0 nodad",
+    breaks = {
+      { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+      { "the IPv4 address is gone", sh = "ip -4 addr flush dev eth0",
+        says = "10%.20%.0%.%d+/22" },
+      { "the interface is down", sh = "ip link set eth0 down", says = "eth0" },
+      { "the mode is another", sh = "ip link set eth0 type ipvlan mode l3",
+        says = "mode is l3, not l2" },
+      { "the flag is another", sh = "ip link set eth0 type ipvlan mode l2 vepa",
+        says = "flag is vepa, not bridge" },
+    } },
+
+  { name = "ipvlan on top of another plugin's link", needs = { "ipvlan" },
+    conf = { type = "ipvlan", mode = "l3", linkInContainer = true, enabledad = false },
+    pod = pair("m0", "m1"),
+    prev = { cniVersion = "1.1.0",
+      interfaces = { { name = "m0", mac = "02:00:00:00:00:01", sandbox = "@NETNS@" } },
+      ips = { { address = "10.20.0.9/24", interface = 0 } } },
+    breaks = {
+      { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+      { "the address is gone", sh = "ip -4 addr flush dev eth0", says = "10%.20%.0%.9/24" },
+      { "the mode is another", sh = "ip link set eth0 type ipvlan mode l2",
+        says = "mode is l2, not l3" },
+    } },
+
+  { name = "ptp", ips = 2, reach = gateways, needs = { "nft-nat" },
+    conf = { type = "ptp", ipMasq = true, ipam = dual },
+    breaks = addressed {
+      { "the gateway's address is gone", at = "host", sh = "ip addr del 10.20.0.1/32 dev @PORT@",
+        says = "10%.20%.0%.1/32" },
+      { "the route to the pod is gone", at = "host",
+        sh = "ip route del $(ip -4 route show dev @PORT@ | awk '{ print $1 }')",
+        says = "10%.20%.0%.%d+" },
+      { "the route to the gateway is gone", sh = "ip route del 10.20.0.1 dev eth0",
+        says = "10%.20%.0%.1" },
+      { "the masquerade is gone", at = "host", sh = "nft flush ruleset", says = "masquerad" },
+    } },
+
+  { name = "dummy", ips = 2, needs = { "dummy" },
+    conf = { type = "dummy", mtu = 1300, ipam = dual },
+    breaks = addressed {
+      { "the kind is another", sh = "ip link del eth0; ip link add eth0 type veth " ..
+        "peer name e1", says = "kind is veth, not dummy" },
+    } },
+
+  { name = "tap", ips = 2,
+    conf = { type = "tap", owner = 1000, group = 1001, multiQueue = true, mtu = 1400,
+      bridge = "pb0", ipam = dual },
+    pod = "ip link add pb0 addrgenmode none type bridge; ip link set pb0 up",
+    breaks = addressed {
+      { "it is not plugged in", sh = "ip link set eth0 nomaster", says = "not plugged into pb0" },
+      { "the bridge is gone", sh = "ip link del pb0", says = "pb0" },
+      { "the kind is another", sh = "ip link del eth0; ip link add eth0 type veth " ..
+        "peer name e1", says = "kind is veth, not tun" },
+    } },
+
+  { name = "tap, layer 2", conf = { type = "tap" }, breaks = {
+    { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+    { "the interface is down", sh = "ip link set eth0 down", says = "eth0" },
+  } },
+
+  { name = "host-device", ips = 2,
+    conf = function(n) return { type = "host-device", device = "dev" .. n, ipam = dual } end,
+    each = pair("dev@N@", "end@N@") .. "ip link set dev@N@ alias 'a name of its own'",
+    breaks = addressed {
+      { "it has another name", sh = "ip link set eth0 down; ip link set eth0 name eth9",
+        says = "eth0" },
+    } },
+
+  { name = "host-device, no addresses",
+    conf = function(n) return { type = "host-device", device = "dev" .. n } end,
+    each = pair("dev@N@", "end@N@"),
+    breaks = {
+      { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+      { "the interface is down", sh = "ip link set eth0 down", says = "eth0" },
+    } },
+
+  { name = "vrf", needs = { "vrf" }, conf = { type = "vrf", vrfname = "red", table = 10 },
+    pod = pair("eth0", "e1") .. "ip addr add 10.20.0.9/24 dev eth0; " ..
+      "ip -6 addr add fd20::9/64 dev eth0 nodad; ip route add default via 10.20.0.1; " ..
+      "ip -6 route add default via fd20::1",
+    prev = { cniVersion = "1.1.0",
+      interfaces = { { name = "eth0", sandbox = "@NETNS@" } },
+      ips = { { address = "10.20.0.9/24", interface = 0, gateway = "10.20.0.1" },
+        { address = "fd20::9/64", interface = 0, gateway = "fd20::1" } },
+      routes = { { dst = "0.0.0.0/0" }, { dst = "::/0" } } },
+    breaks = {
+      { "the interface is not in it", sh = "ip link set eth0 nomaster", says = "red" },
+      { "the VRF is gone", sh = "ip link del red", says = "red" },
+      { "the VRF is down", sh = "ip link set red down", says = "red" },
+      { "its table is another", sh = "ip link del red; ip link add red type vrf table 11; " ..
+        "ip link set red up; ip link set eth0 master red", says = "11" },
+      { "the default route is gone", sh = "ip route del default vrf red",
+        says = "0%.0%.0%.0/0" },
+    } },
+
+  { name = "vrf, the table chosen", needs = { "vrf" }, conf = { type = "vrf", vrfname = "blue" },
+    pod = pair("eth0", "e1") .. "ip addr add 10.20.0.9/24 dev eth0",
+    prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@" } },
+      ips = { { address = "10.20.0.9/24", interface = 0 } } },
+    breaks = {
+      { "the VRF is gone", sh = "ip link del blue", says = "blue" },
+    } },
+}
+
+local function with(base, more)
+  local out = {}
+  for key, value in pairs(base) do out[key] = value end
+  for key, value in pairs(more or {}) do out[key] = value end
+  return out
+end
+
+--- The configuration of an entry for a pod (default 1), changed by `more`.
+function M.conf(entry, n, more)
+  local conf = type(entry.conf) == "function" and entry.conf(n or 1) or entry.conf
+  return with(with({ cniVersion = "1.1.0", name = "every" }, conf), more)
+end
+
+--- The type of an entry.
+function M.type(entry) return M.conf(entry).type end
+
+--- What the plugins before it in its chain gave a pod, or nil.
+function M.prev(entry, pod)
+  return entry.prev and t.decode((t.json(entry.prev):gsub("@NETNS@", pod.path)))
+end
+
+--- The namespaces of an entry: a world (see world.lua) with `pods` of them, forwarding on.
+function M.world(entry, pods)
+  local w = world.new(M.conf(entry), { pods = pods or 1, forwarding = true,
+    far = entry.far ~= nil })
+  if entry.host then w:sh(entry.host) end
+  if entry.far and entry.far ~= "" then t.run(entry.far, { host = w.far }) end
+  for n = 1, #w.pods do
+    if entry.each then w:sh((entry.each:gsub("@N@", n))) end
+    if entry.pod then w:in_pod(entry.pod, n) end
+  end
+  return w
+end
+
+--- The entries whose type is shipped.
+M.list = (function()
+  local list = {}
+  for _, entry in ipairs(M.list) do
+    if t.read("plugins/" .. M.type(entry) .. ".lua") then list[#list + 1] = entry end
+  end
+  return list
+end)()
+
+return M
