@@ -35,7 +35,7 @@ BIN      := $(DESTDIR)$(CNI_BIN)
 Q        := $(if $(V),,@)
 
 .DELETE_ON_ERROR:
-.PHONY: all deps test asan lint bench demo install clean help FORCE
+.PHONY: all deps test asan lint bench demo readme install clean help FORCE
 
 all: $(BUILD)/netlink.so $(BUILD)/cni-bin/.types ## the program, the Lua module, a folder of links (default)
 
@@ -124,6 +124,11 @@ demo: ## join two sandboxes to a bridge network, and show what happens, step by 
 	@$(MAKE) --no-print-directory deps DEPS=demo
 	@$(MAKE) --no-print-directory all
 	@spec-tests/demo $(BUILD)/cni-bin
+
+readme: all ## write the types and their keys, as the scripts declare them, into README.md
+	@awk '/^<!-- types: / { print; print ""; while (("$(BUILD)/luacni doc --markdown" | getline line) > 0) \
+		print line; print ""; skip = 1 } /^<!-- end of types/ { skip = 0 } !skip && !/^<!-- types: /' \
+		README.md >$(BUILD)/README.md && cp $(BUILD)/README.md README.md
 
 install: all ## put the program and a link for each type in CNI_BIN (/opt/cni/bin), below DESTDIR
 	@install -d $(BIN)

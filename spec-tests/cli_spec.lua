@@ -67,6 +67,15 @@ describe("the command line", function()
     usage({ "run", "/no/such/file", "--", "true" }, "/no/such/file: No such file")
   end)
 
+  it("documents in the README what the scripts declare", function()
+    local out = luacni { "doc", "--markdown" }
+    local written = t.read("README.md"):match("<!%-%- types: [^\n]*\n\n(.-)\n<!%-%- end of types")
+    assert.equal(out, written, "run make readme")
+    assert.is_truthy(out:find("### vlan", 1, true))
+    assert.is_truthy(out:find("\n| `vlanId` | integer from 0 to 4094 | `0` |", 1, true))
+    assert.is_nil(luacni({ "doc", "--markdown", "vlan" }):find("### bridge", 1, true))
+  end)
+
   it("lists types, shows sources, documents keys", function()
     local out = luacni { "types" }
     assert.is_truthy(out:find("bridge +built in"))

@@ -65,21 +65,24 @@ local function types()
   return 0
 end
 
-local function doc(args)
-  local plugin = plugin_of(args[1])
-  if plugin.doc then print_lines { plugin.doc, "" } end
-  if not plugin.conf then
-    print_lines { args[1] .. " takes no configuration of its own" }
+local function doc(args, options)
+  local manual = require "cni.manual"
+  for _, name in ipairs(args) do plugin_of(name) end
+  if options.markdown then
+    print_lines(manual.markdown(args[1] and args or type_names()))
     return 0
+  elseif not args[1] then
+    usage_error("usage: luacni doc TYPE")
   end
-  local rows, rules = require("cni.schema").describe(plugin.conf)
-  local cells = { { "key", "type", "default", "" } }
-  for i, row in ipairs(rows) do
-    cells[i + 1] = { row.key, row.type, row.default or row.required and "required" or "-",
-      row.doc or "" }
+  local about = manual.about(args[1])
+  if about[1] then print_lines(about) end
+  local rows, rules = manual.keys(plugin_of(args[1]))
+  if rows[1] then
+    host.write(1, about[1] and "\n" or "")
+    table.insert(rows, 1, { "key", "type", "default", "" })
+    print_table(rows)
   end
-  print_table(cells)
-  if rules and rules[1] then
+  if rules[1] then
     host.write(1, "\n")
     print_lines(rules)
   end
@@ -191,7 +194,8 @@ end
 local commands = {
   { "types", "", "list the types of plugins there are", run = types, most = 0 },
   { "show", "TYPE", "print the source of a plugin, to copy and edit", run = show, least = 1 },
-  { "doc", "TYPE", "list the configuration keys of a plugin", run = doc, least = 1 },
+  { "doc", "TYPE", "say what a plugin does, and list its configuration keys", run = doc,
+    least = 0, most = math.huge, options = { markdown = false } },
   { "validate", "CONF", "look for faults and unknown keys in a configuration",
     run = validate, least = 1 },
   { "run", "CONF [OPTION...] -- COMMAND...", "run a command in a network made for it",
