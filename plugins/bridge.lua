@@ -72,20 +72,14 @@ end
 
 local function serve_gateways(req, link, lease)
   local c = req.conf
-  for _, family in ipairs { "inet", "inet6" } do
-    local served = false
-    for _, ip in ipairs(lease.ips) do
-      local cidr = addr.parse(ip.address)
-      if cidr.family == family then
-        ip.gateway = ip.gateway or addr.text(cidr:first_host())
-        req.host:ensure_addr(link, tostring(cidr:with_ip(addr.ip(ip.gateway))),
-          { replace = c.forceAddress })
-        if c.isDefaultGateway then lease:default_via(ip.gateway) end
-        served = true
-      end
-    end
-    if served then req.host:enable_forwarding(family) end
+  for _, ip in ipairs(lease.ips) do
+    local cidr = addr.parse(ip.address)
+    ip.gateway = ip.gateway or addr.text(cidr:first_host())
+    req.host:ensure_addr(link, tostring(cidr:with_ip(addr.ip(ip.gateway))),
+      { replace = c.forceAddress })
+    if c.isDefaultGateway then lease:default_via(ip.gateway) end
   end
+  ipam.forward(req, lease)
 end
 
 local function add(req)

@@ -2,8 +2,6 @@
 --- Addresses from ranges, remembered in a directory of this machine: one file each, in the format
 -- of the reference plugin of the same name.
 
-local addr = require "cni.addr"
-local fail = require "cni.fail"
 local ipam_conf = require "cni.ipam_conf"
 local leases = require "cni.leases"
 local ranges = require "cni.ranges"
@@ -30,50 +28,9 @@ local conf = schema.record {
   },
 }
 
-local function read_sets(req)
-  local c, runtime = req.conf.ipam, req.conf.runtimeConfig or {}
-  local sets = ranges.read {
-    { where = "runtimeConfig.ipRanges", sets = runtime.ipRanges },
-    { where = "ipam", single = true, sets = c.subnet and { c } },
-    { where = "ipam.ranges", sets = c.ranges },
-  }
-  if #sets == 0 then
-    fail.config("ipam.ranges", "is missing: there is no range to take an address from")
-  end
-  local subnets = {}
-  for i, set in ipairs(sets) do subnets[i] = set[1].subnet end
-  ipam_conf.check_families(req, subnets, "range set")
-  return sets
-end
-
--- Addresses asked for, each once, without the prefix length that they may have.
-local function requested(req)
-  local list, seen = {}, {}
-  local function add(words, bad)
-    for i, word in ipairs(words or {}) do
-      local cidr = addr.parse(word)
-      local bytes = cidr and cidr.ip or addr.ip(word)
-      if not bytes then bad(word, i) end
-      local text = addr.text(bytes)
-      if not seen[text] then list[#list + 1] = text end
-      seen[text] = true
-    end
-  end
-  local function in_conf(where)
-    return function(word, i)
-      fail.config(("%s[%d]"):format(where, i - 1), ("%q is not an IP address"):format(word))
-    end
-  end
-  add(ipam_conf.from_args(req, "IP"),
-    function(word) ipam_conf.bad_arg("IP", word, "an IP address") end)
-  add(ipam_conf.args_ips(req.conf), in_conf("args.cni.ips"))
-  add((req.conf.runtimeConfig or {}).ips, in_conf("runtimeConfig.ips"))
-  return list
-end
-
 local function spec_of(req)
-  return { dir = req.conf.ipam.dataDir, network = req.network, sets = read_sets(req),
-    requested = requested(req) }
+  return { dir = req.conf.ipam.dataDir, network = req.network, sets = ranges.of(req),
+    requested = ipam_conf.requested(req) }
 end
 
 -- Only an ADD has a use for it, and only an ADD may fail for want of it.

@@ -26,33 +26,24 @@ local function gateway_of(ip)
   return tostring(addr.cidr(addr.ip(ip.gateway)))
 end
 
--- The sandbox's own network is not on the link either: it lies behind the gateway.
-local function routes_of(lease)
-  local routes, seen = {}, {}
+-- Both ends' routes, and the gateway's addresses. The sandbox's own network is not on the link either:
+-- it lies behind the gateway.
+local function layout_of(lease)
+  local inside, gateways, outside, seen = {}, {}, {}, {}
   for _, ip in ipairs(lease.ips) do
     local cidr, gateway = addr.parse(ip.address), gateway_of(ip)
-    local network = tostring(cidr:network())
+    local network, ipv4 = tostring(cidr:network()), cidr.family == "inet"
     if not seen[gateway] then
-      routes[#routes + 1] = { dst = gateway, scope = "link", src = cidr:text() }
+      gateways[#gateways + 1] = gateway
+      inside[#inside + 1] = { dst = gateway, scope = "link", src = cidr:text() }
     end
     if network ~= gateway and not seen[network] then
-      routes[#routes + 1] = { dst = network, gw = ip.gateway, src = cidr:text() }
+      inside[#inside + 1] = { dst = network, gw = ip.gateway, src = cidr:text() }
     end
+    outside[#outside + 1] = { dst = tostring(cidr:host()), scope = ipv4 and "host" or nil }
     seen[gateway], seen[network] = true, true
   end
-  return routes
-end
-
-local function serve(host, port, lease)
-  local seen = {}
-  for _, ip in ipairs(lease.ips) do
-    local cidr, gateway = addr.parse(ip.address), gateway_of(ip)
-    if not seen[gateway] then host:add_addr(port, gateway, { nodad = true }) end
-    if not seen[cidr.family] then host:enable_forwarding(cidr.family) end
-    seen[gateway], seen[cidr.family] = true, true
-    host:add_route { dst = tostring(cidr:host()), link = port,
-      scope = cidr.family == "inet" and "host" or nil }
-  end
+  return inside, gateways, outside
 end
 
 local function add(req)
@@ -61,10 +52,16 @@ local function add(req)
   local port, eth = host:add_veth {
     mtu = c.mtu, peer = { ns = req.pod, name = req.ifname, mac = common.mac(req) },
   }
+  local inside, gateways, outside = layout_of(lease)
   host:lock_down(port)
   host:set_link(port, { up = true })
-  ipam.apply(lease, req.pod, eth, { routes = routes_of(lease) })
-  serve(host, port, lease)
+  ipam.apply(lease, req.pod, eth, { routes = inside })
+  for _, address in ipairs(gateways) do host:add_addr(port, address, { nodad = true }) end
+  for _, route in ipairs(outside) do
+    route.link = port
+    host:add_route(route)
+  end
+  ipam.forward(req, lease)
   if c.ipMasq then masq.add(req, lease.ips) end
   return ipam.answer(req, lease, { port, eth })
 end

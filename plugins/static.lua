@@ -27,42 +27,8 @@ local conf = schema.record {
   },
 }
 
--- Each gateway goes to the addresses in whose network it is, unless they have one.
-local function add_gateways(list, words)
-  for _, word in ipairs(words) do
-    local bytes = addr.ip(word)
-    if not bytes then ipam_conf.bad_arg("GATEWAY", word, "an IP address") end
-    for _, entry in ipairs(list) do
-      if not entry.gateway and addr.parse(entry.address):contains(bytes) then
-        entry.gateway = addr.text(bytes)
-      end
-    end
-  end
-end
-
-local function from_conf_and_args(req)
-  local list = {}
-  for i, entry in ipairs(req.conf.ipam.addresses or {}) do
-    list[i] = { address = entry.address, gateway = entry.gateway }
-  end
-  for _, word in ipairs(ipam_conf.from_args(req, "IP")) do
-    local cidr = addr.parse(word)
-    if not cidr then ipam_conf.bad_arg("IP", word, "an address with prefix length") end
-    list[#list + 1] = { address = tostring(cidr) }
-  end
-  add_gateways(list, ipam_conf.from_args(req, "GATEWAY"))
-  return list
-end
-
 local function addresses(req)
-  local list = from_conf_and_args(req)
-  local instead = (req.conf.runtimeConfig or {}).ips
-  if not instead or #instead == 0 then instead = ipam_conf.args_ips(req.conf) end
-  if instead and #instead > 0 then
-    list = {}
-    for i, text in ipairs(instead) do list[i] = { address = text } end
-  end
-  local texts = {}
+  local list, texts = ipam_conf.written(req, req.conf.ipam.addresses), {}
   for i, entry in ipairs(list) do texts[i] = entry.address end
   ipam_conf.check_families(req, texts, "address")
   return list

@@ -153,6 +153,16 @@ function M.apply(lease, pod, link, options)
   if options.dad and has_ipv6(lease) then pod:await_addrs(link) end
 end
 
+--- Let the host forward packets of every family that a lease has an address of.
+function M.forward(req, lease)
+  local seen = {}
+  for _, ip in ipairs(lease.ips) do
+    local family = addr.parse(ip.address).family
+    if not seen[family] then req.host:enable_forwarding(family) end
+    seen[family] = true
+  end
+end
+
 --- The addresses and routes that the chain has so far, as a lease: for a plugin that puts them
 -- on a link of its own.
 -- @tparam table req

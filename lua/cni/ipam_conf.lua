@@ -29,31 +29,89 @@ M.args = schema.record {
   cni = schema.record { ips = schema.list(schema.string, { doc = "Addresses asked for." }) },
 }
 
---- Values of CNI_ARGS, each split at its commas.
--- @tparam table req
--- @string key `IP` or `GATEWAY`
--- @treturn {string,...}
-function M.from_args(req, key)
+-- Values of CNI_ARGS, each split at its commas.
+local function from_args(req, key)
   local list = {}
   local text = request.args(req.args, common.known_args)[key]
   for word in (text or ""):gmatch("[^,]+") do list[#list + 1] = word end
   return list
 end
 
---- Raise the error for a value of CNI_ARGS.
--- @string key
--- @string value
--- @string what it must be
--- @raise code 4
-function M.bad_arg(key, value, what)
+local function bad_arg(key, value, what)
   fail.throw { code = fail.codes.env,
     msg = ("CNI_ARGS: %s: %q is not %s"):format(key, value, what) }
 end
 
---- `args.cni.ips` of a configuration that was read with @{args}.
--- @treturn {string,...}|nil
-function M.args_ips(conf)
+local function from_config(conf)
   return conf.args and conf.args.cni and conf.args.cni.ips
+end
+
+local function from_runtime(conf)
+  return conf.runtimeConfig and conf.runtimeConfig.ips
+end
+
+--- Addresses asked for beside the configuration, each once, without the prefix length that they
+-- may have: by CNI_ARGS `IP`, by `args.cni.ips` and by the capability `ips`.
+-- @tparam table req
+-- @treturn {string,...}
+-- @raise code 4 or 7 for what is no address
+function M.requested(req)
+  local list, seen = {}, {}
+  local function add(words, bad)
+    for i, word in ipairs(words or {}) do
+      local cidr = addr.parse(word)
+      local bytes = cidr and cidr.ip or addr.ip(word)
+      if not bytes then bad(word, i) end
+      local text = addr.text(bytes)
+      if not seen[text] then list[#list + 1] = text end
+      seen[text] = true
+    end
+  end
+  local function in_conf(where)
+    return function(word, i)
+      fail.config(("%s[%d]"):format(where, i - 1), ("%q is not an IP address"):format(word))
+    end
+  end
+  add(from_args(req, "IP"), function(word) bad_arg("IP", word, "an IP address") end)
+  add(from_config(req.conf), in_conf("args.cni.ips"))
+  add(from_runtime(req.conf), in_conf("runtimeConfig.ips"))
+  return list
+end
+
+-- Each gateway goes to the addresses in whose network it is, unless they have one.
+local function add_gateways(list, words)
+  for _, word in ipairs(words) do
+    local bytes = addr.ip(word)
+    if not bytes then bad_arg("GATEWAY", word, "an IP address") end
+    for _, entry in ipairs(list) do
+      if not entry.gateway and addr.parse(entry.address):contains(bytes) then
+        entry.gateway = addr.text(bytes)
+      end
+    end
+  end
+end
+
+--- Addresses as they are written: those of the capability `ips`, else of `args.cni.ips`, else the
+-- configured ones with those of CNI_ARGS `IP` and `GATEWAY`.
+-- @tparam table req
+-- @tparam {table,...}|nil configured list of { address, gateway }
+-- @treturn {table,...} the same shape
+-- @raise code 4 or 7
+function M.written(req, configured)
+  local list, instead = {}, from_runtime(req.conf)
+  if not instead or #instead == 0 then instead = from_config(req.conf) or {} end
+  for i, text in ipairs(instead) do list[i] = { address = text } end
+  if #list > 0 then return list end
+  for i, entry in ipairs(configured or {}) do
+    list[i] = { address = entry.address, gateway = entry.gateway }
+  end
+  for _, word in ipairs(from_args(req, "IP")) do
+    local cidr = addr.parse(word)
+    if not cidr then bad_arg("IP", word, "an address with prefix length") end
+    list[#list + 1] = { address = tostring(cidr) }
+  end
+  add_gateways(list, from_args(req, "GATEWAY"))
+  return list
 end
 
 --- Refuse more than one of a family where the protocol has no room for it.

@@ -7,6 +7,7 @@
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
+local ipam_conf = require "cni.ipam_conf"
 local schema = require "cni.schema"
 
 local M = {}
@@ -133,6 +134,26 @@ function M.read(sources)
       sets[#sets + 1] = set
     end
   end
+  return sets
+end
+
+--- The range sets of a configuration: of the capability `ipRanges`, of `subnet`, of `ranges`.
+-- @tparam table req its `conf` has `ipam` and `runtimeConfig`
+-- @treturn {table,...} sets as of @{read}
+-- @raise code 7 when there is none, or what @{read} raises
+function M.of(req)
+  local c, runtime = req.conf.ipam, req.conf.runtimeConfig or {}
+  local sets = M.read {
+    { where = "runtimeConfig.ipRanges", sets = runtime.ipRanges },
+    { where = "ipam", single = true, sets = c.subnet and { c } },
+    { where = "ipam.ranges", sets = c.ranges },
+  }
+  if #sets == 0 then
+    fail.config("ipam.ranges", "is missing: there is no range to take an address from")
+  end
+  local subnets = {}
+  for i, set in ipairs(sets) do subnets[i] = set[1].subnet end
+  ipam_conf.check_families(req, subnets, "range set")
   return sets
 end
 
