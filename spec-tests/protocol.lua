@@ -74,6 +74,14 @@ function M.narrow_pool(w)
     rangeStart = "10.1.0.9", rangeEnd = "10.1.0.9" } } } })
 end
 
+--- Put a foreign IPAM plugin into M.foreign_dir, for `path` of a world. `body` is shell; its
+-- calls are in NAME.calls there.
+M.foreign_dir = "/run/spec/foreign"
+function M.foreign(name, body)
+  t.write(M.foreign_dir .. "/" .. name, ("#!/bin/sh\necho $CNI_COMMAND >>$0.calls\n%s\n"):format(body))
+  t.run(("cd %s; rm -f *.calls; chmod +x %s"):format(M.foreign_dir, name))
+end
+
 --- The names of a namespace's links, sorted, in one text.
 function M.links(ns)
   local names = {}

@@ -215,6 +215,70 @@ describe("results:", function()
     end
   end)
 
+  -- A bridge whose foreign IPAM plugin prints `answer` on ADD.
+  local function served(answer, version)
+    p.foreign("served", "[ $CNI_COMMAND = ADD ] || exit 0\ncat <<'END'\n" .. answer .. "\nEND")
+    return p.bridge({ ipMasq = false, cniVersion = version, ipam = { type = "served" } },
+      { path = p.foreign_dir })
+  end
+
+  it("P-RES-02: are in the version asked for, whatever an IPAM plugin answers in", function()
+    local old = '{"cniVersion":"0.2.0","ip4":{"ip":"10.5.0.9/24","gateway":"10.5.0.1",' ..
+      '"routes":[{"dst":"10.6.0.0/16"}]}}'
+    local new = '{"cniVersion":"1.1.0","ips":[{"address":"10.5.0.9/24","gateway":"10.5.0.1"}],' ..
+      '"routes":[{"dst":"10.6.0.0/16"}]}'
+    for i, version in ipairs(p.versions) do
+      local w = served(i % 2 == 0 and new or i <= 2 and new or old, version)
+      local got = w:call("ADD")
+      local result = p.shaped(got.out, version)
+      assert.equal("10.5.0.9/24", result.ip4 and result.ip4.ip or result.ips[1].address)
+      assert.equal("10.6.0.0/16", (result.ip4 or result).routes[1].dst)
+      w:del()
+      t.cleanup()
+    end
+  end)
+
+  it("P-RES-02: in no version that was not asked for, though a plugin can do no other", function()
+    local w = served('{"cniVersion":"3.0.0","ips":[{"address":"10.5.0.9/24"}]}', "1.0.0")
+    local before = w:picture()
+    p.error(w:call("ADD"), 1, '"3.0.0"')
+    t.same(before, w:picture())
+  end)
+
+  it("P-RES-13: empty in 0.3.0 and later are an object with a version, never an empty stdout",
+    function()
+      t.write("/etc/luacni/plugins/silent.lua", "return { add = function() end }\n")
+      for _, version in ipairs(p.since("0.3.0")) do
+        local w = world.new({ type = "silent", cniVersion = version })
+        local result = p.shaped(w:call("ADD", { type = "luacni" }).out, version)
+        result.cniVersion, result.dns = nil, nil
+        assert.is_nil(next(result))
+        t.remove_netns(w.host)
+        t.remove_netns(w.pods[1])
+      end
+    end)
+
+  it("P-RES-13: of an IPAM plugin may be null or {}, and then hold no address", function()
+    for _, answer in ipairs { "null", "{}", " { } ", '{"cniVersion":"1.1.0","ips":null}' } do
+      local w = served(answer)
+      local before = w:picture()
+      p.error(w:call("ADD"), 999, "served gave no address")
+      t.same(before, w:picture())
+      assert.equal("ADD DEL ", (t.read(p.foreign_dir .. "/served.calls"):gsub("\n", " ")))
+      t.cleanup()
+    end
+  end)
+
+  it("P-RES-13: of an IPAM plugin that printed nothing, or no JSON, are an error", function()
+    for _, answer in ipairs { "", " ", "ok", "{} {}", "[]", '"x"' } do
+      local w = served(answer)
+      local before = w:picture()
+      p.error(w:call("ADD"), nil, "the result of served")
+      t.same(before, w:picture())
+      t.cleanup()
+    end
+  end)
+
   it("P-CNV: print IPv4-mapped IPv6 as IPv4", function()
     local got = p.call("ADD", { type = "static", conf = { cniVersion = "0.4.0",
       ipam = { type = "static", addresses = { { address = "::ffff:10.5.0.1/120" } } } } })
@@ -324,6 +388,24 @@ describe("prevResult:", function()
     } do
       p.error((chained(bad)), nil, where)
     end
+  end)
+
+  it("P-PRV-05: missing is an error of plugins that only work in a chain", function()
+    local conf = { type = "vrf", vrfname = "red", table = 77 }
+    for _, value in ipairs { false, t.null } do
+      local w = world.new(conf)
+      local before = w:picture()
+      p.error(w:call("ADD", { conf = { prevResult = value } }), 7, "prevResult")
+      t.same(before, w:picture())
+      w:del()
+      t.cleanup()
+    end
+    -- With one it goes on, to the interface that is not there.
+    p.error(world.new(conf):call("ADD", { prev = prev }), nil, "link eth0 is not in the sandbox")
+  end)
+
+  it("P-PRV-05: missing is how the first of a chain is called", function()
+    p.ok(p.bridge():call("ADD", { prev = false }))
   end)
 
   it("P-PRV-06, P-DEL-04: is not needed for DEL: absent, null, {} or broken", function()

@@ -123,6 +123,57 @@ describe("DEL:", function()
     t.same(before, w:picture())
   end)
 
+  -- A bridge whose foreign IPAM plugin says that it does not know the container.
+  local function stranger(verbs, also)
+    p.foreign("stranger", "case $CNI_COMMAND in " .. verbs .. ")\n" .. (also or ":") ..
+      '\necho \'{"cniVersion":"1.1.0","code":3,"msg":"no such container"}\'; exit 1;;\n' ..
+      'ADD) echo \'{"cniVersion":"1.1.0","ips":[{"address":"10.5.0.9/24"}]}\';; esac')
+    return bridge({ ipam = { type = "stranger" } }, { path = p.foreign_dir })
+  end
+
+  it("P-DEL-12: code 3 tells the runtime to clean up nothing, and nothing is left", function()
+    local w = stranger("ADD")
+    local before = w:picture()
+    p.error(w:call("ADD"), 3, "no such container")
+    t.same(before, w:picture())
+  end)
+
+  it("P-DEL-12: code 3 is not said while something is left to clean up", function()
+    local w = stranger("ADD", "chmod -x $0")
+    local before = w:picture()
+    local e = p.error(w:call("ADD"), nil, "no such container")
+    assert.not_equal(3, e.code)
+    assert.is_truthy(e.text:find("taking it back failed too", 1, true), e.text)
+    t.run("chmod +x " .. p.foreign_dir .. "/stranger")
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("P-DEL-12: code 3 of an IPAM plugin is no reason to stop: there is nothing to free", function()
+    local w = stranger("DEL")
+    local before = w:picture()
+    w:add()
+    w:del()
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("P-DEL-12: another code of an IPAM plugin is, and the next DEL goes on from there", function()
+    p.foreign("broken", "case $CNI_COMMAND in DEL) [ -e $0.mended ] && exit 0\n" ..
+      'echo \'{"cniVersion":"1.1.0","code":11,"msg":"come again"}\'; exit 1;;\n' ..
+      'ADD) echo \'{"cniVersion":"1.1.0","ips":[{"address":"10.5.0.9/24"}]}\';; esac')
+    local w = bridge({ ipam = { type = "broken" } }, { path = p.foreign_dir })
+    os.remove(p.foreign_dir .. "/broken.mended")
+    local before = w:picture()
+    w:add()
+    p.error(w:call("DEL"), 11, "come again")
+    assert.equal("lo", p.links(w.pods[1]))
+    p.error(w:call("DEL"), 11, "come again")
+    t.write(p.foreign_dir .. "/broken.mended", "")
+    w:del()
+    t.same(before, w:picture())
+  end)
+
   it("P-DEL-10, P-PRV-06: needs no prevResult in old versions", function()
     for _, version in ipairs { "0.1.0", "0.2.0", "0.3.0", "0.3.1" } do
       local w = bridge({ cniVersion = version })

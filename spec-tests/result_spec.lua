@@ -439,6 +439,63 @@ describe("conversion", function()
     assert.are.equal(text, result.render(internal, "0.4.0"))
   end)
 
+  it("P-CNV-02: an item without `version` is not lost on the way to 0.1 and 0.2", function()
+    -- The address says its family: what it lacks, or says wrong, is not believed.
+    for _, item in ipairs { '', ',"version":"4"', ',"version":"6"', ',"version":""' } do
+      for _, to in ipairs(old) do
+        local r = json.decode(through('{"ips":[{"address":"fd00::1/64"' .. item ..
+          '},{"address":"10.0.0.1/8"' .. item .. '}]}', "0.4.0", to))
+        assert.are.same({ ip = "10.0.0.1/8" }, r.ip4)
+        assert.are.same({ ip = "fd00::1/64" }, r.ip6)
+      end
+    end
+    refused(999, "no valid IP addresses", through, '{"ips":[]}', "0.4.0", "0.2.0")
+  end)
+
+  it("P-CNV-05: 0.1 and 0.2 to newer leaves the new fields empty", function()
+    local text = '{"dns":{},"ip4":{"ip":"10.0.0.1/8","gateway":"10.0.0.2"}}'
+    for _, from in ipairs(old) do
+      for _, to in ipairs(modern) do
+        local r = json.decode(through(text, from, to))
+        assert.is_nil(r.interfaces)
+        assert.is_nil(r.routes)
+        assert.are.equal(1, #r.ips)
+        assert.is_nil(r.ips[1].interface)
+        assert.are.equal("10.0.0.2", r.ips[1].gateway)
+        assert.is_nil(r.ip4)
+      end
+    end
+  end)
+
+  it("P-CNV-05: newer to 0.1 and 0.2 loses what has no place there, and nothing else", function()
+    for _, from in ipairs(modern) do
+      for _, to in ipairs(old) do
+        local r = json.decode(through(result.render(full, from), from, to))
+        assert.are.same({ ip = "10.1.2.3/24", gateway = "10.1.2.1",
+          routes = { { dst = "0.0.0.0/0", gw = "10.1.2.1" } } }, r.ip4)
+        assert.are.same({ ip = "fd00::3/64", gateway = "fd00::1",
+          routes = { { dst = "fd00:1::/64" } } }, r.ip6)
+        assert.are.same(full.dns, r.dns)
+        for _, key in ipairs { "interfaces", "ips", "routes" } do assert.is_nil(r[key]) end
+      end
+    end
+  end)
+
+  it("P-CNV-05: what 0.3 can say goes to 1.0 and back without a loss, and the other way", function()
+    local plain = result.copy(full)
+    for _, key in ipairs { "mtu", "pciID", "socketPath" } do
+      for _, interface in ipairs(plain.interfaces) do interface[key] = nil end
+    end
+    for _, a in ipairs { "0.3.0", "0.3.1", "0.4.0" } do
+      for _, b in ipairs { "1.0.0", "1.1.0" } do
+        local in_a, in_b = result.render(plain, a), result.render(plain, b)
+        assert.are.equal(same(in_b), through(in_a, a, b))
+        assert.are.equal(same(in_a), through(through(in_a, a, b), b, a))
+        assert.are.equal(same(in_b), through(through(in_b, b, a), a, b))
+      end
+    end
+  end)
+
   it("P-CNV: counts IPv4-mapped IPv6 as IPv4", function()
     local r = json.decode(through('{"ips":[{"address":"::ffff:10.0.0.1/120"}]}', "1.0.0", "0.4.0"))
     assert.are.same({ version = "4", address = "10.0.0.1/24" }, r.ips[1])

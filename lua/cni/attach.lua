@@ -212,6 +212,8 @@ function M.add(req, plugin)
   else
     local more = ("taking it back failed too: %s"):format(joined(errors))
     answer.details = answer.details and answer.details .. "; " .. more or more
+    -- "Unknown container" would tell the runtime that there is nothing to clean up.
+    if answer.code == fail.codes.unknown_container then answer.code = fail.codes.internal end
   end
   error(answer, 0)
 end
