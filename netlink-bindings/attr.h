@@ -119,9 +119,13 @@ struct attr_spec {
 
 /* Initialisers. Nothing is counted by hand. */
 #define ATTR_WORDS(list_) (&(const struct attr_words){ (list_), ARRAY_SIZE(list_) })
+#define ATTR_MAX_ROWS 80 /* of one table; another size does not compile */
 #define ATTR_TABLE(name_, rows_, header_) \
 	{ \
-		(name_), (rows_), ARRAY_SIZE(rows_), (header_) \
+		(name_), (rows_), \
+			ARRAY_SIZE(rows_) + \
+				0 * sizeof(char[ARRAY_SIZE(rows_) <= ATTR_MAX_ROWS ? 1 : -1]), \
+			(header_) \
 	}
 #define ATTR_SWITCH(key_, cases_) \
 	(&(const struct attr_switch){ (key_), (cases_), ARRAY_SIZE(cases_), NULL })
@@ -141,9 +145,17 @@ struct attr_out {
 	bool query; /* read-only keys may be given: they are compared, not set */
 };
 
+/* The keys that are wanted of an answer; empty to begin with. */
+struct attr_only {
+	const char *names[24];
+	size_t count;
+	bool deep; /* one of them is there by choice of another (a link's kind) */
+};
+
 /* State of the decoder: one set of attributes, and the Lua table that it fills. */
 struct attr_in {
 	lua_State *L;
+	const struct attr_only *only; /* NULL: all */
 	const void *header;
 	size_t header_len;
 	const void *attrs;
@@ -170,8 +182,20 @@ void attr_encode_nth(lua_State *L, struct nl_buf *buf, int idx, const struct att
 void attr_encode_some(lua_State *L, struct nl_buf *buf, int idx, const struct attr_table *table,
 		      const struct attr_table *full);
 
-/* Push a new table with what a message body (header and attributes) says. [-0, +1, m] */
-void attr_decode(lua_State *L, const struct attr_table *table, const void *body, size_t len);
+/*
+ * Push a new table with what a message body (header and attributes) says: all of it, or with `only`
+ * no more than the keys there. [-0, +1, m]
+ */
+void attr_decode(lua_State *L, const struct attr_table *table, const struct attr_only *only,
+		 const void *body, size_t len);
+
+/*
+ * Add one key, or a list of them at `idx`, to what is wanted. What a key depends on (a link's kind)
+ * comes with it. Raises when there is no such key. [-0, +0, v]
+ */
+void attr_only_add(lua_State *L, struct attr_only *only, const struct attr_table *table,
+		   const char *key);
+void attr_only_list(lua_State *L, struct attr_only *only, const struct attr_table *table, int idx);
 
 /*
  * Push the path of keys (such as "peer.mtu") for the attribute at `offset` of a body encoded by

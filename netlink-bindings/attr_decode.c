@@ -279,6 +279,7 @@ static void decode_attr(struct attr_in *in, const struct attr_spec *row, const s
 			return;
 		inner = attr_body(table, attr_payload(attr), attr_len(attr));
 		inner.L = in->L;
+		inner.only = in->only;
 		inner.idx = in->idx;
 		inner.depth = in->depth + 1;
 		decode_into(&inner, table);
@@ -287,12 +288,34 @@ static void decode_attr(struct attr_in *in, const struct attr_spec *row, const s
 	}
 }
 
-static void decode_header(struct attr_in *in, const struct attr_table *table)
+/* The rows of one table that an answer is read by. */
+struct rows {
+	const struct attr_spec *list[ATTR_MAX_ROWS];
+	size_t count;
+};
+
+static void select_rows(struct attr_in *in, const struct attr_table *table, struct rows *rows)
 {
+	const struct attr_only *only = in->only;
+
+	rows->count = 0;
 	for (size_t i = 0; i < table->count; i++) {
 		const struct attr_spec *row = &table->rows[i];
 
-		if (row->type != ATTR_HEADER || !row->key || row->flags & ATTR_WRITEONLY ||
+		if (row->flags & ATTR_WRITEONLY)
+			continue;
+		if (!only || (row->kind == ATTR_FLAT ? !row->choose || only->deep
+						     : row->key && attr_only_has(only, row->key)))
+			rows->list[rows->count++] = row;
+	}
+}
+
+static void decode_header(struct attr_in *in, const struct rows *rows)
+{
+	for (size_t i = 0; i < rows->count; i++) {
+		const struct attr_spec *row = rows->list[i];
+
+		if (row->type != ATTR_HEADER || !row->key ||
 		    row->offset + attr_width(row->kind) > in->header_len)
 			continue;
 		if (row->kind == ATTR_HOOK || row->kind == ATTR_SKIP)
@@ -310,18 +333,20 @@ static void decode_into(struct attr_in *in, const struct attr_table *table)
 	} deferred[MAX_DEFERRED];
 	const struct nlattr *attr;
 	size_t at = 0, count = 0;
+	struct rows rows;
 
 	if (in->depth > ATTR_MAX_DEPTH)
 		return;
 	luaL_checkstack(in->L, 8, "attributes");
-	decode_header(in, table);
+	select_rows(in, table, &rows);
+	decode_header(in, &rows);
 	for (; (attr = attr_at(in->attrs, in->len, at)); at += NL_PAD(attr->nla_len)) {
 		uint16_t type = (uint16_t)(attr->nla_type & NLA_TYPE_MASK);
 
-		for (size_t i = 0; i < table->count; i++) {
-			const struct attr_spec *row = &table->rows[i];
+		for (size_t i = 0; i < rows.count; i++) {
+			const struct attr_spec *row = rows.list[i];
 
-			if (row->type != type || row->flags & ATTR_WRITEONLY)
+			if (row->type != type)
 				continue;
 			/* What depends on another key waits until that one is there. */
 			if (row->choose && count < MAX_DEFERRED) {
@@ -334,21 +359,23 @@ static void decode_into(struct attr_in *in, const struct attr_table *table)
 	}
 	for (size_t i = 0; i < count; i++)
 		decode_attr(in, deferred[i].row, deferred[i].attr);
-	for (size_t i = 0; i < table->count; i++) {
-		const struct attr_spec *row = &table->rows[i];
+	for (size_t i = 0; i < rows.count; i++) {
+		const struct attr_spec *row = rows.list[i];
 
 		if (row->type == ATTR_WHOLE && row->kind == ATTR_HOOK && row->hook->decode &&
-		    !(row->flags & ATTR_WRITEONLY) && row->hook->decode(in, row, NULL))
+		    row->hook->decode(in, row, NULL))
 			set_key(in, row);
 	}
 }
 
-void attr_decode(lua_State *L, const struct attr_table *table, const void *body, size_t len)
+void attr_decode(lua_State *L, const struct attr_table *table, const struct attr_only *only,
+		 const void *body, size_t len)
 {
 	struct attr_in in = attr_body(table, body, len);
 
-	lua_createtable(L, 0, 16);
+	lua_createtable(L, 0, only ? (int)only->count : 16);
 	in.L = L;
+	in.only = only;
 	in.idx = lua_gettop(L);
 	decode_into(&in, table);
 }

@@ -8,6 +8,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bindings.h"
@@ -144,6 +145,38 @@ static const struct attr_spec *other_case(const struct attr_table *table, const 
 		}
 	}
 	return found;
+}
+
+/* All keys that an answer may have. */
+static void answer_names(const struct attr_table *table, const char **names, size_t *count)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		const struct attr_spec *row = &table->rows[i];
+
+		if (row->kind == ATTR_FLAT && row->table)
+			answer_names(row->table, names, count);
+		for (size_t j = 0; row->kind == ATTR_FLAT && row->choose && j < row->choose->count;
+		     j++)
+			if (row->choose->cases[j].table)
+				answer_names(row->choose->cases[j].table, names, count);
+		if (row->kind != ATTR_FLAT && row->kind != ATTR_SKIP && row->key &&
+		    *count < MAX_NAMES - 1)
+			names[(*count)++] = row->key;
+	}
+}
+
+_Noreturn void attr_no_such_key(lua_State *L, const struct attr_table *table, const char *key)
+{
+	const char *names[MAX_NAMES], *near;
+	size_t count = 0;
+
+	answer_names(table, names, &count);
+	names[count] = NULL;
+	near = nearest_word(key, names);
+	if (near)
+		luaL_error(L, "%s: unknown key '%s' (did you mean '%s'?)", table->name, key, near);
+	luaL_error(L, "%s: unknown key '%s'", table->name, key);
+	abort();
 }
 
 static void unknown_key(struct attr_out *out, const struct attr_table *table, const struct key *key)

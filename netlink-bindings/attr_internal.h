@@ -35,6 +35,11 @@ static inline size_t attr_len(const struct nlattr *attr)
 /* The attribute at `at` of `len` bytes, or NULL at the end. */
 const struct nlattr *attr_at(const void *attrs, size_t len, size_t at);
 
+bool attr_only_has(const struct attr_only *only, const char *key);
+
+/* Raise, naming the nearest key of an answer by `table`. */
+_Noreturn void attr_no_such_key(lua_State *L, const struct attr_table *table, const char *key);
+
 /* Split a body into header and attributes. */
 struct attr_in attr_body(const struct attr_table *table, const void *body, size_t len);
 

@@ -157,7 +157,7 @@ static void type_elements(lua_State *L, const struct nft_types *key, const struc
 /* Push what one answer says; for elements, the list of them. [-0, +1, m] */
 static void push_answer(lua_State *L, const struct nft_object *object, const struct nlmsghdr *msg)
 {
-	attr_decode(L, object->table, mnl_nlmsg_get_payload(msg), mnl_nlmsg_get_payload_len(msg));
+	attr_decode(L, object->table, NULL, mnl_nlmsg_get_payload(msg), mnl_nlmsg_get_payload_len(msg));
 	if (!object->in_list)
 		return;
 	if (lua_getfield(L, -1, "elements") != LUA_TTABLE) {
@@ -318,7 +318,7 @@ static int nft_generation(lua_State *L)
 	msg = nl_first(&h->nl);
 	if (!msg)
 		return push_failure(L, ENODATA, "get generation");
-	attr_decode(L, &generation_table, mnl_nlmsg_get_payload(msg),
+	attr_decode(L, &generation_table, NULL, mnl_nlmsg_get_payload(msg),
 		    mnl_nlmsg_get_payload_len(msg));
 	lua_getfield(L, -1, "id");
 	return 1;

@@ -341,7 +341,7 @@ static int data_decode(struct attr_in *in, const struct attr_spec *spec, const s
 	found = attr_find(&data, NFTA_DATA_VERDICT);
 	if (!found)
 		return 0;
-	attr_decode(in->L, &verdict_table, mnl_attr_get_payload(found),
+	attr_decode(in->L, &verdict_table, NULL, mnl_attr_get_payload(found),
 		    mnl_attr_get_payload_len(found));
 	return 1;
 }

@@ -331,16 +331,36 @@ static int receive_acks(struct acks *a)
 }
 
 /*
+ * The same one by one, where an answer may be large: what is no acknowledgement stays in nl->in,
+ * and one that is too large for the room there is lost.
+ */
+static int receive_echoes(struct acks *a)
+{
+	size_t at;
+	long n = nl_receive_behind(a->nl, 0, &at);
+
+	if (n <= 0)
+		return n == -ETIMEDOUT ? -EAGAIN : n == -EOVERFLOW ? 0 : (int)n;
+	if (mnl_nlmsg_ok(nl_at(&a->nl->in, at), (int)n) &&
+	    nl_at(&a->nl->in, at)->nlmsg_type != NLMSG_ERROR)
+		a->nl->in.len += (size_t)n;
+	else
+		take_acks(a, a->nl->in.data + at, (size_t)n);
+	return 0;
+}
+
+/*
  * Collect the answers of a chunk. A refused nf_tables batch may have more to say than was asked
  * for, so with `whole` the queue is read to its end.
  */
-static int collect_acks(struct acks *a, bool whole, int64_t deadline)
+static int collect_acks(struct acks *a, unsigned int flags, int64_t deadline)
 {
+	bool whole = flags & NL_WHOLE;
 	bool lost = false;
 	int err = 0;
 
 	while (!err && (whole || a->wanted)) {
-		err = receive_acks(a);
+		err = flags & NL_ECHOES ? receive_echoes(a) : receive_acks(a);
 		if (err == -ENOBUFS) {
 			/* Said once; what did arrive is still in the queue. */
 			lost = true;
@@ -430,6 +450,7 @@ int nl_transact(struct nl *nl, unsigned int flags, int timeout_ms, struct nl_fai
 	int64_t deadline = nl_deadline(timeout_ms);
 	int err = nl->fd < 0 ? -EBADF : reserve_status(nl);
 
+	nl_buf_clear(&nl->in);
 	for (size_t i = 0; !err && i < nl->out.count; i++)
 		nl->status[i] = UNANSWERED;
 	for (size_t at = 0; !err && at < nl->out.len;) {
@@ -442,7 +463,7 @@ int nl_transact(struct nl *nl, unsigned int flags, int timeout_ms, struct nl_fai
 		bytes = number_chunk(nl, at, whole, &a);
 		err = nl_send(nl, nl->out.data + at, bytes);
 		if (!err)
-			err = collect_acks(&a, whole, deadline);
+			err = collect_acks(&a, flags, deadline);
 		at += bytes;
 		a.first += a.count;
 	}

@@ -144,6 +144,8 @@ enum {
 	 * by then, and messages it did not answer count as successful.
 	 */
 	NL_WHOLE = 1 << 0,
+	/* Some messages carry NLM_F_ECHO: keep in nl->in what the kernel says beside the acks. */
+	NL_ECHOES = 1 << 1,
 };
 
 /*

@@ -11,6 +11,13 @@
 /* Wait until there is something to receive. */
 int nl_wait(const struct nl *nl, int64_t deadline);
 
+/*
+ * Receive one datagram behind what is in nl->in already. Returns its length with *ret_at set; 0
+ * when it was not the kernel's; -EOVERFLOW when it was larger than the room, which has grown. A
+ * deadline of 0: do not wait.
+ */
+long nl_receive_behind(struct nl *nl, int64_t deadline, size_t *ret_at);
+
 /* Send `len` bytes in one go; a send buffer that is too small for them is made larger once. */
 int nl_send(const struct nl *nl, const void *data, size_t len);
 

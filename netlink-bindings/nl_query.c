@@ -15,12 +15,9 @@ enum {
 	RECV_FIRST = 2 * RECV_ROOM, /* so that a short dump needs no second, larger buffer */
 };
 
-/*
- * Receive one datagram behind what is in nl->in already. Returns its length with *ret_at set; 0
- * when it was not the kernel's; -EOVERFLOW when it was larger than the room, which has grown.
- */
-static long receive_bytes(struct nl *nl, int64_t deadline, size_t room, size_t *ret_at)
+long nl_receive_behind(struct nl *nl, int64_t deadline, size_t *ret_at)
 {
+	const size_t room = RECV_ROOM;
 	struct nl_buf *in = &nl->in;
 	struct sockaddr_nl from = { 0 };
 	struct iovec iov;
@@ -123,7 +120,7 @@ static int query_once(struct query *q, int64_t deadline)
 	q->done = q->again = false;
 	while (!err && !q->done) {
 		size_t at = 0;
-		long n = receive_bytes(nl, deadline, RECV_ROOM, &at);
+		long n = nl_receive_behind(nl, deadline, &at);
 
 		if (n == -EOVERFLOW || n == -ENOBUFS) {
 			q->again = true;
@@ -180,7 +177,7 @@ int nl_receive(struct nl *nl, int64_t deadline)
 		long n;
 
 		nl_buf_clear(&nl->in);
-		n = receive_bytes(nl, deadline, RECV_ROOM, &at);
+		n = nl_receive_behind(nl, deadline, &at);
 		if (n == -EOVERFLOW)
 			return -ENOBUFS;
 		if (n < 0)

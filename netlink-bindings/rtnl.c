@@ -82,7 +82,7 @@ void rtnl_push_canonical(lua_State *L, struct rtnl *h, const struct rtnl_object 
 
 	nl_clear(&h->nl);
 	attr_encode_some(L, &h->nl.out, filter, object->table, object->table);
-	attr_decode(L, object->table, h->nl.out.data, h->nl.out.len);
+	attr_decode(L, object->table, NULL, h->nl.out.data, h->nl.out.len);
 	plain = lua_gettop(L);
 	lua_newtable(L);
 	result = lua_gettop(L);
@@ -183,7 +183,35 @@ static void append_vlans(lua_State *L, int list, int filter)
 	lua_settop(L, answer - 1);
 }
 
-void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter)
+static void want_keys_of(lua_State *L, struct attr_only *only, const struct rtnl_object *object,
+			 int idx)
+{
+	lua_pushnil(L);
+	while (lua_next(L, idx)) {
+		lua_pop(L, 1);
+		attr_only_add(L, only, object->table, lua_tostring(L, -1));
+	}
+}
+
+const struct attr_only *rtnl_only_arg(lua_State *L, int arg, const struct rtnl_object *object,
+				      struct attr_only *only, int filter, int wanted)
+{
+	if (lua_isnoneornil(L, arg))
+		return NULL;
+	luaL_checktype(L, arg, LUA_TTABLE);
+	luaL_argcheck(L, !object->answer, arg, "of this object all keys come");
+	*only = (struct attr_only){ 0 };
+	attr_only_list(L, only, object->table, arg);
+	/* Both have been encoded by then: their keys are strings, and known. */
+	if (filter)
+		want_keys_of(L, only, object, filter);
+	if (wanted)
+		want_keys_of(L, only, object, wanted);
+	return only;
+}
+
+void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter,
+		       const struct attr_only *only)
 {
 	const struct attr_table *table = object->answer ? object->answer : object->table;
 	const struct nlmsghdr *msg = nl_first(&h->nl);
@@ -194,7 +222,8 @@ void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *o
 	for (; msg; msg = nl_next(&h->nl, msg)) {
 		if (is_foreign(object, msg))
 			continue;
-		attr_decode(L, table, mnl_nlmsg_get_payload(msg), mnl_nlmsg_get_payload_len(msg));
+		attr_decode(L, table, only, mnl_nlmsg_get_payload(msg),
+			    mnl_nlmsg_get_payload_len(msg));
 		if (object->answer)
 			append_vlans(L, list, filter);
 		else if (!filter || matches(L, lua_gettop(L), filter))
@@ -249,10 +278,15 @@ Send requests, as one datagram when they fit, and wait for every answer.
 
 One that the kernel refuses does not keep the others from being carried out. A link with both
 `master` and `port` goes as two messages, one after the other.
+
+With `echo`, a list of keys, a request asks for what has come of it, which is how the index of a new
+link is learnt without another question. What the kernel has not to say is absent: links are echoed
+since Linux 6.2, as they are before they have a master.
 @function rtnl:send
-@tparam table requests list of `{ verb, object, attrs }`
+@tparam table requests list of `{ verb, object, attrs [, echo = { key, ... }] }`
 @tparam[opt=10000] integer timeout_ms
 @treturn[1] boolean true
+@treturn[1] ?table the attributes echoed by the number of the request, when one asked for it
 @return[2] nil
 @treturn[2] string the first failure: the step, the errno's text, the kernel's own words
 @treturn[2] integer its errno
@@ -266,6 +300,7 @@ static int rtnl_send(lua_State *L)
 	int timeout = rtnl_timeout_arg(L, 3, RTNL_TIMEOUT_MS);
 	struct nl_failure fail;
 	lua_Integer count;
+	bool echoes = false;
 
 	luaL_checktype(L, 2, LUA_TTABLE);
 	lua_settop(L, 2);
@@ -273,14 +308,17 @@ static int rtnl_send(lua_State *L)
 	luaL_argcheck(L, count <= MAX_REQUESTS, 2, "too many requests");
 	for (lua_Integer i = 1; i <= count; i++) {
 		lua_rawgeti(L, 2, i);
-		rtnl_encode(L, h, 3, i);
+		echoes |= rtnl_encode(L, h, 3, i);
 		lua_pop(L, 1);
 	}
 
-	if (count && nl_transact(&h->nl, 0, timeout, &fail))
+	if (count && nl_transact(&h->nl, echoes ? NL_ECHOES : 0, timeout, &fail))
 		return rtnl_push_refusal(L, h, 2, &fail);
 	lua_pushboolean(L, 1);
-	return 1;
+	if (!echoes)
+		return 1;
+	rtnl_push_echoes(L, h, 2);
+	return 2;
 }
 
 /* Send the question in h->nl.out. Returns 0, or the number of values pushed for a failure. */
@@ -303,6 +341,8 @@ of the other objects the first is given that agrees with every value of the key.
 @function rtnl:get
 @tparam string object
 @tparam table key
+@tparam[opt] {string,...} keys the attributes that are wanted; the others are left out, which spares
+  most of the time it takes. What they depend on (`kind`) and what is compared comes as well
 @tparam[opt=10000] integer timeout_ms
 @treturn[1] table attributes
 @treturn[2] nil there is none
@@ -314,7 +354,9 @@ static int rtnl_get(lua_State *L)
 {
 	struct rtnl *h = rtnl_check(L);
 	const struct rtnl_object *object = rtnl_object_arg(L, 2);
-	int timeout = rtnl_timeout_arg(L, 4, RTNL_TIMEOUT_MS);
+	int timeout = rtnl_timeout_arg(L, 5, RTNL_TIMEOUT_MS);
+	const struct attr_only *only;
+	struct attr_only keys;
 	int n;
 
 	luaL_checktype(L, 3, LUA_TTABLE);
@@ -322,9 +364,10 @@ static int rtnl_get(lua_State *L)
 		      object->lookup == NULL || rtnl_has_key(L, 3, "index") ||
 			      rtnl_has_key(L, 3, "name"),
 		      3, "a key needs 'index' or 'name'");
-	lua_settop(L, 3);
+	lua_settop(L, 4);
 	if (!object->lookup)
 		rtnl_push_canonical(L, h, object, 3);
+	only = rtnl_only_arg(L, 4, object, &keys, object->lookup ? 0 : 5, 0);
 	rtnl_build_get(L, h, object, 3, !object->lookup);
 
 	n = ask(L, h, object, 3, timeout, false);
@@ -334,7 +377,7 @@ static int rtnl_get(lua_State *L)
 		lua_pushnil(L);
 		return 1;
 	}
-	rtnl_push_answers(L, h, object, object->lookup ? 0 : 4);
+	rtnl_push_answers(L, h, object, object->lookup ? 0 : 5, only);
 	lua_rawgeti(L, -1, 1);
 	return 1;
 }
@@ -348,6 +391,7 @@ The kernel filters by what it can (links: `master`, `kind`; addresses: `index`, 
 @function rtnl:dump
 @tparam string object
 @tparam[opt] table filter
+@tparam[opt] {string,...} keys the attributes that are wanted, as for get
 @tparam[opt=10000] integer timeout_ms
 @treturn[1] table list, empty when there is none
 @return[2] nil
@@ -358,11 +402,13 @@ static int rtnl_dump(lua_State *L)
 {
 	struct rtnl *h = rtnl_check(L);
 	const struct rtnl_object *object = rtnl_object_arg(L, 2);
-	int timeout = rtnl_timeout_arg(L, 4, RTNL_TIMEOUT_MS);
+	int timeout = rtnl_timeout_arg(L, 5, RTNL_TIMEOUT_MS);
+	const struct attr_only *only;
+	struct attr_only keys;
 	bool filtered;
 	int n;
 
-	lua_settop(L, 3);
+	lua_settop(L, 4);
 	if (lua_isnil(L, 3)) {
 		lua_newtable(L);
 		lua_replace(L, 3);
@@ -370,9 +416,10 @@ static int rtnl_dump(lua_State *L)
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_pushnil(L);
 	filtered = lua_next(L, 3);
-	lua_settop(L, 3);
+	lua_settop(L, 4);
 	if (filtered)
 		rtnl_push_canonical(L, h, object, 3);
+	only = rtnl_only_arg(L, 4, object, &keys, filtered ? 5 : 0, 0);
 	rtnl_build_get(L, h, object, 3, true);
 
 	n = ask(L, h, object, 3, timeout, true);
@@ -382,7 +429,7 @@ static int rtnl_dump(lua_State *L)
 	if (n)
 		lua_newtable(L);
 	else
-		rtnl_push_answers(L, h, object, filtered ? 4 : 0);
+		rtnl_push_answers(L, h, object, filtered ? 5 : 0, only);
 	return 1;
 }
 

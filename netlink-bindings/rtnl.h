@@ -33,14 +33,28 @@ void rtnl_build_get(lua_State *L, struct rtnl *h, const struct rtnl_object *obje
 void rtnl_push_canonical(lua_State *L, struct rtnl *h, const struct rtnl_object *object,
 			 int filter);
 
+/*
+ * The list of keys at `arg` as what is wanted of answers; what is compared with (tables at `filter`
+ * and `wanted`, 0: none) is wanted too. NULL when there is no list: all. [-0, +0, v]
+ */
+const struct attr_only *rtnl_only_arg(lua_State *L, int arg, const struct rtnl_object *object,
+				      struct attr_only *only, int filter, int wanted);
+
 /* Push the list of all answers in h->nl.in that agree with the canonical filter. [-0, +1, m] */
-void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter);
+void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter,
+		       const struct attr_only *only);
 
 /* Whether an errno says that what was asked for does not exist. */
 bool rtnl_is_absent(int err);
 
-/* Encode the request at `idx`, number `nth` from 1, into h->nl.out. Raises on mistakes. */
-void rtnl_encode(lua_State *L, struct rtnl *h, int idx, lua_Integer nth);
+/*
+ * Encode the request at `idx`, number `nth` from 1, into h->nl.out. Raises on mistakes. Returns
+ * whether it asks for an echo.
+ */
+bool rtnl_encode(lua_State *L, struct rtnl *h, int idx, lua_Integer nth);
+
+/* Push a table with the echoes in h->nl.in by the number of the request. [-0, +1, v] */
+void rtnl_push_echoes(lua_State *L, struct rtnl *h, int requests);
 
 /* Push what h:send returns when the kernel refused one of the requests. [-0, +5, m] */
 int rtnl_push_refusal(lua_State *L, struct rtnl *h, int requests, const struct nl_failure *fail);

@@ -311,18 +311,77 @@ static void encode_link(lua_State *L, struct rtnl *h, const struct verb *verb,
 		encode_message(L, h, verb, object, attrs, nth);
 }
 
-void rtnl_encode(lua_State *L, struct rtnl *h, int idx, lua_Integer nth)
+bool rtnl_encode(lua_State *L, struct rtnl *h, int idx, lua_Integer nth)
 {
+	size_t at = h->nl.out.len;
 	const struct rtnl_object *object;
 	const struct verb *verb = read_request(L, idx, nth, &object);
 	int attrs = lua_gettop(L);
+	struct attr_only keys;
+	bool echo;
 
 	luaL_checkstack(L, 12, "request");
 	if (object->add == RTM_NEWLINK && !verb->del && lua_istable(L, attrs))
 		encode_link(L, h, verb, object, attrs, nth);
 	else
 		encode_message(L, h, verb, object, attrs, nth);
+	echo = rtnl_push_raw(L, idx, "echo");
+	if (echo) {
+		if (!lua_istable(L, -1) || object->answer)
+			luaL_error(L, "request %I: %s: echo cannot be asked for by a %s",
+				   (LUAI_UACINT)nth, object->name, luaL_typename(L, -1));
+		/* Unknown keys must not be noticed when all is done. */
+		rtnl_only_arg(L, lua_gettop(L), object, &keys, 0, 0);
+		/* Of several messages the first is the one that makes the object. */
+		nl_at(&h->nl.out, at)->nlmsg_flags |= NLM_F_ECHO;
+	}
 	lua_settop(L, attrs - 1);
+	return echo;
+}
+
+/*** Echoes ***/
+
+/* The number of the request that a message of the kernel's is about, from 1; 0: of none. */
+static lua_Integer owner_of(const struct rtnl *h, const struct nlmsghdr *echo)
+{
+	const uint32_t *owners = (const uint32_t *)(const void *)h->owners.data;
+	size_t at = 0;
+
+	for (size_t i = 0; at < h->nl.out.len; i++) {
+		const struct nlmsghdr *msg = nl_at(&h->nl.out, at);
+
+		if (msg->nlmsg_flags & NLM_F_ECHO && msg->nlmsg_seq == echo->nlmsg_seq)
+			return (lua_Integer)owners[i] + 1;
+		at += NL_PAD(msg->nlmsg_len);
+	}
+	return 0;
+}
+
+void rtnl_push_echoes(lua_State *L, struct rtnl *h, int requests)
+{
+	const struct nlmsghdr *msg = nl_first(&h->nl);
+	int list;
+
+	lua_newtable(L);
+	list = lua_gettop(L);
+	for (; msg; msg = nl_next(&h->nl, msg)) {
+		lua_Integer nth = owner_of(h, msg);
+		const struct rtnl_object *object;
+		struct attr_only keys;
+
+		if (!nth)
+			continue;
+		lua_rawgeti(L, requests, nth);
+		read_request(L, list + 1, nth, &object);
+		if (msg->nlmsg_type == object->add && !object->answer) {
+			rtnl_push_raw(L, list + 1, "echo");
+			attr_decode(L, object->table,
+				    rtnl_only_arg(L, lua_gettop(L), object, &keys, 0, 0),
+				    mnl_nlmsg_get_payload(msg), mnl_nlmsg_get_payload_len(msg));
+			lua_rawseti(L, list, nth);
+		}
+		lua_settop(L, list);
+	}
 }
 
 /*** Failures ***/

@@ -66,7 +66,7 @@ enum { AGREES = -1, DIFFERS = 0 };
  * number of values pushed for a failure.
  */
 static int look(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter,
-		int wanted, int timeout)
+		int wanted, const struct attr_only *only, int timeout)
 {
 	bool addresses = object->add == RTM_NEWADDR;
 	bool dump = !object->lookup;
@@ -81,7 +81,7 @@ static int look(lua_State *L, struct rtnl *h, const struct rtnl_object *object, 
 		rtnl_push_what(L, "await", object->name, 3);
 		return push_nl_failure(L, &fail, lua_tostring(L, -1));
 	}
-	rtnl_push_answers(L, h, object, dump ? filter : 0);
+	rtnl_push_answers(L, h, object, dump ? filter : 0, only);
 	list = lua_gettop(L);
 	if (addresses && find_duplicate(L))
 		return push_failure(L, EADDRINUSE, "%s: duplicate address detected",
@@ -107,6 +107,7 @@ For addresses `key` says which link's (`{ index = 4 }`), all that agree with it 
 @tparam string object
 @tparam table key as for get
 @tparam table wanted values it must show, such as `{ operstate = "up" }`
+@tparam[opt] {string,...} keys the attributes to return, as for get
 @tparam[opt=10000] integer timeout_ms
 @treturn[1] table attributes as they are now; for addresses the list of them
 @return[2] nil
@@ -117,22 +118,29 @@ int rtnl_await(lua_State *L)
 {
 	struct rtnl *h = rtnl_check(L);
 	const struct rtnl_object *object = rtnl_object_arg(L, 2);
-	int timeout = rtnl_timeout_arg(L, 5, RTNL_TIMEOUT_MS);
+	int timeout = rtnl_timeout_arg(L, 6, RTNL_TIMEOUT_MS);
 	int64_t deadline = nl_deadline(timeout);
+	const struct attr_only *only;
+	struct attr_only keys;
 	int n, err = 0;
 
 	luaL_checktype(L, 3, LUA_TTABLE);
 	luaL_checktype(L, 4, LUA_TTABLE);
-	lua_settop(L, 4);
+	lua_settop(L, 5);
 	rtnl_push_canonical(L, h, object, 3);
 	rtnl_push_canonical(L, h, object, 4);
+	only = rtnl_only_arg(L, 5, object, &keys, 6, 7);
+	if (only && object->add == RTM_NEWADDR) {
+		attr_only_add(L, &keys, object->table, "address");
+		attr_only_add(L, &keys, object->table, "dadfailed");
+	}
 
-	n = look(L, h, object, 5, 6, timeout);
+	n = look(L, h, object, 6, 7, only, timeout);
 	if (n == DIFFERS) {
 		err = listen_for(h, object);
 		/* It may have changed before we listened. */
 		while (!err && n == DIFFERS) {
-			n = look(L, h, object, 5, 6, nl_ms_left(deadline) + 1000);
+			n = look(L, h, object, 6, 7, only, nl_ms_left(deadline) + 1000);
 			if (n == DIFFERS)
 				err = next_event(h, deadline);
 		}

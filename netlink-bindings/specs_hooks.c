@@ -443,7 +443,7 @@ static int decode_multipath(struct attr_in *in, const struct attr_spec *spec,
 
 		if (len < sizeof *hop || len > left)
 			break;
-		attr_decode(in->L, spec->table, hop, len);
+		attr_decode(in->L, spec->table, NULL, hop, len);
 		lua_pushinteger(in->L, hop->rtnh_hops + 1);
 		lua_setfield(in->L, -2, "weight");
 		lua_rawseti(in->L, -2, ++n);
@@ -537,7 +537,7 @@ static int decode_vlan_entries(struct attr_in *in, const struct attr_spec *spec,
 		if (len < NL_ATTR_HDR || len > left)
 			break;
 		if ((attr->nla_type & NLA_TYPE_MASK) == spec->each->type) {
-			attr_decode(in->L, spec->each->table, attr + 1, len - NL_ATTR_HDR);
+			attr_decode(in->L, spec->each->table, NULL, attr + 1, len - NL_ATTR_HDR);
 			lua_rawseti(in->L, -2, ++n);
 		}
 		len = NL_PAD(len) < left ? NL_PAD(len) : left;

@@ -72,10 +72,17 @@ local bindings = {
         preferred_lft = 100, valid_lft = 200 } },
       { "add", "route", { dst = "198.51.100.0/24", oif = 1, mtu = 1400, lock = { "mtu" } } },
     })]] },
+  { "send with an echo", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    h:send { { "del", "link", { name = "echo0" } } }
+    local ok, echoes = h:send { { "add", "link", { name = "echo0", kind = "veth",
+      peer = { name = "echo1" } }, echo = { "index", "link" } } }
+    assert(ok and (not echoes[1] or echoes[1].index > 1))]] },
   { "get", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
     assert(h:get("link", { name = "lo" }).index == 1)
     assert(h:get("link", { name = "none0" }) == nil)
+    assert(h:get("link", { name = "lo" }, { "mtu", "vlan_id" }).mtu)
     h:get("addr", { index = 1, address = "127.0.0.1/8" })]] },
   { "dump", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
@@ -85,8 +92,8 @@ local bindings = {
     assert(h:dump("route", { table = 254, dst = "default" }))]] },
   { "await", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
-    assert(h:await("link", { name = "lo" }, { index = 1 }, 1000))
-    assert(select(3, h:await("link", { name = "none0" }, { up = true }, 1)) == 110)]] },
+    assert(h:await("link", { name = "lo" }, { index = 1 }, { "mtu" }, 1000))
+    assert(select(3, h:await("link", { name = "none0" }, { up = true }, nil, 1)) == 110)]] },
   { "nft, open and close", "return require('netlink')", [[
     local netlink = ...
     local h <close> = assert(netlink.nft("/proc/self/ns/net"))

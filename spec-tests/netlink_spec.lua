@@ -290,7 +290,7 @@ describe("links", function()
       -- Kernels before 6.8 are some time behind with the state of operation.
       t.run("sleep 0.1; ip link show " .. name, { host = host })
       local theirs = t.link(host, name)
-      local ours = h:await("link", { name = name }, { operstate = theirs.operstate:lower() }, 3000)
+      local ours = h:await("link", { name = name }, { operstate = theirs.operstate:lower() }, nil, 3000)
       assert.equal(theirs.ifindex, ours.index)
       assert.equal(theirs.address, ours.mac)
       assert.equal(theirs.broadcast, ours.broadcast)
@@ -784,7 +784,7 @@ describe("rules and neighbours", function()
     send({ "add", "link", { name = "v0", kind = "veth", up = true, peer = { name = "v1" } } })
     send({ "set", "link", { name = "v1", up = true } })
     local index = index_of "v0"
-    assert(h:await("link", { index = index }, { operstate = "up" }, 5000))
+    assert(h:await("link", { index = index }, { operstate = "up" }, nil, 5000))
     send({ "add", "neigh", { index = index, dst = "10.1.2.9", mac = "02:00:00:00:00:55" } },
       { "add", "neigh", { index = index, dst = "fd00::9", mac = "02:00:00:00:00:56", state = "noarp" } })
     local list = routes("neigh show dev v0 nud all")
@@ -1045,32 +1045,32 @@ describe("await", function()
   end)
 
   it("returns at once what is so already", function()
-    assert.equal("v0", h:await("link", { name = "v0" }, { up = true }, 0).name)
+    assert.equal("v0", h:await("link", { name = "v0" }, { up = true }, nil, 0).name)
   end)
 
   it("sees a link come up", function()
     assert.equal("down", h:get("link", { name = "v0" }).operstate == "up" and "up" or "down")
     background("sleep 0.2; ip link set v1 up")
-    local link, msg = h:await("link", { name = "v0" }, { operstate = "up" }, 5000)
+    local link, msg = h:await("link", { name = "v0" }, { operstate = "up" }, nil, 5000)
     assert.is_not_nil(link, msg)
     assert.equal("up", link.operstate)
   end)
 
   it("sees a link appear", function()
     background("sleep 0.2; ip link add late0 type bridge")
-    assert.equal("late0", h:await("link", { name = "late0" }, {}, 5000).name)
+    assert.equal("late0", h:await("link", { name = "late0" }, {}, nil, 5000).name)
   end)
 
   it("sees routes and neighbours", function()
     background("sleep 0.2; ip route add blackhole 10.55.0.0/16; ip neigh add 10.1.1.1 " ..
       "lladdr 02:00:00:00:00:01 dev v0")
-    assert.equal("blackhole", h:await("route", { dst = "10.55.0.0/16" }, {}, 5000).type)
-    assert.equal("permanent", h:await("neigh", { index = index_of "v0", dst = "10.1.1.1" }, {}, 5000).state)
+    assert.equal("blackhole", h:await("route", { dst = "10.55.0.0/16" }, {}, nil, 5000).type)
+    assert.equal("permanent", h:await("neigh", { index = index_of "v0", dst = "10.1.1.1" }, {}, nil, 5000).state)
   end)
 
   it("gives up in time", function()
     local before = os.time()
-    local link, msg, errno = h:await("link", { name = "v0" }, { operstate = "up" }, 100)
+    local link, msg, errno = h:await("link", { name = "v0" }, { operstate = "up" }, nil, 100)
     assert.is_nil(link)
     assert.equal(ETIMEDOUT, errno)
     assert.matches("await link v0", msg, 1, true)
@@ -1081,7 +1081,7 @@ describe("await", function()
     send({ "set", "link", { name = "v1", up = true } })
     local index = index_of "v0"
     send({ "add", "addr", { index = index, address = "fd00::1/64" } })
-    local list, msg = h:await("addr", { index = index }, { tentative = false }, 8000)
+    local list, msg = h:await("addr", { index = index }, { tentative = false }, nil, 8000)
     assert.is_not_nil(list, msg)
     for _, a in ipairs(list) do assert.is_false(a.tentative) end
     assert.is_nil(t.run("ip -6 addr show dev v0", { host = host }):match("tentative"))
@@ -1094,12 +1094,112 @@ describe("await", function()
     t.run("ip link set eth0 up; ip addr add fd00::7/64 dev eth0 nodad", { host = pod })
     send({ "set", "link", { name = "w0", up = true } })
     local index = index_of "w0"
-    assert.is_not_nil(h:await("link", { name = "w0" }, { operstate = "up" }, 5000))
+    assert.is_not_nil(h:await("link", { name = "w0" }, { operstate = "up" }, nil, 5000))
     send({ "add", "addr", { index = index, address = "fd00::7/64" } })
-    local list, msg, errno = h:await("addr", { index = index }, { tentative = false }, 8000)
+    local list, msg, errno = h:await("addr", { index = index }, { tentative = false }, nil, 8000)
     assert.is_nil(list)
     assert.equal(EADDRINUSE, errno, msg)
     assert.matches("fd00::7/64: duplicate address", msg, 1, true)
+  end)
+end)
+
+describe("wanted keys", function()
+  local function keys_of(object)
+    local list = {}
+    for key in pairs(object) do list[#list + 1] = key end
+    table.sort(list)
+    return list
+  end
+
+  it("come, and no others", function()
+    local all = h:get("link", { name = "lo" })
+    local some = h:get("link", { name = "lo" }, { "mtu", "up", "index" })
+    t.same({ "index", "mtu", "up" }, keys_of(some))
+    for key, value in pairs(some) do assert.equal(all[key], value, key) end
+    t.same({}, h:get("link", { name = "lo" }, {}))
+  end)
+
+  it("bring what they depend on", function()
+    send({ "add", "link", { name = "br0", kind = "bridge", ageing_time = 4200 } },
+      { "add", "link", { name = "p0", kind = "veth", peer = { name = "p1" } } })
+    send({ "set", "link", { name = "p0", master = index_of "br0" } })
+    t.same({ ageing_time = 4200, kind = "bridge" },
+      h:get("link", { name = "br0" }, { "ageing_time" }))
+    local port = h:get("link", { name = "p0" }, { "port" })
+    t.same({ "port", "port_kind" }, keys_of(port))
+    assert.is_false(port.port.hairpin)
+    -- A key of another kind is not there.
+    t.same({ kind = "bridge" }, h:get("link", { name = "br0" }, { "vlan_id" }))
+  end)
+
+  it("come with what a dump is filtered by", function()
+    for _, have in ipairs(h:dump("link", { up = false, mtu = 65536 }, { "name" })) do
+      t.same({ "mtu", "name", "up" }, keys_of(have))
+    end
+    assert(t.run { "ip", "-n", host.name, "addr", "add", "10.9.9.9/24", "dev", "lo" })
+    t.same({ { address = "10.9.9.9/24", index = 1, family = "inet" } },
+      h:dump("addr", { index = 1, family = "inet" }, { "address" }))
+  end)
+
+  it("are those of await too", function()
+    send({ "add", "link", { name = "p0", kind = "veth", up = true, peer = { name = "p1" } } })
+    t.same({ mtu = 1500, name = "p0", up = true },
+      h:await("link", { name = "p0" }, { up = true }, { "mtu" }, 1000))
+  end)
+
+  it("are refused when there is no such key", function()
+    for _, bad in ipairs {
+      { { "idnex" }, "link: unknown key 'idnex' (did you mean 'index'?)" },
+      { { "index", "vlan_idd" }, "did you mean 'vlan_id'?" },
+      { { 1 }, "a wanted key is a number" },
+      { "index", "table expected" },
+    } do
+      assert.matches(bad[2], mistake(h.get, h, "link", { name = "lo" }, bad[1]), 1, true)
+      assert.matches(bad[2], mistake(h.dump, h, "link", {}, bad[1]), 1, true)
+      assert.matches(bad[2], mistake(h.await, h, "link", { name = "lo" }, {}, bad[1]), 1, true)
+    end
+    assert.matches("all keys come", mistake(h.dump, h, "vlan", { index = 1 }, { "vid" }))
+  end)
+end)
+
+describe("echo", function()
+  local function make(name, extra)
+    local request = { "add", "link", { name = name, kind = "veth", peer = { name = name .. "p" } } }
+    for key, value in pairs(extra or {}) do request[key] = value end
+    return request
+  end
+
+  it("tells the indices of a new pair, or nothing", function()
+    local ok, echoes = h:send { { "set", "link", { name = "lo", up = true } },
+      make("v0", { echo = { "index", "link" } }), make "v1" }
+    assert.is_true(ok)
+    assert.is_nil(echoes[1])
+    assert.is_nil(echoes[3])
+    -- Linux before 6.2 has none of links.
+    if echoes[2] then
+      t.same({ index = index_of "v0", link = index_of "v0p" }, echoes[2])
+    end
+    assert.is_true(index_of "v1" > 0)
+  end)
+
+  it("is nothing when it was not asked for", function()
+    t.same({ n = 1, true }, table.pack(h:send { make "v0" }))
+  end)
+
+  it("does not hide a refusal", function()
+    send(make "v0")
+    local ok, msg, errno, index, statuses = h:send { make("w0", { echo = { "index" } }),
+      make("v0", { echo = { "index" } }) }
+    assert.is_nil(ok)
+    assert.equal(17, errno, msg)
+    assert.equal(2, index)
+    t.same({ 0, 17 }, statuses)
+  end)
+
+  it("is refused for a key that is none, before anything is sent", function()
+    assert.matches("did you mean 'index'", mistake(h.send, h, { make("v0", { echo = { "idnex" } }) }))
+    assert.matches("echo", mistake(h.send, h, { make("v0", { echo = true }) }))
+    assert.is_nil(t.link(host, "v0"))
   end)
 end)
 
