@@ -30,10 +30,11 @@ local dual = { type = "host-local", ranges = {
   { { subnet = "10.20.0.0/22" } }, { { subnet = "fd20::/64" } } } }
 local gateways = { "10.20.0.1", "fd20::1" }
 
--- Names of its own: links on the outside must not learn addresses by themselves.
+-- A veth pair, up, that gives itself no addresses.
 local function pair(name, peer)
-  return ("ip link add %s addrgenmode none type veth peer name %s addrgenmode none; ")
-    :format(name, peer) .. ("ip link set %s up; ip link set %s up; "):format(name, peer)
+  return (("ip link add A type veth peer name B; ip link set A addrgenmode none; " ..
+    "ip link set B addrgenmode none; ip link set A up; ip link set B up; ")
+    :gsub("%u", { A = name, B = peer }))
 end
 
 -- What breaks any plugin that gives a link addresses.
@@ -220,7 +221,7 @@ M.list = {
   { name = "tap", ips = 2,
     conf = { type = "tap", owner = 1000, group = 1001, multiQueue = true, mtu = 1400,
       bridge = "pb0", ipam = dual },
-    pod = "ip link add pb0 addrgenmode none type bridge; ip link set pb0 up",
+    pod = "ip link add pb0 type bridge; ip link set pb0 addrgenmode none; ip link set pb0 up",
     breaks = addressed {
       { "it is not plugged in", sh = "ip link set eth0 nomaster", says = "not plugged into pb0" },
       { "the bridge is gone", sh = "ip link del pb0", says = "pb0" },
