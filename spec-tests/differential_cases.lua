@@ -4,7 +4,9 @@
 -- A case: name, type, conf (cniVersion 1.0.0 and name "net" are filled in; false
 -- takes a key out; a text goes as it is), steps (default ADD, CHECK, DEL, DEL, all
 -- for container c1, eth0, in the pod pa), differs (names of entries in
--- differential_intended.lua), needs, traffic (a far network behind the host).
+-- differential_intended.lua), needs, traffic (a far network behind the host), setup and
+-- setup_pod (shell, in the host and in each pod, before all else), prev (the result of
+-- the plugins before it in its chain, for ADD).
 -- A step is a verb or a table: verb with id, ifname, netns, args, conf, prev, env;
 -- sh (a command, in the host or `at` a pod); tcp or ping (an address); remove_ns.
 

@@ -7,7 +7,9 @@
 local t = require "support"
 local worlds = require "differential_world"
 local cases = require "differential_cases"
-for _, case in ipairs(require "differential_ipam_cases") do cases[#cases + 1] = case end
+for _, more in ipairs({ "differential_ipam_cases", "differential_interface_cases" }) do
+  for _, case in ipairs(require(more)) do cases[#cases + 1] = case end
+end
 local intended = require "differential_intended"
 
 local standard = { "ADD", "CHECK", "DEL", "DEL" }

@@ -65,7 +65,28 @@ local function judge_macs(names, result)
   return result
 end
 
-local function link_facts(names, where, link, into)
+-- What a kind of link has of its own, by the names of `ip -j -d link`.
+local of_kind = {
+  bridge = { "vlan_filtering" },
+  vlan = { "protocol", "id", "flags", "ingress_qos", "egress_qos" },
+  macvlan = { "mode", "flags", "bcqueuelen" },
+  ipvlan = { "mode", "bridge", "private", "vepa" },
+  vrf = { "table" },
+  tun = { "type", "pi", "vnet_hdr", "multi_queue", "persist", "user", "group" },
+}
+local with_parent = { vlan = true, macvlan = true, ipvlan = true }
+
+-- The link that another stands on: in the same namespace it has a name, in the
+-- host an index.
+local function parent_of(names, link, host)
+  if link.link then return plain(names, link.link) end
+  for _, other in ipairs(host or {}) do
+    if other.ifindex == link.link_index then return plain(names, other.ifname) .. " of the host" end
+  end
+  return "-"
+end
+
+local function link_facts(names, where, link, into, host)
   local info = link.linkinfo or {}
   local port = info.info_slave_data or {}
   local mac = link.address and plain(names, link.address) or "-"
@@ -82,18 +103,22 @@ local function link_facts(names, where, link, into)
   if info.info_slave_kind then
     for _, name in ipairs({ "hairpin", "isolated", "learning" }) do fact(name, port[name]) end
   end
-  if info.info_kind == "bridge" then
-    fact("vlan_filtering", info.info_data.vlan_filtering // 1 | 0)
+  for _, name in ipairs(of_kind[info.info_kind] or {}) do
+    local value = (info.info_data or {})[name]
+    if math.type(value) == "float" then value = value // 1 | 0 end
+    fact(name, type(value) == "table" and t.json(value) or value)
   end
+  if with_parent[info.info_kind] then fact("parent", parent_of(names, link, host)) end
+  fact("alias", link.ifalias or "-")
 end
 
 -- Link-local addresses come some time after the carrier.
 local function passing(text) return text and text:find("^fe80:") ~= nil end
 
-local function facts_of(names, where, seen, into)
+local function facts_of(names, where, seen, into, host)
   local links, route4, route6, rule4, rule6, neigh, settings = table.unpack(seen)
   for _, link in ipairs(links) do
-    link_facts(names, where, link, into)
+    link_facts(names, where, link, into, host)
     for _, a in ipairs(link.addr_info or {}) do
       if passing(a["local"]) then goto next_addr end
       local at = ("%s/%d"):format(a["local"], a.prefixlen)
@@ -180,6 +205,10 @@ function M.new(side, case)
       ip route add default via 192.0.2.2
       ip -6 route add default via 2001:db8::2]], { host = w.host })
   end
+  if case.setup then t.run(case.setup, { host = w.host }) end
+  for _, pod in pairs(w.pods) do
+    if case.setup_pod then t.run(case.setup_pod, { host = pod }) end
+  end
   return w
 end
 
@@ -195,7 +224,7 @@ function World:facts(last)
     if seen[where] then learn(self.names, where, seen[where][1]) end
   end
   for where, look in pairs(seen) do
-    facts_of(self.names, where, look, into)
+    facts_of(self.names, where, look, into, seen.host[1])
   end
   for _, dir in ipairs({ t.lease_dir, "/var/lib/cni/other" }) do
     for name, bytes in pairs(t.files(dir)) do
@@ -218,6 +247,7 @@ local function conf_of(world, step)
     and version >= "0.4.0" and prev then
     full.prevResult = prev
   end
+  if step.verb == "ADD" then full.prevResult = full.prevResult or case.prev end
   if step.prev then full.prevResult = step.prev end
   return full
 end
