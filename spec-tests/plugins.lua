@@ -37,6 +37,9 @@ local function pair(name, peer)
     :gsub("%u", { A = name, B = peer }))
 end
 
+-- The same for every link to come: a link's own setting does not survive a move.
+local no_link_local = "echo 1 >/proc/sys/net/ipv6/conf/default/addr_gen_mode"
+
 -- What breaks any plugin that gives a link addresses.
 local function addressed(more)
   local list = {
@@ -221,7 +224,8 @@ M.list = {
   { name = "tap", ips = 2,
     conf = { type = "tap", owner = 1000, group = 1001, multiQueue = true, mtu = 1400,
       bridge = "pb0", ipam = dual },
-    pod = "ip link add pb0 type bridge; ip link set pb0 addrgenmode none; ip link set pb0 up",
+    pod = "ip link add pb0 address 02:00:00:00:00:b0 type bridge; ip link set pb0 addrgenmode none; " ..
+      "ip link set pb0 up",
     breaks = addressed {
       { "it is not plugged in", sh = "ip link set eth0 nomaster", says = "not plugged into pb0" },
       { "the bridge is gone", sh = "ip link del pb0", says = "pb0" },
@@ -236,7 +240,7 @@ M.list = {
 
   { name = "host-device", ips = 2,
     conf = function(n) return { type = "host-device", device = "dev" .. n, ipam = dual } end,
-    each = pair("dev@N@", "end@N@") .. "ip link set dev@N@ alias 'a name of its own'",
+    host = no_link_local, each = pair("dev@N@", "end@N@") .. "ip link set dev@N@ alias 'a name of its own'",
     breaks = addressed {
       { "it has another name", sh = "ip link set eth0 down; ip link set eth0 name eth9",
         says = "eth0" },
@@ -244,7 +248,7 @@ M.list = {
 
   { name = "host-device, no addresses",
     conf = function(n) return { type = "host-device", device = "dev" .. n } end,
-    each = pair("dev@N@", "end@N@"),
+    host = no_link_local, each = pair("dev@N@", "end@N@"),
     breaks = {
       { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
       { "the interface is down", sh = "ip link set eth0 down", says = "eth0" },

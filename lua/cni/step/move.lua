@@ -72,12 +72,12 @@ function M.verify(step, plan)
   return require("cni.step.link").same_mac(plan, link, "sandbox")
 end
 
--- Back under its old name, in one request; the kernel takes it down for that.
+-- Back under its old name, in one request; the kernel takes it down for that. The alias stays: by
+-- it the link is known should this be as far as it gets.
 local function fetch(step, h, link, host)
   local want = step.want
   local ok, msg, errno = h:socket():send { { "set", "link", {
     index = link.index, netns = host:namespace() or netlink.ns.self(), name = want.link,
-    alias = step.had and step.had.alias or "",
   } } }
   if ok then return end
   local taken = errno == netlink.sys.errno.EEXIST and host:link(want.link)
