@@ -204,12 +204,21 @@ function M.netns(name, opts)
   return ns
 end
 
+--- Namespaces of these names, and a shell script when they are there, in one go: a process costs
+-- little, a hundred of them on a slow kernel do not. Removed by `cleanup`.
+function M.netns_list(names, script)
+  for _, name in ipairs(names) do
+    made[#made + 1] = { name = name, path = "/run/netns/" .. name }
+  end
+  M.run(("set -e; for n in %s; do ip netns add $n; done\n%s"):format(table.concat(names, " "),
+    script or ""))
+end
+
 --- Many namespaces at once, PREFIX1 to PREFIXn, removed by `cleanup`.
 function M.netns_many(prefix, count)
-  M.run(("for i in $(seq %d); do ip netns add %s$i; done"):format(count, prefix))
-  for i = 1, count do
-    made[#made + 1] = { name = prefix .. i, path = "/run/netns/" .. prefix .. i }
-  end
+  local names = {}
+  for i = 1, count do names[i] = prefix .. i end
+  M.netns_list(names)
 end
 
 --- Remove one namespace now.

@@ -9,38 +9,53 @@ local M = {}
 local World = {}
 World.__index = World
 
+-- What opts.far asks for.
+local far = [[
+  ip link add up0 netns host type veth peer name up0 netns far
+  for n in host far; do
+    nsenter --net=/run/netns/$n sh -c 'echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad'
+  done
+  ip -n host -b - <<.
+    addr add 192.0.2.1/24 dev up0
+    addr add 2001:db8::1/64 dev up0 nodad
+    link set up0 up
+.
+  ip -n far -b - <<.
+    link set lo up
+    addr add 192.0.2.2/24 dev up0
+    addr add 2001:db8::2/64 dev up0 nodad
+    link set up0 up
+    route add default via 192.0.2.1
+    route add default via 2001:db8::1
+.]]
+
 --- A new world.
 -- conf: the configuration of its network (cniVersion 1.1.0 and a name are filled in);
 -- opts: pods (number of them, 1), forwarding (true: already on), far (a network
 -- behind the host at 192.0.2.2 and 2001:db8::2), bin, path.
 function M.new(conf, opts)
   opts = opts or {}
+  local names, script = { "host" }, {}
+  local function at(name) return { name = name, path = "/run/netns/" .. name } end
   local w = setmetatable({ conf = conf, bin = opts.bin, path = opts.path, results = {},
-    pods = {}, host = t.host("host") }, World)
+    pods = {}, host = at("host") }, World)
+  -- The kernel's own 127.0.0.1 comes with the first time up, and stays.
+  script[1] = "ip -n host link set lo up"
   for i = 1, opts.pods or 1 do
-    w.pods[i] = t.netns("pod" .. i)
-    -- The kernel's own 127.0.0.1 comes with the first time up, and stays.
-    t.run("ip link set lo up; ip link set lo down", { host = w.pods[i] })
+    w.pods[i] = at("pod" .. i)
+    names[#names + 1] = "pod" .. i
+    script[#script + 1] = ("printf 'link set lo up\nlink set lo down\n' | ip -n pod%d -b -"):format(i)
   end
   if opts.forwarding then
-    t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; " ..
-      "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding", { host = w.host })
+    script[#script + 1] = "nsenter --net=/run/netns/host sh -c '" ..
+      "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'"
   end
   if opts.far then
-    w.far = t.host("far")
-    t.run("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad", { host = w.far })
-    t.run([[
-      ip link add up0 type veth peer name up0 netns far
-      echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad
-      ip addr add 192.0.2.1/24 dev up0
-      ip -6 addr add 2001:db8::1/64 dev up0 nodad
-      ip link set up0 up
-      ip -n far addr add 192.0.2.2/24 dev up0
-      ip -n far -6 addr add 2001:db8::2/64 dev up0 nodad
-      ip -n far link set up0 up
-      ip -n far route add default via 192.0.2.1
-      ip -n far -6 route add default via 2001:db8::1]], { host = w.host })
+    w.far = at("far")
+    names[#names + 1] = "far"
+    script[#script + 1] = far
   end
+  t.netns_list(names, table.concat(script, "\n"))
   return w
 end
 
