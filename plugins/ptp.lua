@@ -53,7 +53,7 @@ local function add(req)
     mtu = c.mtu, peer = { ns = req.pod, name = req.ifname, mac = common.mac(req) },
   }
   local inside, gateways, outside = layout_of(lease)
-  host:lock_down(port)
+  host:lock_down(port, { nodad = true })
   host:set_link(port, { up = true })
   ipam.apply(lease, req.pod, eth, { routes = inside })
   for _, address in ipairs(gateways) do host:add_addr(port, address, { nodad = true }) end

@@ -382,8 +382,14 @@ end
 --- Keep a link of the host from believing what its other end says of routes: no router
 -- advertisements, no redirects. Before it is up.
 -- @tparam table link object
-function M:lock_down(link)
-  self:set_sysctl(M.locked_down(link.name), { link = link })
+-- @tparam[opt] table options `nodad`: its addresses are unique, that of the link itself too, without
+-- which nothing is forwarded to its neighbours
+function M:lock_down(link, options)
+  local list = M.locked_down(link.name)
+  if options and options.nodad then
+    list[#list + 1] = { "net/ipv6/conf/" .. link.name .. "/accept_dad", "0", true }
+  end
+  self:set_sysctl(list, { link = link })
 end
 
 --- The sysctls of `lock_down`.
