@@ -16,7 +16,7 @@ function M.run(step, plan)
     if link and not link.carrier then return end
     object, key, wanted = "addr", { index = h:index(want.link) }, { tentative = false }
   end
-  local seen, msg, errno = h:socket():await(object, key, wanted, want.seconds * 1000 // 1)
+  local seen, msg, errno = h:socket():await(object, key, wanted, {}, want.seconds * 1000 // 1)
   if seen then return end
   if errno == netlink.sys.errno.ETIMEDOUT then
     msg = ("not so after %g seconds"):format(want.seconds)
