@@ -219,7 +219,8 @@ function M.add(req, plugin)
 end
 
 -- Steps for links, which another network's attachment of the same container may have made.
-local of_links = { link = true, set = true, addr = true, route = true }
+local of_links = { link = true, set = true, addr = true, route = true, tap = true, move = true,
+  enslave = true }
 
 -- Without a record: what `add` would make is taken back, by name and by owner. A configuration
 -- that `add` refuses has made nothing; an IPAM script's `del` can do without a good one.
