@@ -42,24 +42,42 @@ local function ranges(trunk)
   return merged
 end
 
+local function put(list, first, last, absent)
+  if first > last then return end
+  list[#list + 1] = { vid = first, vid_end = last > first and last or nil, absent = absent }
+end
+
+-- What lies between the VLANs of a port, and before and after them.
+local function others(taken)
+  local list, next_id = {}, 1
+  table.sort(taken, function(a, b) return a.vid < b.vid end)
+  for _, vlan in ipairs(taken) do
+    put(list, next_id, vlan.vid - 1, true)
+    next_id = (vlan.vid_end or vlan.vid) + 1
+  end
+  put(list, next_id, 4094, true)
+  return list
+end
+
 --- The VLANs of a port, in the order in which they are set.
 -- @tparam table conf `vlan`, `vlanTrunk`, `preserveDefaultVlan`
 -- @treturn table list of { vid, vid_end, pvid, untagged, absent }; empty: leave the port alone
 function M.of(conf)
-  local list, trunk = {}, ranges(conf.vlanTrunk or {})
-  if conf.vlan == 0 and #trunk == 0 then return list end
-  if not conf.preserveDefaultVlan then
-    list[1] = { vid = 1, vid_end = 4094, absent = true }
-  end
-  list[#list + 1] = { vid = conf.vlan ~= 0 and conf.vlan or 1, pvid = true, untagged = true }
+  local trunk = ranges(conf.vlanTrunk or {})
+  if conf.vlan == 0 and #trunk == 0 then return {} end
+  local native = conf.vlan ~= 0 and conf.vlan or 1
+  local taken = { { vid = native, pvid = true, untagged = true } }
   for _, range in ipairs(trunk) do
-    local vlan = { vid = range[1], vid_end = range[2] > range[1] and range[2] or nil }
     -- Tagged membership would take the native VLAN's own marks away.
-    if not (vlan.vid == list[#list].vid and list[#list].pvid and not vlan.vid_end) then
-      list[#list + 1] = vlan
+    if range[1] <= native and native <= range[2] then
+      put(taken, range[1], native - 1)
+      put(taken, native + 1, range[2])
+    else
+      put(taken, range[1], range[2])
     end
   end
-  return list
+  local list = conf.preserveDefaultVlan and {} or others(table.move(taken, 1, #taken, 1, {}))
+  return table.move(taken, 1, #taken, #list + 1, list)
 end
 
 return M

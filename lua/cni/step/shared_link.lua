@@ -135,13 +135,27 @@ function M.run(step, plan)
   learn(step, link, plan, facts)
 end
 
+-- How the other end of a pair differs; its name is chosen when the pair is made.
+local function peer_difference(want, h, link)
+  local port, master = link.link and h:link(link.link), h:link(want.peer.master)
+  if not port or not master or port.master ~= master.index then
+    return ("%s is not plugged into %s"):format(want.name, want.peer.master)
+  end
+  for _, vlan in ipairs(want.port_vlans or {}) do
+    local difference = require("cni.step.vlan").difference(h, port, vlan)
+    if difference then return difference end
+  end
+end
+
 function M.verify(step, plan)
-  local want = step.want
-  local link = find(step, plan[step.ns])
+  local want, h = step.want, plan[step.ns]
+  local link = find(step, h)
   if not link then return ("%s %s is gone"):format(want.kind, want.name) end
   for _, key in ipairs(kept) do
     if want[key] and not link[key] then return ("%s %s: %s is off"):format(want.kind, want.name, key) end
   end
+  local difference = want.peer and peer_difference(want, h, link)
+  if difference then return difference end
   learn(step, link, plan, shared.facts(group_of(step)))
 end
 

@@ -20,24 +20,43 @@ function M.requests(step, handle)
   return { { step.want.absent and "del" or "add", "vlan", attributes(step, handle) } }
 end
 
-local function covers(entry, want)
-  return entry.vid <= want.vid and (entry.vid_end or entry.vid) >= (want.vid_end or want.vid)
-    and (entry.pvid or false) == (want.pvid or false)
+-- The first VLAN of what is wanted that an entry has in it, or nil.
+local function shared(entry, want)
+  local first = math.max(entry.vid, want.vid)
+  return first <= math.min(entry.vid_end or entry.vid, want.vid_end or want.vid) and first or nil
+end
+
+local function as_wanted(entry, want)
+  return (entry.pvid or false) == (want.pvid or false)
     and (entry.untagged or false) == (want.untagged or false)
+end
+
+--- How a port's VLANs differ from what is wanted, in words, or nil.
+-- @tparam table h handle of the port's namespace
+-- @tparam table link the port, as the kernel has it
+-- @tparam table want { vid, vid_end, pvid, untagged, absent }
+function M.difference(h, link, want)
+  local list, msg, errno = h:socket():dump("vlan", { index = link.index })
+  if not list then fail.kernel("list VLANs of " .. link.name, msg, errno) end
+  local missing = want.vid
+  table.sort(list, function(a, b) return a.vid < b.vid end)
+  for _, entry in ipairs(list) do
+    local vid = entry.index == link.index and shared(entry, want)
+    if vid and want.absent then return ("port %s: VLAN %d is present"):format(link.name, vid) end
+    if vid and not as_wanted(entry, want) then
+      return ("port %s: VLAN %d is there in another way"):format(link.name, vid)
+    end
+    if vid == missing then missing = (entry.vid_end or entry.vid) + 1 end
+  end
+  if want.absent or missing > (want.vid_end or want.vid) then return nil end
+  return ("port %s: VLAN %d is missing"):format(link.name, missing)
 end
 
 function M.verify(step, plan)
   local want, h = step.want, plan[step.ns]
   local link = h:link(want.link)
   if not link then return ("port %s is gone"):format(want.link) end
-  local list, msg, errno = h:socket():dump("vlan", { index = link.index })
-  if not list then fail.kernel("list VLANs of " .. want.link, msg, errno) end
-  local found = false
-  for _, entry in ipairs(list) do
-    if entry.index == link.index and covers(entry, want) then found = true end
-  end
-  if found == not want.absent then return nil end
-  return ("port %s: VLAN %d is %s"):format(want.link, want.vid, found and "present" or "missing")
+  return M.difference(h, link, want)
 end
 
 function M.undo(step, plan)
