@@ -46,11 +46,12 @@ $(BUILD)/%.o: %.c Makefile
 $(BUILD)/netlink.so: $(BINDINGS)
 	$(Q)$(CC) -shared $(SANITIZE) -o $@.new $^ -lmnl && mv $@.new $@
 
-# What specs need in C: killat kills a plugin at its n-th change, look takes a quick look.
-HELPERS := $(BUILD)/killat $(BUILD)/look
+# What specs need in C: killat kills a plugin at its n-th change, look takes a quick look, within
+# runs a command in a namespace. Static, since a start is what costs on the second kernel.
+HELPERS := $(BUILD)/killat $(BUILD)/look $(BUILD)/within
 $(HELPERS): $(BUILD)/%: spec-tests/%.c Makefile
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(FLAGS) -o $@.new $< && mv $@.new $@
+	$(Q)$(CC) $(FLAGS) -static -o $@.new $< && mv $@.new $@
 
 $(BUILD)/luacni.bare: $(HOST) $(BINDINGS)
 	$(Q)$(CC) $(LINK) -o $@.new $^ $(LIBS) && mv $@.new $@
@@ -107,6 +108,7 @@ ASAN_SPECS := $(filter-out $(foreach s,alloc_fail differential kill_sweep leases
 
 asan: deps ## the specs with a build that watches memory and undefined behaviour
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
+	@$(MAKE) --no-print-directory $(BUILD)/asan/within BUILD=$(BUILD)/asan
 	@LUACNI_BUILD=$(BUILD)/asan $(RUN) -K own $(or $(SPECS),$(ASAN_SPECS))
 
 lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented

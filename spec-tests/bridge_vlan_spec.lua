@@ -22,7 +22,7 @@ end
 -- The VLANs of a port as `bridge` shows them, ranges as "first-last": { id = marks }.
 local function vlans_of(ns, port)
   local found = {}
-  local shown = t.bridge(ns, "vlan show dev " .. port)[1]
+  local shown = t.bridge(ns, "-compressvlans vlan show dev " .. port)[1]
   for _, entry in ipairs(shown and shown.vlans or {}) do
     local name = ("%d"):format(entry.vlan)
     if entry.vlanEnd then name = ("%d-%d"):format(entry.vlan, entry.vlanEnd) end
@@ -78,7 +78,8 @@ describe("bridge vlan", function()
 
   it("switches filtering on for a bridge of others, and off again", function()
     local w = bridge({ vlan = 100 })
-    w:sh("ip link add br0 address 0a:00:00:00:00:b0 type bridge; ip link set br0 up")
+    w:sh("ip link add br0 address 0a:00:00:00:00:b0 type bridge; " ..
+      "ip link set br0 addrgenmode none up")
     local before = w:picture()
     w:add()
     assert.equal(1, t.link(w.host, "br0").linkinfo.info_data.vlan_filtering)
@@ -196,11 +197,14 @@ describe("bridge gateway with vlan", function()
 
   it("of others is used and kept", function()
     local w = bridge({ vlan = 100, isGateway = true, ipam = v4 }, { forwarding = true })
-    w:sh("ip link add br0 address 0a:00:00:00:00:b0 type bridge vlan_filtering 1; " ..
-      "ip link set br0 up; ip link add br0.100 type veth peer name mine master br0; " ..
-      "bridge vlan del vid 1 dev mine; bridge vlan add vid 100 pvid untagged dev mine; " ..
-      "ip link set mine up; ip link set br0.100 addrgenmode none up; " ..
-      "ip link set br0 addrgenmode none")
+    w:sh([[set -e
+      ip link add br0 address 0a:00:00:00:00:b0 type bridge vlan_filtering 1
+      ip link set br0 addrgenmode none up
+      ip link add br0.100 type veth peer name mine
+      ip link set mine master br0 addrgenmode none up
+      ip link set br0.100 addrgenmode none up
+      bridge vlan del vid 1 dev mine
+      bridge vlan add vid 100 pvid untagged dev mine]])
     local before = w:picture()
     w:add()
     assert.is_true(t.ping(w.pods[1], "10.1.0.1"))
@@ -400,10 +404,7 @@ describe("bridge with VLANs leaves nothing behind:", function()
       w:add()
       w:sh("ip link del " .. name)
       w:del()
-      before.kernel.host.links["br0.100"] = nil
-      local after = w:picture()
-      -- With the bridge away nobody could tell the gateway link from one of somebody's.
-      t.same(before, after)
+      t.same(before, w:picture())
       t.cleanup()
     end
   end)

@@ -77,7 +77,30 @@ bridge("static addresses", { isGateway = true, ipam = { type = "static",
   { differs = { "dns of IPAM" } })
 bridge("a /32 address", { ipam = { type = "static",
   addresses = { { address = "10.1.0.5/32" } } } }, { steps = { "ADD", "DEL" } })
-bridge("vlan", { vlan = 100, ipam = v4 }, { needs = { "bridge-vlan" } })
+-- --- bridge: VLANs ---------------------------------------------------------------
+-- The older reference knows no vlanTrunk and keeps the default VLAN.
+
+local function vlan(name, conf, more)
+  bridge("vlan, " .. name, conf, with({ needs = { "bridge-vlan" } }, more))
+end
+
+vlan("native", { vlan = 100, ipam = v4 }, { differs = { "default VLAN" } })
+vlan("preserveDefaultVlan", { vlan = 100, preserveDefaultVlan = true, ipam = v4 })
+vlan("layer 2", { vlan = 100, preserveDefaultVlan = true }, { steps = { "ADD", "DEL" } })
+vlan("isDefaultGateway", { vlan = 100, preserveDefaultVlan = true, isDefaultGateway = true,
+  ipam = v4 }, { steps = { "ADD", { ping = "10.1.0.1" }, "CHECK", "DEL" },
+  differs = { "VLAN gateway removed" } })
+vlan("isGateway, dual stack, mtu", { vlan = 100, preserveDefaultVlan = true, mtu = 1400,
+  isGateway = true, ipam = dual }, { steps = { "ADD", "CHECK", "DEL" },
+  differs = { "VLAN gateway removed" } })
+vlan("two containers in one and in two VLANs", { vlan = 100, preserveDefaultVlan = true,
+  ipam = v4 }, { steps = { "ADD", { verb = "ADD", id = "c2", netns = "pb" },
+  { ping = "10.1.0.3" }, { verb = "DEL", id = "c2", netns = "pb" },
+  { verb = "ADD", id = "c2", netns = "pb", conf = { bridge = "br0", vlan = 200, ipam = v4 } },
+  { ping = "10.1.0.4" }, "DEL" }, differs = { "default VLAN" } })
+vlan("a bridge that does not filter", { vlan = 100, preserveDefaultVlan = true, ipam = v4 },
+  { steps = { { sh = "ip link add br0 type bridge; ip link set br0 up" }, "ADD", "DEL" },
+  differs = { "filtering switched on" } })
 
 -- --- bridge: MAC ---------------------------------------------------------------
 

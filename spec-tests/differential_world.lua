@@ -112,6 +112,15 @@ local function link_facts(names, where, link, into, host)
   fact("alias", link.ifalias or "-")
 end
 
+local function vlan_facts(names, where, ports, into)
+  for _, port in ipairs(ports) do
+    for _, entry in ipairs(port.vlans or {}) do
+      into[("%s vlan %s %d-%d"):format(where, plain(names, port.ifname), entry.vlan,
+        entry.vlanEnd or entry.vlan)] = table.concat(entry.flags or {}, " ")
+    end
+  end
+end
+
 -- Link-local addresses come some time after the carrier.
 local function passing(text) return text and text:find("^fe80:") ~= nil end
 
@@ -222,6 +231,9 @@ function World:facts(last)
   end
   for _, where in ipairs({ "pa", "pb", "host" }) do
     if seen[where] then learn(self.names, where, seen[where][1]) end
+  end
+  if seen.host and t.has("bridge-vlan") then
+    vlan_facts(self.names, "host", t.bridge(self.host, "-compressvlans vlan show"), into)
   end
   for where, look in pairs(seen) do
     facts_of(self.names, where, look, into, seen.host[1])

@@ -46,11 +46,8 @@ end
 local function first_word(line) return line:match("^%s*([^:%s]+)") end
 
 local function nft_and_rules()
-  return {
-    [(t.run("nft list ruleset"))] = true,
-    -- A kernel without policy routing for IPv6 has no rules to list.
-    [(t.run("ip -4 rule; ip -6 rule 2>&1 || :"))] = true,
-  }
+  -- A kernel without policy routing for IPv6 has no rules to list.
+  return { [t.run("nft list ruleset && ip -4 rule && { ip -6 rule 2>&1 || :; }")] = true }
 end
 
 local function state()

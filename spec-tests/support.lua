@@ -106,6 +106,11 @@ local function command_line(command)
   return table.concat(words, " ")
 end
 
+-- A line that a shell would do nothing for but start the program.
+local function plain(line)
+  return line:find("^ip [%w _./:,@+-]+$") or line:find("^bridge [%w _./:,@+-]+$")
+end
+
 local function ns_path(ns)
   if type(ns) == "table" then return ns.path end
   if ns and not ns:find("/", 1, true) then return "/run/netns/" .. ns end
@@ -115,9 +120,21 @@ end
 --- How many commands were run so far.
 M.spawned = 0
 
+--- The path of a C helper of the specs (killat), built when make has not.
+function M.helper(name)
+  local path = M.build .. "/" .. name
+  if lfs.attributes(path) then return path end
+  path = "/run/spec/" .. name
+  if not lfs.attributes(path) then
+    assert(os.execute(("unset LD_PRELOAD; cc -std=c11 -D_GNU_SOURCE -O2 -o %s spec-tests/%s.c")
+      :format(path, name)))
+  end
+  return path
+end
+
 --- Run a command: a shell line or a list of words.
 -- opts: stdin (bytes), host (network namespace to run in), timeout (seconds, 60),
--- env (list of "K=V"). Returns stdout, exit status (128 + n after a signal), stderr.
+-- env (list of "K=V"), words (true: a line that needs no shell of its own). Returns stdout, exit status (128 + n after a signal), stderr.
 function M.sh(command, opts)
   opts = opts or {}
   M.spawned = M.spawned + 1
@@ -127,20 +144,18 @@ function M.sh(command, opts)
     local words = {}
     for i, pair in ipairs(opts.env) do words[i] = M.quote(pair) end
     line = "env " .. table.concat(words, " ") .. " sh -c " .. M.quote(line)
-  elseif type(command) == "string" then
+  elseif type(command) == "string" and not opts.words and not plain(line) then
     line = "sh -c " .. M.quote(line)
   end
-  if opts.host then
-    line = "nsenter --net=" .. M.quote(ns_path(opts.host)) .. " " .. line
-  end
-  line = ("timeout -s KILL %d %s"):format(opts.timeout or 60, line)
+  line = ("exec %s %d %s %s"):format(M.helper("within"), opts.timeout or 60,
+    opts.host and M.quote(ns_path(opts.host)) or "-", line)
   if os.getenv("LD_PRELOAD") then line = "unset LD_PRELOAD; " .. line end
   local input = "/dev/null"
   if opts.stdin then
     input = base .. ".in"
     M.write(input, opts.stdin)
   end
-  local pipe = assert(io.popen(("{ %s; } <%s 2>%s.err"):format(line, input, base)))
+  local pipe = assert(io.popen(("%s <%s 2>%s.err"):format(line, input, base)))
   local out = pipe:read("a")
   local _, how, code = pipe:close()
   local err = M.read(base .. ".err")
@@ -197,10 +212,10 @@ local counter = 0
 function M.netns(name, opts)
   counter = counter + 1
   name = name or ("n%d"):format(counter)
-  M.run({ "ip", "netns", "add", name })
+  M.run(("ip netns add %s%s"):format(M.quote(name),
+    opts and opts.lo and " && ip -n " .. M.quote(name) .. " link set lo up" or ""))
   local ns = { name = name, path = "/run/netns/" .. name }
   made[#made + 1] = ns
-  if opts and opts.lo then M.run("ip link set lo up", { host = ns }) end
   return ns
 end
 
@@ -289,12 +304,15 @@ local function plugin_env(call)
   return dir, words
 end
 
+local function plugin_words(call)
+  local dir, words = plugin_env(call)
+  return "env -i " .. table.concat(words, " ") .. " " .. M.quote(dir .. "/" .. call.type)
+end
+
 --- The shell words that make a plugin call, for specs that run many at once:
 -- `env -i ... /path/to/plugin`. Same argument as `cni`; the caller redirects stdin.
 function M.cni_words(call)
-  local dir, words = plugin_env(call)
-  local program = M.quote(dir .. "/" .. call.type)
-  local line = "env -i " .. table.concat(words, " ") .. " " .. program
+  local line = plugin_words(call)
   if call.host then
     line = "nsenter --net=" .. M.quote(ns_path(call.host)) .. " " .. line
   end
@@ -308,18 +326,6 @@ function M.conf_bytes(conf)
   return type(conf) == "string" and conf or M.json(conf)
 end
 
---- The path of a C helper of the specs (killat), built when make has not.
-function M.helper(name)
-  local path = M.build .. "/" .. name
-  if lfs.attributes(path) then return path end
-  path = "/run/spec/" .. name
-  if not lfs.attributes(path) then
-    M.run({ "cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-o", path,
-      "spec-tests/" .. name .. ".c" })
-  end
-  return path
-end
-
 --- Call a plugin as a runtime would.
 -- { verb, type, conf = table|string, id = "c1", netns = ns|path|false,
 --   ifname = "eth0", args =, env = { K = V|false }, path =, bin = "ours"|"reference"|dir,
@@ -328,8 +334,12 @@ end
 -- json } where json is stdout decoded, nil when it is not one JSON document.
 function M.cni(call)
   call.type = call.type or (type(call.conf) == "table" and call.conf.type)
-  local out, rc, err = M.sh(M.cni_words(call), {
-    stdin = M.conf_bytes(call.conf), timeout = call.timeout,
+  local line, host = M.cni_words(call), nil
+  if not call.under then
+    line, host = plugin_words(call), call.host
+  end
+  local out, rc, err = M.sh(line, {
+    stdin = M.conf_bytes(call.conf), timeout = call.timeout, host = host, words = true,
   })
   return { rc = rc, out = out, err = err, json = out ~= "" and M.decode(out) or nil }
 end

@@ -57,7 +57,7 @@ local function make(step, h)
   for key, value in pairs(want) do attrs[key] = value end
   attrs.up, attrs.promisc, attrs.port_vlans, attrs.group = nil, nil, nil, nil
   attrs.link = want.link and h:index(want.link)
-  attrs.peer = want.peer and { name = want.peer.name }
+  attrs.peer = want.peer and { name = want.peer.name, mtu = want.mtu }
   local ok, msg, errno = h:socket():send { { "add", "link", attrs } }
   if not ok and errno ~= errors.EEXIST then fail.kernel(M.say(step), msg, errno) end
   netlink.ns.sysctl(h.where, h.locked_down(want.name))
