@@ -178,6 +178,37 @@ local function result_of(req, answer, plugin)
   return result
 end
 
+-- One try of an ADD: the text to print; or nil and the error, everything taken back or the error
+-- saying that it is not.
+local function attempt(req, plugin, ns, book, alone)
+  local record = claim(req, plugin.type, cookie_of(ns), book, alone)
+  local plan = new_plan("apply", req, ns, record)
+  local ok, answer = xpcall(function()
+    local given = plugin.add(req)
+    plan:flush()
+    local text = require("cni.result").render(result_of(req, given, plugin), req.version)
+    record:finish()
+    return text
+  end, fail.wrap)
+  if ok then
+    plan:close()
+    return answer
+  end
+  answer = fail.wrap(answer)
+  local errors = plan:undo()
+  plan:close()
+  if #errors == 0 then
+    record:remove()
+  else
+    local more = ("taking it back failed too: %s"):format(joined(errors))
+    answer.details = answer.details and answer.details .. "; " .. more or more
+    answer.retry = nil
+    -- "Unknown container" would tell the runtime that there is nothing to clean up.
+    if answer.code == fail.codes.unknown_container then answer.code = fail.codes.internal end
+  end
+  return nil, answer
+end
+
 --- ADD.
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
@@ -191,31 +222,14 @@ function M.add(req, plugin)
   read_conf(req, plugin)
   read_prev(req)
   local book <close>, alone = journal.open(owner_of(req), plugin.type)
-  local record = claim(req, plugin.type, cookie_of(ns), book, alone)
-  local plan = new_plan("apply", req, ns, record)
-  local ok, answer, text = xpcall(function()
-    local given = plugin.add(req)
-    plan:flush()
-    local result = result_of(req, given, plugin)
-    return result, require("cni.result").render(result, req.version)
-  end, fail.wrap)
-  if ok then
-    plan:close()
-    record:finish()
-    return text
+  local text, err
+  for _ = 1, 4 do
+    text, err = attempt(req, plugin, ns, book, alone)
+    if text then return text end
+    if not err.retry then break end
+    read_conf(req, plugin) -- a script may have filled in what it was given
   end
-  answer = fail.wrap(answer)
-  local errors = plan:undo()
-  plan:close()
-  if #errors == 0 then
-    record:remove()
-  else
-    local more = ("taking it back failed too: %s"):format(joined(errors))
-    answer.details = answer.details and answer.details .. "; " .. more or more
-    -- "Unknown container" would tell the runtime that there is nothing to clean up.
-    if answer.code == fail.codes.unknown_container then answer.code = fail.codes.internal end
-  end
-  error(answer, 0)
+  error(err, 0)
 end
 
 -- Steps for links, which another network's attachment of the same container may have made.

@@ -48,7 +48,8 @@ function Fail:json(cni_version)
 end
 
 --- Make an error value without raising it.
--- @tparam table fields `msg`; `code` (999 when absent), `details`, `hint`, `errno`
+-- @tparam table fields `msg`; `code` (999 when absent), `details`, `hint`, `errno`;
+-- `retry`: chance was to blame, so that the ADD may go well when it is made once more
 -- @treturn fail
 function M.new(fields)
   local msg = fields.msg
@@ -59,6 +60,7 @@ function M.new(fields)
     details = fields.details ~= "" and fields.details or nil,
     hint = fields.hint,
     errno = fields.errno,
+    retry = fields.retry,
   }, Fail)
 end
 

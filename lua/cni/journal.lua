@@ -260,9 +260,10 @@ function Record:finish(result)
   self:write(cjson.encode { done = { result = result } } .. "\n")
 end
 
---- Say that every step after `index` is taken back.
+--- Say that every step after `index` is taken back. It is not the end when that cannot be written: a
+-- full /run must not keep what is left from being taken back.
 function Record:note_undone(index)
-  self:write(cjson.encode { undone = index } .. "\n")
+  pcall(self.write, self, cjson.encode { undone = index } .. "\n")
 end
 
 --- Forget the record: its part of the attachment is gone. Closing the book does the rest.

@@ -5,6 +5,7 @@
 -- @module cni.step.link
 
 local fail = require "cni.fail"
+local netlink = require "netlink"
 
 local M = {}
 
@@ -65,6 +66,12 @@ end
 
 --- Say what is in the way, which the kernel does not.
 function M.refused(step, handle, errno)
+  local want = step.want
+  local peer = not want.named and want.peer
+  if peer and errno == netlink.sys.errno.EEXIST and not handle.plan[peer.ns]:link(peer.name) then
+    fail.throw { retry = true,
+      msg = ("%s: link %s exists already in the host"):format(M.say(step), want.name) }
+  end
   require("cni.obstacle").explain(step, handle, errno)
 end
 

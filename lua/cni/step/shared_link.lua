@@ -125,7 +125,9 @@ function M.run(step, plan)
     make(step, h)
     link = find(step, h)
     if not link then
-      fail.throw { code = fail.codes.again, msg = "link " .. want.name .. " vanished" }
+      -- Somebody has just removed it; or has the name that chance picked for its other end.
+      fail.throw { code = fail.codes.again, retry = true,
+        msg = ("link %s could not be made, or has vanished at once"):format(want.name) }
     end
   end
   facts = shared.facts(group)
