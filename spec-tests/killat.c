@@ -3,11 +3,13 @@
  * killat: run a command and kill it, with everything it started, at the entry
  * of its n-th system call that changes something. The call is not carried out.
  *
- *	killat [-d] [-o REPORT] N COMMAND [ARG...]
+ *	killat [-d] [-a] [-w USEC] [-o REPORT] N COMMAND [ARG...]
  *
  * Standard streams and environment go through. N = 0 never kills. With -d only
- * descendants of the command count and only they are killed. The report is one
- * line: "killed N NAME" or "finished CALLS STATUS".
+ * descendants of the command count and only they are killed. With -a every call
+ * counts, whether it changes something or not. With -w the call is carried out,
+ * and the kill comes so many microseconds after its beginning. The report is one
+ * line: "killed N NAME" or "finished CALLS STATUS"; with -d, STATUS comes after NAME.
  *
  * Exit: 100 the command came to its end first, 101 it was killed, 102 trouble.
  */
@@ -194,6 +196,8 @@ static int start(char **argv, pid_t *pid)
 struct run {
 	unsigned long at;		/* kill at this call, 0: never */
 	bool descendants;		/* count and kill only descendants */
+	bool all;			/* every call counts */
+	long wait_us;			/* let the call begin, and kill then; -1: do not */
 	pid_t root;
 	bool begun;			/* the command itself is running */
 	unsigned long calls;
@@ -212,6 +216,8 @@ static bool look(struct run *run, pid_t pid)
 	if (!at_entry(pid, &call))
 		return false;
 	name = counted(&call);
+	if (!name && run->all)
+		name = "call";
 	if (!name || ++run->calls != run->at)
 		return false;
 	run->killed_in = name;
@@ -236,8 +242,13 @@ static int follow(struct run *run)
 			return -ENOMEM;
 		event = status >> 16;
 		if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-			if (look(run, pid))
+			if (look(run, pid)) {
+				if (run->wait_us >= 0) {
+					ptrace(PTRACE_SYSCALL, pid, NULL, 0);
+					usleep((useconds_t)run->wait_us);
+				}
 				kill_tree(run->descendants ? run->root : 0);
+			}
 		} else if (event == PTRACE_EVENT_EXEC) {
 			run->begun = true;
 		} else if (!event) {
@@ -258,31 +269,37 @@ static void report(const char *path, const struct run *run)
 
 	if (!f)
 		return;
-	if (run->killed_in)
-		fprintf(f, "killed %lu %s\n", run->calls, run->killed_in);
+	status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	if (!run->killed_in)
+		fprintf(f, "finished %lu %d\n", run->calls, status);
+	else if (run->descendants)
+		fprintf(f, "killed %lu %s %d\n", run->calls, run->killed_in, status);
 	else
-		fprintf(f, "finished %lu %d\n", run->calls, WIFEXITED(status) ?
-			WEXITSTATUS(status) : 128 + WTERMSIG(status));
+		fprintf(f, "killed %lu %s\n", run->calls, run->killed_in);
 	fclose(f);
 }
 
 int main(int argc, char **argv)
 {
-	struct run run = { 0 };
+	struct run run = { .wait_us = -1 };
 	const char *path = NULL;
 	char *end;
 	int opt, err;
 
-	while ((opt = getopt(argc, argv, "+do:")) != -1) {
+	while ((opt = getopt(argc, argv, "+daw:o:")) != -1) {
 		if (opt == 'd')
 			run.descendants = true;
+		else if (opt == 'a')
+			run.all = true;
+		else if (opt == 'w')
+			run.wait_us = strtol(optarg, NULL, 10);
 		else if (opt == 'o')
 			path = optarg;
 		else
 			return TROUBLE;
 	}
 	if (argc - optind < 2) {
-		fprintf(stderr, "usage: killat [-d] [-o REPORT] N COMMAND [ARG...]\n");
+		fprintf(stderr, "usage: killat [-d] [-a] [-w USEC] [-o REPORT] N COMMAND [ARG...]\n");
 		return TROUBLE;
 	}
 	run.at = strtoul(argv[optind], &end, 10);
