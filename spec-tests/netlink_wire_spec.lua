@@ -123,7 +123,7 @@ describe("a dump", function()
 
   it("without an end is over in time", function()
     say(link(1, 1, "a"))
-    local list, _, errno = h:dump("link", {}, 50)
+    local list, _, errno = h:dump("link", {}, nil, 50)
     assert.is_nil(list)
     assert.equal(ETIMEDOUT, errno)
   end)
@@ -292,7 +292,7 @@ describe("whatever the bytes", function()
       for i = 1, math.random(200) do noise[i] = string.char(math.random(0, 255)) end
       say(table.concat(noise))
     end
-    local list, _, errno = h:dump("link", {}, 20)
+    local list, _, errno = h:dump("link", {}, nil, 20)
     assert.is_nil(list)
     assert.is_true(errno ~= nil)
   end)

@@ -52,14 +52,20 @@ function M:close()
   self.sock = nil
 end
 
+-- What every look at a link is good for: the index is kept, by name.
+local identity <const> = { "index", "name" }
+
 --- Find a link.
 -- @tparam string|int key its name, or its index
+-- @tparam[opt] {string,...} keys the attributes that are wanted beside `index` and `name`; a look
+-- for a few costs much less than one for all
 -- @treturn[1] table attributes as netlink gives them
 -- @return[2] nil absent
-function M:link(key)
+function M:link(key, keys)
   if self.absent then return nil end
   local by = math.type(key) == "integer" and { index = key } or { name = key }
-  local link, msg, errno = self:socket():get("link", by)
+  if keys and keys ~= identity then keys = { "index", "name", table.unpack(keys) } end
+  local link, msg, errno = self:socket():get("link", by, keys)
   if link then
     self.known[link.name] = link
     link.sandbox = self.sandbox
@@ -96,6 +102,13 @@ function M:free_table()
   return number
 end
 
+--- Take note of a link's index that came with something else.
+-- @tparam string name
+-- @tparam int index
+function M:learn(name, index)
+  self.known[name] = { name = name, index = index }
+end
+
 --- Whether a link's index is known without asking.
 function M:knows(name)
   return self.known[name] ~= nil
@@ -105,7 +118,7 @@ end
 -- @tparam string name
 -- @treturn int the index; a link that is not there is an error
 function M:index(name)
-  local link = self.known[name] or self:link(name)
+  local link = self.known[name] or self:link(name, identity)
   if not link then
     fail.throw { code = fail.codes.internal,
       msg = ("link %s is not in the %s"):format(name, self.name) }
@@ -121,22 +134,25 @@ end
 --- All objects of a kind, after what is pending is done.
 -- @tparam string object link, addr, route, rule, ...
 -- @tparam[opt] table filter what the objects have, such as { kind = "vrf" }
+-- @tparam[opt] {string,...} keys the attributes that are wanted
 -- @treturn table list
-function M:dump(object, filter)
+function M:dump(object, filter, keys)
   self.plan:flush()
-  local list, msg, errno = self:socket():dump(object, filter)
+  local list, msg, errno = self:socket():dump(object, filter, keys)
   if not list then fail.kernel(("list %ss"):format(object), msg, errno) end
   return list
 end
 
 --- The addresses of a link, after what is pending is done.
 -- @tparam table|string link object or name
+-- @tparam[opt] string family inet or inet6; default: both
+-- @tparam[opt] {string,...} keys the attributes that are wanted
 -- @treturn table list of { address = "10.0.0.2/24", scope = ... }
-function M:addrs(link)
+function M:addrs(link, family, keys)
   self.plan:flush()
   local name = type(link) == "table" and link.name or link
-  local found = self.known[name] or self:link(name)
-  return found and self:dump("addr", { index = found.index }) or {}
+  local found = self.known[name] or self:link(name, identity)
+  return found and self:dump("addr", { index = found.index, family = family }, keys) or {}
 end
 
 --- The routes of the namespace.

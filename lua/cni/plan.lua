@@ -14,6 +14,7 @@
 -- its kind is a module `cni.step.<kind>` with some of these functions:
 --
 --     requests(step, handle)  netlink requests that do it; neighbours travel in one send
+--     made(step, handle, echo)  takes note of the echo of a request that asked for one
 --     links(step)             names whose index `requests` needs
 --     run(step, plan)         does it, for what is not a netlink request
 --     verify(step, plan)      nil, or a sentence: what differs
@@ -99,6 +100,10 @@ local function send(batch)
   local ok, msg, errno, index, statuses = batch.handle:socket():send(batch.requests)
   if ok then
     for _, step in ipairs(batch.owners) do step.did = true end
+    for i, echo in pairs(msg or {}) do
+      local step = batch.owners[i]
+      kind_of(step).made(step, batch.handle, echo)
+    end
     return
   end
   for i, step in ipairs(batch.owners) do

@@ -61,7 +61,16 @@ function M.requests(step, handle)
       netns = want.peer.ns ~= step.ns and plan[want.peer.ns]:namespace() or nil,
     }
   end
-  return { { "add", "link", attrs } }
+  -- What is born elsewhere is not echoed here.
+  local echo = not want.into and { "index", "link" } or nil
+  return { { "add", "link", attrs, echo = echo } }
+end
+
+--- Take note of the indices that the kernel has given.
+function M.made(step, handle, echo)
+  local want = step.want
+  handle:learn(want.name, echo.index)
+  if want.peer and echo.link then handle.plan[want.peer.ns]:learn(want.peer.name, echo.link) end
 end
 
 --- Say what is in the way, which the kernel does not.
@@ -144,9 +153,9 @@ end
 
 function M.undo(step, plan)
   local want, h = step.want, plan:at(home(step))
-  local link = h and h:link(want.name)
-  if not link or link.kind ~= want.kind then return end
   local certain = plan.mode ~= "undo" or (plan.record and plan.record.done)
+  local link = h and h:link(want.name, certain and { "kind" } or nil)
+  if not link or link.kind ~= want.kind then return end
   if not certain and (want.mac and link.mac ~= want.mac or odd_key(want, link)) then return end
   local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
   if not ok then fail.kernel("remove link " .. want.name, msg, errno) end

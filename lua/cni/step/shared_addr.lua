@@ -29,7 +29,9 @@ end
 local function survey(step, h)
   local want = step.want
   local wanted, present, foreign = addr.parse(want.address), false, {}
-  for _, entry in ipairs(h:addrs(want.link)) do
+  -- Only what is taken away must be known in full.
+  local keys = not want.replace and { "address", "scope" } or nil
+  for _, entry in ipairs(h:addrs(want.link, wanted.family, keys)) do
     local have = addr.parse(entry.address)
     if have == wanted then
       present = true

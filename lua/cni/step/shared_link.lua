@@ -27,9 +27,18 @@ local function lacks(link, want)
   return false
 end
 
+-- The attributes that are looked at here; `kept` ones only where they matter.
+local function keys_of(want)
+  local keys = { "kind", "mac", "link" }
+  for _, key in ipairs(kept) do
+    if want[key] then keys[#keys + 1] = key end
+  end
+  return keys
+end
+
 local function find(step, h)
   local want = step.want
-  local link = h:link(want.name)
+  local link = h:link(want.name, keys_of(want))
   if link and link.kind ~= want.kind then
     fail.throw {
       code = fail.codes.config,
@@ -106,7 +115,7 @@ local function learn(step, link, plan, facts)
   local object = step.object
   object.mac = link.mac
   if plan.mode == "apply" and not (facts.link and facts.link.mac) then
-    plan:finally(function() object.mac = plan[step.ns]:link(link.name).mac end)
+    plan:finally(function() object.mac = plan[step.ns]:link(link.name, { "mac" }).mac end)
   end
 end
 
@@ -185,7 +194,7 @@ end
 -- True when it has to stay, being in use.
 local function remove(step, plan, facts)
   local want, h = step.want, plan[step.ns]
-  local link = h:link(want.name)
+  local link = h:link(want.name, { "kind", "mac" })
   if not link then return end
   if facts.link.before then return restore(h, link, facts.link.before) end
   if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac then return end
