@@ -316,13 +316,4 @@ function M.world(entry, pods)
   return w
 end
 
---- The entries whose type is shipped.
-M.list = (function()
-  local list = {}
-  for _, entry in ipairs(M.list) do
-    if t.read("plugins/" .. M.type(entry) .. ".lua") then list[#list + 1] = entry end
-  end
-  return list
-end)()
-
 return M
