@@ -22,13 +22,20 @@ local conf = schema.record {
   dns = common.dns, ipam = common.ipam, args = common.args, runtimeConfig = common.runtime,
 }
 
--- In a chain the master is the one link that there is so far.
+-- In a chain the master is the one link that there is so far. CHECK is told of the link made here:
+-- then it is what that one stands on.
 local function link_of_chain(req)
   if not req.prev then return nil end
   local interfaces = req.prev.interfaces or {}
-  if #interfaces == 1 and interfaces[1].name then return interfaces[1].name end
-  fail.config("master", ("is not given, and the chain has %d interfaces, not one")
-    :format(#interfaces))
+  local name = #interfaces == 1 and interfaces[1].name
+  if not name then
+    fail.config("master", ("is not given, and the chain has %d interfaces, not one")
+      :format(#interfaces))
+  end
+  local own = name == req.ifname and req.pod:link(name)
+  local home = req.conf.linkInContainer and req.pod or req.host
+  local parent = own and own.link and home:link(own.link)
+  return parent and parent.name or name
 end
 
 local function add(req)

@@ -49,9 +49,12 @@ function M.verify(step, plan)
     local have = link[key]
     if key == "master" then
       local master = value ~= 0 and h:link(value)
-      value = master and master.index or nil
-    end
-    if key == "port" then
+      if value ~= 0 and (not master or have ~= master.index) then
+        return ("link %s is not plugged into %s"):format(want.link, value)
+      elseif value == 0 and have then
+        return ("link %s is plugged into %s"):format(want.link, h:link(have).name)
+      end
+    elseif key == "port" then
       for option, setting in pairs(value) do
         if not have or have[option] ~= setting then
           return ("port %s: %s is not %s"):format(want.link, option, tostring(setting))
