@@ -18,6 +18,12 @@ end
 
 local function failed(facts) return facts.status == "1" end
 
+-- The sandbox's interface is on a wire that nobody else is on.
+local function alone(facts)
+  local kind = facts["pa link eth0"] or facts["pb link eth0"]
+  return kind == nil or kind == "veth" or kind == "dummy" or kind == "tun"
+end
+
 -- The reference fails, ours does the work: from there on all is different.
 local function works(why, step)
   return { why = why,
@@ -66,6 +72,9 @@ return {
     { step = "ADD", key = "^p%a .*eth0", ours = none, only = failed },
     { step = "ADD", key = "^lease .*/%d", ours = none, only = failed },
     { step = "ADD", key = "^lease ", reference = none, only = failed },
+    { step = "ADD", key = "^host .*dev%d", reference = none, only = failed },
+    { step = "ADD", key = "^p%a link dev%d", ours = none, only = failed },
+    { step = "ADD", key = "^host sysctl ", ours = "^0$", only = failed },
     { step = "DEL", key = "^lease ", reference = none },
   },
   ["address first"] = {
@@ -96,25 +105,79 @@ return {
     { key = "link %w+ txqlen$", reference = "^0$", ours = "^1000$" },
   },
 
+  ["no duplicates"] = { everywhere = true,
+    why = "where an IPv6 address is unique by construction, nothing waits for duplicates",
+    { key = "^p%a sysctl ipv6/conf/%w+/accept_dad$", reference = "^1$", ours = "^0$",
+      only = alone },
+    { key = "^p%a addr .* fd", reference = "nodad=false", ours = "nodad=true", only = alone },
+    { key = "^host addr veth%d+ fd", reference = "nodad=false", ours = "nodad=true" },
+  },
+  ["IPv6 at once"] = { why = "so that it can be used at once",
+    { step = "ping", key = "^answers$", reference = "false", ours = "true" },
+  },
+  ["lease given back"] = { why = "a DEL that passes gives the address back (W-43, W-55)",
+    { step = "DEL", key = "^lease .*/[%d.]+$", ours = none },
+  },
+  ["device as it was"] = { everywhere = true,
+    why = "a device comes back as it was lent, up if it was (W-58)",
+    { step = "DEL", key = "^host link dev%d alias$", reference = "^dev%d$", ours = "^%-$" },
+    { step = "DEL", key = "^host link dev%d up$", reference = "false", ours = "true" },
+  },
+  ["device returned"] = { why = "DEL returns the device by the record, without a namespace (W-55)",
+    { step = "DEL", key = "^host .*dev0", reference = none },
+    { step = "DEL", key = "^p%a .*eth0", ours = none },
+    { step = "DEL", key = "^lease .*/[%d.]+$", ours = none },
+  },
+  ["link gone without namespace"] = {
+    why = "DEL takes the link away by the record, without a namespace (W-30, W-41)",
+    { step = "DEL", key = "veth", ours = none },
+    { step = "DEL", key = "^p%a .*eth0", ours = none },
+    { step = "DEL", key = "^host route local 10%.1%.", ours = none },
+  },
+  ["dns in layer 2"] = { why = "dns of the configuration counts without IPAM, too",
+    { step = "ADD", key = "^result%.dns", reference = none },
+  },
+  ["VRF of another stays"] = {
+    why = "a VRF that was there before the first ADD stays (W-110)",
+    { step = "DEL", key = "^pa .*red", reference = none },
+  },
+  ["VRF removed"] = { why = "the VRF goes although the interface is gone already (W-110)",
+    { step = "DEL", key = "^pa .*red", ours = none },
+  },
+  ["rollback of a VRF"] = { why = "a failed ADD takes everything back (W-28)",
+    { step = "ADD", key = "^pa .*", only = failed },
+  },
+  ["one kind of tap"] = {
+    why = "a tap is the same whatever options it has: MTU and MAC count, no packet headers (W-52)",
+    { step = "ADD", key = "^pa link eth0 %w+$" }, { step = "ADD", key = "^result%.interfaces" },
+  },
+  ["not hijacked"] = works("an interface of another's is left alone (W-51)"),
+
   -- What an older reference does not know yet.
   ["dns left out"] = { everywhere = true,
     why = "older: from 1.0.0 on an empty dns is left out",
     { step = "ADD", key = "^result%.dns$", reference = "^%(empty%)$", ours = none },
   },
-  ["dns of IPAM"] = { why = "older: the dns of the IPAM plugin is passed on",
+  ["dns of IPAM"] = { why = "older, W-45: the dns of the IPAM plugin is passed on",
     { step = "ADD", key = "^result%.dns%.", reference = none },
   },
   ["keep_addr_on_down"] = { everywhere = true,
     why = "older: IPv6 addresses are kept when the link goes down",
     { key = "^p%a sysctl .*/keep_addr_on_down$", reference = "^0$", ours = "^1$" },
   },
+  ["bcqueuelen"] = { why = "older: the length of the queue for broadcasts is unknown",
+    { key = "^p%a link eth0 bcqueuelen$", ours = "^2000$" },
+  },
+  ["linkInContainer"] = works("older: there is no linkInContainer", "ADD"),
   ["CHECK of routes"] = passes("older: CHECK takes a route without gw for missing", "CHECK"),
   ["layer 2 CHECK"] = passes("a layer-2 network can pass CHECK (W-35)", "CHECK"),
+  ["CHECK passes"] = passes("CHECK finds the master as ADD did (W-48)", "CHECK"),
   ["DEL passes"] = passes("DEL needs no namespace and no valid configuration (W-70)", "DEL"),
 
   -- Where the reference fails and need not.
   ["two gateways"] = works("several IPv4 gateways on one bridge (W-26)"),
   ["addresses side by side"] = works("addresses that do not overlap are no conflict (W-26)"),
+  ["ptp works"] = works("/32 addresses and a gateway of several addresses (W-40)", "ADD"),
   ["one default route"] = works("an IPAM default route without gw is the one (W-25)"),
   ["arguments of both"] = works("our IPAM knows the plugin's CNI_ARGS, and the reverse"),
 

@@ -133,7 +133,7 @@ local function facts_of(names, where, seen, into, host)
       local at = ("%s/%d"):format(a["local"], a.prefixlen)
       into[("%s addr %s %s"):format(where, plain(names, link.ifname), at)] =
         ("broadcast=%s scope=%s label=%s permanent=%s nodad=%s dadfailed=%s"):format(
-          a.broadcast or "-", a.scope, a.label or "-",
+          a.broadcast or "-", a.scope, plain(names, a.label or "-"),
           tostring(not a.dynamic), tostring(a.nodad or false), tostring(a.dadfailed or false))
       ::next_addr::
     end
@@ -271,8 +271,9 @@ function World:call(step)
   if pod == nil then pod = "pa" end
   local got = t.cni({
     verb = step.verb, type = case.type, conf = conf_of(self, step), bin = self.side,
-    host = self.host, netns = self.pods[pod] or pod, id = step.id, ifname = step.ifname,
-    args = step.args or case.args, env = step.env, path = step.path,
+    host = self.host, netns = pod ~= "" and (self.pods[pod] or pod), id = step.id,
+    ifname = step.ifname, args = step.args or case.args, path = step.path,
+    env = pod == "" and { CNI_NETNS = "" } or step.env,
   })
   local facts = self:facts(step.last)
   facts.status = tostring(got.rc)

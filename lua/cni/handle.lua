@@ -185,7 +185,7 @@ local function object(self, name, mac)
   return { name = name, mac = mac, sandbox = self.sandbox }
 end
 
--- Kinds that take the MAC of the link they stand on.
+-- Kinds that take the MAC of the link they stand on; a macvlan in the mode passthru has no other.
 local takes_mac = { vlan = true, ipvlan = true }
 
 --- Make a link, born where it belongs with its final name, MAC and MTU.
@@ -198,7 +198,11 @@ function M:add_link(want)
   local home, parent = want.ns or self, want.link
   want.ns, want.into = nil, home ~= self and home.name or nil
   want.master, want.link = name_of(want.master), name_of(parent)
-  if not want.mac and not takes_mac[want.kind] then want.mac = random_mac() end
+  if want.macvlan_mode == "passthru" then
+    want.mac = nil
+  elseif not want.mac and not takes_mac[want.kind] then
+    want.mac = random_mac()
+  end
   push(self, "link", want)
   return object(home, want.name, want.mac or type(parent) == "table" and parent.mac or nil)
 end

@@ -47,10 +47,13 @@ end
 
 function M.requests(step, handle)
   local want = step.want
-  return { { "set", "link", {
-    index = handle:index(want.link), netns = handle.plan[want.into]:namespace(), name = want.name,
-    alias = want.alias,
-  } } }
+  local index = handle:index(want.link)
+  -- The kernel moves it before it finds the name taken: then the alias has to be there already.
+  return {
+    { "set", "link", { index = index, alias = want.alias } },
+    { "set", "link", { index = index, netns = handle.plan[want.into]:namespace(),
+      name = want.name } },
+  }
 end
 
 function M.refused(step, handle, errno)
