@@ -73,7 +73,7 @@ return {
     { step = "ADD", key = "^lease .*/%d", ours = none, only = failed },
     { step = "ADD", key = "^lease ", reference = none, only = failed },
     { step = "ADD", key = "^host .*dev%d", reference = none, only = failed },
-    { step = "ADD", key = "^p%a link dev%d", ours = none, only = failed },
+    { step = "ADD", key = "^p%a .*dev%d", ours = none, only = failed },
     { step = "ADD", key = "^host sysctl ", ours = "^0$", only = failed },
     { step = "DEL", key = "^lease ", reference = none },
   },

@@ -4,6 +4,7 @@
 -- machine allows.
 
 local t = require "support"
+local plugins = require "plugins"
 
 local host
 local conf = { cniVersion = "1.1.0", name = "crowd", type = "bridge", bridge = "br0",
@@ -18,16 +19,18 @@ local function new_world(pods)
 end
 
 -- A script that makes one call: VERB ID NETNS IFNAME, its answer and status kept
--- under /run/spec/out/VERB.ID.IFNAME.
+-- under /run/spec/out/VERB.ID.IFNAME. A file conf.ID counts before the configuration.
 local function prepare(config)
-  t.run("rm -rf /run/spec/out; mkdir /run/spec/out")
+  t.run("rm -rf /run/spec/out /run/spec/conf.*; mkdir /run/spec/out")
   t.write("/run/spec/conf", t.conf_bytes(config or conf))
   local words = t.cni_words({ verb = "@VERB@", type = (config or conf).type, host = host,
     id = "@ID@", netns = "/run/netns/@NS@", ifname = "@IF@" })
   words = words:gsub("'?([%w_]+)=(/?[%w/]*)@(%u+)@'?", '"%1=%2$%3"')
   t.write("/run/spec/one", ([[
 VERB=$1 ID=$2 NS=$3 IF=$4 OUT=/run/spec/out/$1.$2.$4
-timeout -s KILL 100 %s </run/spec/conf >$OUT 2>$OUT.err
+CONF=/run/spec/conf.$ID
+[ -e $CONF ] || CONF=/run/spec/conf
+timeout -s KILL 100 %s <$CONF >$OUT 2>$OUT.err
 echo $? >$OUT.rc
 ]]):format(words))
 end
@@ -270,3 +273,44 @@ describe("host-local alone", function()
     end
   end)
 end)
+
+-- Every plugin of the table. A slow kernel has fewer pods.
+local slow = (t.read("/proc/cpuinfo") or ""):find("User Mode Linux") ~= nil
+
+-- Give each pod a configuration of its own, changed by what `more(n)` gives.
+local function prepare_each(entry, count, more)
+  prepare(plugins.conf(entry))
+  for n = 1, count do
+    t.write("/run/spec/conf.c" .. n, t.json(plugins.conf(entry, n, more(n))))
+  end
+end
+
+for _, entry in ipairs(plugins.list) do
+  describe(entry.name .. ":", function()
+    it("many are added, checked and deleted at the same time", function()
+      t.needs(table.unpack(entry.needs or {}))
+      local count = math.min(entry.pods or 16, slow and 4 or 16)
+      local world = plugins.world(entry, count)
+      host = world.host
+      local pods = {}
+      for n = 1, count do pods[n] = world.pods[n].name end
+      local function all(verb)
+        local calls = {}
+        for n = 1, count do calls[n] = { verb, "c" .. n, pods[n] } end
+        local answers = run_all(calls, 16)
+        all_good(answers)
+        return answers
+      end
+      local before = world:picture()
+      prepare_each(entry, count, function(n)
+        return { prevResult = plugins.prev(entry, world.pods[n]) }
+      end)
+      local added = all("ADD")
+      if entry.ips then assert.equal(entry.ips * count, no_address_twice(added)) end
+      prepare_each(entry, count, function(n) return { prevResult = added[n].json } end)
+      all("CHECK")
+      all("DEL")
+      t.same(before, world:picture())
+    end)
+  end)
+end

@@ -15,7 +15,7 @@
 --           every entry that has this)
 --   prev    the result of the plugins before it in its chain; @NETNS@ is the pod's path
 --   ipam    true: an IPAM plugin, which makes no interface
---   pods    how many pods parallel_spec gives it at most (default 40)
+--   pods    how many pods parallel_spec gives it at most (default 16)
 --   ips     how many addresses each pod gets (default 0)
 --   reach   addresses that answer the pod after ADD and do not before it
 --   breaks  what CHECK has to notice: { what, at = "host" | "pod" (default), sh = shell,
@@ -155,7 +155,7 @@ M.list = {
         "peer name e1", says = "kind is veth, not macvlan" },
     } },
 
-  { name = "macvlan with a shim", ips = 2, needs = { "macvlan" }, pods = 20,
+  { name = "macvlan with a shim", ips = 2, needs = { "macvlan" },
     conf = { type = "macvlan", master = "up0", shim = "shim0", enabledad = false, ipam = dual },
     far = "",
     breaks = addressed {
