@@ -2,8 +2,6 @@
 -- The cases of differential_spec for the interface plugins beside bridge, and for
 -- vrf. The format is that of differential_cases.lua.
 
-local t = require "support"
-
 local M = {}
 
 local function with(base, more)

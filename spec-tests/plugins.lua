@@ -15,7 +15,6 @@
 --           every entry that has this)
 --   prev    the result of the plugins before it in its chain; @NETNS@ is the pod's path
 --   ipam    true: an IPAM plugin, which makes no interface
---   pods    how many pods parallel_spec gives it at most (default 16)
 --   ips     how many addresses each pod gets (default 0)
 --   reach   addresses that answer the pod after ADD and do not before it
 --   breaks  what CHECK has to notice: { what, at = "host" | "pod" (default), sh = shell,
