@@ -5,10 +5,11 @@
  * `bridge` with `host-local`: veth born in place, addresses, routes, lease in host-local's format,
  * masquerading on demand. It is a yardstick, not a plugin: no configuration, IPv4 only.
  *
- *     limit [-m] [-l] [-w] NETWORK BRIDGE GATEWAY/LEN      with the CNI_* variables of a plugin
+ *     limit [-m] [-l] [-w] [-k KIND] NETWORK BRIDGE GATEWAY/LEN     with a plugin's CNI_* variables
  *
  * -m masquerades; -l does what host-local alone would; -w lets DEL wait for the kernel's ack
- * instead of for the link to be gone.
+ * instead of for the link to be gone; -k does what another plugin would, its master, device or VRF
+ * in the place of the bridge.
  */
 #include "limit.h"
 
@@ -36,7 +37,7 @@ void check(const char *what, int rc)
 
 /* Addresses and routes */
 
-static void put_address(struct nl *nl, int index, struct in_addr address, uint8_t len)
+void put_addr(struct nl *nl, int index, struct in_addr address, uint8_t len, uint32_t flags)
 {
 	struct nlmsghdr *nlh =
 		nl_request(nl, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
@@ -47,22 +48,38 @@ static void put_address(struct nl *nl, int index, struct in_addr address, uint8_
 	head->ifa_index = (uint32_t)index;
 	mnl_attr_put_u32(nlh, IFA_LOCAL, address.s_addr);
 	mnl_attr_put_u32(nlh, IFA_ADDRESS, address.s_addr);
-	mnl_attr_put_u32(nlh, IFA_BROADCAST, address.s_addr | htonl(UINT32_MAX >> len));
+	if (len < 31)
+		mnl_attr_put_u32(nlh, IFA_BROADCAST, address.s_addr | htonl(UINT32_MAX >> len));
+	if (flags)
+		mnl_attr_put_u32(nlh, IFA_FLAGS, flags);
 }
 
-static void put_default_route(struct nl *nl, int index, struct in_addr gateway)
+/* Without a gateway the destination is on the link. */
+void put_route(struct nl *nl, int index, struct in_addr to, uint8_t len, struct in_addr gateway,
+	       struct in_addr source)
 {
 	struct nlmsghdr *nlh =
 		nl_request(nl, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
 	struct rtmsg *head = mnl_nlmsg_put_extra_header(nlh, sizeof(*head));
 
 	head->rtm_family = AF_INET;
+	head->rtm_dst_len = len;
 	head->rtm_table = RT_TABLE_MAIN;
 	head->rtm_protocol = RTPROT_BOOT;
-	head->rtm_scope = RT_SCOPE_UNIVERSE;
+	head->rtm_scope = gateway.s_addr ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
 	head->rtm_type = RTN_UNICAST;
 	mnl_attr_put_u32(nlh, RTA_OIF, (uint32_t)index);
-	mnl_attr_put_u32(nlh, RTA_GATEWAY, gateway.s_addr);
+	if (len)
+		mnl_attr_put_u32(nlh, RTA_DST, to.s_addr);
+	if (gateway.s_addr)
+		mnl_attr_put_u32(nlh, RTA_GATEWAY, gateway.s_addr);
+	if (source.s_addr)
+		mnl_attr_put_u32(nlh, RTA_PREFSRC, source.s_addr);
+}
+
+void put_default_route(struct nl *nl, int index, struct in_addr gateway)
+{
+	put_route(nl, index, (struct in_addr){ 0 }, 0, gateway, (struct in_addr){ 0 });
 }
 
 static void configure_pod(const struct call *call)
@@ -72,13 +89,13 @@ static void configure_pod(const struct call *call)
 	nl_open(&nl, NETLINK_ROUTE, 0);
 	sysctl("ipv6", call->ifname, "accept_dad", "0");
 	sysctl("ipv4", call->ifname, "arp_notify", "1");
-	put_address(&nl, call->pod.index, call->address, call->subnet.len);
+	put_addr(&nl, call->pod.index, call->address, call->subnet.len, 0);
 	put_up(&nl, call->pod.index);
 	put_default_route(&nl, call->pod.index, call->subnet.gateway);
 	check("pod", nl_exchange(&nl, NULL, NULL));
 }
 
-static void forward(void)
+void forward(void)
 {
 	int fd = open("/proc/sys/net/ipv4/ip_forward", O_RDWR | O_CLOEXEC);
 	char now = 0;
@@ -96,7 +113,7 @@ static void configure_host(struct nl *nl, const struct call *call)
 	int rc;
 
 	put_up(nl, call->host.index);
-	put_address(nl, call->bridge.index, call->subnet.gateway, call->subnet.len);
+	put_addr(nl, call->bridge.index, call->subnet.gateway, call->subnet.len, 0);
 	rc = nl_exchange(nl, NULL, NULL);
 	if (rc != -EEXIST)
 		check("host", rc);
@@ -125,19 +142,30 @@ static void print_interfaces(const struct call *call)
 	       mac_text(call->pod.mac, mac[2]), call->ifname, call->netns);
 }
 
-static void print_result(const struct call *call)
+static void print_interface(const struct call *call)
+{
+	char mac[18];
+
+	printf("    \"interfaces\": [\n"
+	       "        { \"mac\": \"%s\", \"name\": \"%s\", \"sandbox\": \"%s\" }\n    ],\n",
+	       mac_text(call->pod.mac, mac), call->ifname, call->netns);
+}
+
+void print_result(const struct call *call)
 {
 	char gateway[INET_ADDRSTRLEN], address[INET_ADDRSTRLEN];
 
 	inet_ntop(AF_INET, &call->subnet.gateway, gateway, sizeof(gateway));
 	inet_ntop(AF_INET, &call->address, address, sizeof(address));
 	printf("{\n    \"cniVersion\": \"1.0.0\",\n");
-	if (!call->lease)
+	if (call->kind)
+		print_interface(call);
+	else if (!call->lease)
 		print_interfaces(call);
 	printf("    \"ips\": [\n        { \"address\": \"%s/%u\", \"gateway\": \"%s\"", address,
 	       call->subnet.len, gateway);
 	if (!call->lease)
-		printf(", \"interface\": 2");
+		printf(", \"interface\": %d", call->kind ? 0 : 2);
 	printf(" }\n    ]");
 	if (!call->lease)
 		printf(",\n    \"routes\": [\n"
@@ -232,13 +260,15 @@ static void read_arguments(struct call *call, int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "mlw")) != -1) {
+	while ((opt = getopt(argc, argv, "mlwk:")) != -1) {
 		call->masq |= opt == 'm';
 		call->lease |= opt == 'l';
 		call->wait |= opt == 'w';
+		if (opt == 'k')
+			call->kind = optarg;
 	}
 	if (argc - optind != 3)
-		give_up("limit [-m] [-l] [-w] NETWORK BRIDGE GATEWAY/LEN", EINVAL);
+		give_up("limit [-m] [-l] [-w] [-k KIND] NETWORK BRIDGE GATEWAY/LEN", EINVAL);
 	call->network = argv[optind];
 	snprintf(call->bridge.name, sizeof(call->bridge.name), "%s", argv[optind + 1]);
 	parse_subnet(&call->subnet, argv[optind + 2]);
@@ -259,10 +289,14 @@ int main(int argc, char **argv)
 	/* A plugin has to take its configuration from the pipe, read or not. */
 	while (read(STDIN_FILENO, input, sizeof(input)) > 0)
 		;
-	if (strcmp(command, "DEL") == 0)
+	if (strcmp(command, "DEL") == 0 && call.kind)
+		del_kind(&call);
+	else if (strcmp(command, "DEL") == 0)
 		del(&call);
 	else if (strcmp(command, "ADD") != 0)
 		give_up(command, EOPNOTSUPP);
+	else if (call.kind)
+		add_kind(&call);
 	else if (call.lease)
 		lease(&call);
 	else

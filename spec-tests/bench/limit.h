@@ -39,7 +39,7 @@ struct link {
 };
 
 struct call {
-	const char *id, *netns, *ifname, *network;
+	const char *id, *netns, *ifname, *network, *kind;
 	struct subnet subnet;
 	bool masq, lease, wait;
 	struct link bridge, host, pod;
@@ -54,6 +54,9 @@ int nl_exchange(struct nl *nl, mnl_cb_t answer, void *data);
 _Noreturn void give_up(const char *what, int err);
 void check(const char *what, int rc);
 
+struct nlmsghdr *link_request(struct nl *nl, uint16_t type, uint16_t flags);
+int read_link(const struct nlmsghdr *nlh, void *data);
+void random_mac(uint8_t *mac);
 int get_link(struct nl *nl, struct link *link);
 void put_up(struct nl *nl, int index);
 void make_bridge(struct nl *nl, struct link *bridge);
@@ -61,6 +64,16 @@ void make_veth(struct nl *nl, struct call *call, int netns);
 void await_carrier(struct nl *nl, struct link *port);
 void del_link(const struct call *call);
 void sysctl(const char *family, const char *link, const char *name, const char *value);
+
+void put_addr(struct nl *nl, int index, struct in_addr address, uint8_t len, uint32_t flags);
+void put_route(struct nl *nl, int index, struct in_addr to, uint8_t len, struct in_addr gateway,
+	       struct in_addr source);
+void put_default_route(struct nl *nl, int index, struct in_addr gateway);
+void forward(void);
+void print_result(const struct call *call);
+
+void add_kind(struct call *call);
+void del_kind(struct call *call);
 
 void take_lease(struct call *call);
 void free_lease(const struct call *call);

@@ -16,7 +16,7 @@
 
 enum { OPER_UP = 6 };
 
-static struct nlmsghdr *link_request(struct nl *nl, uint16_t type, uint16_t flags)
+struct nlmsghdr *link_request(struct nl *nl, uint16_t type, uint16_t flags)
 {
 	struct nlmsghdr *nlh = nl_request(nl, type, NLM_F_ACK | flags);
 	struct ifinfomsg *head = mnl_nlmsg_put_extra_header(nlh, sizeof(*head));
@@ -58,7 +58,7 @@ static int read_link_attr(const struct nlattr *attr, void *data)
 	return MNL_CB_OK;
 }
 
-static int read_link(const struct nlmsghdr *nlh, void *data)
+int read_link(const struct nlmsghdr *nlh, void *data)
 {
 	const struct ifinfomsg *head = mnl_nlmsg_get_payload(nlh);
 	struct link *link = data;
@@ -81,7 +81,7 @@ int get_link(struct nl *nl, struct link *link)
 	return nl_exchange(nl, read_link, link);
 }
 
-static void random_mac(uint8_t *mac)
+void random_mac(uint8_t *mac)
 {
 	if (getrandom(mac, 6, 0) != 6)
 		give_up("getrandom", errno);
@@ -139,7 +139,8 @@ void make_veth(struct nl *nl, struct call *call, int netns)
 	mnl_attr_put_strz(nlh, IFLA_IFNAME, call->host.name);
 	mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(call->host.mac), call->host.mac);
 	mnl_attr_put_u32(nlh, IFLA_TXQLEN, 0);
-	mnl_attr_put_u32(nlh, IFLA_MASTER, (uint32_t)call->bridge.index);
+	if (call->bridge.index)
+		mnl_attr_put_u32(nlh, IFLA_MASTER, (uint32_t)call->bridge.index);
 	info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
 	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "veth");
 	data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
