@@ -69,7 +69,7 @@ static int look(lua_State *L, struct rtnl *h, const struct rtnl_object *object, 
 		int wanted, const struct attr_only *only, int timeout)
 {
 	bool addresses = object->add == RTM_NEWADDR;
-	bool dump = !object->lookup;
+	bool dump = !object->lookup || !(rtnl_has_key(L, 3, "index") || rtnl_has_key(L, 3, "name"));
 	int top = lua_gettop(L), list;
 	struct nl_failure fail;
 	bool agrees = true;
@@ -102,7 +102,8 @@ static int look(lua_State *L, struct rtnl *h, const struct rtnl_object *object, 
 Wait, by notification, until an object is as wanted.
 
 For addresses `key` says which link's (`{ index = 4 }`), all that agree with it must be as wanted
-(`{ tentative = false }`), and a duplicate ends the waiting: errno is then EADDRINUSE.
+(`{ tentative = false }`), and a duplicate ends the waiting: errno is then EADDRINUSE. A link may
+also be asked for by other values than its index or name: the first that agrees with them counts.
 @function rtnl:await
 @tparam string object
 @tparam table key as for get

@@ -225,8 +225,8 @@ function M:add_tap(want)
   return tap
 end
 
---- Lend a link of this namespace to another one. It comes back under its name, as it was, but for
--- addresses and routes, which a link loses on the way.
+--- Lend a link of this namespace to another one. It comes back under its name, with its alias, MAC and
+-- MTU, and up if it was; addresses, routes and sysctls a link loses on the way.
 -- @tparam function find gives its name; not asked where it must have been moved already
 -- @tparam table want `ns` (handle), `name` (the name there)
 -- @treturn table the link there

@@ -1,13 +1,16 @@
 -- SPDX-License-Identifier: MIT
 --- Step `move`: a link of the host that is lent to the sandbox. It is known again wherever it is and
 -- whatever it is called by then: by its permanent MAC and its place on the bus, or, when it has
--- neither, by its alias, which in the sandbox is the name it had in the host.
+-- neither, by its alias, which in the sandbox is the name it had in the host, or by its MAC.
 -- @module cni.step.move
 
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
 local M = {}
+
+-- Milliseconds that a namespace without a name gets to end.
+local patience = 5000
 
 -- What of a link says which it is, beside its alias.
 local marks = { "kind", "permanent_mac", "parent_bus", "parent_dev", "phys_port_name" }
@@ -16,52 +19,68 @@ local marks = { "kind", "permanent_mac", "parent_bus", "parent_dev", "phys_port_
 -- @tparam table link as netlink gives it
 -- @treturn table for the step's `had`
 function M.before(link)
-  local had = { mac = link.mac, up = link.up, alias = link.alias }
+  local had = { mac = link.mac, mtu = link.mtu, up = link.up, alias = link.alias }
   for _, mark in ipairs(marks) do had[mark] = link[mark] end
   return had
 end
 
-local function is_it(step, link)
-  local had = step.had or {}
+local function has_marks(step, link)
   for _, mark in ipairs(marks) do
-    if step.had and link[mark] ~= had[mark] then return false end
+    if step.had and link[mark] ~= step.had[mark] then return false end
   end
-  return (had.permanent_mac or had.parent_dev) ~= nil or link.alias == step.want.alias
+  return true
 end
 
--- In a namespace: under the name it ought to have, else under whichever.
+local function is_it(step, link)
+  local had = step.had or {}
+  return has_marks(step, link)
+    and ((had.permanent_mac or had.parent_dev) ~= nil or link.alias == step.want.alias)
+end
+
+-- In a namespace: under the name it ought to have, else under whichever. The sandbox may have given it
+-- another alias: then its MAC tells.
 local function find(step, h, name)
   local link = h:link(name)
   if link and is_it(step, link) then return link end
+  local by_mac
   for _, other in ipairs(h:socket():dump("link") or {}) do
     if is_it(step, other) then
       h.known[other.name] = other
       return other
+    elseif step.had and other.mac == step.had.mac and has_marks(step, other) then
+      by_mac = by_mac or other
     end
   end
+  return by_mac
 end
 
 function M.links(step)
   return { step.want.link }
 end
 
+local function need_free_name(step, home)
+  if not home:link(step.want.name) then return end
+  fail.throw {
+    msg = ("%s: link %s exists already in the sandbox"):format(M.say(step), step.want.name),
+    hint = "a second ADD needs a DEL first; a link of another origin is left as it is",
+  }
+end
+
+-- The kernel moves a link and renames it then: it may have moved although it answers that the name is
+-- taken. So that is looked at before, and the link is marked before, to be found by undo.
 function M.requests(step, handle)
-  local want = step.want
-  local index = handle:index(want.link)
-  -- The kernel moves it before it finds the name taken: then the alias has to be there already.
+  local want, index = step.want, handle:index(step.want.link)
+  local home = handle.plan[want.into]
+  need_free_name(step, home)
   return {
     { "set", "link", { index = index, alias = want.alias } },
-    { "set", "link", { index = index, netns = handle.plan[want.into]:namespace(),
-      name = want.name } },
+    { "set", "link", { index = index, netns = home:namespace(), name = want.name } },
   }
 end
 
 function M.refused(step, handle, errno)
-  if errno == netlink.sys.errno.EEXIST and handle.plan[step.want.into]:link(step.want.name) then
-    fail.throw {
-      msg = ("%s: link %s exists already in the sandbox"):format(M.say(step), step.want.name),
-      hint = "a second ADD needs a DEL first; a link of another origin is left as it is",
-    }
+  if errno == netlink.sys.errno.EEXIST then
+    need_free_name(step, handle.plan[step.want.into])
   end
 end
 
@@ -75,20 +94,49 @@ function M.verify(step, plan)
   return require("cni.step.link").same_mac(plan, link, "sandbox")
 end
 
--- Back under its old name, in one request; the kernel takes it down for that. The alias stays: by
--- it the link is known should this be as far as it gets.
+-- Back under its old name, which must be free before: see M.requests. The kernel takes it down.
 local function fetch(step, h, link, host)
-  local want = step.want
-  local ok, msg, errno = h:socket():send { { "set", "link", {
-    index = link.index, netns = host:namespace() or netlink.ns.self(), name = want.link,
-  } } }
+  local want, taken = step.want, host:link(step.want.link)
+  local ok, msg, errno
+  if not taken then
+    ok, msg, errno = h:socket():send { { "set", "link", {
+      index = link.index, netns = host:namespace() or netlink.ns.self(), name = want.link,
+    } } }
+  end
   if ok then return end
-  local taken = errno == netlink.sys.errno.EEXIST and host:link(want.link)
+  taken = taken or errno == netlink.sys.errno.EEXIST and host:link(want.link)
   fail.throw {
     msg = ("return %s to the host as %s: %s"):format(link.name, want.link,
       taken and "another link there has that name" or msg),
     hint = taken and "rename that link, and delete the attachment again" or nil, errno = errno,
   }
+end
+
+-- What is not as it was, other than its name and whether it is up.
+local function differences(link, had)
+  local change = {}
+  if (link.alias or "") ~= (had.alias or "") then change.alias = had.alias or "" end
+  for _, key in ipairs { "mac", "mtu" } do
+    if had[key] and link[key] ~= had[key] then change[key] = had[key] end
+  end
+  return change
+end
+
+-- When its namespace has gone, the kernel brings the link of a real device home, under a name of its
+-- own choice, as soon as nobody is in there any more. Sysfs tells whether there is a link at all,
+-- wherever it is.
+local function await_home(step, host)
+  local had = step.had or {}
+  local device = had.parent_dev and ("/sys/bus/%s/devices/%s"):format(had.parent_bus, had.parent_dev)
+  if not device or not netlink.sys.stat(device .. "/net") then return end
+  host:socket():await("link", { parent_bus = had.parent_bus, parent_dev = had.parent_dev,
+    phys_port_name = had.phys_port_name }, {}, {}, patience)
+  local link = find(step, host, step.want.link)
+  if link then return link end
+  fail.throw { code = fail.codes.again,
+    msg = ("return %s to the host: it is in a namespace that nothing names any more")
+      :format(step.want.link),
+    hint = "the kernel gives it back when the last process in there has ended" }
 end
 
 function M.undo(step, plan)
@@ -99,15 +147,15 @@ function M.undo(step, plan)
     home:forget(lent.name)
   end
   host:forget(want.link)
-  -- When its namespace has gone, the kernel has brought it home under a name of its own choice; and
-  -- whoever was killed may have left it down.
+  -- Whoever was killed may have left it half done.
   local had = step.had or {}
   local link = lent and host:link(want.link) or find(step, host, want.link)
+    or await_home(step, host)
   if not link then return end
-  local ok, msg, errno = host:socket():send { { "set", "link", {
-    index = link.index, name = link.name ~= want.link and want.link or nil,
-    alias = link.alias ~= had.alias and (had.alias or "") or nil, up = had.up,
-  } } }
+  local change = differences(link, had)
+  change.index, change.up = link.index, had.up
+  change.name = link.name ~= want.link and want.link or nil
+  local ok, msg, errno = host:socket():send { { "set", "link", change } }
   if not ok then fail.kernel("return " .. want.link .. " to the host", msg, errno) end
 end
 
