@@ -602,8 +602,15 @@ local function can_make(kind)
   end
 end
 
+-- A network card in the first namespace that is there to be tested with: the second kernel's.
+local function has_card()
+  return (M.read("/proc/cpuinfo") or ""):find("User Mode Linux") ~= nil
+    and M.link("/proc/1/ns/net", "eth0") ~= nil
+end
+
 -- What a kernel has; what this one lacks another may have.
 local kernel = {
+  ["card"] = has_card,
   ["bridge-vlan"] = can_make("ip link add b0 type bridge vlan_filtering 1"),
   ["vlan"] = can_make("ip link add link p0 v0 type vlan id 5"),
   ["dummy"] = can_make("ip link add d0 type dummy"),

@@ -1,0 +1,579 @@
+-- SPDX-License-Identifier: MIT
+-- What plugin `host-device` promises: a device of the host lent to the pod, and returned
+-- under its old name and as it was, wherever it is by then and whatever it is called.
+
+local promises = require("promises").for_spec(it)
+local t = require "support"
+local world = require "world"
+
+local dual = { type = "host-local",
+  ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } }
+local mac1, mac2 = "0a:00:00:00:00:d1", "0a:00:00:00:00:d2"
+
+local function with(base, more)
+  local out = {}
+  for key, value in pairs(base) do out[key] = value end
+  for key, value in pairs(more or {}) do out[key] = value end
+  return out
+end
+
+-- A world whose host has the links dev1 and dev2, up unless opts.down; their other ends are end1
+-- and end2.
+local function lender(conf, opts)
+  conf = with({ type = "host-device", device = "dev1" }, conf)
+  conf.device = conf.device or nil
+  local w = world.new(conf, with({ forwarding = true }, opts))
+  -- Without addresses of its own: what a link has of IPv6 does not survive a move.
+  for _, ns in ipairs { w.host, table.unpack(w.pods) } do
+    t.run("echo 1 >/proc/sys/net/ipv6/conf/default/addr_gen_mode", { host = ns })
+  end
+  for n, mac in ipairs { mac1, mac2 } do
+    w:sh((("ip link add dev@ address %s type veth peer name end@; ip link set dev@ %s; " ..
+      "ip link set end@ up"):format(mac, opts and opts.down and "down" or "up"):gsub("@", n)))
+  end
+  return w
+end
+
+local function has_flag(link, flag)
+  for _, f in ipairs(link.flags) do
+    if f == flag then return true end
+  end
+  return false
+end
+
+-- --- sysfs as it would be with such devices -----------------------------------------
+
+local mounted = {}
+
+-- devices: "pci/ID" or "auxiliary/ID" -> { net = NAME, virtio = NAME, driver = NAME }
+local function sysfs(devices)
+  for _, dir in ipairs { "/sys/bus", "/sys/devices" } do
+    t.run { "mount", "-t", "tmpfs", "fake", dir }
+    mounted[#mounted + 1] = dir
+  end
+  t.run "mkdir -p /sys/bus/pci/devices /sys/bus/pci/drivers /sys/bus/auxiliary/devices"
+  for place, device in pairs(devices) do
+    local bus, id = place:match("^(.-)/(.*)$")
+    local path = "/sys/devices/there/" .. id
+    t.run { "mkdir", "-p", path, "/sys/bus/pci/drivers/" .. (device.driver or "none") }
+    if device.net then t.run { "mkdir", "-p", path .. "/net/" .. device.net } end
+    if device.virtio then
+      t.run { "mkdir", "-p", path .. "/virtio3/net/" .. device.virtio, path .. "/msi_irqs" }
+    end
+    if device.driver then
+      t.run { "ln", "-s", "../../../bus/pci/drivers/" .. device.driver, path .. "/driver" }
+    end
+    t.run { "ln", "-s", "../../../devices/there/" .. id, "/sys/bus/" .. bus .. "/devices/" .. id }
+  end
+end
+
+after_each(function()
+  for i = #mounted, 1, -1 do
+    t.run { "umount", mounted[i] }
+    mounted[i] = nil
+  end
+end)
+
+-- ------------------------------------------------------------------------------------
+
+describe("host-device ADD", function()
+  it("moves the device, renamed and up; the alias is its old name", function()
+    local w = lender()
+    local index = t.link(w.host, "dev1").ifindex
+    w:add()
+    local eth = t.link(w.pods[1], "eth0")
+    assert.is_nil(t.link(w.host, "dev1"))
+    assert.equal(mac1, eth.address)
+    assert.equal("dev1", eth.ifalias)
+    assert.is_true(has_flag(eth, "UP"))
+    assert.equal(index, t.link(w.pods[1], "eth0").ifindex)
+    assert.truthy(t.link(w.host, "dev2"))
+    w:check()
+  end)
+
+  it("works without ipam: link up, no addresses", function()
+    local w = lender()
+    local result = w:add()
+    t.same({ cniVersion = "1.1.0",
+      interfaces = { { name = "eth0", mac = mac1, sandbox = w.pods[1].path } } }, result)
+    t.same({}, world.addrs(w.pods[1], "eth0"))
+  end)
+
+  it("gives it addresses and routes that work", function()
+    local w = lender({ ipam = with(dual, { routes = { { dst = "0.0.0.0/0" } } }) })
+    w:sh("ip addr add 10.1.0.1/24 dev end1; ip -6 addr add fd01::1/64 dev end1 nodad")
+    w:add()
+    t.same({ "10.1.0.2/24", "fd01::2/64" }, world.addrs(w.pods[1], "eth0"))
+    assert.equal("10.1.0.1", t.ip(w.pods[1], "route show default")[1].gateway)
+    assert.is_true(t.ping(w.pods[1], "10.1.0.1"))
+    assert.is_true(t.ping(w.pods[1], "fd01::1"))
+    w:check()
+  end)
+
+  it("keeps the alias of the device for its return", function()
+    local w = lender()
+    w:sh("ip link set dev1 alias 'uplink 7'")
+    local before = w:picture()
+    w:add()
+    assert.equal("dev1", t.link(w.pods[1], "eth0").ifalias)
+    w:del()
+    assert.equal("uplink 7", t.link(w.host, "dev1").ifalias)
+    t.same(before, w:picture())
+  end)
+
+  it("gives the result the dns of the configuration", function()
+    local dns = { nameservers = { "10.1.0.53" } }
+    t.same(dns, lender({ ipam = dual, dns = dns }):add().dns)
+  end)
+
+  it("may be of a name that the pod keeps", function()
+    local w = lender()
+    local before = w:picture()
+    w:add({ ifname = "dev1" })
+    assert.equal("dev1", t.link(w.pods[1], "dev1").ifalias)
+    w:check({ ifname = "dev1" })
+    w:del({ ifname = "dev1" })
+    t.same(before, w:picture())
+  end)
+end)
+
+describe("host-device finds the device", function()
+  local pci, aux = "0000:3b:00.1", "mlx5_core.sf.4"
+
+  -- Which of the two was lent.
+  local function lent(w, c)
+    local result = w:add(c)
+    local mac = t.link(w.pods[1], "eth0").address
+    w:check(c)
+    w:del(c)
+    assert.is_true(t.link(w.host, "dev1") ~= nil and t.link(w.host, "dev2") ~= nil)
+    return mac == mac1 and "dev1" or mac == mac2 and "dev2", result
+  end
+
+  it("by its name", function()
+    assert.equal("dev2", lent(lender({ device = "dev2" })))
+  end)
+
+  it("by its MAC, in any spelling", function()
+    assert.equal("dev2", lent(lender({ device = false, hwaddr = mac2 })))
+    t.cleanup()
+    assert.equal("dev2", lent(lender({ device = false, hwaddr = "0A-00-00-00-00-D2" })))
+  end)
+
+  it("by its path in sysfs", function()
+    sysfs({ ["pci/" .. pci] = { net = "dev2" } })
+    assert.equal("dev2", lent(lender({ device = false,
+      kernelpath = "/sys/devices/there/" .. pci })))
+  end)
+
+  it("by its PCI address, and the result says so", function()
+    sysfs({ ["pci/" .. pci] = { net = "dev2", driver = "ixgbe" } })
+    local name, result = lent(lender({ device = false, pciBusID = pci }))
+    assert.equal("dev2", name)
+    assert.equal(pci, result.interfaces[1].pciID)
+    assert.equal(mac2, result.interfaces[1].mac)
+  end)
+
+  it("by its PCI address, as a virtio device", function()
+    sysfs({ ["pci/" .. pci] = { virtio = "dev2", driver = "virtio-pci" } })
+    assert.equal("dev2", lent(lender({ device = false, pciBusID = pci })))
+  end)
+
+  it("by runtimeConfig.deviceID, PCI", function()
+    sysfs({ ["pci/" .. pci] = { net = "dev2", driver = "ixgbe" } })
+    local name, result = lent(lender({ device = false, runtimeConfig = { deviceID = pci },
+      capabilities = { deviceID = true } }))
+    assert.equal("dev2", name)
+    assert.equal(pci, result.interfaces[1].pciID)
+  end)
+
+  it("by runtimeConfig.deviceID, auxiliary", function()
+    sysfs({ ["auxiliary/" .. aux] = { net = "dev2" } })
+    local name, result = lent(lender({ device = false, runtimeConfig = { deviceID = aux } }))
+    assert.equal("dev2", name)
+    assert.is_nil(result.interfaces[1].pciID)
+  end)
+
+  it("by the first that is given: device, hwaddr, kernelpath, PCI", function()
+    sysfs({ ["pci/" .. pci] = { net = "dev2", driver = "ixgbe" },
+      ["pci/0000:01:00.0"] = { net = "dev1", driver = "ixgbe" } })
+    local first = "/sys/devices/there/0000:01:00.0"
+    local function given(name, more)
+      assert.equal(name, (lent(lender(with({ device = false }, more)))))
+      t.cleanup()
+    end
+    given("dev1", { device = "dev1", hwaddr = mac2, pciBusID = pci })
+    given("dev1", { hwaddr = mac1, kernelpath = "/sys/devices/there/" .. pci })
+    given("dev1", { kernelpath = first, pciBusID = pci })
+    given("dev1", { device = "dev1", runtimeConfig = { deviceID = pci } })
+    given("dev1", { pciBusID = pci, runtimeConfig = { deviceID = "0000:01:00.0" } })
+  end)
+
+  it("takes empty texts for none", function()
+    assert.equal("dev2", lent(lender({ device = "", hwaddr = mac2, kernelpath = "",
+      pciBusID = "" })))
+  end)
+end)
+
+describe("host-device with a driver for programs (DPDK)", function()
+  local pci = "0000:3b:00.1"
+
+  for _, driver in ipairs { "vfio-pci", "uio_pci_generic", "igb_uio" } do
+    it(driver .. ": gives addresses, touches no link, reports no MAC", function()
+      sysfs({ ["pci/" .. pci] = { driver = driver } })
+      local w = lender({ device = false, pciBusID = pci, ipam = dual })
+      local before = w:picture()
+      local result = w:add()
+      t.same({
+        cniVersion = "1.1.0",
+        interfaces = { { name = "eth0", sandbox = w.pods[1].path, pciID = pci } },
+        ips = { { address = "10.1.0.2/24", gateway = "10.1.0.1", interface = 0 },
+          { address = "fd01::2/64", gateway = "fd01::1", interface = 0 } },
+      }, result)
+      t.same(before.kernel, w:picture().kernel)
+      assert.truthy(world.lease("10.1.0.2"))
+      w:check()
+      w:del()
+      w:del()
+      t.same(before, w:picture())
+    end)
+  end
+
+  it("CHECK notices that the lease is gone", function()
+    sysfs({ ["pci/" .. pci] = { driver = "vfio-pci" } })
+    local w = lender({ device = false, pciBusID = pci, ipam = dual })
+    w:add()
+    t.run("rm " .. t.lease_dir .. "/net/10.1.0.2")
+    assert.truthy(w:fails("CHECK").text:find("10.1.0.2", 1, true))
+  end)
+
+  it("another driver's device is lent", function()
+    sysfs({ ["pci/" .. pci] = { net = "dev2", driver = "vfio-pci-like" } })
+    local w = lender({ device = false, pciBusID = pci })
+    w:add()
+    assert.equal(mac2, t.link(w.pods[1], "eth0").address)
+  end)
+end)
+
+describe("host-device DEL", function()
+  promises.del(function() return lender({ ipam = dual }) end, { more = {
+    { "when it was renamed in the pod", nil, function(w)
+      w:in_pod("ip link set eth0 down; ip link set eth0 name eth7")
+    end },
+    { "when its name in the pod was given to another for a while", nil, function(w)
+      w:in_pod("ip link set eth0 down; ip link set eth0 name eth7; " ..
+        "ip link add eth0 type bridge; ip link del eth0")
+    end },
+    { "when it was changed in the pod", nil, function(w)
+      w:in_pod("ip link set eth0 down; ip link set eth0 mtu 1300 address 0a:00:00:00:00:77")
+    end },
+    { "when it got another alias in the pod", nil, function(w)
+      w:in_pod("ip link set eth0 down; ip link set eth0 name eth7 alias mine")
+    end },
+  }, spared = { ["without its record"] = true, ["when the namespace is gone"] = true } })
+
+  it("returns the device up when it was up, down when it was down", function()
+    for _, was in ipairs { "up", "down" } do
+      local w = lender(nil, { down = was == "down" })
+      local before = w:picture()
+      w:add()
+      assert.is_true(has_flag(t.link(w.pods[1], "eth0"), "UP"))
+      w:del()
+      assert.equal(was == "up", has_flag(t.link(w.host, "dev1"), "UP"))
+      t.same(before, w:picture())
+      t.cleanup()
+    end
+  end)
+
+  it("leaves a link that took its place in the pod", function()
+    local w = lender()
+    w:add()
+    w:in_pod("ip link set eth0 down; ip link set eth0 name eth7; " ..
+      "ip link add eth0 type veth peer name x")
+    w:del()
+    assert.equal(mac1, t.link(w.host, "dev1").address)
+    assert.truthy(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.link(w.pods[1], "eth7"))
+  end)
+
+  it("without a record returns it by its alias, its own alias lost", function()
+    local w = lender()
+    w:add()
+    t.run("rm -rf /run/luacni")
+    w:del({ prev = false })
+    assert.equal(mac1, t.link(w.host, "dev1").address)
+    assert.is_nil(t.link(w.host, "dev1").ifalias)
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+  end)
+
+  it("without a record and alias leaves the link where it is", function()
+    local w = lender()
+    w:in_pod("ip link add eth0 type veth peer name other")
+    local before = w:picture()
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("returns the device that the reference has lent", function()
+    t.needs("reference")
+    local w = lender({ cniVersion = "1.0.0", ipam = dual })
+    w:add({ bin = "reference" })
+    assert.equal("dev1", t.link(w.pods[1], "eth0").ifalias)
+    w:del()
+    assert.equal(mac1, t.link(w.host, "dev1").address)
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    t.same({}, w:picture().leases)
+  end)
+
+  it("leaves what the reference can return", function()
+    t.needs("reference")
+    local w = lender({ cniVersion = "1.0.0", ipam = dual })
+    w:add()
+    w:check({ bin = "reference" })
+    w:del({ bin = "reference" })
+    assert.equal(mac1, t.link(w.host, "dev1").address)
+    t.same({}, w:picture().leases)
+  end)
+
+  it("says so when its name is taken in the host, and returns it when that is mended", function()
+    local w = lender({ ipam = dual })
+    local before = w:picture()
+    w:add()
+    w:sh("ip link add dev1 type veth peer name other")
+    local e = w:fails("DEL")
+    assert.truthy(e.text:find("dev1", 1, true), e.text)
+    assert.truthy(e.text:find("another link", 1, true), e.text)
+    assert.equal(mac1, t.link(w.pods[1], "eth0").address)
+    assert.not_equal(mac1, t.link(w.host, "dev1").address)
+    w:sh("ip link del dev1")
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("needs neither the device of the configuration nor sysfs", function()
+    local pci = "0000:3b:00.1"
+    sysfs({ ["pci/" .. pci] = { net = "dev2", driver = "ixgbe" } })
+    local w = lender({ device = false, pciBusID = pci })
+    local before = w:picture()
+    w:add()
+    t.run { "rm", "-r", "/sys/devices/there", "/sys/bus/pci" }
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("is content when the namespace took a virtual link with it", function()
+    local w = lender()
+    w:add()
+    t.remove_netns(w.pods[1])
+    w.pods[1] = nil
+    w:del({ pod = "/run/netns/pod1" })
+    assert.is_nil(t.link(w.host, "dev1"))
+    w:del({ pod = "/run/netns/pod1" })
+    t.same({}, w:picture().records)
+  end)
+end)
+
+describe("host-device GC", function()
+  it("returns what is not in the list, and leaves what is", function()
+    local w = lender({ ipam = dual }, { pods = 2 })
+    w:add({ id = "c2", pod = 2, conf = { device = "dev2" } })
+    local before = w:picture()
+    w:add()
+    w:gc({ { "c2" } })
+    t.same(before, w:picture())
+    w:check({ id = "c2", pod = 2, conf = { device = "dev2" } })
+  end)
+
+  it("is content when the namespace took a virtual link with it", function()
+    local w = lender({ ipam = dual })
+    w:add()
+    t.remove_netns(w.pods[1])
+    w.pods[1] = nil
+    w:gc({ { "c1" } })
+    local left = w:picture()
+    t.same({}, left.records)
+    t.same({}, left.leases)
+  end)
+end)
+
+describe("host-device CHECK", function()
+  local function notices(what, says, sh)
+    it("notices that " .. what, function()
+      local w = lender({ ipam = dual })
+      w:add()
+      w:check()
+      w:in_pod(sh)
+      local e = w:fails("CHECK")
+      assert.truthy(e.text:find(says), e.text)
+    end)
+  end
+
+  notices("the device is gone", "eth0 is not in the sandbox", "ip link del eth0")
+  notices("it has another name", "eth0 is not in the sandbox",
+    "ip link set eth0 down; ip link set eth0 name eth7")
+  notices("another link is in its place", "eth0", "ip link set eth0 down; " ..
+    "ip link set eth0 name eth7; ip link add eth0 type veth peer name x; ip link set eth0 up; " ..
+    "ip addr add 10.1.0.2/24 dev eth0; ip -6 addr add fd01::2/64 dev eth0")
+  notices("its MAC is another", "mac is 0a:00:00:00:00:77",
+    "ip link set eth0 address 0a:00:00:00:00:77")
+  notices("it is down", "eth0 in the sandbox is down", "ip link set eth0 down; " ..
+    "ip addr replace 10.1.0.2/24 dev eth0")
+  notices("an address is gone", "fd01::2/64", "ip -6 addr del fd01::2/64 dev eth0")
+end)
+
+describe("host-device ADD that fails returns the device:", function()
+  local pci = "0000:3b:00.1"
+  local function fails(name, conf, opts)
+    promises.fails(name, function() return lender(conf, opts) end, opts)
+  end
+
+  fails("a route whose gateway is out of reach", { ipam = with(dual, { routes = {
+    { dst = "10.9.0.0/16", gw = "172.16.0.1" } } }) }, { says = "10.9.0.0/16" })
+  fails("a link with an alias, which was down", { ipam = with(dual, { routes = {
+    { dst = "10.9.0.0/16", gw = "172.16.0.1" } } }) }, { says = "10.9.0.0/16",
+    down = true, prepare = function(w) w:sh("ip link set dev1 alias mine") end })
+  fails("the name is taken in the pod", { ipam = dual }, { says = { "eth0", "sandbox" },
+    prepare = function(w) w:in_pod("ip link add eth0 type veth peer name x") end })
+  fails("no such device", { device = "dev9", ipam = dual }, { code = 7, says = "dev9" })
+  fails("no device of such a MAC", { device = false, hwaddr = "0a:00:00:00:00:99" },
+    { code = 7, says = "0a:00:00:00:00:99" })
+  fails("none is named", { device = false }, { code = 7, says = "hwaddr" })
+  fails("a MAC that is none", { device = false, hwaddr = "zz" }, { code = 7, says = "hwaddr" })
+  fails("a path that is not of a device", { device = false, kernelpath = "/sys/class/net/dev1" },
+    { code = 7, says = "/sys/devices" })
+  fails("a path that climbs", { device = false, kernelpath = "/sys/devices/../class/x" },
+    { code = 7, says = "kernelpath" })
+  fails("a device without a link", { device = false, kernelpath = "/sys/devices/there/" .. pci },
+    { code = 7, says = pci, prepare = function() sysfs({ ["pci/" .. pci] = {} }) end })
+  fails("a PCI device that is not there", { device = false, pciBusID = pci },
+    { code = 7, says = pci, prepare = function() sysfs({}) end })
+  fails("a PCI device without a driver", { device = false, pciBusID = pci },
+    { code = 7, says = "driver", prepare = function()
+      sysfs({ ["pci/" .. pci] = { net = "dev1" } })
+    end })
+  fails("a PCI device whose link is elsewhere", { device = false, pciBusID = pci },
+    { code = 7, says = pci, prepare = function()
+      sysfs({ ["pci/" .. pci] = { driver = "ixgbe" } })
+    end })
+  fails("a PCI address that is a path", { device = false, pciBusID = "../../x" },
+    { code = 7, says = "pciBusID" })
+  fails("a deviceID that no bus knows", { runtimeConfig = { deviceID = "nothing.sf.1" } },
+    { code = 7, says = "nothing.sf.1", prepare = function() sysfs({}) end })
+  fails("the device is lent to another pod", {}, { code = 7, says = "dev1", call = { id = "c9",
+    pod = 1, ifname = "net1" }, prepare = function(w) w:add() end })
+end)
+
+describe("host-device result", function()
+  promises.results(function() return lender({ ipam = with(dual, { routes = {
+    { dst = "0.0.0.0/0" } } }) }) end, { expected = function(w)
+    return {
+      interfaces = { { name = "eth0", mac = mac1, sandbox = w.pods[1].path } },
+      ips = { { address = "10.1.0.2/24", gateway = "10.1.0.1", interface = 0 },
+        { address = "fd01::2/64", gateway = "fd01::1", interface = 0 } },
+      routes = { { dst = "0.0.0.0/0" } },
+    }
+  end })
+end)
+
+-- Links made by `ip link add` die with their namespace; a device's own comes back to the first
+-- namespace, under a name of the kernel's choice.
+describe("host-device whose namespace vanishes:", function()
+  local w, before
+
+  -- The card as it is, nil when it has not its name; no records, no leases are left beside it.
+  local function card()
+    local link = t.link(w.host, "eth0")
+    return { mac = link and link.address, mtu = link and link.mtu, up = link and has_flag(link, "UP"),
+      alias = link and link.ifalias, parent = link and link.parentdev,
+      left = next(t.snapshot({ ns = {} }).records) }
+  end
+
+  local function lend(up)
+    t.needs("card")
+    w = world.new({ type = "host-device", device = "eth0" })
+    w.host = { name = "first", path = "/proc/1/ns/net" }
+    w:sh("ip link set eth0 addrgenmode none; ip link set eth0 " .. (up and "up" or "down"))
+    before = card()
+    assert.truthy(before.parent)
+    w:add({ ifname = "net1" })
+    assert.equal("eth0", t.link(w.pods[1], "net1").ifalias)
+  end
+
+  -- The namespace goes; with a name, the kernel has given the card back under that one.
+  local function vanish(name)
+    t.remove_netns(w.pods[1])
+    w.pods[1] = nil
+    w:sh("for i in $(seq 100); do ip -d -o link show " .. (name or "") .. " 2>/dev/null | " ..
+      "grep -q parentdev && exit; sleep 0.1; done; exit 1")
+    assert.is_nil(t.link(w.host, "eth0"))
+  end
+
+  local gone = { ifname = "net1", pod = "/run/netns/pod1" }
+
+  it("DEL returns it under its old name, down as it was", function()
+    lend()
+    vanish("net1")
+    w:del(gone)
+    t.same(before, card())
+    w:del(gone)
+    t.same(before, card())
+  end)
+
+  it("DEL returns it up when it was up", function()
+    lend(true)
+    vanish("net1")
+    w:del(gone)
+    assert.is_true(card().up)
+    t.same(before, card())
+  end)
+
+  it("DEL returns it when it was renamed and changed in the pod", function()
+    lend()
+    w:in_pod("ip link set net1 down; " ..
+      "ip link set net1 name other alias mine address 0a:00:00:00:00:77 mtu 1400")
+    vanish("other")
+    w:del(gone)
+    t.same(before, card())
+  end)
+
+  it("DEL returns it when another link has the name that it had in the pod", function()
+    lend()
+    w:sh("ip link add net1 type veth peer name net2")
+    vanish()
+    w:del(gone)
+    w:sh("ip link del net1")
+    t.same(before, card())
+  end)
+
+  it("DEL says so when its name is taken, GC returns it when that is mended", function()
+    lend()
+    vanish("net1")
+    w:sh("ip link add eth0 type veth peer name taken")
+    local e = w:fails("DEL", gone)
+    assert.truthy(e.text:find("eth0", 1, true), e.text)
+    w:sh("ip link del eth0")
+    w:gc({ { "c1", "net1" } })
+    t.same(before, card())
+  end)
+
+  it("the next ADD takes it from there", function()
+    lend()
+    vanish("net1")
+    w.pods[1] = t.netns("pod1")
+    w:add({ ifname = "net1" })
+    assert.equal("eth0", t.link(w.pods[1], "net1").ifalias)
+    w:del({ ifname = "net1" })
+    t.same(before, card())
+  end)
+
+  it("DEL waits while somebody is in it still, says so, and returns it when they have left", function()
+    lend()
+    w:sh("nsenter --net=/run/netns/pod1 sleep 99 >/dev/null 2>&1 & echo $! >/run/spec/stays")
+    t.remove_netns(w.pods[1])
+    w.pods[1] = nil
+    w:fails("DEL", gone, 11)
+    t.run("kill $(cat /run/spec/stays)")
+    w:del(gone)
+    t.same(before, card())
+  end)
+end)
