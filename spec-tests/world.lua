@@ -18,13 +18,13 @@ local far = [[
   ip -n host -b - <<.
     addr add 192.0.2.1/24 dev up0
     addr add 2001:db8::1/64 dev up0 nodad
-    link set up0 up
+    link set up0 addrgenmode none up
 .
   ip -n far -b - <<.
     link set lo up
     addr add 192.0.2.2/24 dev up0
     addr add 2001:db8::2/64 dev up0 nodad
-    link set up0 up
+    link set up0 addrgenmode none up
     route add default via 192.0.2.1
     route add default via 2001:db8::1
 .]]
