@@ -153,7 +153,7 @@ describe("A GC that lists nothing", function()
 end)
 
 describe("A DEL that finds no record", function()
-  -- Held where it leaves the bridge's users: the ADD behind it must find nothing half taken away.
+  -- Held where it has left the users of the gateway's address: the ADD behind it must find nothing half taken away.
   it("keeps an ADD waiting until it has taken everything back", function()
     local w = new()
     local before = w:picture()
@@ -164,7 +164,7 @@ describe("A DEL that finds no record", function()
       flock 9
       %s &
       for i in $(seq 200); do
-        [ -e /run/luacni/shared/br0/link/net:c1:eth0 ] || break; sleep 0.05
+        [ -e /run/luacni/shared/br0/10.9.0.1,24/net:c1:eth0 ] || break; sleep 0.05
       done
       %s &
       sleep 0.5
@@ -195,7 +195,7 @@ end)
 describe("A call that waits in vain", function()
   -- The module alone, with less patience than the program has.
   local function attempt(type_name)
-    return t.sh({ "lua5.4", "-e", ([[
+    return t.sh({ "env", "LD_PRELOAD=" .. (os.getenv("LD_PRELOAD") or ""), "lua5.4", "-e", ([[
       local journal = require "cni.journal"
       journal.patience = 200
       local ok, err = pcall(journal.open, { network = "net", id = "c1", ifname = "eth0" }, %q)
