@@ -297,7 +297,7 @@ function M:ensure_link(want)
   end
   want.mac, want.link = want.mac or random_mac(), name_of(want.link)
   -- A name says which link it is in the host only.
-  want.group = self.name == "pod" and want.name .. "@" .. (self.where and self.where:cookie() or "") or nil
+  want.group = self.name == "pod" and want.name .. ":" .. (self.where and self.where:cookie() or "") or nil
   local link = { name = want.name, mac = want.mac, sandbox = self.sandbox }
   push(self, "shared_link", want, { object = link })
   return link

@@ -11,7 +11,8 @@ local shared = require "cni.shared"
 local errors = netlink.sys.errno
 local M = {}
 
-local group = "nft-masq"
+-- No link can have such a name.
+local group = "nft:masq"
 local multicast = { "224.0.0.0/4", "ff00::/8" }
 
 local function open(h)
