@@ -63,7 +63,7 @@ end
 local function gateway_link(req, br)
   local c = req.conf
   if c.vlan == 0 then return br end
-  local native = { vlan = c.vlan }
+  local native = { vlan = c.vlan, preserveDefaultVlan = c.preserveDefaultVlan }
   return req.host:ensure_link {
     kind = "veth", name = c.bridge .. "." .. c.vlan, mtu = c.mtu, up = true,
     peer = { master = br }, port_vlans = vlans.of(native),
