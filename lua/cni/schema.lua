@@ -317,31 +317,44 @@ end
 local Record = { __name = "cni.schema.record", __call = derive }
 Record.__index = setmetatable({}, Type)
 
--- The values whose keys are spelled in another letter case, by lower-case key.
-local function folded_keys(fields, raw)
+-- The values whose keys are spelled in another letter case, by their proper key; nil: there is none.
+local function folded_keys(t, raw)
   local folded, from
   for key, value in next, raw do
-    if not fields[key] then
-      local lower = key:lower()
+    local right = not t.fields[key] and t.spelling[key:lower()]
+    if right then
       folded, from = folded or {}, from or {}
       -- Of several spellings the same one wins every time.
-      if folded[lower] == nil or key < from[lower] then
-        folded[lower], from[lower] = value, key
+      if folded[right] == nil or key < from[right] then
+        folded[right], from[right] = value, key
       end
     end
   end
   return folded
 end
 
+-- What most keys are, absent: their default, or nothing. Of the others `read_value` must decide.
+local unclear <const> = {}
+
+local function absent_value(field)
+  if field.required or field.default ~= nil and field.name == "record" then return unclear end
+  return field.default
+end
+
 local function read_record(t, raw, where)
   if type(raw) ~= "table" or json.is_list(raw) then wanted(where, raw, "an object") end
-  local fields, conf = t.fields, {}
-  local folded = folded_keys(fields, raw)
+  local fields, keys, absent, conf = t.fields, t.keys, t.absent, {}
+  local folded = folded_keys(t, raw)
   local prefix = where == "" and "" or where .. "."
-  for _, key in ipairs(t.keys) do
+  for i = 1, #keys do
+    local key = keys[i]
     local value = raw[key]
-    if value == nil and folded then value = folded[key:lower()] end
-    conf[key] = read_value(fields[key], value, prefix .. key)
+    if value == nil and folded then value = folded[key] end
+    if value == nil and absent[key] ~= unclear then
+      conf[key] = absent[key]
+    else
+      conf[key] = read_value(fields[key], value, prefix .. key)
+    end
   end
   for _, rule in ipairs(t.rules) do rule.apply(rule, conf, where) end
   return conf
@@ -364,6 +377,10 @@ function M.record(fields)
   table.sort(keys)
   local t = new("record", read_record, none, Record)
   t.fields, t.keys, t.rules, t.text = fields, keys, {}, record_text
+  t.absent, t.spelling = {}, {}
+  for key, field in next, fields do
+    t.absent[key], t.spelling[key:lower()] = absent_value(field), key
+  end
   return t
 end
 
