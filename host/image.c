@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -30,6 +31,85 @@ static void grow_string_table(lua_State *L)
 	}
 }
 
+/*
+ * A table notes in itself which metamethods it lacks when it is first used as a metatable: that
+ * would copy a page each. So every table with a field like one is used here, for all that it lacks.
+ */
+static void use_as_metatable(lua_State *L, int t)
+{
+	static const char *const asked[] = { "__gc", "__index", "__newindex", "__len", "__eq" };
+	bool lacks[sizeof asked / sizeof *asked];
+
+	for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+		lua_pushstring(L, asked[i]);
+		lacks[i] = lua_rawget(L, t) == LUA_TNIL;
+		lua_pop(L, 1);
+	}
+	if (!lacks[0])
+		return;
+	lua_newtable(L);
+	lua_pushvalue(L, t);
+	lua_setmetatable(L, -2); /* asks for __gc */
+	if (lacks[1]) {
+		lua_getfield(L, -1, "x");
+		lua_pop(L, 1);
+	}
+	if (lacks[2]) {
+		lua_pushboolean(L, 1);
+		lua_setfield(L, -2, "x");
+	}
+	if (lacks[3])
+		luaL_len(L, -1);
+	if (lacks[4]) {
+		lua_newtable(L);
+		lua_compare(L, -1, -2, LUA_OPEQ);
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 1);
+}
+
+/* Visits the value on top, and all that can be reached from it. `seen` is a set. [-1, +0, e] */
+static void visit(lua_State *L, int seen)
+{
+	int value = lua_gettop(L);
+
+	luaL_checkstack(L, 8, "image");
+	lua_pushvalue(L, value);
+	if ((!lua_istable(L, value) && !lua_isfunction(L, value)) ||
+	    lua_rawget(L, seen) != LUA_TNIL) {
+		lua_settop(L, value - 1);
+		return;
+	}
+	lua_pushvalue(L, value);
+	lua_pushboolean(L, 1);
+	lua_rawset(L, seen);
+	if (lua_isfunction(L, value)) {
+		for (int i = 1; lua_getupvalue(L, value, i); i++)
+			visit(L, seen);
+		lua_settop(L, value - 1);
+		return;
+	}
+	if (lua_getmetatable(L, value))
+		visit(L, seen);
+	use_as_metatable(L, value);
+	lua_settop(L, value);
+	lua_pushnil(L);
+	while (lua_next(L, value)) {
+		visit(L, seen);
+		lua_pushvalue(L, -1);
+		visit(L, seen);
+	}
+	lua_settop(L, value - 1);
+}
+
+static void use_metatables(lua_State *L)
+{
+	lua_newtable(L);
+	lua_pushvalue(L, LUA_REGISTRYINDEX);
+	visit(L, lua_gettop(L) - 1);
+	lua_pop(L, 1);
+}
+
 /* Loads everything there is. What a script does while it is loaded is done at build time. */
 static int load_all(lua_State *L)
 {
@@ -49,6 +129,7 @@ static int load_all(lua_State *L)
 		state_push_global(L, *name);
 		lua_pop(L, 1);
 	}
+	use_metatables(L);
 	grow_string_table(L);
 
 	return 0;
