@@ -32,6 +32,8 @@ struct arena {
 	size_t refused; /* size refused last, 0 after a success */
 	int exhausted;
 	int storing; /* between alloc_begin_image() and alloc_end_image() */
+	size_t litter; /* blocks up to this size lie outside, being garbage before it is stored */
+	size_t littered; /* how many there are */
 	const char *stored; /* end of what is stored; behind it the heap may begin */
 	lua_State *state;
 	void *free[CLASSES];
@@ -66,6 +68,14 @@ int alloc_exhausted(void)
 lua_State *alloc_stored_state(void)
 {
 	return arena->state;
+}
+
+static int is_stored(const void *ptr)
+{
+	const char *p = ptr;
+	const char *end = arena->storing ? arena->end : arena->stored;
+
+	return end && p >= image.blocks && p < end;
 }
 
 /* The class that holds `size` (1 to LARGE) bytes, and what a block of it really has. */
@@ -113,6 +123,10 @@ static void *take(size_t size)
 	unsigned class = class_of(size, &room);
 	void *block = arena->free[class];
 
+	if (size <= arena->litter) {
+		arena->littered++;
+		return __real_malloc(size);
+	}
 	if (!block)
 		return carve(room);
 	memcpy(&arena->free[class], block, sizeof block);
@@ -125,6 +139,10 @@ static void give(void *block, size_t size)
 	size_t room;
 	unsigned class = class_of(size, &room);
 
+	if (arena->litter) {
+		arena->littered -= !is_stored(block);
+		return;
+	}
 	memcpy(block, &arena->free[class], sizeof block);
 	arena->free[class] = block;
 }
@@ -220,9 +238,25 @@ void alloc_begin_image(void)
 	arena->end = image.blocks + IMAGE;
 }
 
+void *alloc_outside(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+	(void)ud;
+	(void)osize;
+	if (nsize)
+		return __real_realloc(ptr, nsize);
+	__real_free(ptr);
+
+	return NULL;
+}
+
+void alloc_litter(size_t most)
+{
+	arena->litter = most;
+}
+
 int alloc_end_image(lua_State *L, const void **start, size_t *size)
 {
-	if (arena->end != image.blocks + IMAGE)
+	if (arena->end != image.blocks + IMAGE || arena->littered)
 		return -1;
 
 	arena->stored = arena->next;
@@ -231,6 +265,7 @@ int alloc_end_image(lua_State *L, const void **start, size_t *size)
 	/* Holes are not filled later: each would cost a copy of its page. */
 	memset(arena->free, 0, sizeof arena->free);
 	arena->storing = 0;
+	arena->litter = 0;
 	arena->next = first_chunk;
 	arena->end = first_chunk + FIRST_CHUNK;
 	arena->state = L;
@@ -243,14 +278,6 @@ int alloc_end_image(lua_State *L, const void **start, size_t *size)
  * linker leads the calls of malloc() in everything linked statically here; stored blocks have
  * their size before them and are never freed.
  */
-static int is_stored(const void *ptr)
-{
-	const char *p = ptr;
-	const char *end = arena->storing ? arena->end : arena->stored;
-
-	return end && p >= image.blocks && p < end;
-}
-
 void *__wrap_malloc(size_t size)
 {
 	char *block;

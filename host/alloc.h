@@ -25,7 +25,16 @@ lua_State *alloc_stored_state(void);
 /* From now on until alloc_end_image() everything goes into the section that is to be stored. */
 void alloc_begin_image(void);
 
-/* Note the state, and tell what to store: from *start, *size bytes. -1: it did not fit. */
+/*
+ * From now on blocks of up to `most` bytes stay out of that section: the caller makes garbage, and
+ * collects all of it before alloc_end_image().
+ */
+void alloc_litter(size_t most);
+
+/* A lua_Alloc that never takes from the section: for another state at build time. */
+void *alloc_outside(void *ud, void *ptr, size_t osize, size_t nsize);
+
+/* Note the state, and tell what to store: from *start, *size bytes. -1: it did not fit, or there is litter. */
 int alloc_end_image(lua_State *L, const void **start, size_t *size);
 
 #endif

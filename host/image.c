@@ -68,21 +68,29 @@ static void use_as_metatable(lua_State *L, int t)
 	lua_pop(L, 1);
 }
 
-/* Visits the value on top, and all that can be reached from it. `seen` is a set. [-1, +0, e] */
-static void visit(lua_State *L, int seen)
+/* Whether an address is new to a set, which now has it. */
+static bool is_new(lua_State *set, const void *address)
+{
+	bool known = lua_rawgetp(set, LUA_REGISTRYINDEX, address) != LUA_TNIL;
+
+	lua_pop(set, 1);
+	lua_pushboolean(set, 1);
+	lua_rawsetp(set, LUA_REGISTRYINDEX, address);
+
+	return !known;
+}
+
+/* Visits the value on top, and all that can be reached from it. [-1, +0, e] */
+static void visit(lua_State *L, lua_State *seen)
 {
 	int value = lua_gettop(L);
 
 	luaL_checkstack(L, 8, "image");
-	lua_pushvalue(L, value);
 	if ((!lua_istable(L, value) && !lua_isfunction(L, value)) ||
-	    lua_rawget(L, seen) != LUA_TNIL) {
+	    !is_new(seen, lua_topointer(L, value))) {
 		lua_settop(L, value - 1);
 		return;
 	}
-	lua_pushvalue(L, value);
-	lua_pushboolean(L, 1);
-	lua_rawset(L, seen);
 	if (lua_isfunction(L, value)) {
 		for (int i = 1; lua_getupvalue(L, value, i); i++)
 			visit(L, seen);
@@ -102,12 +110,16 @@ static void visit(lua_State *L, int seen)
 	lua_settop(L, value - 1);
 }
 
+/* What is seen is noted in a state of its own, outside of the image. */
 static void use_metatables(lua_State *L)
 {
-	lua_newtable(L);
+	lua_State *seen = lua_newstate(alloc_outside, NULL);
+
+	if (!seen)
+		luaL_error(L, "not enough memory");
 	lua_pushvalue(L, LUA_REGISTRYINDEX);
-	visit(L, lua_gettop(L) - 1);
-	lua_pop(L, 1);
+	visit(L, seen);
+	lua_close(seen);
 }
 
 /* Loads everything there is. What a script does while it is loaded is done at build time. */
@@ -129,6 +141,8 @@ static int load_all(lua_State *L)
 		state_push_global(L, *name);
 		lua_pop(L, 1);
 	}
+	/* From here on there is garbage only, but for the table of strings. */
+	alloc_litter(64);
 	use_metatables(L);
 	grow_string_table(L);
 
