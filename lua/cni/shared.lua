@@ -60,10 +60,10 @@ end
 function M.join(group, object, owner)
   local dir = path_of(group, object)
   for _ = 1, 1000 do -- whoever leaves may remove the directory between our two steps
-    check(sys.mkdirs(dir, 448))
     local ok, msg, errno = sys.touch(dir .. "/" .. user_of(owner), 384)
     if ok then return end
     if errno ~= sys.errno.ENOENT then check(nil, msg, errno) end
+    check(sys.mkdirs(dir, 448))
   end
   fail.throw { code = fail.codes.again, msg = "link " .. group .. " keeps changing hands" }
 end
