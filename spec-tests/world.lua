@@ -9,7 +9,7 @@ local M = {}
 local World = {}
 World.__index = World
 
--- What opts.far asks for.
+-- What opts.far asks for. Link-local addresses are given, as the kernel's own come some time later.
 local far = [[
   ip link add up0 netns host type veth peer name up0 netns far
   for n in host far; do
@@ -18,12 +18,14 @@ local far = [[
   ip -n host -b - <<.
     addr add 192.0.2.1/24 dev up0
     addr add 2001:db8::1/64 dev up0 nodad
+    addr add fe80::1/64 dev up0 nodad
     link set up0 addrgenmode none up
 .
   ip -n far -b - <<.
     link set lo up
     addr add 192.0.2.2/24 dev up0
     addr add 2001:db8::2/64 dev up0 nodad
+    addr add fe80::2/64 dev up0 nodad
     link set up0 addrgenmode none up
     route add default via 192.0.2.1
     route add default via 2001:db8::1
