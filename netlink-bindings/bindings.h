@@ -21,6 +21,7 @@ int luaopen_netlink_ip(lua_State *L);
 int luaopen_netlink_nft(lua_State *L);
 int luaopen_netlink_sys(lua_State *L);
 int luaopen_netlink_store(lua_State *L);
+int luaopen_netlink_json(lua_State *L);
 
 /*
  * Return nil, "<text>: <strerror>", errno: `return push_failure(L, err, "open %s", path)`. The

@@ -53,6 +53,7 @@ void new_handle_type(lua_State *L, const char *name, const luaL_Reg *methods, co
 #pragma weak luaopen_netlink_nft
 #pragma weak luaopen_netlink_sys
 #pragma weak luaopen_netlink_store
+#pragma weak luaopen_netlink_json
 
 int luaopen_netlink(lua_State *L)
 {
@@ -66,6 +67,7 @@ int luaopen_netlink(lua_State *L)
 		{ "nft", luaopen_netlink_nft },
 		{ "sys", luaopen_netlink_sys },
 		{ "store", luaopen_netlink_store },
+		{ "json", luaopen_netlink_json },
 		{ "describe", luaopen_netlink_describe },
 	};
 

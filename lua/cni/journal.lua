@@ -94,14 +94,23 @@ local function take(book, line)
   end
 end
 
+local function take_all(book, lines)
+  book.records, book.at = {}, nil
+  for _, line in ipairs(lines) do take(book, line) end
+end
+
 -- Fill a book from its text. What comes after a line that is not whole was never acted upon.
 -- Returns how much of the text is good.
 local function load(book, text)
+  local whole = text:match ".*()\n" or 0
+  local ok, lines = pcall(json.decode_lines, text:sub(1, whole), "record")
+  if ok and pcall(take_all, book, lines) then return whole end
+  -- Some line is bad: which one?
   book.records, book.at = {}, nil
   local good = 0
   for line, stop in text:gmatch("([^\n]*)\n()") do
-    local ok, value = pcall(json.decode, line, "record")
-    if not ok or not pcall(take, book, value) then break end
+    local decoded, value = pcall(json.decode, line, "record")
+    if not decoded or not pcall(take, book, value) then break end
     good = stop - 1
   end
   return good
