@@ -142,6 +142,22 @@ describe("json.decode gives", function()
   end)
 end)
 
+describe("json.decode_lines", function()
+  it("gives a value a line", function()
+    assert.are.same({}, json.decode_lines "")
+    assert.are.same({ { a = 1 }, { b = {} }, { c = "\n[]" } },
+      json.decode_lines '{"a":1}\n{"b":[]}\n{"c":"\\n[]"}\n')
+  end)
+
+  it("refuses a line that is none", function()
+    for _, bad in ipairs { '{"a":1}\n{"b"\n', '{"a":"\n"}\n', "1,2]\n[3\n", "1,2\n", "\n", "{}\n\n" } do
+      local ok, err = pcall(json.decode_lines, bad, "record")
+      assert.is_false(ok, "was accepted: " .. bad)
+      assert.are.equal(6, err.code)
+    end
+  end)
+end)
+
 describe("json.encode", function()
   it("sorts keys and indents by four spaces, without a final newline", function()
     assert.are.equal('{\n    "a": [\n        1,\n        {\n            "c": true\n' ..

@@ -176,7 +176,10 @@ end
 -- @raise code 6, as @{decode}
 function M.decode_lines(text, what)
   if text == "" then return {} end
-  return M.decode("[" .. gsub(sub(text, 1, -2), "\n", ",") .. "]", what)
+  local list, breaks = gsub(sub(text, 1, -2), "\n", ",")
+  local values = M.decode("[" .. list .. "]", what)
+  if #values ~= breaks + 1 then refuse(what or "JSON", "a line is not one value") end
+  return values
 end
 
 -- Encoding ---------------------------------------------------------------------------
