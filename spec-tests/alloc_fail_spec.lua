@@ -90,6 +90,14 @@ local bindings = {
       assert(h:dump(object))
     end
     assert(h:dump("route", { table = 254, dst = "default" }))]] },
+  { "json", "return require('netlink').json", [[
+    local json, List, many = ..., {}, {}
+    for i = 1, 40 do many["key" .. i] = i end
+    local text = json.encode({ many, setmetatable({}, List), { a = { ("x"):rep(5000) } } }, List,
+      "  ", { key7 = 1 })
+    assert(#text > 5000 and json.tame(text) == false)
+    local value = { { "mark" }, { a = 1.0 } }
+    assert(json.tidy(value, List, "mark") and math.type(value[2].a) == "integer")]] },
   { "await", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
     assert(h:await("link", { name = "lo" }, { index = 1 }, { "mtu" }, 1000))
