@@ -209,11 +209,9 @@ local function attempt(req, plugin, ns, book, alone)
   return nil, answer
 end
 
---- ADD.
--- @tparam table req the request
--- @tparam table plugin what the script returned
--- @treturn string the result, as it is to be printed
-function M.add(req, plugin)
+-- What ADD and CHECK need: the namespace (an IPAM plugin can do without it) and a request with
+-- everything in it.
+local function prepare(req, plugin)
   local ns, why = open_namespace(req, req.netns)
   if not ns and not plugin.ipam then
     fail.throw { code = fail.codes.netns,
@@ -221,6 +219,15 @@ function M.add(req, plugin)
   end
   read_conf(req, plugin)
   read_prev(req)
+  return ns
+end
+
+--- ADD.
+-- @tparam table req the request
+-- @tparam table plugin what the script returned
+-- @treturn string the result, as it is to be printed
+function M.add(req, plugin)
+  local ns = prepare(req, plugin)
   local book <close>, alone = journal.open(owner_of(req), plugin.type)
   local text, err
   for _ = 1, 4 do
@@ -270,13 +277,7 @@ end
 
 --- CHECK. Prints nothing when all is as `add` would have it.
 function M.check(req, plugin)
-  local ns, why = open_namespace(req, req.netns)
-  if not ns and not plugin.ipam then
-    fail.throw { code = fail.codes.netns,
-      msg = ("failed to open netns %q: %s"):format(req.netns, why) }
-  end
-  read_conf(req, plugin)
-  read_prev(req)
+  local ns = prepare(req, plugin)
   local plan <const> = new_plan("verify", req, ns, nil)
   if plugin.check then return plugin.check(req) end
   plugin.add(req)
