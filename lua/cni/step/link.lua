@@ -9,8 +9,10 @@ local netlink = require "netlink"
 
 local M = {}
 
--- Keys of `want` that are not attributes to compare with the kernel's.
+-- Keys of `want` that are not attributes to compare with the kernel's. What its packets begin with, the
+-- program that opens a tap says.
 local not_attributes = {
+  tun_vnet_hdr = true,
   name = true, peer = true, mac = true, mtu = true, into = true, link = true, master = true,
   up = true, named = true, port = true, label = true,
 }
