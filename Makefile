@@ -48,7 +48,7 @@ $(BUILD)/netlink.so: $(BINDINGS)
 
 # What specs need in C: killat kills a plugin at its n-th change, look takes a quick look, within
 # runs a command in a namespace. Static, since a start is what costs on the second kernel.
-HELPERS := $(BUILD)/killat $(BUILD)/look $(BUILD)/within
+HELPERS := $(addprefix $(BUILD)/,killat look within answer)
 $(HELPERS): $(BUILD)/%: spec-tests/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) -static -o $@.new $< && mv $@.new $@

@@ -614,6 +614,9 @@ end
 -- What a kernel has; what this one lacks another may have.
 local kernel = {
   ["card"] = has_card,
+  ["selinux"] = function()
+    return select(2, M.sh("echo system_u:system_r:kernel_t:s0 >/proc/thread-self/attr/exec")) == 0
+  end,
   ["bridge-vlan"] = can_make("ip link add b0 type bridge vlan_filtering 1"),
   ["vlan"] = can_make("ip link add link p0 v0 type vlan id 5"),
   ["dummy"] = can_make("ip link add d0 type dummy"),
