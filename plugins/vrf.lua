@@ -12,19 +12,9 @@ local conf = schema.record {
     doc = "Number of its routing table; 0: one that nothing uses." },
 }
 
-local function find_vrf(req)
-  local c = req.conf
-  local vrf = req.pod:link(c.vrfname)
-  if vrf and vrf.kind == "vrf" and c.table ~= 0 and vrf.vrf_table ~= c.table then
-    fail.config("table", ("VRF %s has the table %d, not %d"):format(c.vrfname, vrf.vrf_table,
-      c.table))
-  end
-  return vrf
-end
-
-local function find_interface(req)
-  local link = req.pod:link(req.ifname)
+local function need_free_interface(req)
   if req.plan.mode ~= "apply" then return end
+  local link = req.pod:link(req.ifname)
   if not link then
     fail.throw { msg = ("link %s is not in the sandbox"):format(req.ifname) }
   elseif link.master then
@@ -35,14 +25,12 @@ end
 
 local function add(req)
   common.need_chain(req)
-  local vrf = find_vrf(req)
-  find_interface(req)
-  local table_id = vrf and vrf.vrf_table or req.conf.table
-  if table_id == 0 then table_id = req.pod:free_table() end
-  local link = req.pod:ensure_link {
-    kind = "vrf", name = req.conf.vrfname, vrf_table = table_id, up = true,
+  need_free_interface(req)
+  local c = req.conf
+  local vrf = req.pod:ensure_link {
+    kind = "vrf", name = c.vrfname, vrf_table = c.table ~= 0 and c.table or nil, up = true,
   }
-  req.pod:enslave(req.ifname, link, table_id)
+  req.pod:enslave(req.ifname, vrf)
 end
 
 return { conf = conf, add = add }

@@ -355,8 +355,10 @@ local vrf = family("vrf", { vrfname = "red" },
 
 vrf("the table chosen", {})
 vrf("a table given", { table = 100 }, { steps = both })
-vrf("routes", { table = 100 }, { setup_pod = pod_routes })
-vrf("dual stack", { table = 100 }, { setup_pod = pod_dual })
+vrf("routes", { table = 100 }, { setup_pod = pod_routes,
+  differs = { "VRF with the routes", "VRF given back" } })
+vrf("dual stack", { table = 100 }, { setup_pod = pod_dual,
+  differs = { "VRF with the routes", "VRF given back" } })
 vrf("a VRF that is there", { table = 100 }, { setup_pod = pod_link ..
   "ip link add red type vrf table 100; ip link set red up", steps = both,
   differs = { "VRF of another stays" } })
@@ -383,8 +385,10 @@ vrf("DEL with the interface gone", {}, { steps = { "ADD",
 vrf("DEL with a link that is no VRF", {}, { steps = { "ADD",
   { sh = "ip link del red; " .. pair("red", "r1"), at = "pa" }, "DEL" },
   differs = { "DEL passes" } })
-vrf("CHECK, the interface is not in it", {}, { steps = tampered("ip link set eth0 nomaster") })
-vrf("CHECK, the VRF is gone", {}, { steps = tampered("ip link del red") })
+vrf("CHECK, the interface is not in it", {}, { steps = tampered("ip link set eth0 nomaster"),
+  differs = { "CHECK of a VRF" } })
+vrf("CHECK, the VRF is gone", {}, { steps = tampered("ip link del red"),
+  differs = { "CHECK of a VRF" } })
 vrf("version 0.3.1", { cniVersion = "0.3.1" }, { steps = both,
   prev = { cniVersion = "0.3.1", interfaces = chained.interfaces,
   ips = { { version = "4", address = "10.1.0.5/24", interface = 0 } } } })

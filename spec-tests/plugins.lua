@@ -278,6 +278,8 @@ M.list = {
       ips = { { address = "10.20.0.9/24", interface = 0 } } },
     breaks = {
       { "the VRF is gone", sh = "ip link del blue", says = "blue" },
+      { "its table is another", sh = "ip link del blue; ip link add blue type vrf table 11; " ..
+        "ip link set blue up; ip link set eth0 master blue", says = "11" },
     } },
 }
 

@@ -92,7 +92,6 @@ end
 -- @treturn int from 1 on
 function M:free_table()
   local used = { [0] = true, [253] = true, [254] = true, [255] = true }
-  if self.absent then return 1 end
   for _, what in ipairs { "rule", "route" } do
     for _, entry in ipairs(self:dump(what)) do used[entry.table or 0] = true end
   end
@@ -289,6 +288,7 @@ end
 -- removed with the last, if it was made here and nobody else plugged into it.
 -- @tparam table want `name`, `kind`, and options, all of which count only when it is made, but
 -- for `up`, `promisc` and `vlan_filtering`; `link` (object or name) when it stands on another;
+-- `vrf_table` when it must have that one, by default a VRF is given one that nothing uses;
 -- for a veth pair `peer` ({ master = object }), and `port_vlans`, the VLANs of that port
 -- @treturn table the link; its MAC is known once the plan has run
 function M:ensure_link(want)
@@ -306,10 +306,9 @@ end
 --- Put a link under a VRF, together with its addresses and routes.
 -- @tparam string name of the link
 -- @tparam table vrf object
--- @tparam int table_id the VRF's routing table
-function M:enslave(name, vrf, table_id)
+function M:enslave(name, vrf)
   local link = self.plan.mode == "apply" and self:link(name)
-  push(self, "enslave", { link = name, master = vrf.name, table = table_id },
+  push(self, "enslave", { link = name, master = vrf.name },
     { had = link and require("cni.step.enslave").before(self, link) or nil })
 end
 

@@ -90,9 +90,9 @@ function M.a_user(group, object)
 end
 
 --- What was made here, and what was there before.
--- @treturn table `link`: nil, { mac =, kind = } of one made here, or { before = {...} }, what was
--- found; `addrs`: { [cidr] = true }, put there; `removed`: { [cidr] = { {...}, ... } }, the addresses
--- that were taken away for one, as they were
+-- @treturn table `link`: nil, { mac =, kind =, vrf_table = } of one made here, or { before = {...} },
+-- what was found; `addrs`: { [cidr] = true }, put there; `removed`: { [cidr] = { {...}, ... } }, the
+-- addresses that were taken away for one, as they were
 function M.facts(group)
   local text = sys.read_file(path_of(group, "facts"))
   local ok, facts = pcall(json.decode, text or "{}", "facts")

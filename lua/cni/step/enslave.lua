@@ -11,55 +11,81 @@ local M = {}
 local main = 254
 
 -- What a route keeps in another table.
-local kept = { "dst", "gw", "src", "scope", "protocol", "priority", "mtu", "advmss", "onlink" }
+local of_route = { "dst", "from", "gw", "src", "tos", "protocol", "scope", "type", "onlink",
+  "priority", "realms", "pref", "ttl_propagate", "multipath", "lock", "mtu", "window", "rtt", "rttvar",
+  "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "features", "rto_min",
+  "initrwnd", "quickack", "congestion", "fastopen_no_cookie" }
 
---- What there is to remember of a link before it is enslaved: its IPv6 addresses and the routes
--- of the main table, but for those that the kernel makes for each address.
+local of_hop = { "oif", "gw", "weight", "onlink", "realms" }
+
+-- What an address keeps.
+local of_addr = { "address", "peer", "valid_lft", "preferred_lft", "priority", "proto",
+  "noprefixroute" }
+
+local function picked(from, keys)
+  local some = {}
+  for _, key in ipairs(keys) do some[key] = from[key] end
+  return some
+end
+
+local function leaves_by(route, index)
+  for _, hop in ipairs(route.multipath or {}) do
+    if hop.oif ~= index then return false end
+  end
+  return route.multipath ~= nil or route.oif == index
+end
+
+--- What there is to remember of a link before its master changes: its IPv6 addresses and its routes,
+-- but for those that the kernel makes for each address.
 -- @tparam handle h
 -- @tparam table link as netlink gives it
+-- @tparam[opt] int table_id the table its routes are in, by default the main one
 -- @treturn table for the step's `had`
-function M.before(h, link)
+function M.before(h, link, table_id)
   local had = { addrs = {}, routes = {} }
-  for _, have in ipairs(h:addrs(link.name)) do
-    if have.family == "inet6" and have.scope ~= "link" and have.scope ~= 253 then
-      had.addrs[#had.addrs + 1] = { address = have.address, nodad = true,
-        noprefixroute = have.noprefixroute or nil }
+  for _, have in ipairs(h:addrs(link.name, "inet6")) do
+    if have.scope ~= "link" and have.scope ~= 253 then
+      local address = picked(have, of_addr)
+      -- It has been found to be unique, unless that is still being found out.
+      address.nodad = not have.tentative or nil
+      had.addrs[#had.addrs + 1] = address
     end
   end
   for _, family in ipairs { "inet", "inet6" } do
-    for _, have in ipairs(h:routes { family = family, table = main }) do
-      if have.oif == link.index and have.protocol ~= "kernel" then
-        local route = {}
-        for _, key in ipairs(kept) do route[key] = have[key] end
+    for _, have in ipairs(h:routes { family = family, table = table_id or main }) do
+      if have.protocol ~= "kernel" and leaves_by(have, link.index) then
+        local route = picked(have, of_route)
+        for i, hop in ipairs(route.multipath or {}) do route.multipath[i] = picked(hop, of_hop) end
         had.routes[#had.routes + 1] = route
       end
     end
   end
   -- A gateway can be named when it can be reached.
-  table.sort(had.routes, function(a, b) return a.gw == nil and b.gw ~= nil end)
+  table.sort(had.routes, function(a, b)
+    return not (a.gw or a.multipath) and (b.gw or b.multipath) ~= nil
+  end)
   return had
 end
 
--- Put the link under a master (nil: none), with what it had, into a table.
-local function carry(step, h, link, master, table_id)
-  local requests = { { "set", "link", { index = link.index, master = master or 0 } } }
-  for _, had in ipairs(step.had and step.had.addrs or {}) do
-    local attrs = { index = link.index }
-    for key, value in pairs(had) do attrs[key] = value end
-    requests[#requests + 1] = { "replace", "addr", attrs }
+-- Put the link under a master (0: none), with what it had, into a table. Returns what `send` does.
+local function carry(h, link, had, master, table_id)
+  local requests = { { "set", "link", { index = link.index, master = master } } }
+  for _, address in ipairs(had.addrs) do
+    address.index = link.index
+    requests[#requests + 1] = { "replace", "addr", address }
   end
-  for _, had in ipairs(step.had and step.had.routes or {}) do
-    local route = { oif = link.index, table = table_id }
-    for key, value in pairs(had) do route[key] = value end
+  for _, route in ipairs(had.routes) do
+    route.oif, route.table = not route.multipath and link.index or nil, table_id
     requests[#requests + 1] = { "replace", "route", route }
   end
-  local ok, msg, errno = h:socket():send(requests)
-  if not ok then fail.kernel(M.say(step), msg, errno) end
+  return h:socket():send(requests)
 end
 
 function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
-  carry(step, h, h:link(want.link), h:index(want.master), want.table)
+  local vrf = h:link(want.master, { "vrf_table" })
+  local ok, msg, errno = carry(h, h:link(want.link), step.had, vrf.index, vrf.vrf_table)
+  if not ok then fail.kernel(M.say(step), msg, errno) end
 end
 
 function M.verify(step, plan)
@@ -71,10 +97,18 @@ function M.verify(step, plan)
   end
 end
 
+-- Somebody else's master is left alone. What was remembered may not fit any more, when addresses have
+-- changed since: then the link is let go without it.
 function M.undo(step, plan)
-  local h = plan:at(step.ns)
-  local link = h and h:link(step.want.link)
-  if link then carry(step, h, link, nil, main) end
+  local want, h = step.want, plan:at(step.ns)
+  local link = h and h:link(want.link)
+  local vrf = link and h:link(want.master, { "vrf_table" })
+  if not link or link.master and not (vrf and link.master == vrf.index) then return end
+  local had = step.had or M.before(h, link, link.master and vrf.vrf_table)
+  local ok, msg, errno, _, statuses = carry(h, link, had, 0, main)
+  if not ok and not (statuses and statuses[1] == 0) then
+    fail.kernel(("take %s out of VRF %s"):format(want.link, want.master), msg, errno)
+  end
 end
 
 function M.say(step)

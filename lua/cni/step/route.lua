@@ -44,13 +44,20 @@ local function matches(want, have, index)
   return not want.priority or want.priority == 0 or have.priority == want.priority
 end
 
+-- The table that a route without one is in: the VRF's when a later plugin of the chain has put its
+-- link into one.
+local function table_of(h, link)
+  local master = link.master and h:link(link.master)
+  return master and master.kind == "vrf" and master.vrf_table or 254
+end
+
 function M.verify(step, plan)
   local want, h = step.want, plan[step.ns]
   if given_up(step, plan.prev) then return nil end
   local link = h:link(want.link)
   if not link then return ("link %s is not in the sandbox"):format(want.link) end
   local dst = addr.parse(want.dst)
-  local filter = { family = dst.family, table = want.table or 254 }
+  local filter = { family = dst.family, table = want.table or table_of(h, link) }
   for _, have in ipairs(h:routes(filter)) do
     if addr.parse(have.dst) == dst and matches(want, have, link.index) then return nil end
   end

@@ -33,6 +33,7 @@ local function keys_of(want)
   for _, key in ipairs(kept) do
     if want[key] then keys[#keys + 1] = key end
   end
+  if want.kind == "vrf" then keys[#keys + 1] = "vrf_table" end
   return keys
 end
 
@@ -54,27 +55,53 @@ local function find(step, h)
       hint = "name another link in the configuration",
     }
   end
+  if link and want.vrf_table and link.vrf_table ~= want.vrf_table then
+    fail.throw {
+      code = fail.codes.config,
+      msg = ("VRF %s exists and has the table %d, not %d"):format(want.name, link.vrf_table,
+        want.vrf_table),
+      hint = "name another VRF in the configuration, or no table",
+    }
+  end
   return link
 end
 
-local function make(step, h)
+-- A VRF hears nothing itself: what its links hear of routes is theirs.
+local function lock_down(h, want, name)
+  if want.kind ~= "vrf" then netlink.ns.sysctl(h.where, h.locked_down(name)) end
+end
+
+local function make(step, h, vrf_table)
   local want = step.want
   local facts = shared.facts(group_of(step))
-  facts.link = { kind = want.kind, mac = want.mac }
+  facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table }
   shared.save(group_of(step), facts)
   local attrs = {}
   for key, value in pairs(want) do attrs[key] = value end
   attrs.up, attrs.promisc, attrs.port_vlans, attrs.group = nil, nil, nil, nil
+  attrs.vrf_table = vrf_table
   attrs.link = want.link and h:index(want.link)
   attrs.peer = want.peer and { name = want.peer.name, mtu = want.mtu }
   local ok, msg, errno = h:socket():send { { "add", "link", attrs } }
   if not ok and errno ~= errors.EEXIST then fail.kernel(M.say(step), msg, errno) end
-  netlink.ns.sysctl(h.where, h.locked_down(want.name))
+  lock_down(h, want, want.name)
+end
+
+-- A VRF whose table is for us to choose: nobody else chooses one in its sandbox meanwhile.
+local function chooses_table(step)
+  return step.want.kind == "vrf" and not step.want.vrf_table
+end
+
+local function while_choosing(step, action)
+  local group = step.want.group:match(":.*")
+  local lock <close> = shared.lock(group, "exclusive")
+  if action then action() end
+  shared.tidy(group, lock)
 end
 
 local function plug_peer(step, h)
   local peer = step.want.peer
-  netlink.ns.sysctl(h.where, h.locked_down(peer.name))
+  lock_down(h, step.want, peer.name)
   local index = h:index(peer.name)
   local requests = { { "set", "link", { index = index, master = h:index(peer.master), up = true } } }
   for _, vlan in ipairs(step.want.port_vlans or {}) do
@@ -104,7 +131,7 @@ local function adjust(step, h, link)
     if want[key] and not link[key] then change[key] = true end
   end
   if change.vlan_filtering then change.kind = want.kind end
-  if change.up then netlink.ns.sysctl(h.where, h.locked_down(want.name)) end
+  if change.up then lock_down(h, want, want.name) end
   local ok, msg, errno = h:socket():send { { "set", "link", change } }
   if not ok then fail.kernel("set " .. want.name, msg, errno) end
 end
@@ -131,7 +158,11 @@ function M.run(step, plan)
   link = find(step, h)
   local made = not link
   if made then
-    make(step, h)
+    if chooses_table(step) then
+      while_choosing(step, function() make(step, h, h:free_table()) end)
+    else
+      make(step, h, want.vrf_table)
+    end
     link = find(step, h)
     if not link then
       -- Somebody has just removed it; or has the name that chance picked for its other end.
@@ -167,7 +198,12 @@ function M.verify(step, plan)
   end
   local difference = want.peer and peer_difference(want, h, link)
   if difference then return difference end
-  learn(step, link, plan, shared.facts(group_of(step)))
+  local facts = shared.facts(group_of(step))
+  local chosen = facts.link and facts.link.vrf_table
+  if chosen and link.vrf_table ~= chosen then
+    return ("vrf %s: its table is %d, not %d"):format(want.name, link.vrf_table, chosen)
+  end
+  learn(step, link, plan, facts)
 end
 
 -- Ports and addresses of others keep a link that we made.
@@ -218,6 +254,7 @@ function M.undo(step, plan)
     end
   end
   shared.tidy(name, lock)
+  if chooses_table(step) then while_choosing(step) end -- what one that was killed has left
 end
 
 function M.say(step)
