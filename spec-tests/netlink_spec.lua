@@ -213,6 +213,88 @@ describe("netlink.ns", function()
   end)
 end)
 
+describe("netlink.ns.tap", function()
+  local tap = netlink.ns.tap
+  local EBUSY, EADDRNOTAVAIL = 16, 99
+
+  it("makes a tap there and nowhere else, that stays while nobody has it open", function()
+    local here = netlink.ns.self():id()
+    local there <close> = assert(netlink.ns.open(pod.path))
+    for name, where in pairs { byobject = there, bypath = pod.path } do
+      assert.is_true(tap(where, { name = name, mac = "02:00:00:00:0a:0B" }))
+      assert.equal(here, netlink.ns.self():id())
+      local link = t.link(pod, name)
+      t.same({ "tun", "02:00:00:00:0a:0b" }, { link.linkinfo.info_kind, link.address })
+      t.same({ type = "tap", pi = false, vnet_hdr = false, multi_queue = false, persist = true },
+        link.linkinfo.info_data)
+      assert.is_false(has_flag(link, "UP"))
+      assert.is_nil(t.link(host, name))
+      assert.is_nil(t.link(nil, name))
+    end
+  end)
+
+  it("makes one here when no namespace is named", function()
+    assert.is_true(tap(nil, { name = "here0" }))
+    local found = t.link(nil, "here0")
+    t.run("ip link del here0")
+    assert.equal("tun", found.linkinfo.info_kind)
+  end)
+
+  it("sets who may open it, its queues and what its packets begin with, where that is asked for", function()
+    assert.is_true(tap(pod.path, { name = "t0", owner = 0, group = 4294967294, multi_queue = true,
+      vnet_hdr = true }))
+    local data = t.link(pod, "t0").linkinfo.info_data
+    t.same({ true, true, true }, { data.persist, data.multi_queue, data.vnet_hdr })
+    assert.is_true(tap(pod.path, { name = "t1", owner = 61000, group = 61001 }))
+    data = t.link(pod, "t1").linkinfo.info_data
+    t.same({ 61000, 61001 }, { data.user, data.group })
+    assert.is_true(tap(pod.path, { name = "t2", group = 61002 }))
+    data = t.link(pod, "t2").linkinfo.info_data
+    t.same({ false, false }, { data.multi_queue, data.vnet_hdr })
+    assert.is_nil(data.user)
+    assert.equal(61002, data.group)
+  end)
+
+  it("takes no name that a link has, whoever made that", function()
+    assert.is_true(tap(pod.path, { name = "t0", mac = "02:00:00:00:00:01" }))
+    t.run("ip link add v0 type veth peer name v1", { host = pod })
+    local before = t.run("ip -d -j link", { host = pod })
+    for _, name in ipairs { "t0", "v0" } do
+      local ok, msg, errno = tap(pod.path, { name = name, mac = "02:00:00:00:00:02" })
+      assert.is_nil(ok)
+      assert.equal(EBUSY, errno)
+      assert.matches("make tap " .. name, msg, 1, true)
+    end
+    assert.equal(before, t.run("ip -d -j link", { host = pod }))
+  end)
+
+  it("leaves nothing when a part of it is refused, or the namespace is not there", function()
+    local descriptors = #netlink.sys.list("/proc/self/fd")
+    local _, _, errno = tap(pod.path, { name = "t0", mac = "01:00:00:00:00:01" })
+    assert.equal(EADDRNOTAVAIL, errno)
+    assert.is_nil(t.link(pod, "t0"))
+    _, _, errno = tap("/run/netns/none", { name = "t0" })
+    assert.equal(ENOENT, errno)
+    assert.equal(descriptors, #netlink.sys.list("/proc/self/fd"))
+  end)
+
+  it("names the mistake", function()
+    for name, says in pairs { [1] = "name must be a string", [""] = "not the name",
+      ["a\0b"] = "not the name", [("x"):rep(16)] = "not the name" } do
+      assert.matches(says, mistake(tap, pod.path, { name = name ~= 1 and name or nil }))
+    end
+    for _, mac in ipairs { "", "02:00:00:00:00", "02:00:00:00:00:01:02", "02:00:00:00:00:0g" } do
+      assert.matches("not six bytes", mistake(tap, pod.path, { name = "t0", mac = mac }))
+    end
+    for _, id in ipairs { -2, 1 << 32, "root", 1.5 } do
+      assert.matches("owner must be", mistake(tap, pod.path, { name = "t0", owner = id }))
+      assert.matches("group must be", mistake(tap, pod.path, { name = "t0", group = id }))
+    end
+    assert.is_nil(t.link(pod, "t0"))
+    assert.is_true(tap(pod.path, { name = ("x"):rep(15) }))
+  end)
+end)
+
 describe("a handle", function()
   it("stays in the namespace it was opened in", function()
     t.run("ip link add only_here type veth peer name other_end", { host = pod })

@@ -114,6 +114,21 @@ describe("files", function()
     fails("ENOENT", sys.stat(path("none")))
   end)
 
+  it("that are links name what is written there, there or not", function()
+    local long = ("x/"):rep(2000)
+    for name, target in pairs { relative = "f", dangling = "/no/such/file", long = long } do
+      t.run { "ln", "-s", target, path(name) }
+      assert.equal(target, sys.readlink(path(name)))
+    end
+    assert.matches("^net:%[%d+%]$", sys.readlink("/proc/self/ns/net"))
+    sys.write_file(path("f"), "")
+    for name, errno in pairs { f = "EINVAL", none = "ENOENT", ["f/l"] = "ENOTDIR" } do
+      assert.is_truthy(fails(errno, sys.readlink(path(name))):find(path(name), 1, true))
+    end
+    fails("EINVAL", sys.readlink(dir))
+    assert.has_error(function() sys.readlink("a\0b") end)
+  end)
+
   it("have paths, not texts with zero bytes", function()
     for _, bad in ipairs { "", "a\0b", ("x"):rep(5000) } do
       assert.has_error(function() sys.mkdir(bad) end)
@@ -287,6 +302,71 @@ describe("exec", function()
     fails("EACCES", sys.exec { path = "/etc/passwd" })
   end)
 
+  it("happens in the namespace that was named, and leaves us in ours", function()
+    local ns, other = require("netlink").ns, t.netns()
+    local where <close> = assert(ns.open(other.path))
+    local look = { path = "/bin/readlink", argv = { "readlink", "/proc/self/ns/net" } }
+    local function seen() return sys.exec(look).stdout:gsub("%s+$", "") end
+    local ours = sys.readlink("/proc/self/ns/net")
+    local theirs = "net:[" .. where:id():match(":(%d+)$") .. "]"
+    assert.not_equal(ours, theirs)
+    assert.equal(ours, (seen()))
+    for _, named in ipairs { other.path, where } do
+      look.ns = named
+      assert.equal(theirs, (seen()))
+      assert.equal(ours, sys.readlink("/proc/self/ns/net"))
+      fails("ENOENT", sys.exec { path = "/no/such", ns = named })
+      assert.equal(ours, sys.readlink("/proc/self/ns/net"))
+    end
+    look.ns = nil
+    assert.equal(ours, (seen()))
+    t.remove_netns(other)
+  end)
+
+  it("does not happen in a namespace that is not there", function()
+    local touch = { path = "/bin/touch", argv = { "touch", path("made") } }
+    touch.ns = "/run/netns/none"
+    fails("ENOENT", sys.exec(touch))
+    touch.ns = "/proc/self/ns/mnt"
+    fails("EINVAL", sys.exec(touch))
+    for _, bad in ipairs { 1, {}, true } do
+      touch.ns = bad
+      assert.has_error(function() sys.exec(touch) end)
+    end
+    assert.is_nil(t.read(path("made")))
+    touch.ns = nil
+    assert.equal(0, sys.exec(touch).status)
+    assert.equal("", t.read(path("made")))
+  end)
+
+  local label = "system_u:system_r:container_t:s0"
+
+  it("gives a program its label, and nothing after it", function()
+    t.needs("selinux")
+    local cat = { path = "/bin/cat", argv = { "cat", "/proc/self/attr/current" } }
+    local plain = sys.exec(cat)
+    cat.label = label
+    assert.equal(0, sys.exec(cat).status)
+    assert.equal("", sys.read_file("/proc/thread-self/attr/exec"))
+    fails("ENOENT", sys.exec { path = "/no/such", label = label })
+    assert.equal("", sys.read_file("/proc/thread-self/attr/exec"))
+    cat.label = nil
+    assert.same(plain, sys.exec(cat))
+  end)
+
+  it("with a label that cannot be given does not happen", function()
+    local touch = { path = "/bin/touch", argv = { "touch", path("made") }, label = label }
+    if not t.has("selinux") then
+      fails("EINVAL", sys.exec(touch))
+      assert.is_nil(t.read(path("made")))
+    end
+    touch.label = {}
+    assert.has_error(function() sys.exec(touch) end)
+    assert.is_nil(t.read(path("made")))
+    touch.label = nil
+    assert.equal(0, sys.exec(touch).status)
+  end)
+
   it("names a key that it does not know", function()
     for _, bad in ipairs { { path = "/bin/true", arg = {} }, { argv = {} }, { path = 1 },
       { path = "/bin/true", argv = { 1 } }, { path = "/bin/true", env = { "A\0B" } },
@@ -300,6 +380,8 @@ describe("exec", function()
     for _ = 1, 20 do
       sys.exec { path = "/no/such" }
       sys.exec { path = "/bin/true" }
+      sys.exec { path = "/bin/true", label = "none", ns = "/proc/self/ns/net" }
+      sys.exec { path = "/bin/true", ns = "/run/netns/none" }
       sys.exec { path = "/usr/bin/yes", stdout_limit = 10 }
       sys.open_locked(path("none/l"), "exclusive")
       sys.list(path("none"))
