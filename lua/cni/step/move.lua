@@ -38,20 +38,21 @@ local function is_it(step, link)
 end
 
 -- In a namespace: under the name it ought to have, else under whichever. The sandbox may have given it
--- another alias: then its MAC tells.
+-- another alias: then its MAC tells, if only one link there has it.
 local function find(step, h, name)
   local link = h:link(name)
   if link and is_it(step, link) then return link end
-  local by_mac
+  local alike = {}
   for _, other in ipairs(h:socket():dump("link") or {}) do
     if is_it(step, other) then
       h.known[other.name] = other
       return other
-    elseif step.had and other.mac == step.had.mac and has_marks(step, other) then
-      by_mac = by_mac or other
+    elseif h.name == step.want.into and step.had and other.mac == step.had.mac
+      and has_marks(step, other) then
+      alike[#alike + 1] = other
     end
   end
-  return by_mac
+  return #alike == 1 and alike[1] or nil
 end
 
 function M.links(step)
