@@ -208,6 +208,27 @@ describe("A second ADD", function()
     end
   end)
 
+  it("over what a killed DEL has left cleans up and goes through", function()
+    local w = new()
+    local before, times = w:picture(), 0
+    for n = 6, 26, 4 do
+      w:add()
+      local line = t.cni_words({ verb = "DEL", type = "bridge", host = w.host,
+        netns = w.pods[1], under = ("%s %d"):format(t.helper("killat"), n) })
+      local _, status = t.sh(line, { stdin = t.conf_bytes(w:config()) })
+      -- One that had not begun has left a live attachment.
+      if t.sh("grep -rs leaving /run/luacni/attachments") ~= "" then
+        times = times + 1
+        w:add()
+        w:check()
+      end
+      w:del()
+      t.same(before, w:picture(), n)
+      if status ~= 101 then break end
+    end
+    assert.is_true(times > 1)
+  end)
+
   it("is told from the first while that one still runs", function()
     local w = new()
     -- An IPAM plugin that takes its time holds the first ADD open.
@@ -448,6 +469,25 @@ describe("Two plugins of one type in a chain", function()
     assert.truthy(t.link(w.host, "two"))
     w:del(step("two"))
     t.same(before, w:picture())
+  end)
+
+  it("begin anew where a DEL was killed", function()
+    local w, step = chain()
+    local before = w:picture()
+    local conf = w:config({ link = "one" })
+    for n = 1, 30 do
+      w:ok("ADD", { type = "luacni", conf = { link = "one" }, prev = prev })
+      local line = t.cni_words({ verb = "DEL", type = "luacni", host = w.host, netns = w.pods[1],
+        under = ("%s %d"):format(t.helper("killat"), n) })
+      local _, status = t.sh(line, { stdin = t.conf_bytes(conf) })
+      -- Before its first change it had not begun.
+      if t.link(w.host, "one") then w:del(step("one")) end
+      w:ok("ADD", { type = "luacni", conf = { link = "one" }, prev = prev })
+      w:del(step("one"))
+      t.same(before, w:picture(), n)
+      if status ~= 101 then return end
+    end
+    error("DEL never came to its end")
   end)
 
   it("go together with a GC", function()

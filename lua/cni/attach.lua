@@ -102,6 +102,7 @@ end
 -- Take a record back and forget it. On failure it stays, for a later try.
 local function undo_record(record, ns, req)
   local header = record.header
+  record:note_leaving()
   local plan = plans.new("undo", {
     owner = { network = header.network, id = header.id, ifname = header.ifname },
     pod = its_sandbox(record, ns), record = record, request = req,
@@ -113,10 +114,15 @@ local function undo_record(record, ns, req)
   return errors
 end
 
--- Whether the attachment that a record is of is there: not what a dead ADD has left, and not of a
--- namespace that was replaced.
+-- Whether the ADD of a record was answered and no DEL has begun to take it back.
+local function is_whole(record)
+  return record.done and not record.leaving
+end
+
+-- Whether the attachment that a record is of is there: not what a dead ADD or DEL has left, and not of
+-- a namespace that was replaced.
 local function is_live(record, cookie)
-  return record.done and record.header.cookie == cookie
+  return is_whole(record) and record.header.cookie == cookie
 end
 
 local function clear_debris(book, cookie)
@@ -316,7 +322,7 @@ function M.gc(req, plugin)
     local book <close> = found
     for _, record in ipairs(book:living()) do
       local header = record.header
-      if not (record.done and valid[header.id .. "/" .. header.ifname]) or is_dead(header) then
+      if not (is_whole(record) and valid[header.id .. "/" .. header.ifname]) or is_dead(header) then
         local failed = undo_record(record, nil, nil)
         table.move(failed, 1, #failed, #errors + 1, errors)
       end

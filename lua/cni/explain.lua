@@ -10,7 +10,8 @@ local M = {}
 local function heading(record)
   local header = record.header
   return ("%s  %s %s  %s  %s%s"):format(header.network, header.id, header.ifname, header.type,
-    header.netns or "no namespace", record.done and "" or "  (unfinished)")
+    header.netns or "no namespace",
+    record.leaving and "  (half deleted)" or record.done and "" or "  (unfinished)")
 end
 
 --- Explain what is recorded.

@@ -5,10 +5,11 @@
 --
 -- is a *book*: what plugins of one type did for one attachment. A plugin's part in it is a *record*;
 -- there are several when a chain has the type more than once. A record begins with a line that says
--- whose it is; then follows a line a step, `{"done":...}` once the ADD has answered, `{"undone":K}`
--- when all steps after K are taken back, and `{"gone":true}` when it is deleted while a sibling
--- lives on: a second DEL must not take the sibling's. `{"record":N}` says that the lines from here on
--- are of the N-th record. The book goes with its last record.
+-- whose it is; then follows a line a step, `{"done":...}` once the ADD has answered,
+-- `{"leaving":true}` when it begins to be taken back, `{"undone":K}` when all steps after K are, and
+-- `{"gone":true}` when it is deleted while a sibling lives on: a second DEL must not take the
+-- sibling's. `{"record":N}` says that the lines from here on are of the N-th record. The book goes with
+-- its last record.
 --
 -- Whoever works on an attachment holds the book's lock from the beginning to the end of the call, so
 -- that calls of one type for one attachment come one after the other, and an unfinished record in a
@@ -77,6 +78,8 @@ function says.undone(record, line)
 end
 
 function says.done(record, line) record.done = line.done end
+
+function says.leaving(record) record.leaving = true end
 
 function says.gone(record) record.gone = true end
 
@@ -267,6 +270,13 @@ end
 -- @tparam table|nil result the result, in its internal form
 function Record:finish(result)
   self:write(cjson.encode { done = { result = result } } .. "\n")
+end
+
+--- Say that a complete record is about to be taken back: when that is cut short, it is debris. It is
+-- not the end when that cannot be written, see @{Record:note_undone}.
+function Record:note_leaving()
+  if self.done and not self.leaving then pcall(self.write, self, '{"leaving":true}\n') end
+  self.leaving = true
 end
 
 --- Say that every step after `index` is taken back. It is not the end when that cannot be written: a
