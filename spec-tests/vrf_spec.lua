@@ -35,6 +35,13 @@ local function chain(w, conf, c)
   return w:add(vrf(w, conf, c))
 end
 
+-- The picture once the kernel has given eth0 its own address, a moment after the carrier.
+local function settled(w)
+  w:in_pod("for i in $(seq 50); do ip -6 addr show dev eth0 scope link -tentative | " ..
+    "grep -q fe80 && break; sleep 0.1; done")
+  return w:picture()
+end
+
 -- Routes of a table as `ip` writes them, but for those that the kernel makes for addresses.
 local function route_lines(ns, table_id)
   local lines = {}
@@ -72,7 +79,7 @@ describe("vrf behind ptp", function()
     local w = new()
     w:add()
     t.same(all, routes(w.pods[1], "main"))
-    local before = w:picture()
+    local before = settled(w)
     local given = w.results["c1 eth0"]
     local result = w:add(vrf(w, { table = 10 }))
     t.same(given, result)
@@ -96,7 +103,7 @@ describe("vrf behind ptp", function()
     w:del(vrf(w, { table = 10 }))
     assert.is_nil(t.link(w.pods[1], "red"))
     -- The first VRF of a namespace brings two rules of the kernel's, which stay.
-    local after = w:picture()
+    local after = settled(w)
     before.kernel.pod1.rules, after.kernel.pod1.rules = nil, nil
     t.same(before, after)
     assert.is_true(answers(w.pods[1], "fd05:1::1"))
@@ -141,12 +148,12 @@ describe("vrf behind ptp", function()
     local w = new({ ipam = { type = "host-local", subnet = "10.5.2.0/24" } })
     w:in_pod("ip link add red type vrf table 77; ip link set red up")
     w:add()
-    local before = w:picture()
+    local before = settled(w)
     w:add(vrf(w))
     t.same({ "10.5.2.0/24 via 10.5.2.1 dev eth0", "10.5.2.1 dev eth0" }, routes(w.pods[1], 77))
     assert.equal("red", t.link(w.pods[1], "eth0").master)
     w:del(vrf(w))
-    t.same(before, w:picture())
+    t.same(before, settled(w))
   end)
 
   it("keeps what routes and addresses have of their own, there and back", function()
@@ -207,11 +214,11 @@ describe("vrf ADD that fails changes nothing:", function()
     w:in_pod("ip link add red type vrf table 10; ip link set red up; " ..
       "ip link add name bro0 type bridge; " ..
       "ip link add p0 type veth peer name p1; ip link set p0 master bro0")
-    local before = w:picture()
+    local before = settled(w)
     local function fails(conf, c, code, ...)
       local e = w:fails("ADD", with(vrf(w, conf), c), code)
       for _, text in ipairs { ... } do assert.truthy(e.text:find(text, 1, true), e.text) end
-      t.same(before, w:picture())
+      t.same(before, settled(w))
     end
     fails({ table = 12 }, nil, 7, "red", "10", "12")
     fails({ vrfname = "bro0" }, nil, 7, "bro0", "bridge")
