@@ -29,26 +29,42 @@ conf:check(function(c)
   if c.shim and c.mode ~= "bridge" then return "shim needs the mode bridge" end
 end, "shim needs the mode bridge.")
 
--- Frames between a master and the links on it never meet: the host needs a link beside them.
+local function address_near(cidr, addresses)
+  for _, have in ipairs(addresses) do
+    local own = addr.parse(have.address)
+    if own:contains(cidr) and not have.tentative then return own end
+  end
+end
+
+-- Frames between a master and the links on it never meet: the host needs a link beside them. It
+-- speaks there with the address of its own in the containers' network, the shim's or the master's.
 local function serve_host(req, parent, lease)
-  local shim = req.host:ensure_link {
+  local host = req.host
+  local shim = host:ensure_link {
     kind = "macvlan", name = req.conf.shim, link = parent, macvlan_mode = "bridge", up = true,
   }
   for _, ip in ipairs(lease.ips) do
-    req.host:add_route { dst = tostring(addr.parse(ip.address):host()), link = shim,
-      scope = "link" }
+    local cidr = addr.parse(ip.address)
+    local own = not address_near(cidr, host:addrs(shim)) and address_near(cidr, host:addrs(parent))
+    -- Unlike ARP, IPv6 answers for an address only where it is.
+    if own and own.family == "inet6" then host:ensure_addr(shim, tostring(own:host())) end
+    host:add_route { dst = tostring(cidr:host()), link = shim, scope = "link",
+      src = own and own:text() or nil }
   end
 end
 
 local function add(req)
   local c = req.conf
   local home, parent = master.find(req)
+  local mac, passthru = common.mac(req) or c.mac, c.mode == "passthru"
   local lease = ipam.add(req)
   local eth = home:add_link {
     kind = "macvlan", name = req.ifname, ns = req.pod, link = parent, mtu = c.mtu,
-    mac = common.mac(req) or c.mac, macvlan_mode = c.mode,
+    mac = not passthru and mac or nil, macvlan_mode = c.mode,
     macvlan_bc_queue_len = c.bcqueuelen > 0 and c.bcqueuelen or nil,
   }
+  -- It is born with the master's MAC, and the master changes along with it.
+  if passthru and mac then req.pod:set_link(eth, { mac = mac }) end
   ipam.apply(lease, req.pod, eth, { dad = c.enabledad, announce = true })
   if c.shim then serve_host(req, parent, lease) end
   return ipam.answer(req, lease, { eth })

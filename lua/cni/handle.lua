@@ -184,8 +184,10 @@ local function object(self, name, mac)
   return { name = name, mac = mac, sandbox = self.sandbox }
 end
 
--- Kinds that take the MAC of the link they stand on; a macvlan in the mode passthru has no other.
-local takes_mac = { vlan = true, ipvlan = true }
+-- Links that the kernel gives the MAC of the one they stand on; a vlan only when none is given.
+local function takes_mac(want)
+  return want.kind == "vlan" or want.kind == "ipvlan" or want.macvlan_mode == "passthru"
+end
 
 --- Make a link, born where it belongs with its final name, MAC and MTU.
 -- @tparam table want `name`, `kind`, options of the kind (the keys of netlink's links);
@@ -197,11 +199,7 @@ function M:add_link(want)
   local home, parent = want.ns or self, want.link
   want.ns, want.into = nil, home ~= self and home.name or nil
   want.master, want.link = name_of(want.master), name_of(parent)
-  if want.macvlan_mode == "passthru" then
-    want.mac = nil
-  elseif not want.mac and not takes_mac[want.kind] then
-    want.mac = random_mac()
-  end
+  if not want.mac and not takes_mac(want) then want.mac = random_mac() end
   push(self, "link", want)
   return object(home, want.name, want.mac or type(parent) == "table" and parent.mac or nil)
 end
@@ -342,6 +340,7 @@ function M:set_link(link, want)
   elseif type(link) == "string" then
     link = { name = name, sandbox = self.sandbox }
   end
+  if want.mac and type(link) == "table" then link.mac = want.mac end
   want.master = name_of(want.master)
   want.link = name
   push(self, "set", want, { had = had, covered = covered })

@@ -50,7 +50,7 @@ function M.find(req, name)
     if req.plan.mode == "erase" or home.absent then return home, { name = name or "(gone)" } end
     absent(home, name)
   end
-  if conf.mtu and conf.mtu > link.mtu then
+  if conf.mtu and conf.mtu > link.mtu and req.plan.mode ~= "erase" then
     fail.config("mtu", ("%d is more than the %d of the master, %s"):format(conf.mtu, link.mtu,
       link.name))
   end
