@@ -22,31 +22,49 @@ local conf = schema.record {
   dns = common.dns, ipam = common.ipam, args = common.args, runtimeConfig = common.runtime,
 }
 
--- In a chain the master is the one link that there is so far. CHECK is told of the link made here:
--- then it is what that one stands on.
+-- In a chain the master is the one link that there is so far.
 local function link_of_chain(req)
-  if not req.prev then return nil end
   local interfaces = req.prev.interfaces or {}
-  local name = #interfaces == 1 and interfaces[1].name
-  if not name then
+  if #interfaces ~= 1 or not interfaces[1].name then
     fail.config("master", ("is not given, and the chain has %d interfaces, not one")
       :format(#interfaces))
   end
-  local own = name == req.ifname and req.pod:link(name)
+  return interfaces[1].name
+end
+
+-- Once the link is made, the chain tells of that one: the master is what it stands on.
+local function link_below(req)
   local home = req.conf.linkInContainer and req.pod or req.host
-  local parent = own and own.link and home:link(own.link)
-  return parent and parent.name or name
+  local eth = req.pod:link(req.ifname)
+  local parent = eth and eth.link and home:link(eth.link)
+  if not parent and req.plan.mode == "verify" then
+    fail.throw { msg = ("link %s %s"):format(req.ifname,
+      eth and "stands on no link of the " .. home.name or "is not in the sandbox") }
+  end
+  return parent and parent.name
+end
+
+local function find_master(req)
+  local mode = req.plan.mode
+  if req.conf.master then return master.find(req) end
+  if mode == "verify" or mode == "erase" then return master.find(req, link_below(req)) end
+  return master.find(req, req.prev and link_of_chain(req))
 end
 
 local function add(req)
   local c = req.conf
-  local home, parent = master.find(req, not c.master and link_of_chain(req) or nil)
-  local of_chain = not ipam.type_of(req) and ipam.of_chain(req)
-  local lease = of_chain or ipam.add(req)
+  local home, parent = find_master(req)
+  home:agree(parent, "ipvlan", c.mode .. " " .. c.flag)
+  local lease = not ipam.type_of(req) and ipam.of_chain(req) or ipam.add(req)
   local eth = home:add_link {
     kind = "ipvlan", name = req.ifname, ns = req.pod, link = parent, mtu = c.mtu,
     ipvlan_mode = c.mode, ipvlan_flag = c.flag,
+    -- A routed link has none; one that loses it in coming up has IPv6 only a second later.
+    arp = c.mode == "l2",
   }
+  if lease.none then
+    fail.config("ipam.type", "is missing", "only a chain that has addresses can do without")
+  end
   ipam.apply(lease, req.pod, eth, { dad = c.enabledad, announce = true })
   local answer = ipam.answer(req, lease, { eth })
   answer.instead = req.prev ~= nil

@@ -121,15 +121,6 @@ local function vlan_facts(names, where, ports, into)
   end
 end
 
-local function vlan_facts(names, where, ports, into)
-  for _, port in ipairs(ports) do
-    for _, entry in ipairs(port.vlans or {}) do
-      into[("%s vlan %s %d-%d"):format(where, plain(names, port.ifname), entry.vlan,
-        entry.vlanEnd or entry.vlan)] = table.concat(entry.flags or {}, " ")
-    end
-  end
-end
-
 -- Link-local addresses come some time after the carrier.
 local function passing(text) return text and text:find("^fe80:") ~= nil end
 

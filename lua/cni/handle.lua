@@ -301,6 +301,17 @@ function M:ensure_link(want)
   return link
 end
 
+--- Make sure that links of a kind on one master have something in common that the kernel keeps once for
+-- all of them; see cni.step.agree. Before one is added.
+-- @tparam table link what they stand on; nothing is done when it is gone
+-- @tparam string kind such as ipvlan
+-- @tparam string value in words
+function M:agree(link, kind, value)
+  if not link.index then return end
+  push(self, "agree", { link = link.name, of = kind, value = value,
+    group = ("%s:%d:%s"):format(kind, link.index, self.where and self.where:cookie() or "") })
+end
+
 --- Put a link under a VRF, together with its addresses and routes.
 -- @tparam string name of the link
 -- @tparam table vrf object

@@ -5,9 +5,10 @@
 --     /run/luacni/shared/GROUP/facts           what was made here, and what was there before (JSON)
 --     /run/luacni/shared/GROUP/OBJECT/USER     an empty file an attachment
 --
--- A group is a link, its objects are the link itself and addresses on it. Joining is making a file,
--- leaving is removing it, and whoever can then remove the directory was the last: no counter that a
--- killed process could leave wrong, and nothing that grows with the number of users.
+-- A group is a link, its objects are the link itself and addresses on it; or the links on one master,
+-- its object what they agree on. Joining is making a file, leaving is removing it, and whoever can
+-- then remove the directory was the last: no counter that a killed process could leave wrong, and
+-- nothing that grows with the number of users.
 --
 -- @module cni.shared
 
@@ -80,6 +81,18 @@ end
 --- Whether an object has users.
 function M.used(group, object)
   return sys.stat(path_of(group, object)) ~= nil
+end
+
+--- The objects of a group that have users.
+-- @treturn {string,...} names, as they are on disk
+function M.objects(group)
+  local objects = {}
+  for _, name in ipairs(sys.list(path_of(group)) or {}) do
+    if name ~= "lock" and name ~= "facts" and name:sub(1, 1) ~= "." then
+      objects[#objects + 1] = name
+    end
+  end
+  return objects
 end
 
 --- Some user of an object, for messages.

@@ -14,7 +14,7 @@ local M = {}
 local not_attributes = {
   tun_vnet_hdr = true,
   name = true, peer = true, mac = true, mtu = true, into = true, link = true, master = true,
-  up = true, named = true, port = true, label = true,
+  up = true, arp = true, named = true, port = true, label = true,
 }
 
 --- The namespace that the link is born in: "host" or "pod".
