@@ -54,9 +54,9 @@ void put_addr(struct nl *nl, int index, struct in_addr address, uint8_t len, uin
 		mnl_attr_put_u32(nlh, IFA_FLAGS, flags);
 }
 
-/* Without a gateway the destination is on the link. */
-void put_route(struct nl *nl, int index, struct in_addr to, uint8_t len, struct in_addr gateway,
-	       struct in_addr source)
+/* Without a gateway the destination is on the link. What it returns may still be changed. */
+struct rtmsg *put_route(struct nl *nl, int index, struct in_addr to, uint8_t len,
+			struct in_addr gateway, struct in_addr source)
 {
 	struct nlmsghdr *nlh =
 		nl_request(nl, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
@@ -75,6 +75,7 @@ void put_route(struct nl *nl, int index, struct in_addr to, uint8_t len, struct 
 		mnl_attr_put_u32(nlh, RTA_GATEWAY, gateway.s_addr);
 	if (source.s_addr)
 		mnl_attr_put_u32(nlh, RTA_PREFSRC, source.s_addr);
+	return head;
 }
 
 void put_default_route(struct nl *nl, int index, struct in_addr gateway)

@@ -7,6 +7,7 @@
 #define BENCH_LIMIT_H
 
 #include <libmnl/libmnl.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -64,10 +65,11 @@ void make_veth(struct nl *nl, struct call *call, int netns);
 void await_carrier(struct nl *nl, struct link *port);
 void del_link(const struct call *call);
 void sysctl(const char *family, const char *link, const char *name, const char *value);
+void lock_down(const char *link);
 
 void put_addr(struct nl *nl, int index, struct in_addr address, uint8_t len, uint32_t flags);
-void put_route(struct nl *nl, int index, struct in_addr to, uint8_t len, struct in_addr gateway,
-	       struct in_addr source);
+struct rtmsg *put_route(struct nl *nl, int index, struct in_addr to, uint8_t len,
+			struct in_addr gateway, struct in_addr source);
 void put_default_route(struct nl *nl, int index, struct in_addr gateway);
 void forward(void);
 void print_result(const struct call *call);

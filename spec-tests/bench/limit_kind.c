@@ -80,14 +80,16 @@ static const struct kind {
 	void (*make)(struct world *world, struct call *call, const struct kind *kind);
 	void (*put_data)(struct nlmsghdr *nlh);
 	bool own_mac;
+	bool shared;    /* the wire, so that addresses are announced and duplicates looked for */
+	bool announces; /* addresses, without looking for duplicates */
 } kinds[] = {
-	{ "vlan", make_on_master, vlan_data, false },
-	{ "macvlan", make_on_master, macvlan_data, true },
-	{ "ipvlan", make_on_master, ipvlan_data, false },
-	{ "dummy", make_alone, NULL, true },
-	{ "tap", make_tap, NULL, false },
-	{ "ptp", make_pair, NULL, true },
-	{ "host-device", lend, NULL, false },
+	{ "vlan", make_on_master, vlan_data, false, true, false },
+	{ "macvlan", make_on_master, macvlan_data, true, true, false },
+	{ "ipvlan", make_on_master, ipvlan_data, false, true, false },
+	{ "dummy", make_alone, NULL, true, false, false },
+	{ "tap", make_tap, NULL, false, false, true },
+	{ "ptp", make_pair, NULL, true, false, false },
+	{ "host-device", lend, NULL, false, false, false },
 };
 
 static struct nlmsghdr *new_link(struct nl *nl, struct call *call, const struct kind *kind)
@@ -129,9 +131,11 @@ static void make_alone(struct world *world, struct call *call, const struct kind
 static void make_tap(struct world *world, struct call *call, const struct kind *kind)
 {
 	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	int fd;
 
+	/* Its links are of the namespace it was opened in. */
 	enter(world, call);
+	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", call->ifname);
 	if (fd < 0 || ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
 		give_up(kind->name, errno);
@@ -146,7 +150,8 @@ static void make_pair(struct world *world, struct call *call, const struct kind 
 	put_up(&world->host, call->host.index);
 	put_addr(&world->host, call->host.index, call->subnet.gateway, 32, 0);
 	put_route(&world->host, call->host.index, call->address, 32, (struct in_addr){ 0 },
-		  (struct in_addr){ 0 });
+		  (struct in_addr){ 0 })->rtm_scope = RT_SCOPE_HOST;
+	sysctl("ipv6", call->host.name, "accept_dad", "0");
 	check("host", nl_exchange(&world->host, NULL, NULL));
 	forward();
 	enter(world, call);
@@ -179,7 +184,10 @@ static void configure(struct call *call, const struct kind *kind)
 	snprintf(call->pod.name, sizeof(call->pod.name), "%s", call->ifname);
 	call->pod.index = 0;
 	check("pod", get_link(&pod, &call->pod));
-	sysctl("ipv4", call->ifname, "arp_notify", "1");
+	if (!kind->shared)
+		sysctl("ipv6", call->ifname, "accept_dad", "0");
+	if (kind->shared || kind->announces)
+		sysctl("ipv4", call->ifname, "arp_notify", "1");
 	put_addr(&pod, call->pod.index, call->address, call->subnet.len,
 		    pair ? IFA_F_NOPREFIXROUTE : 0);
 	put_up(&pod, call->pod.index);
@@ -215,12 +223,12 @@ static void add_vrf(const struct world *world, struct call *call)
 	rc = get_link(&pod, &call->bridge);
 	if (rc == -ENODEV) {
 		nlh = link_request(&pod, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-		((struct ifinfomsg *)mnl_nlmsg_get_payload(nlh))->ifi_flags = IFF_UP;
-		((struct ifinfomsg *)mnl_nlmsg_get_payload(nlh))->ifi_change = IFF_UP;
 		mnl_attr_put_strz(nlh, IFLA_IFNAME, call->bridge.name);
 		put_info(nlh, "vrf", vrf_data);
 		check("vrf", nl_exchange(&pod, NULL, NULL));
 		rc = get_link(&pod, &call->bridge);
+		lock_down(call->bridge.name);
+		put_up(&pod, call->bridge.index);
 	}
 	check("vrf", rc);
 	put_master(&pod, call->pod.index, call->bridge.index);

@@ -100,6 +100,12 @@ void sysctl(const char *family, const char *link, const char *name, const char *
 	close(fd);
 }
 
+void lock_down(const char *link)
+{
+	sysctl("ipv6", link, "accept_ra", "0");
+	sysctl("ipv6", link, "accept_redirects", "0");
+}
+
 void make_bridge(struct nl *nl, struct link *bridge)
 {
 	struct nlmsghdr *nlh = link_request(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
@@ -116,7 +122,7 @@ void make_bridge(struct nl *nl, struct link *bridge)
 	if (rc != -EEXIST)
 		check("bridge", rc);
 	check("bridge", get_link(nl, bridge));
-	sysctl("ipv6", bridge->name, "accept_ra", "0");
+	lock_down(bridge->name);
 	put_up(nl, bridge->index);
 	check("bridge up", nl_exchange(nl, NULL, NULL));
 }
@@ -138,7 +144,6 @@ void make_veth(struct nl *nl, struct call *call, int netns)
 	nlh = link_request(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO);
 	mnl_attr_put_strz(nlh, IFLA_IFNAME, call->host.name);
 	mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(call->host.mac), call->host.mac);
-	mnl_attr_put_u32(nlh, IFLA_TXQLEN, 0);
 	if (call->bridge.index)
 		mnl_attr_put_u32(nlh, IFLA_MASTER, (uint32_t)call->bridge.index);
 	info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
@@ -154,7 +159,7 @@ void make_veth(struct nl *nl, struct call *call, int netns)
 	mnl_attr_nest_end(nlh, info);
 	check("veth", nl_exchange(nl, read_link, &call->host));
 	call->pod.index = call->host.peer;
-	sysctl("ipv6", call->host.name, "accept_ra", "0");
+	lock_down(call->host.name);
 }
 
 void await_carrier(struct nl *nl, struct link *port)
