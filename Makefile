@@ -46,12 +46,17 @@ $(BUILD)/%.o: %.c Makefile
 $(BUILD)/netlink.so: $(BINDINGS)
 	$(Q)$(CC) -shared $(SANITIZE) -o $@.new $^ -lmnl && mv $@.new $@
 
-# What specs need in C: killat kills a plugin at its n-th change, look takes a quick look, within
-# runs a command in a namespace. Static, since a start is what costs on the second kernel.
-HELPERS := $(addprefix $(BUILD)/,killat look within answer)
+# What specs need in C: killat kills a plugin at its n-th change, look takes a quick look, answer
+# plays a machine behind a tap. Static, since a start is what costs on the second kernel.
+HELPERS := $(addprefix $(BUILD)/,killat look answer)
 $(HELPERS): $(BUILD)/%: spec-tests/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) -static -o $@.new $< && mv $@.new $@
+
+# A module for the specs' interpreter: it runs commands.
+$(BUILD)/spawn.so: spec-tests/spawn.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(FLAGS) -shared -o $@.new $< && mv $@.new $@
 
 $(BUILD)/luacni.bare: $(HOST) $(BINDINGS)
 	$(Q)$(CC) $(LINK) -o $@.new $^ $(LIBS) && mv $@.new $@
@@ -98,7 +103,7 @@ deps: ## install the Debian packages that are missing (DEPS=build, DEPS=demo: on
 RUN := spec-tests/run -j $(JOBS) $(if $(ONLY),-v -k '$(ONLY)')
 
 test: deps ## all specs, as root. SPECS="FILE...": some; ONLY=PATTERN: tests of such names; KERNEL=second: all on the second kernel
-	@$(MAKE) --no-print-directory all $(HELPERS)
+	@$(MAKE) --no-print-directory -s all $(HELPERS) $(BUILD)/spawn.so
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
 # Left out: what compares two programs, and what kills one at every system call. What goes the same way
@@ -109,7 +114,7 @@ ASAN_SPECS := $(filter-out $(foreach s,differential kill_sweep,spec-tests/$(s)_s
 
 asan: deps ## the specs with a build that watches memory and undefined behaviour
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
-	@$(MAKE) --no-print-directory $(BUILD)/asan/within BUILD=$(BUILD)/asan
+	@$(MAKE) --no-print-directory $(BUILD)/asan/spawn.so BUILD=$(BUILD)/asan
 	@LUACNI_BUILD=$(BUILD)/asan $(RUN) -K own $(or $(SPECS),$(ASAN_SPECS))
 
 lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented

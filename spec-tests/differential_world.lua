@@ -9,18 +9,23 @@ local M = {}
 
 local zero_mac = "00:00:00:00:00:00"
 
--- One look at a namespace.
-local sysctls = "cd /proc/sys/net; grep -Hs . ipv4/ip_forward ipv6/conf/all/forwarding " ..
+local sysctls = "cd /proc/sys/net; exec grep -Hs . ipv4/ip_forward ipv6/conf/all/forwarding " ..
   "ipv4/conf/*/arp_notify ipv4/conf/*/proxy_arp " ..
   "ipv6/conf/*/accept_ra ipv6/conf/*/accept_dad ipv6/conf/*/enhanced_dad " ..
-  "ipv6/conf/*/keep_addr_on_down ipv6/conf/*/disable_ipv6 || :"
+  "ipv6/conf/*/keep_addr_on_down ipv6/conf/*/disable_ipv6"
 
-local looks = {
-  "ip -j -d addr show",
-  "ip -j -d -4 route show table all", "ip -j -d -6 route show table all",
-  "ip -j -4 rule show", "ip -j -6 rule show", "ip -j neigh show nud permanent",
-  sysctls,
-}
+local function look(ns)
+  local seen = {}
+  seen.links, seen.neigh = t.ip_batch(ns, nil, { "addr show", "neigh show nud permanent" })
+  seen.route4, seen.rule4 = t.ip_batch(ns, "-4", { "route show table all", "rule show" })
+  seen.route6, seen.rule6 = t.ip_batch(ns, "-6", { "route show table all", "rule show" })
+  seen.settings = t.sh(sysctls, { host = ns })
+  if t.has("bridge-vlan") then seen.vlans = t.bridge(ns, "-compressvlans vlan show") end
+  return seen
+end
+
+-- What a glance stands for.
+local known = {}
 
 local function has(list, word)
   for _, item in ipairs(list or {}) do
@@ -125,8 +130,7 @@ end
 local function passing(text) return text and text:find("^fe80:") ~= nil end
 
 local function facts_of(names, where, seen, into, host)
-  local links, route4, route6, rule4, rule6, neigh, settings = table.unpack(seen)
-  for _, link in ipairs(links) do
+  for _, link in ipairs(seen.links) do
     link_facts(names, where, link, into, host)
     for _, a in ipairs(link.addr_info or {}) do
       if passing(a["local"]) then goto next_addr end
@@ -138,7 +142,7 @@ local function facts_of(names, where, seen, into, host)
       ::next_addr::
     end
   end
-  for family, routes in pairs({ inet = route4, inet6 = route6 }) do
+  for family, routes in pairs({ inet = seen.route4, inet6 = seen.route6 }) do
     for _, r in ipairs(routes) do
       -- IPv6's own local routes come when duplicate detection is through.
       if family == "inet6" and r.table == "local" or passing(r.dst) then goto next_route end
@@ -153,18 +157,18 @@ local function facts_of(names, where, seen, into, host)
       ::next_route::
     end
   end
-  for _, list in ipairs({ rule4, rule6 }) do
+  for _, list in ipairs({ seen.rule4, seen.rule6 }) do
     for _, rule in ipairs(list) do
       local key = ("%s rule %s"):format(where, t.json(rule))
       while into[key] do key = key .. "+" end
       into[key] = "yes"
     end
   end
-  for line in settings:gmatch("[^\n]+") do
+  for line in seen.settings:gmatch("[^\n]+") do
     local key, value = line:match("^([^:]+):(.*)$")
     into[("%s sysctl %s"):format(where, plain(names, key))] = value
   end
-  for _, n in ipairs(neigh) do
+  for _, n in ipairs(seen.neigh) do
     into[("%s neigh %s"):format(where, n.dst)] = plain(names, n.dev .. " " .. (n.lladdr or "-"))
   end
 end
@@ -226,18 +230,16 @@ end
 function World:facts(last)
   local into, seen = {}, {}
   if not self.leases_only or last then
-    seen.host = t.many(self.host, looks)
-    for name, ns in pairs(self.pods) do seen[name] = t.many(ns, looks) end
+    seen.host = t.look_again(known, look, self.host, true)
+    for name, ns in pairs(self.pods) do seen[name] = t.look_again(known, look, ns, true) end
   end
   for _, where in ipairs({ "pa", "pb", "host" }) do
-    if seen[where] then learn(self.names, where, seen[where][1]) end
+    if seen[where] then learn(self.names, where, seen[where].links) end
   end
-  if seen.host and t.has("bridge-vlan") then
-    vlan_facts(self.names, "host", t.bridge(self.host, "-compressvlans vlan show"), into)
+  for where, part in pairs(seen) do
+    facts_of(self.names, where, part, into, seen.host.links)
   end
-  for where, look in pairs(seen) do
-    facts_of(self.names, where, look, into, seen.host[1])
-  end
+  if seen.host then vlan_facts(self.names, "host", seen.host.vlans or {}, into) end
   for _, dir in ipairs({ t.lease_dir, "/var/lib/cni/other" }) do
     for name, bytes in pairs(t.files(dir)) do
       into["lease " .. dir:match("[^/]*$") .. "/" .. name] = ("%q"):format(bytes)

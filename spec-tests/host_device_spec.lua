@@ -594,7 +594,7 @@ describe("host-device whose namespace vanishes:", function()
 
   it("DEL waits while somebody is in it still, says so, and returns it when they have left", function()
     lend()
-    w:sh("nsenter --net=/run/netns/pod1 sleep 99 >/dev/null 2>&1 & echo $! >/run/spec/stays")
+    w:in_pod("sleep 99 >/dev/null 2>&1 & echo $! >/run/spec/stays")
     t.remove_netns(w.pods[1])
     w.pods[1] = nil
     w:fails("DEL", gone, 11)

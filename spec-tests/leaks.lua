@@ -46,8 +46,15 @@ end
 local function first_word(line) return line:match("^%s*([^:%s]+)") end
 
 local function nft_and_rules()
-  -- A kernel without policy routing for IPv6 has no rules to list.
-  return { [t.run("nft list ruleset && ip -4 rule && { ip -6 rule 2>&1 || :; }")] = true }
+  local lines = {}
+  for line in t.glance():gmatch("[^\n]+") do
+    local kind = line:match("^%S+ (%S+)")
+    if kind == "rule" or kind == "table" or kind == "chain" or kind == "rules" or kind == "set"
+      or kind == "element" then
+      lines[line] = true
+    end
+  end
+  return lines
 end
 
 local function state()
@@ -120,6 +127,7 @@ function M.left()
   if t.spawned ~= before.spawned or package.loaded.netlink then
     local rules = nft_and_rules()
     added(before.rules, rules, "rules", out)
+    if #out > 0 then out[#out + 1] = t.run("nft list ruleset; ip -4 rule; ip -6 rule || :") end
     rules_seen = rules
   end
   return out

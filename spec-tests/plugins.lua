@@ -22,19 +22,13 @@
 
 local t = require "support"
 local world = require "world"
+local pair = t.pair
 
 local M = {}
 
 local dual = { type = "host-local", ranges = {
   { { subnet = "10.20.0.0/22" } }, { { subnet = "fd20::/64" } } } }
 local gateways = { "10.20.0.1", "fd20::1" }
-
--- A veth pair, up, that gives itself no addresses.
-local function pair(name, peer)
-  return (("ip link add A type veth peer name B; ip link set A addrgenmode none; " ..
-    "ip link set B addrgenmode none; ip link set A up; ip link set B up; ")
-    :gsub("%u", { A = name, B = peer }))
-end
 
 -- The same for every link to come: a link's own setting does not survive a move.
 local no_link_local = "echo 1 >/proc/sys/net/ipv6/conf/default/addr_gen_mode"
@@ -127,7 +121,8 @@ M.list = {
     breaks = addressed {
       { "the VLAN is another", at = "host", sh = "m=$(ip -n pod1 -j link show eth0 | " ..
         "sed 's/.*\"address\":\"\\([^\"]*\\).*/\\1/'); ip -n pod1 link del eth0; " ..
-        "ip link add link up0 name eth0 netns pod1 address $m type vlan id 99",
+        "ip link add link up0 name eth0 netns pod1 address $m type vlan id 99 " ..
+        "ingress-qos-map 1:2 egress-qos-map 3:4",
         says = "vlan_id is 99, not 5" },
       { "the kind is another", sh = "ip link del eth0; ip link add eth0 type dummy",
         says = "kind is dummy, not vlan" },

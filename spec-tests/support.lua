@@ -7,6 +7,7 @@
 
 local cjson = require "cjson"
 local lfs = require "lfs"
+local spawn = require "spawn"
 
 local M = {}
 
@@ -20,8 +21,8 @@ M.bin = {
   ours = os.getenv("LUACNI_SPEC_OURS") or M.build .. "/cni-bin",
   reference = "/usr/lib/cni",
 }
---- Whether this is the build that watches memory: it takes several times as long, so that what goes the
--- same way many times goes it less often.
+--- Whether this is the build that watches memory: it takes several times as long, so that what
+-- goes the same way many times goes it less often.
 M.sanitized = (os.getenv("LD_PRELOAD") or ""):find("libasan", 1, true) ~= nil
 M.lease_dir = "/var/lib/cni/networks"
 M.current = {}
@@ -109,11 +110,6 @@ local function command_line(command)
   return table.concat(words, " ")
 end
 
--- A line that a shell would do nothing for but start the program.
-local function plain(line)
-  return line:find("^ip [%w _./:,@+-]+$") or line:find("^bridge [%w _./:,@+-]+$")
-end
-
 local function ns_path(ns)
   if type(ns) == "table" then return ns.path end
   if ns and not ns:find("/", 1, true) then return "/run/netns/" .. ns end
@@ -135,36 +131,37 @@ function M.helper(name)
   return path
 end
 
+-- The words of a line that a shell would do nothing for but start the program.
+local function plain(line)
+  if not line:find("^ip [%w _./:,@+-]+$") and not line:find("^bridge [%w _./:,@+-]+$") then
+    return nil
+  end
+  local words = {}
+  for word in line:gmatch("%S+") do words[#words + 1] = word end
+  return words
+end
+
+local function words_of(command)
+  if type(command) == "string" then return plain(command) or { "sh", "-c", command } end
+  local words = {}
+  for i, word in ipairs(command) do words[i] = tostring(word) end
+  return words
+end
+
 --- Run a command: a shell line or a list of words.
 -- opts: stdin (bytes), host (network namespace to run in), timeout (seconds, 60),
--- env (list of "K=V"), words (true: a line that needs no shell of its own). Returns stdout, exit status (128 + n after a signal), stderr.
+-- env (list of "K=V"), only_env (the same; it has no other). Returns stdout, exit status
+-- (128 + n after a signal), stderr.
 function M.sh(command, opts)
   opts = opts or {}
   M.spawned = M.spawned + 1
-  local base = ("/run/spec/%d"):format(M.spawned)
-  local line = command_line(command)
+  local words = words_of(command)
   if opts.env then
-    local words = {}
-    for i, pair in ipairs(opts.env) do words[i] = M.quote(pair) end
-    line = "env " .. table.concat(words, " ") .. " sh -c " .. M.quote(line)
-  elseif type(command) == "string" and not opts.words and not plain(line) then
-    line = "sh -c " .. M.quote(line)
+    words = table.move(words, 1, #words, #opts.env + 2, { "env" })
+    table.move(opts.env, 1, #opts.env, 2, words)
   end
-  line = ("exec %s %d %s %s"):format(M.helper("within"), opts.timeout or 60,
-    opts.host and M.quote(ns_path(opts.host)) or "-", line)
-  if os.getenv("LD_PRELOAD") then line = "unset LD_PRELOAD; " .. line end
-  local input = "/dev/null"
-  if opts.stdin then
-    input = base .. ".in"
-    M.write(input, opts.stdin)
-  end
-  local pipe = assert(io.popen(("%s <%s 2>%s.err"):format(line, input, base)))
-  local out = pipe:read("a")
-  local _, how, code = pipe:close()
-  local err = M.read(base .. ".err")
-  os.remove(base .. ".err")
-  if opts.stdin then os.remove(input) end
-  return out, how == "signal" and 128 + code or code, err
+  return spawn.run(words, opts.only_env, opts.host and ns_path(opts.host), opts.stdin,
+    opts.timeout)
 end
 
 --- As `sh`, but a failure is an error showing what the command said.
@@ -211,32 +208,19 @@ local made = {}
 local counter = 0
 
 --- A new network namespace { name, path }, removed by `cleanup`.
--- lo is down in it unless opts.lo is set.
+-- opts.lo: "up": lo is up in it; "down": it was up, so that it keeps 127.0.0.1.
 function M.netns(name, opts)
   counter = counter + 1
   name = name or ("n%d"):format(counter)
-  M.run(("ip netns add %s%s"):format(M.quote(name),
-    opts and opts.lo and " && ip -n " .. M.quote(name) .. " link set lo up" or ""))
   local ns = { name = name, path = "/run/netns/" .. name }
+  spawn.add_netns(ns.path, opts and opts.lo)
   made[#made + 1] = ns
   return ns
 end
 
---- Namespaces of these names, and a shell script when they are there, in one go: a process costs
--- little, a hundred of them on a slow kernel do not. Removed by `cleanup`.
-function M.netns_list(names, script)
-  for _, name in ipairs(names) do
-    made[#made + 1] = { name = name, path = "/run/netns/" .. name }
-  end
-  M.run(("set -e; for n in %s; do ip netns add $n; done\n%s"):format(table.concat(names, " "),
-    script or ""))
-end
-
 --- Many namespaces at once, PREFIX1 to PREFIXn, removed by `cleanup`.
 function M.netns_many(prefix, count)
-  local names = {}
-  for i = 1, count do names[i] = prefix .. i end
-  M.netns_list(names)
+  for i = 1, count do M.netns(prefix .. i) end
 end
 
 --- Remove one namespace now.
@@ -244,22 +228,17 @@ function M.remove_netns(ns)
   for i, other in ipairs(made) do
     if other.name == ns.name then table.remove(made, i) break end
   end
-  M.run({ "ip", "netns", "del", ns.name })
+  assert(spawn.del_netns(ns.path), ns.path)
 end
 
 --- A namespace to play the host: lo up, and room for pods.
-function M.host(name) return M.netns(name, { lo = true }) end
+function M.host(name) return M.netns(name, { lo = "up" }) end
 
 --- Remove what the test made: namespaces, leases, records. Runs after each test.
 function M.cleanup()
-  local names = {}
   for i = #made, 1, -1 do
-    if lfs.attributes(made[i].path, "mode") then names[#names + 1] = made[i].name end
+    spawn.del_netns(made[i].path)
     made[i] = nil
-  end
-  if #names > 0 then
-    M.run("for n in " .. table.concat(names, " ") .. "; do " ..
-      "ip netns del $n 2>/dev/null || rm -f /run/netns/$n; done")
   end
   for name in lfs.dir("/run/netns") do
     local path = "/run/netns/" .. name
@@ -275,10 +254,35 @@ function M.cleanup()
   end
 end
 
+-- Remove a file or folder, or what is in a folder.
+local function remove(path, content_only)
+  if lfs.symlinkattributes(path, "mode") == "directory" then
+    for name in lfs.dir(path) do
+      if name ~= "." and name ~= ".." then remove(path .. "/" .. name) end
+    end
+  end
+  if not content_only then os.remove(path) end
+end
+
 --- Forget every lease, record and site file, as a reboot and a reinstall would.
 function M.wipe()
-  M.run("rm -rf /run/luacni /run/cni; " ..
-    "find /var/lib/cni /etc/luacni -mindepth 1 -delete")
+  remove("/run/luacni")
+  remove("/run/cni")
+  remove("/var/lib/cni", true)
+  remove("/etc/luacni", true)
+end
+
+--- Shell that makes a veth pair, up, that gives itself no addresses.
+function M.pair(name, peer)
+  return (([[
+ip -b - <<.
+  link add A type veth peer name B
+  link set A addrgenmode none
+  link set B addrgenmode none
+  link set A up
+  link set B up
+.
+]]):gsub("%f[%w]%u%f[%W]", { A = name, B = peer }))
 end
 
 -- ---------------------------------------------------------------------------
@@ -299,23 +303,21 @@ local function plugin_env(call)
     UBSAN_OPTIONS = os.getenv("UBSAN_OPTIONS"),
   }
   for key, value in pairs(call.env or {}) do env[key] = value end
-  local words = {}
+  local pairs_of = {}
   for key, value in pairs(env) do
-    if value ~= false then words[#words + 1] = M.quote(key .. "=" .. value) end
+    if value ~= false then pairs_of[#pairs_of + 1] = key .. "=" .. value end
   end
-  table.sort(words)
-  return dir, words
-end
-
-local function plugin_words(call)
-  local dir, words = plugin_env(call)
-  return "env -i " .. table.concat(words, " ") .. " " .. M.quote(dir .. "/" .. call.type)
+  table.sort(pairs_of)
+  return dir .. "/" .. call.type, pairs_of
 end
 
 --- The shell words that make a plugin call, for specs that run many at once:
 -- `env -i ... /path/to/plugin`. Same argument as `cni`; the caller redirects stdin.
 function M.cni_words(call)
-  local line = plugin_words(call)
+  local path, env = plugin_env(call)
+  local words = { "env", "-i", table.unpack(env) }
+  words[#words + 1] = path
+  local line = command_line(words)
   if call.host then
     line = "nsenter --net=" .. M.quote(ns_path(call.host)) .. " " .. line
   end
@@ -337,13 +339,15 @@ end
 -- json } where json is stdout decoded, nil when it is not one JSON document.
 function M.cni(call)
   call.type = call.type or (type(call.conf) == "table" and call.conf.type)
-  local line, host = M.cni_words(call), nil
-  if not call.under then
-    line, host = plugin_words(call), call.host
+  local opts = { stdin = M.conf_bytes(call.conf), timeout = call.timeout }
+  local command
+  if call.under then
+    command = M.cni_words(call)
+  else
+    local path, env = plugin_env(call)
+    command, opts.only_env, opts.host = { path }, env, call.host
   end
-  local out, rc, err = M.sh(line, {
-    stdin = M.conf_bytes(call.conf), timeout = call.timeout, host = host, words = true,
-  })
+  local out, rc, err = M.sh(command, opts)
   return { rc = rc, out = out, err = err, json = out ~= "" and M.decode(out) or nil }
 end
 
@@ -445,22 +449,41 @@ function M.many(ns, commands)
   return decoded
 end
 
-local looks = {
-  "ip -j -d link show", "ip -j addr show",
-  "ip -j -4 route show table all", "ip -j -6 route show table all",
-  "ip -j -4 rule show", "ip -j -6 rule show",
-  "nft -j list ruleset", "bridge -j vlan show",
-}
+--- `ip -j -d -b`, several commands in one process; returns their outputs in order. One that
+-- fails gives {}; what comes after it then has to fail too. family: "-4", "-6" or nil.
+function M.ip_batch(ns, family, commands)
+  local words = { "ip", "-j", "-d", "-force", "-b", "-" }
+  if family then table.insert(words, 2, family) end
+  local out, _, err = M.sh(words, { host = ns, stdin = table.concat(commands, "\n") .. "\n" })
+  local decoded = {}
+  for line in out:gmatch("[^\n]+") do decoded[#decoded + 1] = assert(M.decode(line)) end
+  assert(#decoded > 0 and #decoded <= #commands, err)
+  for i = #decoded + 1, #commands do decoded[i] = {} end
+  return table.unpack(decoded)
+end
 
-local function picture(ns)
-  local links, addr, route4, route6, rule4, rule6, nft, vlans =
-    table.unpack(M.many(ns, looks))
+--- All there is to see in a namespace (nil: the spec's own), as text that says more than a
+-- picture and is not made to be read: when it is the same, so is everything. settings: sysctls
+-- of links and permanent neighbours too.
+function M.glance(ns, settings)
+  return M.run({ M.helper("look"), settings and "-ns" or "-n", "/proc/self/ns/net" }, { host = ns })
+end
+
+-- What was seen at a glance, text -> picture. On a slow kernel a closer look takes seconds.
+local pictures = {}
+
+local function closer(ns)
+  local addr = M.ip_batch(ns, nil, { "addr show" })
+  local route4, rule4 = M.ip_batch(ns, "-4", { "route show table all", "rule show" })
+  local route6, rule6 = M.ip_batch(ns, "-6", { "route show table all", "rule show" })
+  local nft, vlans = table.unpack(M.many(ns, { "nft -j list ruleset", "bridge -j vlan show" }))
   local addrs, routes, rules = {}, {}, {}
   for _, link in ipairs(addr) do
     for _, item in ipairs(link.addr_info or {}) do
       item.dev = link.ifname
       addrs[#addrs + 1] = scrub(item, transient.addr)
     end
+    link.addr_info = nil
   end
   for family, list in pairs({ ["-4"] = route4, ["-6"] = route6 }) do
     for _, route in ipairs(list) do
@@ -478,10 +501,24 @@ local function picture(ns)
     end
   end
   return {
-    links = links_of(links), addrs = as_set(addrs), routes = as_set(routes),
+    links = links_of(addr), addrs = as_set(addrs), routes = as_set(routes),
     rules = as_set(rules), nft = nft_set(nft), vlans = vlans,
   }
 end
+
+--- What `look(ns)` gives, taken from `known` when a glance shows what it showed before. What
+-- changes while it is looked at is not kept.
+function M.look_again(known, look, ns, settings)
+  local seen = M.glance(ns, settings)
+  local found = known[seen]
+  if not found then
+    found = look(ns)
+    if M.glance(ns, settings) == seen then known[seen] = found end
+  end
+  return scrub(found, {})
+end
+
+local function picture(ns) return M.look_again(pictures, closer, ns) end
 
 --- Everything a plugin could have changed, as a table to compare with `same`.
 -- opts.ns: list of namespaces (the first plays the host; default the spec's own);
@@ -623,6 +660,7 @@ local kernel = {
   ["macvlan"] = can_make("ip link add link p0 m0 type macvlan mode bridge"),
   ["ipvlan"] = can_make("ip link add link p0 i0 type ipvlan mode l2"),
   ["vrf"] = can_make("ip link add r0 type vrf table 10"),
+  ["ip6-rules"] = can_make("ip -6 rule add from fd01::1 lookup 7"),
   ["vxlan"] = can_make("ip link add x0 type vxlan id 7 dstport 4789"),
   ["nft-nat"] = can_make("nft add table inet t; nft 'add chain inet t c " ..
     "{ type nat hook postrouting priority 100; }'"),

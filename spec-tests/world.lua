@@ -10,26 +10,24 @@ local World = {}
 World.__index = World
 
 -- What opts.far asks for. Link-local addresses are given, as the kernel's own come some time later.
-local far = [[
-  ip link add up0 netns host type veth peer name up0 netns far
-  for n in host far; do
-    nsenter --net=/run/netns/$n sh -c 'echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad'
-  done
-  ip -n host -b - <<.
+local far = { host = [[
+  ip link add up0 type veth peer name up0 netns far
+  echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad
+  ip -b - <<.
     addr add 192.0.2.1/24 dev up0
     addr add 2001:db8::1/64 dev up0 nodad
     addr add fe80::1/64 dev up0 nodad
     link set up0 addrgenmode none up
-.
-  ip -n far -b - <<.
-    link set lo up
+.]], far = [[
+  echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad
+  ip -b - <<.
     addr add 192.0.2.2/24 dev up0
     addr add 2001:db8::2/64 dev up0 nodad
     addr add fe80::2/64 dev up0 nodad
     link set up0 addrgenmode none up
     route add default via 192.0.2.1
     route add default via 2001:db8::1
-.]]
+.]] }
 
 --- A new world.
 -- conf: the configuration of its network (cniVersion 1.1.0 and a name are filled in);
@@ -37,27 +35,24 @@ local far = [[
 -- behind the host at 192.0.2.2 and 2001:db8::2), bin, path.
 function M.new(conf, opts)
   opts = opts or {}
-  local names, script = { "host" }, {}
   local function at(name) return { name = name, path = "/run/netns/" .. name } end
   local w = setmetatable({ conf = conf, bin = opts.bin, path = opts.path, results = {},
     pods = {}, host = at("host") }, World)
-  -- The kernel's own 127.0.0.1 comes with the first time up, and stays.
-  script[1] = "ip -n host link set lo up"
+  t.host("host")
   for i = 1, opts.pods or 1 do
     w.pods[i] = at("pod" .. i)
-    names[#names + 1] = "pod" .. i
-    script[#script + 1] = ("printf 'link set lo up\nlink set lo down\n' | ip -n pod%d -b -"):format(i)
+    -- The kernel's own 127.0.0.1 comes with the first time up, and stays.
+    t.netns("pod" .. i, { lo = "down" })
   end
   if opts.forwarding then
-    script[#script + 1] = "nsenter --net=/run/netns/host sh -c '" ..
-      "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'"
+    t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding",
+      { host = w.host })
   end
   if opts.far then
-    w.far = at("far")
-    names[#names + 1] = "far"
-    script[#script + 1] = far
+    w.far = t.host("far")
+    t.run(far.host, { host = w.host })
+    t.run(far.far, { host = w.far })
   end
-  t.netns_list(names, table.concat(script, "\n"))
   return w
 end
 
