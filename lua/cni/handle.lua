@@ -372,7 +372,7 @@ end
 
 --- Add a route.
 -- @tparam table want `dst`, `link` (object or name), and `gw`, `src`, `priority`, `table`,
--- `scope`, `mtu`, `advmss`
+-- `scope`, `mtu`, `advmss`, `onlink`
 -- @tparam[opt] table options `reported`: the result lists it, so that CHECK lets it go when the
 -- result of the whole chain no longer does
 function M:add_route(want, options)

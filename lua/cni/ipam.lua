@@ -81,7 +81,18 @@ local function gateways(ips)
   return first
 end
 
-local function add_routes(lease, pod, link)
+-- Whether an address is in a network of the lease, and none of its gateways.
+local function is_neighbour(ips, gw)
+  local bytes, inside = addr.ip(gw), false
+  for _, ip in ipairs(ips) do
+    if ip.gateway and addr.ip(ip.gateway) == bytes then return false end
+    inside = inside or addr.parse(ip.address):contains(bytes)
+  end
+  return inside
+end
+
+-- alone: the own networks are not on the link; the route by a neighbour there has to say it is.
+local function add_routes(lease, pod, link, alone)
   local via, seen = gateways(lease.ips), {}
   for _, route in ipairs(lease.routes) do
     local dst = addr.parse(route.dst)
@@ -93,6 +104,7 @@ local function add_routes(lease, pod, link)
         dst = route.dst, gw = gw, link = link, mtu = route.mtu, advmss = route.advmss,
         priority = route.priority, scope = route.scope,
         table = route.table ~= 0 and route.table or nil,
+        onlink = alone and gw and is_neighbour(lease.ips, gw) or nil,
       }, { reported = true })
     end
   end
@@ -149,7 +161,7 @@ function M.apply(lease, pod, link, options)
     route.link = link
     pod:add_route(route)
   end
-  add_routes(lease, pod, link)
+  add_routes(lease, pod, link, options.routes ~= nil)
   if options.dad and has_ipv6(lease) then pod:await_addrs(link) end
 end
 
