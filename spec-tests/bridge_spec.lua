@@ -10,12 +10,7 @@ local v6 = { type = "host-local", subnet = "fd01::/64" }
 local dual = { type = "host-local",
   ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } }
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 local function bridge(conf, opts)
   return world.new(with({ type = "bridge", bridge = "br0" }, conf), opts)

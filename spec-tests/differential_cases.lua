@@ -16,12 +16,7 @@ local M = {}
 
 local function case(entry) M[#M + 1] = entry end
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 local v4 = { type = "host-local", subnet = "10.1.0.0/24" }
 local v6 = { type = "host-local", subnet = "fd01::/64" }

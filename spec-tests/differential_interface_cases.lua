@@ -2,16 +2,11 @@
 -- The cases of differential_spec for the interface plugins beside bridge, and for
 -- vrf. The format is that of differential_cases.lua.
 
-local pair = require "support".pair
+local t = require "support"
+
+local pair, with = t.pair, t.merge
 
 local M = {}
-
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
 
 -- A family of cases of one type: base configuration and base case.
 local function family(type, base, fields)

@@ -6,12 +6,7 @@ local t = require "support"
 
 local M = {}
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 local function add(id, more) return with({ verb = "ADD", id = id }, more) end
 local function del(id, more) return with({ verb = "DEL", id = id }, more) end

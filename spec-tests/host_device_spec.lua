@@ -10,12 +10,7 @@ local dual = { type = "host-local",
   ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } }
 local mac1, mac2 = "0a:00:00:00:00:d1", "0a:00:00:00:00:d2"
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 -- A world whose host has the links dev1 and dev2, up unless opts.down; their other ends are end1
 -- and end2.

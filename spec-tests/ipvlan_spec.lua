@@ -7,7 +7,7 @@ local world = require "world"
 local on_master = require "on_master"
 
 local glance, refused, unchanged = on_master.glance, on_master.refused, on_master.unchanged
-local dual, with = on_master.dual, on_master.with
+local dual, with = on_master.dual, t.with
 
 local neighbour = "ip addr add 10.1.0.250/24 dev up0; ip -6 addr add fd01::fa/64 dev up0 nodad"
 

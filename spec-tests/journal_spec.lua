@@ -12,12 +12,7 @@ local full = { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq 
   ipam = { type = "host-local", ranges = dual.ranges,
     routes = { { dst = "10.77.0.0/16", gw = "10.1.0.9" } } } }
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 local function new(opts, conf)
   opts = opts or {}

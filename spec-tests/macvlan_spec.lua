@@ -21,8 +21,8 @@ on_master.promises({ describe = describe, it = it }, {
 })
 
 local function macvlan(conf, opts)
-  return world.new(on_master.with({ type = "macvlan", master = "up0", enabledad = false,
-    ipam = dual }, conf), on_master.with({ far = true, pods = 2 }, opts))
+  return world.new(t.with({ type = "macvlan", master = "up0", enabledad = false,
+    ipam = dual }, conf), t.with({ far = true, pods = 2 }, opts))
 end
 
 local second = { id = "c2", pod = 2 }
@@ -230,10 +230,10 @@ describe("macvlan shim", function()
     t.needs("macvlan")
     local w = macvlan({ shim = "shim0" })
     local before = glance(w)
-    refused(w, { { conf = { ipam = on_master.with(dual, {
+    refused(w, { { conf = { ipam = t.with(dual, {
       routes = { { dst = "10.9.0.0/16", gw = "172.16.0.1" } } }) } }, nil, "172.16.0.1" })
     w:add()
-    refused(w, { { id = "c2", pod = 2, conf = { ipam = on_master.with(dual, {
+    refused(w, { { id = "c2", pod = 2, conf = { ipam = t.with(dual, {
       routes = { { dst = "10.9.0.0/16", gw = "172.16.0.1" } } }) } }, nil, "172.16.0.1" })
     assert.truthy(t.link(w.host, "shim0"))
     w:gc({})

@@ -16,14 +16,7 @@ M.v4 = { type = "host-local", subnet = "10.1.0.0/24" }
 M.dual = { type = "host-local", ranges = {
   { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } }
 
---- A table with the keys of another one changed (false takes a key out).
-function M.with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value ~= false and value or nil end
-  return out
-end
-local with = M.with
+local with = t.with
 
 --- Links, addresses, routes, leases and records of a world, to be compared by `unchanged`.
 function M.glance(w)

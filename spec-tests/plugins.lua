@@ -278,12 +278,7 @@ M.list = {
     } },
 }
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 --- The configuration of an entry for a pod (default 1), changed by `more`.
 function M.conf(entry, n, more)

@@ -20,25 +20,9 @@ function M.since(first)
   return list
 end
 
---- A copy with changes, all of them kept: in a call, false leaves a variable out.
-function M.merge(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
-
---- A copy with changes; false takes a key out.
-function M.with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value ~= false and value or nil end
-  return out
-end
-
 --- A configuration for host-local or static alone. changes: false takes a key out.
 function M.conf(changes)
-  return M.with({ cniVersion = "1.1.0", name = "net", type = "host-local",
+  return t.with({ cniVersion = "1.1.0", name = "net", type = "host-local",
     ipam = { type = "host-local", subnet = "10.1.0.0/24" } }, changes)
 end
 
@@ -52,8 +36,8 @@ M.dual = { type = "host-local",
 
 --- A world with a masquerading bridge of both families.
 function M.bridge(more, opts)
-  local w = world.new(M.with({ type = "bridge", bridge = "br0", isGateway = true,
-    ipMasq = true, ipam = M.dual }, more), M.with({ forwarding = true }, opts))
+  local w = world.new(t.with({ type = "bridge", bridge = "br0", isGateway = true,
+    ipMasq = true, ipam = M.dual }, more), t.with({ forwarding = true }, opts))
   -- Addresses that ripen by themselves would make two pictures differ.
   local still = "for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/accept_dad; done"
   w:sh(still)
@@ -70,7 +54,7 @@ end
 
 --- The IPAM configuration of a world, with room for one container.
 function M.narrow_pool(w)
-  return M.with(w.conf.ipam, { ranges = { { { subnet = "10.1.0.0/24",
+  return t.with(w.conf.ipam, { ranges = { { { subnet = "10.1.0.0/24",
     rangeStart = "10.1.0.9", rangeEnd = "10.1.0.9" } } } })
 end
 

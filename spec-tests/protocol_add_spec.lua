@@ -7,7 +7,7 @@ local p = require "protocol"
 local t = require "support"
 local world = require "world"
 
-local bridge, with = p.bridge, p.with
+local bridge, with = p.bridge, t.with
 
 after_each(t.cleanup)
 

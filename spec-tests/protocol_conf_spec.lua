@@ -6,7 +6,7 @@
 local p = require "protocol"
 local t = require "support"
 
-local call, conf, empty, with = p.call, p.conf, p.empty, p.merge
+local call, conf, empty, with = p.call, p.conf, p.empty, t.merge
 
 after_each(t.cleanup)
 

@@ -7,7 +7,7 @@ local p = require "protocol"
 local t = require "support"
 local world = require "world"
 
-local bridge, with, without = p.bridge, p.with, p.without
+local bridge, with, without = p.bridge, t.with, t.without
 
 after_each(t.cleanup)
 

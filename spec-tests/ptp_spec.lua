@@ -13,12 +13,7 @@ local dual = { type = "host-local",
   ranges = { { { subnet = "10.5.2.0/24" } }, { { subnet = "fd05:1::/64" } } } }
 local defaults = { { dst = "0.0.0.0/0" }, { dst = "::/0" } }
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 local function ptp(conf, opts) return world.new(with({ type = "ptp" }, conf), opts) end
 

@@ -574,6 +574,21 @@ end
 --- The differences between two tables: a list of lines, empty when they are equal.
 function M.differences(a, b) return compare(a, b, "", {}) end
 
+--- A copy with changes, all of them kept: in a call, false leaves a variable out.
+function M.merge(base, more)
+  local out = {}
+  for key, value in pairs(base) do out[key] = value end
+  for key, value in pairs(more or {}) do out[key] = value end
+  return out
+end
+
+--- A copy with changes; false takes a key out.
+function M.with(base, more)
+  local out = M.merge(base, more)
+  for key, value in pairs(out) do out[key] = value or nil end
+  return out
+end
+
 --- Raise unless two tables are equal, naming every difference.
 function M.same(a, b, what)
   local lines = compare(a, b, "", {})

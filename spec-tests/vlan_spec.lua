@@ -20,8 +20,8 @@ on_master.promises({ describe = describe, it = it }, {
 })
 
 local function vlan(conf, opts)
-  return world.new(on_master.with({ type = "vlan", master = "up0", vlanId = 100,
-    enabledad = false, ipam = on_master.v4 }, conf), on_master.with({ far = true }, opts))
+  return world.new(t.with({ type = "vlan", master = "up0", vlanId = 100,
+    enabledad = false, ipam = on_master.v4 }, conf), t.with({ far = true }, opts))
 end
 
 local function data_of(w) return t.link(w.pods[1], "eth0").linkinfo.info_data end
