@@ -7,7 +7,7 @@ local p = require "protocol"
 local t = require "support"
 local world = require "world"
 
-local bridge, with, without = p.bridge, t.with, t.without
+local bridge, with, without = p.bridge, t.with, p.without
 
 after_each(t.cleanup)
 
