@@ -472,8 +472,27 @@ end
 -- What was seen at a glance, text -> picture. On a slow kernel a closer look takes seconds.
 local pictures = {}
 
+-- Whether a link has not yet the IPv6 address that the kernel gives it some time after it came up.
+local function lacks_own(link)
+  if link.operstate ~= "UP" or link.inet6_addr_gen_mode ~= "eui64" then return false end
+  for _, item in ipairs(link.addr_info or {}) do
+    if item.family == "inet6" and item.scope == "link" then return false end
+  end
+  return true
+end
+
+-- Links with their addresses. Where IPv6 is off the wait is in vain, and a second long.
+local function settled_links(ns)
+  for attempt = 1, 20 do
+    local links, waits = M.ip_batch(ns, nil, { "addr show" }), false
+    for _, link in ipairs(links) do waits = waits or lacks_own(link) end
+    if not waits or attempt == 20 then return links end
+    M.sh("sleep 0.05")
+  end
+end
+
 local function closer(ns)
-  local addr = M.ip_batch(ns, nil, { "addr show" })
+  local addr = settled_links(ns)
   local route4, rule4 = M.ip_batch(ns, "-4", { "route show table all", "rule show" })
   local route6, rule6 = M.ip_batch(ns, "-6", { "route show table all", "rule show" })
   local nft, vlans = table.unpack(M.many(ns, { "nft -j list ruleset", "bridge -j vlan show" }))
