@@ -474,7 +474,7 @@ local pictures = {}
 
 -- Whether a link has not yet the IPv6 address that the kernel gives it some time after it came up.
 local function lacks_own(link)
-  if link.operstate ~= "UP" or link.inet6_addr_gen_mode ~= "eui64" then return false end
+  if link.operstate ~= "UP" then return false end
   for _, item in ipairs(link.addr_info or {}) do
     if item.family == "inet6" and item.scope == "link" then return false end
   end
@@ -484,9 +484,15 @@ end
 -- Links with their addresses. Where IPv6 is off the wait is in vain, and a second long.
 local function settled_links(ns)
   for attempt = 1, 20 do
-    local links, waits = M.ip_batch(ns, nil, { "addr show" }), false
-    for _, link in ipairs(links) do waits = waits or lacks_own(link) end
-    if not waits or attempt == 20 then return links end
+    local addr, links = M.ip_batch(ns, nil, { "addr show", "link show" })
+    local makes_own, waits = {}, false
+    for _, link in ipairs(links) do
+      makes_own[link.ifname] = link.inet6_addr_gen_mode == "eui64"
+    end
+    for _, link in ipairs(addr) do
+      waits = waits or makes_own[link.ifname] and lacks_own(link)
+    end
+    if not waits or attempt == 20 then return addr end
     M.sh("sleep 0.05")
   end
 end
