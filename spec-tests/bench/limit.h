@@ -65,7 +65,6 @@ void make_veth(struct nl *nl, struct call *call, int netns);
 void await_carrier(struct nl *nl, struct link *port);
 void del_link(const struct call *call);
 void sysctl(const char *family, const char *link, const char *name, const char *value);
-void lock_down(const char *link);
 
 void put_addr(struct nl *nl, int index, struct in_addr address, uint8_t len, uint32_t flags);
 struct rtmsg *put_route(struct nl *nl, int index, struct in_addr to, uint8_t len,

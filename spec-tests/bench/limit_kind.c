@@ -227,7 +227,6 @@ static void add_vrf(const struct world *world, struct call *call)
 		put_info(nlh, "vrf", vrf_data);
 		check("vrf", nl_exchange(&pod, NULL, NULL));
 		rc = get_link(&pod, &call->bridge);
-		lock_down(call->bridge.name);
 		put_up(&pod, call->bridge.index);
 	}
 	check("vrf", rc);

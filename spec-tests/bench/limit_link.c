@@ -100,7 +100,7 @@ void sysctl(const char *family, const char *link, const char *name, const char *
 	close(fd);
 }
 
-void lock_down(const char *link)
+static void lock_down(const char *link)
 {
 	sysctl("ipv6", link, "accept_ra", "0");
 	sysctl("ipv6", link, "accept_redirects", "0");
