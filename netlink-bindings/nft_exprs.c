@@ -332,18 +332,6 @@ static const struct attr_spec objref_rows[] = {
 	{ ROW("set_id", NFTA_OBJREF_SET_ID, BE32) },
 };
 
-static const struct attr_word queue_flags[] = {
-	{ "bypass", NFT_QUEUE_FLAG_BYPASS },
-	{ "fanout", NFT_QUEUE_FLAG_CPU_FANOUT },
-};
-
-static const struct attr_spec queue_rows[] = {
-	{ ROW("num", NFTA_QUEUE_NUM, BE16) },
-	{ ROW("total", NFTA_QUEUE_TOTAL, BE16) },
-	{ ROW("flags", NFTA_QUEUE_FLAGS, BE16), NFT_BITS(queue_flags) },
-	SREG(NFTA_QUEUE_SREG_QNUM),
-};
-
 static const struct attr_word numgen_types[] = {
 	{ "inc", NFT_NG_INCREMENTAL },
 	{ "random", NFT_NG_RANDOM },
@@ -458,7 +446,6 @@ const struct attr_table nft_quota_table = TABLE(quota);
 static const struct attr_table log_table = TABLE(log);
 static const struct attr_table dynset_table = TABLE(dynset);
 static const struct attr_table objref_table = TABLE(objref);
-static const struct attr_table queue_table = TABLE(queue);
 static const struct attr_table numgen_table = TABLE(numgen);
 static const struct attr_table hash_table = TABLE(hash);
 static const struct attr_table exthdr_table = TABLE(exthdr);
@@ -481,7 +468,7 @@ static const struct attr_case expressions[] = {
 	{ "reject", &reject_table },       { "limit", &nft_limit_table },
 	{ "connlimit", &nft_connlimit_table }, { "quota", &nft_quota_table },
 	{ "log", &log_table },             { "dynset", &dynset_table },
-	{ "objref", &objref_table },       { "queue", &queue_table },
+	{ "objref", &objref_table },
 	{ "numgen", &numgen_table },       { "hash", &hash_table },
 	{ "exthdr", &exthdr_table },       { "tproxy", &tproxy_table },
 	{ "rt", &rt_table },               { "socket", &socket_table },
