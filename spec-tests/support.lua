@@ -607,10 +607,10 @@ function M.merge(base, more)
   return out
 end
 
---- A copy with changes; false takes a key out.
+--- A copy with changes, of which false takes a key out.
 function M.with(base, more)
-  local out = M.merge(base, more)
-  for key, value in pairs(out) do out[key] = value or nil end
+  local out = M.merge(base)
+  for key, value in pairs(more or {}) do out[key] = value or nil end
   return out
 end
 
