@@ -2,6 +2,7 @@
 -- What plugin `bridge` promises: the pod plugged into a bridge of the host, with
 -- addresses, gateway, masquerade; nothing left of it after DEL or a failed ADD.
 
+local promises = require("promises").for_spec(it)
 local t = require "support"
 local world = require "world"
 
@@ -16,13 +17,6 @@ local function bridge(conf, opts)
   return world.new(with({ type = "bridge", bridge = "br0" }, conf), opts)
 end
 
-local function has_flag(link, flag)
-  for _, f in ipairs(link.flags) do
-    if f == flag then return true end
-  end
-  return false
-end
-
 local function port_data(link) return link.linkinfo.info_slave_data end
 
 describe("bridge ADD", function()
@@ -32,7 +26,7 @@ describe("bridge ADD", function()
     local br, port, eth = t.link(w.host, "br0"), w:port(), t.link(w.pods[1], "eth0")
     assert.equal("bridge", br.linkinfo.info_kind)
     assert.equal("br0", port.master)
-    for _, link in ipairs({ br, port, eth }) do assert.is_true(has_flag(link, "UP")) end
+    for _, link in ipairs({ br, port, eth }) do assert.is_true(t.has_flag(link, "UP")) end
     assert.equal("UP", port.operstate)
     assert.truthy(port.ifname:find("^veth%x%x%x%x%x%x%x%x$"), port.ifname)
   end)
@@ -205,7 +199,7 @@ describe("bridge port options:", function()
     local data = port_data(w:port())
     assert.is_false(data.hairpin)
     assert.is_false(data.isolated)
-    assert.is_false(has_flag(t.link(w.host, "br0"), "PROMISC"))
+    assert.is_false(t.has_flag(t.link(w.host, "br0"), "PROMISC"))
   end)
 
   it("hairpinMode", function()
@@ -234,14 +228,14 @@ describe("bridge port options:", function()
   it("promiscMode", function()
     local w = bridge({ promiscMode = true })
     w:add()
-    assert.is_true(has_flag(t.link(w.host, "br0"), "PROMISC"))
+    assert.is_true(t.has_flag(t.link(w.host, "br0"), "PROMISC"))
     w:check()
   end)
 
   it("disableContainerInterface leaves the pod's end down", function()
     local w = bridge({ disableContainerInterface = true })
     w:add()
-    assert.is_false(has_flag(t.link(w.pods[1], "eth0"), "UP"))
+    assert.is_false(t.has_flag(t.link(w.pods[1], "eth0"), "UP"))
     w:check()
   end)
 
@@ -270,32 +264,10 @@ describe("bridge port options:", function()
 end)
 
 describe("bridge MAC", function()
-  local function mac_of(conf, args)
-    local w = bridge(conf)
-    local result = w:add({ args = args })
-    local mac = t.link(w.pods[1], "eth0").address
-    assert.equal(mac, result.interfaces[3].mac)
-    w:check({ args = args })
-    return mac
-  end
+  local mac_of = promises.mac(bridge, { interface = 3 })
 
-  local a, b, c = "0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:00:00:00:00:03"
-
-  it("is taken from CNI_ARGS", function() assert.equal(a, mac_of({}, "MAC=" .. a)) end)
-  it("is taken from args.cni before CNI_ARGS", function()
-    assert.equal(b, mac_of({ args = { cni = { mac = b } } }, "MAC=" .. a))
-  end)
-  it("is taken from runtimeConfig before all", function()
-    assert.equal(c, mac_of({ args = { cni = { mac = b } }, runtimeConfig = { mac = c },
-      capabilities = { mac = true } }, "MAC=" .. a))
-  end)
   it("may be written in other ways", function()
-    assert.equal(a, mac_of({ runtimeConfig = { mac = "0A-00-00-00-00-01" } }))
-  end)
-  it("of its own is random, local and no group address", function()
-    local mac = mac_of({})
-    local first = tonumber(mac:sub(1, 2), 16)
-    assert.equal(2, first & 3)
+    assert.equal("0a:00:00:00:00:01", mac_of({ runtimeConfig = { mac = "0A-00-00-00-00-01" } }))
   end)
   it("that is none is refused before anything is made", function()
     local w = bridge({ runtimeConfig = { mac = "zz:00" } })

@@ -4,6 +4,7 @@
 
 local t = require "support"
 local splice = require "cni.splice"
+local world = require "world"
 
 local conf = "/run/spec/demo.conflist"
 local list = [[{
@@ -74,6 +75,39 @@ describe("the command line", function()
     assert.is_truthy(out:find("### vlan", 1, true))
     assert.is_truthy(out:find("\n| `vlanId` | integer from 0 to 4094 | `0` |", 1, true))
     assert.is_nil(luacni({ "doc", "--markdown", "vlan" }):find("### bridge", 1, true))
+  end)
+
+  it("has scripts in the README that work as they stand: ADD, CHECK, DEL", function()
+    local scripts = {}
+    for script in t.read("README.md"):gmatch("```lua\n(.-)```") do
+      scripts[#scripts + 1] = script
+    end
+    assert.equal(2, #scripts)
+    local function try(type, script, config)
+      t.write("/etc/luacni/plugins/" .. type .. ".lua", script)
+      local w, call = world.new(t.merge({ type = type }, config)), { type = "luacni" }
+      local before = w:picture()
+      local result = w:add(call)
+      w:check(call)
+      return w, result, function()
+        w:del(call)
+        t.same(before, w:picture())
+        t.cleanup()
+      end
+    end
+
+    local w, result, finish = try("smallest", scripts[1])
+    assert.equal("127.0.0.1/8", result.ips[1].address)
+    assert.is_true(t.has_flag(t.link(w.pods[1], "lo"), "UP"))
+    finish()
+    w, result, finish = try("wire", scripts[2], { mtu = 1400,
+      ipam = { type = "host-local", subnet = "10.9.8.0/24" } })
+    local port = w:port()
+    t.same({ port.ifname, "eth0" }, { result.interfaces[1].name, result.interfaces[2].name })
+    t.same({ 1400, "UP" }, { port.mtu, port.operstate })
+    t.same({ "10.9.8.2/24" }, world.addrs(w.pods[1], "eth0"))
+    finish()
+    assert.is_nil(world.lease("10.9.8.2"))
   end)
 
   it("lists types, shows sources, documents keys", function()

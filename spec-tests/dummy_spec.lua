@@ -10,12 +10,7 @@ local needs = { "dummy" }
 local dual = { type = "host-local",
   ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } }
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 local function dummy(conf, opts) return world.new(with({ type = "dummy" }, conf), opts) end
 
@@ -38,24 +33,12 @@ describe("dummy ADD", function()
     assert.is_false(t.ping(w.pods[1], "10.1.0.1"))
     w:check()
   end)
+end)
 
-  it("takes the MAC from runtimeConfig, args.cni, CNI_ARGS, in this order, or its own", function()
-    t.needs("dummy")
-    local a, b, c = "0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:00:00:00:00:03"
-    local w = dummy({ ipam = dual })
-    local function mac_of(ifname, conf, args)
-      local result = w:add({ ifname = ifname, conf = conf, args = args })
-      local eth = t.link(w.pods[1], ifname)
-      assert.equal(eth.address, result.interfaces[1].mac)
-      assert.equal(1500, eth.mtu)
-      return eth.address
-    end
-    assert.equal(a, mac_of("n1", {}, "MAC=" .. a))
-    assert.equal(b, mac_of("n2", { args = { cni = { mac = b } } }, "MAC=" .. a))
-    assert.equal(c, mac_of("n3", { args = { cni = { mac = b } }, runtimeConfig = { mac = c } },
-      "MAC=" .. a))
-    assert.equal(2, tonumber(mac_of("n4"):sub(1, 2), 16) & 3)
-  end)
+describe("dummy MAC", function()
+  promises.mac(function(conf) return dummy(with({ ipam = dual }, conf)) end, { interface = 1,
+    needs = needs,
+    look = function(w) assert.equal(1500, t.link(w.pods[1], "eth0").mtu) end })
 end)
 
 describe("dummy CHECK", function()

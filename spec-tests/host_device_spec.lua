@@ -29,13 +29,6 @@ local function lender(conf, opts)
   return w
 end
 
-local function has_flag(link, flag)
-  for _, f in ipairs(link.flags) do
-    if f == flag then return true end
-  end
-  return false
-end
-
 -- --- sysfs as it would be with such devices -----------------------------------------
 
 local mounted = {}
@@ -80,7 +73,7 @@ describe("host-device ADD", function()
     assert.is_nil(t.link(w.host, "dev1"))
     assert.equal(mac1, eth.address)
     assert.equal("dev1", eth.ifalias)
-    assert.is_true(has_flag(eth, "UP"))
+    assert.is_true(t.has_flag(eth, "UP"))
     assert.equal(index, t.link(w.pods[1], "eth0").ifindex)
     assert.truthy(t.link(w.host, "dev2"))
     w:check()
@@ -272,9 +265,9 @@ describe("host-device DEL", function()
       local w = lender(nil, { down = was == "down" })
       local before = w:picture()
       w:add()
-      assert.is_true(has_flag(t.link(w.pods[1], "eth0"), "UP"))
+      assert.is_true(t.has_flag(t.link(w.pods[1], "eth0"), "UP"))
       w:del()
-      assert.equal(was == "up", has_flag(t.link(w.host, "dev1"), "UP"))
+      assert.equal(was == "up", t.has_flag(t.link(w.host, "dev1"), "UP"))
       t.same(before, w:picture())
       t.cleanup()
     end
@@ -504,7 +497,7 @@ describe("host-device whose namespace vanishes:", function()
   -- The card as it is, nil when it has not its name; no records, no leases are left beside it.
   local function card()
     local link = t.link(w.host, "eth0")
-    return { mac = link and link.address, mtu = link and link.mtu, up = link and has_flag(link, "UP"),
+    return { mac = link and link.address, mtu = link and link.mtu, up = link and t.has_flag(link, "UP"),
       alias = link and link.ifalias, parent = link and link.parentdev,
       left = next(t.snapshot({ ns = {} }).records) }
   end

@@ -48,7 +48,7 @@ describe("ipvlan mode", function()
     local w = pair_of({ ipam = routed, mac = "02:00:00:00:00:01" })
     assert.equal("l2", data_of(w).mode)
     assert.equal(t.link(w.host, "up0").address, t.link(w.pods[1], "eth0").address)
-    assert.is_false(on_master.has_flag(t.link(w.pods[1], "eth0"), "NOARP"))
+    assert.is_false(t.has_flag(t.link(w.pods[1], "eth0"), "NOARP"))
     assert.is_true(t.ping(w.pods[1], "10.1.0.3"))
     assert.is_true(t.ping(w.pods[1], "fd01::3"))
     assert.equal("10.1.0.2", t.tcp_source(w.pods[1], w.pods[2], "10.1.0.3"))
@@ -62,7 +62,7 @@ describe("ipvlan mode", function()
     t.run("ip addr del 10.1.0.250/24 dev up0; ip -6 addr del fd01::fa/64 dev up0",
       { host = w.far })
     assert.equal(mode, data_of(w).mode)
-    assert.is_true(on_master.has_flag(t.link(w.pods[1], "eth0"), "NOARP"))
+    assert.is_true(t.has_flag(t.link(w.pods[1], "eth0"), "NOARP"))
     for _, address in ipairs({ "10.1.0.3", "fd01::3", "192.0.2.2", "2001:db8::2" }) do
       assert.is_true(t.ping(w.pods[1], address), address)
     end

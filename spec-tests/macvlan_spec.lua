@@ -142,7 +142,7 @@ describe("macvlan ADD", function()
     local result = w:add()
     t.same({ cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "/run/netns/pod1",
       mac = t.link(w.pods[1], "eth0").address } } }, result)
-    assert.is_true(on_master.has_flag(t.link(w.pods[1], "eth0"), "UP"))
+    assert.is_true(t.has_flag(t.link(w.pods[1], "eth0"), "UP"))
     t.same({}, world.addrs(w.pods[1], "eth0"))
     w:check()
     w:ok("STATUS")

@@ -31,13 +31,6 @@ end
 
 local function index_of(name, handle) return (handle or h):get("link", { name = name }).index end
 
-local function has_flag(link, flag)
-  for _, f in ipairs(link.flags) do
-    if f == flag then return true end
-  end
-  return false
-end
-
 --- Run a Lua chunk in another process, in the background, inside the host namespace.
 local function background(shell) os.execute(("nsenter --net=%s sh -c %s &"):format(host.path,
   t.quote(shell))) end
@@ -205,7 +198,7 @@ describe("netlink.ns", function()
     assert.is_true(ns.create("/run/netns/made"))
     assert.equal(here, ns.self():id())
     assert.equal("1", t.run("ip netns list | grep -c made"):match("%d"))
-    assert.is_false(has_flag(t.link("made", "lo"), "UP"))
+    assert.is_false(t.has_flag(t.link("made", "lo"), "UP"))
     assert.equal(EEXIST, select(3, ns.create("/run/netns/made")))
     assert.is_true(ns.remove("/run/netns/made"))
     assert.equal(ENOENT, select(3, ns.remove("/run/netns/made")))
@@ -227,7 +220,7 @@ describe("netlink.ns.tap", function()
       t.same({ "tun", "02:00:00:00:0a:0b" }, { link.linkinfo.info_kind, link.address })
       t.same({ type = "tap", pi = false, vnet_hdr = false, multi_queue = false, persist = true },
         link.linkinfo.info_data)
-      assert.is_false(has_flag(link, "UP"))
+      assert.is_false(t.has_flag(link, "UP"))
       assert.is_nil(t.link(host, name))
       assert.is_nil(t.link(nil, name))
     end
@@ -361,8 +354,8 @@ describe("links", function()
     assert.equal(1000, b.txqlen)
     assert.equal("of c1", a.ifalias)
     assert.equal(2, a.num_tx_queues)
-    assert.is_true(has_flag(a, "UP"))
-    assert.is_false(has_flag(b, "UP"))
+    assert.is_true(t.has_flag(a, "UP"))
+    assert.is_false(t.has_flag(b, "UP"))
     assert.is_nil(t.link(host, "eth0"))
   end)
 
@@ -380,9 +373,9 @@ describe("links", function()
       assert.equal(theirs.txqlen, ours.txqlen)
       assert.equal(theirs.operstate:lower(), ours.operstate)
       assert.equal(theirs.inet6_addr_gen_mode, ours.addr_gen_mode)
-      assert.equal(has_flag(theirs, "UP"), ours.up)
-      assert.equal(has_flag(theirs, "LOWER_UP"), ours.lower_up)
-      assert.equal(not has_flag(theirs, "NOARP"), ours.arp)
+      assert.equal(t.has_flag(theirs, "UP"), ours.up)
+      assert.equal(t.has_flag(theirs, "LOWER_UP"), ours.lower_up)
+      assert.equal(not t.has_flag(theirs, "NOARP"), ours.arp)
       assert.equal(theirs.linkinfo and theirs.linkinfo.info_kind, ours.kind)
       t.same(ours, h:get("link", { index = ours.index }))
     end
@@ -543,11 +536,11 @@ describe("links", function()
     assert.equal(index, link.ifindex)
     assert.is_nil(link.ifalias)
     assert.equal("7", link.group)
-    assert.is_true(has_flag(link, "UP") and has_flag(link, "NOARP") and has_flag(link, "PROMISC"))
+    assert.is_true(t.has_flag(link, "UP") and t.has_flag(link, "NOARP") and t.has_flag(link, "PROMISC"))
     send({ "set", "link", { index = index, up = false } })
     link = t.link(host, "w0")
-    assert.is_false(has_flag(link, "UP"))
-    assert.is_true(has_flag(link, "PROMISC"))
+    assert.is_false(t.has_flag(link, "UP"))
+    assert.is_true(t.has_flag(link, "PROMISC"))
   end)
 
   it("are found by an alternative name, long or short", function()
@@ -569,7 +562,7 @@ describe("links", function()
     for _, name in ipairs { "v0", "br0" } do
       local link = t.link(host, name)
       assert.equal("none", link.inet6_addr_gen_mode)
-      assert.is_true(has_flag(link, "UP"))
+      assert.is_true(t.has_flag(link, "UP"))
       t.same({}, t.ip(host, "-6 addr show dev " .. name))
     end
     assert.are_not.same({}, t.ip(host, "-6 addr show dev v1"))
@@ -998,7 +991,7 @@ describe("mistakes", function()
     assert.matches("request 2: expected a table", mistake(h.send, h, { ok, 5 }))
     assert.matches("request 2: link: expected a table, got a nil", mistake(h.send, h, { ok, { "add", "link" } }))
     assert.matches("no such object 'lnk'", mistake(h.get, h, "lnk", {}))
-    assert.is_false(has_flag(t.link(host, "lo"), "UP"))
+    assert.is_false(t.has_flag(t.link(host, "lo"), "UP"))
   end)
 
   it("have the caller's file and line", function()
@@ -1029,7 +1022,7 @@ describe("a batch", function()
     assert.equal(2, index)
     assert.equal("set link none0: No such device", msg)
     t.same({ 0, ENODEV, EEXIST, 0 }, statuses)
-    assert.is_true(has_flag(t.link(host, "v1"), "UP"))
+    assert.is_true(t.has_flag(t.link(host, "v1"), "UP"))
   end)
 
   it("names the attribute the kernel objects to", function()

@@ -56,13 +56,6 @@ function M.refused(w, ...)
   M.unchanged(w, before)
 end
 
-function M.has_flag(link, flag)
-  for _, f in ipairs(link.flags) do
-    if f == flag then return true end
-  end
-  return false
-end
-
 --- Whether a link of a pod stands on a link of the host.
 function M.stands_on(w, name, pod)
   return t.link(w.pods[pod or 1], "eth0").link_index == t.link(w.host, name).ifindex
@@ -168,7 +161,7 @@ function M.promises(spec, p)
       }, result)
       t.same({ "10.1.0.2/24", "fd01::2/64" }, world.addrs(w.pods[1], "eth0"))
       assert.equal(kind, eth.linkinfo.info_kind)
-      assert.is_true(M.has_flag(eth, "UP"))
+      assert.is_true(t.has_flag(eth, "UP"))
       assert.equal(1500, eth.mtu)
       assert.is_true(M.stands_on(w, "up0"))
       local same = eth.address == t.link(w.host, "up0").address

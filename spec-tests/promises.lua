@@ -3,6 +3,7 @@
 -- every state of the world, GC, a failed ADD, the shape of its result in every version.
 -- Only a spec itself has `it`: require "promises".for_spec(it).
 
+local assert = require "luassert"
 local t = require "support"
 
 local M = {}
@@ -72,6 +73,41 @@ function M.del(new, opts)
     w:del({ pod = false })
     t.same(before, w:picture())
   end)
+end
+
+--- Tests of the MAC: where it is taken from, and that it is a good one when nobody says.
+-- new: makes a world of a configuration; opts: interface (its number in the result), needs, conf
+-- (what is configured, and counts less), look (called with world and MAC after each ADD)
+-- Returns a function that makes a world of changes to `conf` and CNI_ARGS, and gives its MAC.
+function M.mac(new, opts)
+  local a, b, c = "0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:00:00:00:00:03"
+
+  local function mac_of(conf, args)
+    t.needs(table.unpack(opts.needs or {}))
+    local w = new(t.with(opts.conf or {}, conf))
+    local result = w:add({ args = args })
+    local mac = t.link(w.pods[1], "eth0").address
+    assert.equal(mac, result.interfaces[opts.interface].mac)
+    if opts.look then opts.look(w, mac) end
+    w:check({ args = args })
+    return mac
+  end
+
+  it("is taken from CNI_ARGS", function() assert.equal(a, mac_of({}, "MAC=" .. a)) end)
+  it("is taken from args.cni before CNI_ARGS", function()
+    assert.equal(b, mac_of({ args = { cni = { mac = b } } }, "MAC=" .. a))
+  end)
+  it("is taken from runtimeConfig before all", function()
+    assert.equal(c, mac_of({ args = { cni = { mac = b } }, runtimeConfig = { mac = c },
+      capabilities = { mac = true } }, "MAC=" .. a))
+  end)
+  it("of its own is local, no group address, and not twice the same", function()
+    local mac = mac_of({ mac = false })
+    assert.equal(2, tonumber(mac:sub(1, 2), 16) & 3)
+    t.cleanup()
+    assert.not_equal(mac, mac_of({ mac = false }))
+  end)
+  return mac_of
 end
 
 --- Tests of GC: what is not valid goes, what is stays and is whole.

@@ -198,32 +198,8 @@ describe("ptp ADD", function()
 end)
 
 describe("ptp MAC", function()
-  local a, b, c = "0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:00:00:00:00:03"
-
-  local function mac_of(conf, args)
-    local w = ptp(with({ ipam = v4 }, conf))
-    local result = w:add({ args = args })
-    local mac = t.link(w.pods[1], "eth0").address
-    assert.equal(mac, result.interfaces[2].mac)
-    assert.not_equal(mac, w:port().address)
-    w:check({ args = args })
-    return mac
-  end
-
-  it("is taken from CNI_ARGS", function() assert.equal(a, mac_of({}, "MAC=" .. a)) end)
-  it("is taken from args.cni before CNI_ARGS", function()
-    assert.equal(b, mac_of({ args = { cni = { mac = b } } }, "MAC=" .. a))
-  end)
-  it("is taken from runtimeConfig before all", function()
-    assert.equal(c, mac_of({ args = { cni = { mac = b } }, runtimeConfig = { mac = c } },
-      "MAC=" .. a))
-  end)
-  it("of its own is local and no group address", function()
-    local mac = mac_of({})
-    assert.equal(2, tonumber(mac:sub(1, 2), 16) & 3)
-    t.cleanup()
-    assert.not_equal(mac, mac_of({}))
-  end)
+  promises.mac(function(conf) return ptp(with({ ipam = v4 }, conf)) end, { interface = 2,
+    look = function(w, mac) assert.not_equal(mac, w:port().address) end })
 end)
 
 describe("ptp ipMasq", function()

@@ -599,6 +599,14 @@ end
 --- The differences between two tables: a list of lines, empty when they are equal.
 function M.differences(a, b) return compare(a, b, "", {}) end
 
+--- Whether a link of `ip -j` has a flag, such as "UP".
+function M.has_flag(link, flag)
+  for _, f in ipairs(link.flags) do
+    if f == flag then return true end
+  end
+  return false
+end
+
 --- A copy with changes, all of them kept: in a call, false leaves a variable out.
 function M.merge(base, more)
   local out = {}

@@ -10,21 +10,9 @@ local v4 = { type = "host-local", subnet = "10.1.0.0/24" }
 local dual = { type = "host-local",
   ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } }
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 local function tap(conf, opts) return world.new(with({ type = "tap" }, conf), opts) end
-
-local function has_flag(link, flag)
-  for _, f in ipairs(link.flags) do
-    if f == flag then return true end
-  end
-  return false
-end
 
 local function tap_of(w, name) return t.link(w.pods[1], name or "eth0").linkinfo.info_data end
 
@@ -62,7 +50,7 @@ describe("tap ADD", function()
         multi_queue = tap_of(w).multi_queue, persist = tap_of(w).persist })
     assert.is_nil(tap_of(w).user)
     assert.is_nil(tap_of(w).group)
-    assert.is_true(has_flag(eth, "UP"))
+    assert.is_true(t.has_flag(eth, "UP"))
     t.same({ "10.1.0.2/24", "fd01::2/64" }, world.addrs(w.pods[1], "eth0"))
     assert.equal("10.1.0.1", t.ip(w.pods[1], "route show 10.9.0.0/16")[1].gateway)
     assert.equal("1", t.sysctl(w.pods[1], "net/ipv4/conf/eth0/arp_notify"))
@@ -74,7 +62,7 @@ describe("tap ADD", function()
     local result = w:add()
     t.same({ cniVersion = "1.1.0", interfaces = { { name = "eth0",
       mac = t.link(w.pods[1], "eth0").address, sandbox = w.pods[1].path } } }, result)
-    assert.is_true(has_flag(t.link(w.pods[1], "eth0"), "UP"))
+    assert.is_true(t.has_flag(t.link(w.pods[1], "eth0"), "UP"))
     t.same({}, world.addrs(w.pods[1], "eth0"))
     w:check()
   end)
@@ -129,37 +117,12 @@ describe("tap ADD", function()
 end)
 
 describe("tap MAC", function()
-  local a, b, c, d = "0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:00:00:00:00:03",
-    "0a:00:00:00:00:04"
+  local mac = "0a:00:00:00:00:04"
+  local mac_of = promises.mac(tap, { interface = 1, conf = { mac = mac } })
 
-  local function mac_of(conf, args)
-    local w = tap(conf)
-    local result = w:add({ args = args })
-    local mac = t.link(w.pods[1], "eth0").address
-    assert.equal(mac, result.interfaces[1].mac)
-    w:check({ args = args })
-    return mac
-  end
-
-  it("is taken from mac", function() assert.equal(d, mac_of({ mac = d })) end)
+  it("is taken from mac", function() assert.equal(mac, mac_of({})) end)
   it("is taken from mac with owner and group too", function()
-    assert.equal(d, mac_of({ mac = d, owner = 61000, group = 61001 }))
-  end)
-  it("is taken from CNI_ARGS before mac", function()
-    assert.equal(a, mac_of({ mac = d }, "MAC=" .. a))
-  end)
-  it("is taken from args.cni before CNI_ARGS", function()
-    assert.equal(b, mac_of({ mac = d, args = { cni = { mac = b } } }, "MAC=" .. a))
-  end)
-  it("is taken from runtimeConfig before all", function()
-    assert.equal(c, mac_of({ mac = d, args = { cni = { mac = b } }, runtimeConfig = { mac = c } },
-      "MAC=" .. a))
-  end)
-  it("of its own is local and no group address", function()
-    local mac = mac_of({})
-    assert.equal(2, tonumber(mac:sub(1, 2), 16) & 3)
-    t.cleanup()
-    assert.not_equal(mac, mac_of({}))
+    assert.equal(mac, mac_of({ owner = 61000, group = 61001 }))
   end)
 end)
 

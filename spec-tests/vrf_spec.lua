@@ -8,12 +8,7 @@ local world = require "world"
 local dual = { type = "host-local", routes = { { dst = "0.0.0.0/0" }, { dst = "::/0" } },
   ranges = { { { subnet = "10.5.2.0/24" } }, { { subnet = "fd05:1::/64" } } } }
 
-local function with(base, more)
-  local out = {}
-  for key, value in pairs(base) do out[key] = value end
-  for key, value in pairs(more or {}) do out[key] = value end
-  return out
-end
+local with = t.merge
 
 -- A world of ptp, or of another plugin; vrf is called behind it by `vrf`.
 local function new(conf, opts)
