@@ -56,15 +56,12 @@ end
 local function add(req)
   local c = req.conf
   local home, parent = master.find(req)
-  local mac, passthru = common.mac(req) or c.mac, c.mode == "passthru"
   local lease = ipam.add(req)
   local eth = home:add_link {
     kind = "macvlan", name = req.ifname, ns = req.pod, link = parent, mtu = c.mtu,
-    mac = not passthru and mac or nil, macvlan_mode = c.mode,
+    mac = common.mac(req) or c.mac, macvlan_mode = c.mode,
     macvlan_bc_queue_len = c.bcqueuelen > 0 and c.bcqueuelen or nil,
   }
-  -- It is born with the master's MAC, and the master changes along with it.
-  if passthru and mac then req.pod:set_link(eth, { mac = mac }) end
   ipam.apply(lease, req.pod, eth, { dad = c.enabledad, announce = true })
   if c.shim then serve_host(req, parent, lease) end
   return ipam.answer(req, lease, { eth })

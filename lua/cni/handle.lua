@@ -199,9 +199,17 @@ function M:add_link(want)
   local home, parent = want.ns or self, want.link
   want.ns, want.into = nil, home ~= self and home.name or nil
   want.master, want.link = name_of(want.master), name_of(parent)
-  if not want.mac and not takes_mac(want) then want.mac = random_mac() end
+  local later
+  if not takes_mac(want) then
+    want.mac = want.mac or random_mac()
+  elseif want.macvlan_mode == "passthru" then
+    later, want.mac = want.mac, nil
+  end
   push(self, "link", want)
-  return object(home, want.name, want.mac or type(parent) == "table" and parent.mac or nil)
+  local link = object(home, want.name, want.mac or type(parent) == "table" and parent.mac or nil)
+  -- It is born with the master's MAC, and the master changes along with it.
+  if later then home:set_link(link, { mac = later }) end
+  return link
 end
 
 --- Make a persistent tap link, for a program to open.

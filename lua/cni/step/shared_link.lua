@@ -87,13 +87,13 @@ local function make(step, h, vrf_table)
   lock_down(h, want, want.name)
 end
 
--- A VRF whose table is for us to choose: nobody else chooses one in its sandbox meanwhile.
+-- A VRF whose table is for us to choose: nobody else chooses one in its namespace meanwhile.
 local function chooses_table(step)
   return step.want.kind == "vrf" and not step.want.vrf_table
 end
 
 local function while_choosing(step, action)
-  local group = step.want.group:match(":.*")
+  local group = "vrf:" .. group_of(step):sub(#step.want.name + 1)
   local lock <close> = shared.lock(group, "exclusive")
   if action then action() end
   shared.tidy(group, lock)
