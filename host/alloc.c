@@ -70,6 +70,7 @@ lua_State *alloc_stored_state(void)
 	return arena->state;
 }
 
+/* Whether a block lies in what is stored, or will be. */
 static int is_stored(const void *ptr)
 {
 	const char *p = ptr;

@@ -34,7 +34,10 @@ void alloc_litter(size_t most);
 /* A lua_Alloc that never takes from the section: for another state at build time. */
 void *alloc_outside(void *ud, void *ptr, size_t osize, size_t nsize);
 
-/* Note the state, and tell what to store: from *start, *size bytes. -1: it did not fit, or there is litter. */
+/*
+ * Note the state, and tell what to store: from *start, *size bytes. -1: it did not fit, or there is
+ * litter.
+ */
 int alloc_end_image(lua_State *L, const void **start, size_t *size);
 
 #endif
