@@ -34,16 +34,24 @@ struct netns {
 int netns_open(const char *path)
 {
 	struct statfs fs;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int err = 0, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
 	if (fd < 0)
 		return -errno;
 	/* To another kind of file the ioctl may mean something else: look where it lies. */
-	if (fstatfs(fd, &fs) < 0 ||
-	    ((long)fs.f_type != NSFS_MAGIC && (long)fs.f_type != PROC_SUPER_MAGIC) ||
-	    ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
+	if (fstatfs(fd, &fs) < 0) {
+		err = -errno;
+	} else if ((long)fs.f_type != NSFS_MAGIC && (long)fs.f_type != PROC_SUPER_MAGIC) {
+		err = -EINVAL;
+	} else {
+		int type = ioctl(fd, NS_GET_NSTYPE);
+
+		if (type != CLONE_NEWNET)
+			err = type < 0 && errno != ENOTTY ? -errno : -EINVAL;
+	}
+	if (err) {
 		close(fd);
-		return -EINVAL;
+		return err;
 	}
 	return fd;
 }

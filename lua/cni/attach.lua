@@ -4,6 +4,20 @@
 -- A plugin's `add` is run in a mode of the plan (cni.plan): apply for ADD, verify for CHECK, erase for a
 -- DEL that finds no record, dry for a dry run. A DEL that finds one takes the record back.
 --
+-- A record is the best witness of what was done, the kernel of what is there; a path or a name that a
+-- caller gives is a hint. So:
+--
+--     whose      A record is for the namespace with its cookie, wherever that is by now, and for no
+--                other, whatever the caller's path says (cni.sandbox).
+--     debris     A record without an answered ADD, or that a DEL has begun to take back, in a book that
+--                nobody holds. The next ADD, DEL or GC takes back what there is.
+--     gone       The record of an answered ADD whose namespace is nowhere. As debris.
+--     outlived   The record of an answered ADD whose namespace lives, while nothing of what it made for
+--                itself is there: neither link nor lease. Somebody else has done the DEL. As debris.
+--     live       Any other. A second ADD is refused, also one with another namespace.
+--     no record  A DEL takes back what its configuration would make, in the namespace that the caller
+--                names; but nothing in there when another container's record is for it.
+--
 -- @module cni.attach
 
 local fail = require "cni.fail"
@@ -11,6 +25,7 @@ local journal = require "cni.journal"
 local netlink = require "netlink"
 local plans = require "cni.plan"
 local request = require "cni.request"
+local sandbox = require "cni.sandbox"
 
 local M = {}
 
@@ -54,27 +69,24 @@ local function read_prev(req)
   end
 end
 
--- The namespace that a path names, unless it is the one we run in. nil and why when there is none.
-local function open_namespace(req, path)
-  if not path then return nil, "CNI_NETNS is not given" end
-  local ns, msg = netlink.ns.open(path)
+-- The namespace that the caller names, unless it is the one we run in. nil and why when there is none.
+local function open_namespace(req)
+  if not req.netns then return nil, "CNI_NETNS is not given" end
+  local ns, msg = sandbox.open(req.netns)
   if not ns then return nil, msg end
-  request.same_namespace(req, netlink.ns.self():id(), ns:id())
+  local own <close>, why = netlink.ns.self()
+  if not own then fail.throw { code = fail.codes.io, msg = why } end
+  request.same_namespace(req, own:id(), ns:id())
   return ns
 end
 
--- Who a namespace is, for as long as the machine runs; inode numbers are used again.
-local function cookie_of(ns)
-  return ns and ns:cookie() or ""
-end
-
-local function sandbox_of(ns, path)
+local function place_of(ns, path)
   return ns and { ns = ns, sandbox = path } or nil
 end
 
 local function new_plan(mode, req, ns, record)
   local plan = plans.new(mode, {
-    owner = owner_of(req), pod = sandbox_of(ns, req.netns), record = record, prev = req.prev,
+    owner = owner_of(req), pod = place_of(ns, req.netns), record = record, prev = req.prev,
     request = req,
   })
   req.plan, req.host, req.pod = plan, plan.host, plan.pod
@@ -89,23 +101,17 @@ local function joined(errors)
     details = table.concat(texts, "; ", 2) }
 end
 
--- The sandbox a record was for: the namespace we have, or the one its path names, if it is that one.
-local function its_sandbox(record, ns)
-  local header = record.header
-  if ns and cookie_of(ns) == header.cookie then return sandbox_of(ns, header.netns) end
-  if not ns and header.netns then
-    local other <const> = netlink.ns.open(header.netns)
-    if other and cookie_of(other) == header.cookie then return sandbox_of(other, header.netns) end
-  end
+local function owner_in(header)
+  return { network = header.network, id = header.id, ifname = header.ifname }
 end
 
--- Take a record back and forget it. On failure it stays, for a later try.
-local function undo_record(record, ns, req)
+-- Take a record back and forget it. On failure it stays, for a later try. `caller`: see cni.sandbox.
+local function undo_record(record, caller, req)
   local header = record.header
   record:note_leaving()
   local plan = plans.new("undo", {
-    owner = { network = header.network, id = header.id, ifname = header.ifname },
-    pod = its_sandbox(record, ns), record = record, request = req,
+    owner = owner_in(header), record = record, request = req,
+    seek = function() return place_of(sandbox.find(header, caller), header.netns) end,
   })
   plan.steps = record.steps
   local errors = plan:undo()
@@ -114,49 +120,70 @@ local function undo_record(record, ns, req)
   return errors
 end
 
+-- Whether anything is there of what a record says was made, or it says nothing of such a thing.
+local function stands(record, ns)
+  local header = record.header
+  local plan <const> = plans.new("undo", { owner = owner_in(header), record = record,
+    pod = place_of(ns, header.netns) })
+  local found = plan:stands(record.steps)
+  plan:close()
+  return found
+end
+
 -- Whether the ADD of a record was answered and no DEL has begun to take it back.
 local function is_whole(record)
   return record.done and not record.leaving
 end
 
--- Whether the attachment that a record is of is there: not what a dead ADD or DEL has left, and not of
--- a namespace that was replaced.
-local function is_live(record, cookie)
-  return is_whole(record) and record.header.cookie == cookie
+-- Whether the attachment that a record is of lives: see above.
+local function is_live(record, caller)
+  if not is_whole(record) then return false end
+  local ns = sandbox.find(record.header, caller)
+  return (ns ~= nil or record.header.cookie == "") and stands(record, ns)
 end
 
-local function clear_debris(book, cookie)
+-- Take back what no living attachment has. Returns the records of those that live.
+local function clear_debris(book, caller)
+  local living = {}
   for _, record in ipairs(book:living()) do
-    if not is_live(record, cookie) then
-      local errors = undo_record(record, nil, nil)
+    if is_live(record, caller) then
+      living[#living + 1] = record
+    else
+      local errors = undo_record(record, caller, nil)
       if #errors > 0 then error(joined(errors), 0) end
     end
   end
+  return living
 end
 
-local function already(req)
+local function already(req, record)
   fail.throw {
     code = fail.codes.internal,
     msg = ("%s of container %s is already attached to network %s"):format(req.ifname,
       req.container_id, req.network),
+    details = record.header.netns ~= req.netns and "in " .. (record.header.netns or "no namespace") or nil,
     hint = "a second ADD needs a DEL first",
   }
 end
 
--- Clear what dead ADDs and replaced namespaces have left of this attachment, and begin a record.
-local function claim(req, plugin_type, cookie, book, alone)
-  clear_debris(book, cookie)
-  if not req.prev and #book:living() > 0 then already(req) end
+-- Clear what dead ADDs and sandboxes that are gone have left of this attachment, and begin a record.
+local function claim(req, plugin_type, ns, book, alone)
+  local caller = { ns = ns }
+  local cookie, id, mnt = sandbox.identity(ns)
+  for _, record in ipairs(clear_debris(book, caller)) do
+    -- A chain may have the type again, in the same sandbox.
+    if not req.prev or record.header.cookie ~= cookie then already(req, record) end
+  end
   if not alone then
     for found in book:others(plugin_type) do
       local other <close> = found
-      clear_debris(other, cookie)
+      clear_debris(other, caller)
     end
   end
   return book:begin {
     network = req.network, id = req.container_id, ifname = req.ifname, type = plugin_type,
-    digest = journal.digest(req.raw), netns = req.netns, cookie = cookie, config = req.stdin,
-    args = req.args, path = req.path,
+    digest = journal.digest(req.raw), netns = req.netns, cookie = cookie, ns = id, mnt = mnt,
+    config = req.stdin, args = req.args, path = req.path,
   }
 end
 
@@ -187,7 +214,7 @@ end
 -- One try of an ADD: the text to print; or nil and the error, everything taken back or the error
 -- saying that it is not.
 local function attempt(req, plugin, ns, book, alone)
-  local record = claim(req, plugin.type, cookie_of(ns), book, alone)
+  local record = claim(req, plugin.type, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
   local ok, answer = xpcall(function()
     local given = plugin.add(req)
@@ -218,7 +245,7 @@ end
 -- What ADD and CHECK need: the namespace (an IPAM plugin can do without it) and a request with
 -- everything in it.
 local function prepare(req, plugin)
-  local ns, why = open_namespace(req, req.netns)
+  local ns, why = open_namespace(req)
   if not ns and not plugin.ipam then
     fail.throw { code = fail.codes.netns,
       msg = ("failed to open netns %q: %s"):format(req.netns, why) }
@@ -268,16 +295,32 @@ local function erase(req, plugin, ns)
   if #errors > 0 then error(joined(errors), 0) end
 end
 
+-- The namespace that a DEL names; or nil and the error, when that cannot be told: whoever has a record may
+-- not need it.
+local function caller_of(req)
+  local ok, ns = pcall(open_namespace, req)
+  if ok then return ns end
+  local problem = fail.wrap(ns)
+  if problem.code == fail.codes.netns then error(problem, 0) end
+  return nil, problem
+end
+
+-- The namespace that a DEL without a record names, unless it is the sandbox of another container.
+local function its_own(req, ns)
+  if ns and not journal.occupied(sandbox.cookie(ns), req.container_id) then return ns end
+end
+
 --- DEL. Prints nothing; absent is fine, and so is a second time.
 function M.del(req, plugin)
-  local ns = open_namespace(req, req.netns)
+  local ns, problem = caller_of(req)
   local book <close> = journal.open(owner_of(req), plugin.type)
   local record, deleted = book:find(journal.digest(req.raw))
   if record then
-    local errors = undo_record(record, ns, req)
+    local errors = undo_record(record, { ns = ns, problem = problem }, req)
     if #errors > 0 then error(joined(errors), 0) end
   elseif not deleted then
-    erase(req, plugin, ns)
+    if problem then error(problem, 0) end
+    erase(req, plugin, its_own(req, ns))
   end
 end
 
@@ -305,14 +348,6 @@ function M.dry_run(req, plugin)
   return words
 end
 
--- A namespace is dead when its path is gone or names another one. A path of a process says nothing: the
--- process may be gone and the namespace still in use.
-local function is_dead(header)
-  if header.cookie == "" or not header.netns or header.netns:find("^/proc/") then return false end
-  local ns = netlink.ns.open(header.netns)
-  return not ns or cookie_of(ns) ~= header.cookie
-end
-
 --- GC: take back what belongs to no valid attachment, or to a namespace that is gone. Failures
 -- do not stop it; they are reported together at the end.
 function M.gc(req, plugin)
@@ -322,7 +357,8 @@ function M.gc(req, plugin)
     local book <close> = found
     for _, record in ipairs(book:living()) do
       local header = record.header
-      if not (is_whole(record) and valid[header.id .. "/" .. header.ifname]) or is_dead(header) then
+      if not (is_whole(record) and valid[header.id .. "/" .. header.ifname])
+        or sandbox.is_gone(header) then
         local failed = undo_record(record, nil, nil)
         table.move(failed, 1, #failed, #errors + 1, errors)
       end

@@ -20,6 +20,7 @@
 
 local cjson = require "cjson"
 local fail = require "cni.fail"
+local files = require "cni.files"
 local json = require "cni.json"
 local netlink = require "netlink"
 
@@ -318,6 +319,29 @@ function M.elsewhere(owner)
     for _, book in ipairs(network ~= own and sys.list(dir) or {}) do
       -- A DEL without a record has its book open, and nothing in it.
       if (sys.read_file(dir .. "/" .. book) or "") ~= "" then return true end
+    end
+  end
+  return false
+end
+
+--- Whether records of other containers are for a namespace.
+-- @tparam string cookie of the namespace
+-- @tparam string id of the container whose records do not count
+-- @treturn boolean
+function M.occupied(cookie, id)
+  local mark <const> = cjson.encode(cookie)
+  for _, network in ipairs(files.list(M.root)) do
+    for _, attachment in ipairs(files.list(M.root .. "/" .. network)) do
+      local dir = ("%s/%s/%s"):format(M.root, network, attachment)
+      for _, name in ipairs(files.list(dir)) do
+        local text = files.read(dir .. "/" .. name) or ""
+        local book = {}
+        if text:find(mark, 1, true) then load(book, text) end
+        for _, record in ipairs(book.records or {}) do
+          local header = record.header
+          if not record.gone and header.cookie == cookie and header.id ~= id then return true end
+        end
+      end
     end
   end
   return false

@@ -19,6 +19,8 @@
 --     run(step, plan)         does it, for what is not a netlink request
 --     verify(step, plan)      nil, or a sentence: what differs
 --     undo(step, plan)        take it back; absent is fine, and so is a second time
+--     stands(step, plan)      whether the attachment's own thing that it made is there; only kinds
+--                             whose things are no one else's have it
 --     say(step)               the step in words
 --
 -- `had` holds what was there before, for undo. `covered` marks what dies with a link that this
@@ -36,13 +38,15 @@ M.__index = M
 --- Start a plan.
 -- @tparam string mode apply, verify, dry, erase or undo
 -- @tparam table env what the steps act upon: `owner` {network, id, ifname}; `pod` ({ ns = object,
--- sandbox = path }; absent when the namespace is gone); `record` (apply and undo); `prev` (the
--- result so far); `request` (for delegates)
+-- sandbox = path }; absent when the namespace is gone), or `seek`, a function that finds it when a step to
+-- be taken back needs it; `record` (apply and undo); `prev` (the result so far); `request` (for
+-- delegates)
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
     mode = mode, steps = {}, next = 1, locks = {}, last = {},
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
+    seek = env.seek,
   }, M)
   plan.host = handle.new(plan, "host", env.host)
   plan.pod = handle.new(plan, "pod", env.pod or { absent = true })
@@ -198,6 +202,30 @@ function M:words()
   return words
 end
 
+--- Whether anything that steps of a record made for their attachment alone is there.
+-- @tparam table steps
+-- @treturn boolean true also when there are steps, but none that can tell
+function M:stands(steps)
+  local told = #steps == 0
+  for _, step in ipairs(steps) do
+    local kind = kind_of(step)
+    if step.did and kind.stands then
+      if kind.stands(step, self) then return true end
+      told = true
+    end
+  end
+  return not told
+end
+
+-- The sandbox is looked for when the first step needs it: to take back a veth pair its end in the host
+-- is enough.
+local function find_pod(plan, step)
+  if not plan.seek or step.ns ~= "pod" and step.want.into ~= "pod" then return end
+  local found = plan.seek()
+  plan.seek = nil
+  if found then plan.pod = handle.new(plan, "pod", found) end
+end
+
 --- Take back what was done, newest first. Failures do not stop it, except that nothing is
 -- given back for reuse while something newer still stands.
 -- @treturn table fail values, empty when all is taken back
@@ -210,7 +238,10 @@ function M:undo()
     if step.did and not step.covered and kind.undo then
       if kind.last and #errors > 0 then break end
       if kind.last and self.record then self.record:note_undone(i) end
-      local ok, err = pcall(kind.undo, step, self)
+      local ok, err = pcall(function()
+        find_pod(self, step)
+        kind.undo(step, self)
+      end)
       if ok then step.did = nil else errors[#errors + 1] = fail.wrap(err) end
     end
   end

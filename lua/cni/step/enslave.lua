@@ -111,6 +111,10 @@ function M.undo(step, plan)
   end
 end
 
+function M.stands(step, plan)
+  return not M.verify(step, plan)
+end
+
 function M.say(step)
   return ("put %s into VRF %s"):format(step.want.link, step.want.master)
 end

@@ -20,6 +20,10 @@ function M.undo(step, plan)
   leases.release(step.want, plan.owner)
 end
 
+function M.stands(step, plan)
+  return #leases.held(step.want, plan.owner) > 0
+end
+
 function M.say(step)
   return ("lease an address of network %s in %s"):format(step.want.network, step.want.dir)
 end

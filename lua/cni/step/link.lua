@@ -164,6 +164,11 @@ function M.undo(step, plan)
   h:forget(want.name)
 end
 
+function M.stands(step, plan)
+  local link = plan[home(step)]:link(step.want.name, { "kind" })
+  return link ~= nil and link.kind == step.want.kind
+end
+
 function M.say(step)
   local want = step.want
   if want.peer then

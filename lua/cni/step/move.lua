@@ -160,6 +160,11 @@ function M.undo(step, plan)
   if not ok then fail.kernel("return " .. want.link .. " to the host", msg, errno) end
 end
 
+function M.stands(step, plan)
+  local home = plan:at(step.want.into)
+  return home ~= nil and find(step, home, step.want.name) ~= nil
+end
+
 function M.say(step)
   return ("move %s of the host to the sandbox, as %s"):format(step.want.link or "the device",
     step.want.name)

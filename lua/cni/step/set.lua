@@ -81,6 +81,11 @@ function M.undo(step, plan)
   if not ok then fail.kernel("restore link " .. step.want.link, msg, errno) end
 end
 
+-- What is set on a link of the host may be set for others too.
+function M.stands(step, plan)
+  return step.ns == "pod" and not M.verify(step, plan)
+end
+
 function M.say(step)
   return ("set %s in the %s: %s"):format(step.want.link,
     step.ns == "pod" and "sandbox" or "host", words(step.want))

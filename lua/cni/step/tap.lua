@@ -7,7 +7,8 @@ local fail = require "cni.fail"
 local link = require "cni.step.link"
 local netlink = require "netlink"
 
-local M = { verify = link.verify, undo = link.undo, say = link.say }
+local M = { verify = link.verify, undo = link.undo, stands = link.stands,
+  say = link.say }
 
 -- SELinux gives a tap the context of the process that makes it, which a process takes on when it
 -- is executed: so another one has to make it.

@@ -1,0 +1,56 @@
+-- SPDX-License-Identifier: MIT
+--- Looks at files and folders whose absence is an answer.
+--
+-- ENOENT and ENOTDIR say that something is not there. Any other errno is a look that failed (no descriptor
+-- or memory left, no right, a bad disk): it says nothing of what is there, and is raised.
+--
+-- @module cni.files
+
+local fail = require "cni.fail"
+local sys = require("netlink").sys
+
+local M = {}
+
+local errors = sys.errno
+
+--- Whether an errno says that what a path names is not there.
+-- @tparam int|nil errno
+-- @treturn boolean
+function M.absent(errno)
+  return errno == errors.ENOENT or errno == errors.ENOTDIR
+end
+
+--- What a function of netlink.sys gave, or nil when its path names nothing.
+-- @param value what it returned first
+-- @param msg
+-- @param errno
+-- @raise code 5 for any other failure
+function M.unless_absent(value, msg, errno)
+  if value ~= nil or M.absent(errno) then return value end
+  fail.throw { code = fail.codes.io, msg = msg, errno = errno }
+end
+
+--- The names in a folder.
+-- @tparam string path
+-- @treturn {string,...} sorted; empty when there is no such folder
+function M.list(path)
+  local names = M.unless_absent(sys.list(path)) or {}
+  table.sort(names)
+  return names
+end
+
+--- A file's bytes.
+-- @tparam string path
+-- @treturn string|nil nil: there is no such file
+function M.read(path)
+  return M.unless_absent(sys.read_file(path))
+end
+
+--- Whether a path names something.
+-- @tparam string path
+-- @treturn boolean
+function M.exists(path)
+  return M.unless_absent(sys.stat(path)) ~= nil
+end
+
+return M
