@@ -353,9 +353,10 @@ end
 function M.gc(req, plugin)
   local _, valid = request.valid_attachments(req)
   local errors = {}
-  for found in journal.each(req.network, plugin.type) do
+  for found, unreadable in journal.each(req.network, plugin.type) do
     local book <close> = found
-    for _, record in ipairs(book:living()) do
+    if not found then errors[#errors + 1] = unreadable end
+    for _, record in ipairs(found and book:living() or {}) do
       local header = record.header
       if not (is_whole(record) and valid[header.id .. "/" .. header.ifname])
         or sandbox.is_gone(header) then
