@@ -15,6 +15,8 @@
 --
 --     requests(step, handle)  netlink requests that do it; neighbours travel in one send
 --     made(step, handle, echo)  takes note of the echo of a request that asked for one
+--     refused(step, handle, errno)  raises a better error than the kernel's, or does it in another
+--                             way and gives true
 --     links(step)             names whose index `requests` needs
 --     run(step, plan)         does it, for what is not a netlink request
 --     verify(step, plan)      nil, or a sentence: what differs
@@ -98,25 +100,33 @@ local function release(plan)
   end
 end
 
--- Send what has gathered for one handle; the first refusal is the error.
+-- Send what has gathered for one handle; the first refusal is the error, unless the step's kind gets
+-- it done in another way: then what was refused beside it is sent once more.
 local function send(batch)
+  local owners = batch.owners
   if #batch.requests == 0 then return end
   local ok, msg, errno, index, statuses = batch.handle:socket():send(batch.requests)
   if ok then
-    for _, step in ipairs(batch.owners) do step.did = true end
+    for _, step in ipairs(owners) do step.did = true end
     for i, echo in pairs(msg or {}) do
-      local step = batch.owners[i]
+      local step = owners[i]
       kind_of(step).made(step, batch.handle, echo)
     end
     return
   end
-  for i, step in ipairs(batch.owners) do
+  local rest = { handle = batch.handle, requests = {}, owners = {} }
+  for i, step in ipairs(owners) do
     -- A step of several requests is undone even when only one of them was done.
-    if statuses and statuses[i] == 0 then step.did = true end
+    if statuses and statuses[i] == 0 then
+      step.did = true
+    elseif i ~= index then
+      rest.requests[#rest.requests + 1] = batch.requests[i]
+      rest.owners[#rest.owners + 1] = step
+    end
   end
-  local step = batch.owners[index or 1]
+  local step = owners[index or 1]
   local kind = kind_of(step)
-  if kind.refused then kind.refused(step, batch.handle, errno) end
+  if kind.refused and kind.refused(step, batch.handle, errno) then return send(rest) end
   fail.kernel(kind.say(step), msg, errno)
 end
 
