@@ -5,7 +5,7 @@
 --
 -- is a *book*: what plugins of one type did for one attachment. A plugin's part in it is a *record*;
 -- there are several when a chain has the type more than once. A record begins with a line that says
--- whose it is; then follows a line a step, `{"done":...}` once the ADD has answered,
+-- whose it is; then follows a line a step, `{"done":...}`, with what the ADD has answered,
 -- `{"leaving":true}` when it begins to be taken back, `{"undone":K}` when all steps after K are, and
 -- `{"gone":true}` when it is deleted while a sibling lives on: a second DEL must not take the
 -- sibling's. `{"record":N}` says that the lines from here on are of the N-th record. The book goes with
@@ -49,13 +49,15 @@ local function directory(owner)
     .. component(owner.id .. ":" .. owner.ifname)
 end
 
---- A digest of a plugin's configuration: what the runtime adds for one call does not count.
+--- A digest of a plugin's configuration: what the runtime adds for one call does not count, nor the
+-- network's name, by which a record is found already, or was before the network got another.
 -- @tparam table raw the decoded configuration
 -- @treturn string 16 hexadecimal digits
 function M.digest(raw)
   local own = {}
   for key, value in pairs(raw) do
-    if key ~= "prevResult" and key ~= "runtimeConfig" and key:sub(1, 8) ~= "cni.dev/" then
+    if key ~= "prevResult" and key ~= "runtimeConfig" and key ~= "name"
+      and key:sub(1, 8) ~= "cni.dev/" then
       own[key] = value
     end
   end
@@ -287,9 +289,11 @@ function Record:append(steps, first, last)
 end
 
 --- Say that the ADD is complete.
--- @tparam table|nil result the result, in its internal form
-function Record:finish(result)
-  self:write(cjson.encode { done = { result = result } } .. "\n")
+-- @tparam table outline of the answer, to know it again by: `interfaces` of the sandbox (`name`, `mac`,
+-- `sandbox`), `ips` (addresses); a list that is empty is left out
+function Record:finish(outline)
+  self.done = outline
+  self:write(cjson.encode { done = outline } .. "\n")
 end
 
 --- Say that a complete record is about to be taken back: when that is cut short, it is debris. It is
@@ -329,20 +333,45 @@ function M.busy(owner)
   return false
 end
 
+-- Books of other networks on the same container's interface: folder and file names. A DEL without a record
+-- has its book open, and nothing in it.
+local function elsewhere(owner)
+  local own, name, found = component(owner.network), component(owner.id .. ":" .. owner.ifname), {}
+  for _, network in ipairs(files.list(M.root)) do
+    local dir = M.root .. "/" .. network .. "/" .. name
+    for _, book in ipairs(network ~= own and files.list(dir) or {}) do
+      if (files.read(dir .. "/" .. book) or "") ~= "" then found[#found + 1] = { dir, book } end
+    end
+  end
+  return found
+end
+
 --- Whether another network has records of the same container's interface: what stands under that
 -- name is then the other one's.
 -- @tparam table owner {network, id, ifname}
 -- @treturn boolean
 function M.elsewhere(owner)
-  local own, name = component(owner.network), component(owner.id .. ":" .. owner.ifname)
-  for _, network in ipairs(files.list(M.root)) do
-    local dir = M.root .. "/" .. network .. "/" .. name
-    for _, book in ipairs(network ~= own and files.list(dir) or {}) do
-      -- A DEL without a record has its book open, and nothing in it.
-      if (files.read(dir .. "/" .. book) or "") ~= "" then return true end
+  return #elsewhere(owner) > 0
+end
+
+--- The books of other networks on the same container's interface, each locked: the network may have had
+-- another name when the ADD came.
+-- @tparam table owner {network, id, ifname}
+-- @tparam string type_name
+-- @treturn function iterator over Books; close each
+function M.namesakes(owner, type_name)
+  local found, i = elsewhere(owner), 0
+  return function()
+    while i < #found do
+      i = i + 1
+      local dir, name = found[i][1], found[i][2]
+      if name == component(type_name) then
+        local book, msg, errno = open(dir .. "/" .. name, dir, sys.open_locked_existing, "exclusive")
+        if book then return book end
+        if not files.absent(errno) then io_error("open record", dir .. "/" .. name, msg, errno) end
+      end
     end
   end
-  return false
 end
 
 --- Whether records of other containers are for a namespace.

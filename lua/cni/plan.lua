@@ -55,8 +55,17 @@ function M.new(mode, env)
   return plan
 end
 
+-- A kind of step that a newer version has written down: there is nothing that we can do about it.
+local function unknown(name)
+  return { unknown = true,
+    say = function() return ("do %q, which this version does not know"):format(name) end }
+end
+
 local function kind_of(step)
-  return require("cni.step." .. step.kind)
+  local ok, kind = pcall(require, "cni.step." .. step.kind)
+  if ok then return kind end
+  if not tostring(kind):find("there is no module", 1, true) then error(kind, 0) end
+  return unknown(step.kind)
 end
 M.kind_of = kind_of
 
@@ -237,14 +246,16 @@ local function find_pod(plan, step)
 end
 
 --- Take back what was done, newest first. Failures do not stop it, except that nothing is
--- given back for reuse while something newer still stands.
--- @treturn table fail values, empty when all is taken back
+-- given back for reuse while something newer still stands; and what a newer version has done stays.
+-- @treturn table fail values, empty when all is taken back that is known here
+-- @treturn table steps of kinds that are not known
 function M:undo()
-  local errors = {}
+  local errors, strange = {}, {}
   release(self)
   for i = #self.steps, 1, -1 do
     local step = self.steps[i]
     local kind = kind_of(step)
+    if step.did and kind.unknown then strange[#strange + 1] = step end
     if step.did and not step.covered and kind.undo then
       if kind.last and #errors > 0 then break end
       if kind.last and self.record then self.record:note_undone(i) end
@@ -255,7 +266,7 @@ function M:undo()
       if ok then step.did = nil else errors[#errors + 1] = fail.wrap(err) end
     end
   end
-  return errors
+  return errors, strange
 end
 
 --- Close the sockets.
