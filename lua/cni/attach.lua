@@ -189,22 +189,34 @@ local function already(req, record)
   }
 end
 
+-- Whether all that a record has is leases in other directories than that of a request: an IPAM plugin that
+-- is told another one knows nothing of those.
+local function leased_elsewhere(record, req)
+  local place = require("cni.leases").place(req.raw)
+  for _, step in ipairs(record.steps) do
+    local want = step.want
+    if step.kind ~= "lease" or want.dir == place.dir and want.network == place.network then return false end
+  end
+  return true
+end
+
 -- Clear what dead ADDs and sandboxes that are gone have left of this attachment, and begin a record.
-local function claim(req, plugin_type, ns, book, alone)
+local function claim(req, plugin, ns, book, alone)
   local caller = { ns = ns }
   local cookie, id, mnt = sandbox.identity(ns)
   for _, record in ipairs(clear_debris(book, caller, req)) do
     -- A chain may have the type again, in the same sandbox.
-    if not req.prev or record.header.cookie ~= cookie then already(req, record) end
+    local again = req.prev and record.header.cookie == cookie
+    if not again and not (plugin.ipam and leased_elsewhere(record, req)) then already(req, record) end
   end
   if not alone then
-    for found in book:others(plugin_type) do
+    for found in book:others(plugin.type) do
       local other <close> = found
       clear_debris(other, caller, req)
     end
   end
   return book:begin {
-    network = req.network, id = req.container_id, ifname = req.ifname, type = plugin_type,
+    network = req.network, id = req.container_id, ifname = req.ifname, type = plugin.type,
     digest = journal.digest(req.raw), netns = req.netns, cookie = cookie, ns = id, mnt = mnt,
     config = req.stdin, args = req.args, path = req.path,
   }
@@ -253,7 +265,7 @@ end
 -- One try of an ADD: the text to print; or nil and the error, everything taken back or the error
 -- saying that it is not.
 local function attempt(req, plugin, ns, book, alone)
-  local record = claim(req, plugin.type, ns, book, alone)
+  local record = claim(req, plugin, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
   local ok, answer = xpcall(function()
     local given = plugin.add(req)

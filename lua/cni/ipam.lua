@@ -29,10 +29,17 @@ local function own_request(req, script, read)
   }, { __index = req })
 end
 
--- What a configuration and a script that may have gone bad still let us find.
+-- What a configuration and a script that may have gone bad still let us find; what was given, the runtime
+-- knows.
 local function held(req, name)
   local loads, script = pcall(req.load_plugin, name)
-  if loads and not script then return require("cni.step.delegate").obtain(req.plan, name) end
+  if loads and not script then
+    local delegate = require "cni.step.delegate"
+    local there, why = pcall(delegate.find, name, req.path)
+    if there then return delegate.obtain(req.plan, name) end
+    req.log("luacni: DEL goes without the IPAM plugin: " .. tostring(why))
+    loads = false
+  end
   local ok, lease = pcall(function() return script.add(own_request(req, script, schema.salvage)) end)
   if ok then return lease or {} end
   if loads and script.del then
@@ -40,7 +47,11 @@ local function held(req, name)
   else
     req:lease(require("cni.leases").place(req.raw))
   end
-  return {}
+  local ips = {}
+  for i, ip in ipairs(req.prev and req.prev.ips or {}) do
+    ips[i] = { address = ip.address, gateway = ip.gateway }
+  end
+  return { ips = ips }
 end
 
 --- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run).
