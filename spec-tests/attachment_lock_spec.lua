@@ -33,10 +33,11 @@ end
 
 -- Run `first`, held before it joins the bridge, and `second` beside it; then `meanwhile`; then let go
 -- and wait for both.
-local function held(first, second, meanwhile)
+local function held(w, first, second, meanwhile)
+  local dir = t.shared_dir(w.host, "br0")
   t.sh(([[
-    mkdir -p /run/luacni/shared/br0
-    exec 9>/run/luacni/shared/br0/lock
+    mkdir -p %s
+    exec 9>%s/lock
     flock 9
     %s &
     for i in $(seq 200); do
@@ -47,7 +48,7 @@ local function held(first, second, meanwhile)
     %s
     flock -u 9
     wait
-  ]]):format(first, second, meanwhile or ":"), { timeout = 100 })
+  ]]):format(dir, dir, first, second, meanwhile or ":"), { timeout = 100 })
 end
 
 local function rc(name) return tonumber(t.read(out .. "/" .. name .. ".rc")) end
@@ -56,7 +57,7 @@ local function said(name) return t.read(out .. "/" .. name) end
 local function users()
   local list = {}
   for name in pairs(t.files("/run/luacni/shared")) do
-    if name:find("/net:c1:eth0$") then list[#list + 1] = name end
+    if name:find("/net:c1:eth0$") then list[#list + 1] = name:gsub("%f[:]:%d+/", "/") end
   end
   table.sort(list)
   return table.concat(list, " ")
@@ -66,7 +67,7 @@ describe("A second ADD of an attachment whose first is under way", function()
   it("waits, is told that it is attached, and takes nothing from the first", function()
     local w = new()
     local before = w:picture()
-    held(line(w, "one", "ADD"), line(w, "two", "ADD"), "ls " .. out .. " >" .. out .. "/then")
+    held(w, line(w, "one", "ADD"), line(w, "two", "ADD"), "ls " .. out .. " >" .. out .. "/then")
     assert.is_nil(said("then"):find("two.rc", 1, true), "it did not wait")
     assert.equal(0, rc("one"), said("one"))
     assert.equal(1, rc("two"))
@@ -74,7 +75,7 @@ describe("A second ADD of an attachment whose first is under way", function()
     assert.equal(999, e.code)
     assert.truthy(e.msg:find("already attached", 1, true), e.msg)
     assert.equal("br0/10.9.0.1,24/net:c1:eth0 br0/link/net:c1:eth0 " ..
-      "nft:masq/10.9.0.0,24/net:c1:eth0", users())
+      "nft:masq/masq_10.9.0.0,24_net/net:c1:eth0", users())
     w.results["c1 eth0"] = t.decode(said("one"))
     w:check()
     w:del()
@@ -87,7 +88,7 @@ describe("A second ADD of an attachment whose first is under way", function()
     -- The kernel refuses its route, long after it has joined the bridge.
     local bad = { ipam = { type = "host-local", subnet = "10.9.0.0/24",
       routes = { { dst = "10.77.0.0/16", gw = "172.16.0.1" } } } }
-    held(line(w, "one", "ADD", bad), line(w, "two", "ADD"))
+    held(w, line(w, "one", "ADD", bad), line(w, "two", "ADD"))
     assert.equal(1, rc("one"), said("one"))
     assert.truthy(said("one"):find("10.77.0.0/16", 1, true), said("one"))
     assert.equal(0, rc("two"), said("two"))
@@ -102,7 +103,7 @@ describe("A second ADD of an attachment whose first is under way", function()
     local other = line(w, "two", "ADD", { name = "other", bridge = "br2",
       ipam = { type = "host-local", subnet = "10.8.0.0/24" } }):gsub("CNI_IFNAME=eth0",
       "CNI_IFNAME=net1")
-    held(line(w, "one", "ADD"), other, "for i in $(seq 100); do [ -e " .. out ..
+    held(w, line(w, "one", "ADD"), other, "for i in $(seq 100); do [ -e " .. out ..
       "/two.rc ] && break; sleep 0.05; done; cp " .. out .. "/two.rc " .. out .. "/then")
     assert.equal("0\n", said("then"), said("two"))
     assert.equal(0, rc("one"), said("one"))
@@ -113,7 +114,7 @@ describe("A DEL of an attachment whose ADD is under way", function()
   it("waits, and takes all of it back", function()
     local w = new()
     local before = w:picture()
-    held(line(w, "one", "ADD"), line(w, "two", "DEL"), "ls " .. out .. " >" .. out .. "/then")
+    held(w, line(w, "one", "ADD"), line(w, "two", "DEL"), "ls " .. out .. " >" .. out .. "/then")
     assert.is_nil(said("then"):find("two.rc", 1, true), "it did not wait")
     assert.equal(0, rc("one"), said("one"))
     assert.equal(0, rc("two"), said("two"))
@@ -123,7 +124,7 @@ describe("A DEL of an attachment whose ADD is under way", function()
   it("and another ADD behind it leave one whole attachment or none", function()
     local w = new()
     local before = w:picture()
-    held(line(w, "one", "ADD"), line(w, "two", "DEL") .. "& " .. line(w, "three", "ADD"))
+    held(w, line(w, "one", "ADD"), line(w, "two", "DEL") .. "& " .. line(w, "three", "ADD"))
     assert.equal(0, rc("one"), said("one"))
     assert.equal(0, rc("two"), said("two"))
     if rc("three") == 0 then
@@ -140,7 +141,7 @@ describe("A GC that lists nothing", function()
     local w = new()
     local before = w:picture()
     local gc = line(w, "two", "GC", { ["cni.dev/valid-attachments"] = t.list() })
-    held(line(w, "one", "ADD"), gc, "for i in $(seq 100); do [ -e " .. out ..
+    held(w, line(w, "one", "ADD"), gc, "for i in $(seq 100); do [ -e " .. out ..
       "/two.rc ] && break; sleep 0.05; done; ls " .. out .. " >" .. out .. "/then")
     assert.truthy(said("then"):find("two.rc", 1, true), "it waited")
     assert.equal(0, rc("two"), said("two"))
@@ -159,19 +160,20 @@ describe("A DEL that finds no record", function()
     local before = w:picture()
     w:add()
     t.run("rm -rf /run/luacni/attachments")
+    local dir = t.shared_dir(w.host, "br0")
     t.sh(([[
-      exec 9>/run/luacni/shared/br0/lock
+      exec 9>%s/lock
       flock 9
       %s &
       for i in $(seq 200); do
-        [ -e /run/luacni/shared/br0/10.9.0.1,24/net:c1:eth0 ] || break; sleep 0.05
+        [ -e %s/10.9.0.1,24/net:c1:eth0 ] || break; sleep 0.05
       done
       %s &
       sleep 0.5
       ls %s >%s/then
       flock -u 9
       wait
-    ]]):format(line(w, "one", "DEL"), line(w, "two", "ADD"), out, out))
+    ]]):format(dir, line(w, "one", "DEL"), dir, line(w, "two", "ADD"), out, out))
     assert.is_nil(said("then"):find("two.rc", 1, true), "it did not wait")
     assert.equal(0, rc("one"), said("one"))
     assert.equal(0, rc("two"), said("two"))

@@ -532,7 +532,8 @@ describe("A GC while an ADD is under way", function()
 
   it("leaves it the address that it has just been given, and takes those of the dead", function()
     local w = world.new(conf, { pods = 1 })
-    t.run("mkdir -p " .. dir .. " /run/luacni/shared/br0 && "
+    local shared = t.shared_dir(w.host, "br0")
+    t.run("mkdir -p " .. dir .. " " .. shared .. " && "
       .. "printf 'gone\\r\\neth0' > " .. dir .. "/10.9.0.77")
     t.write("/run/spec/conf", t.conf_bytes({ cniVersion = "1.1.0", name = "spec",
       type = "bridge", bridge = "br0", ipam = conf.ipam }))
@@ -542,7 +543,7 @@ describe("A GC while an ADD is under way", function()
       id = false, ifname = false })
     -- The ADD has its address, and waits for the bridge that somebody has locked.
     t.sh(([[
-      exec 9>/run/luacni/shared/br0/lock
+      exec 9>%s/lock
       flock 9
       %s </run/spec/conf >/run/spec/added 2>&1 9>&- &
       for i in $(seq 100); do [ -e %s/10.9.0.2 ] && break; sleep 0.1; done
@@ -550,7 +551,7 @@ describe("A GC while an ADD is under way", function()
       ls %s | grep ^10 >/run/spec/then
       flock -u 9
       wait
-    ]]):format(add, dir, gc, dir))
+    ]]):format(shared, add, dir, gc, dir))
     assert.equal("10.9.0.2\n", t.read("/run/spec/then"))
     assert.truthy(t.read("/run/spec/added"):find("10.9.0.2/24", 1, true), t.read("/run/spec/added"))
     assert.equal("10.9.0.2\n", (t.sh("ls " .. dir .. " | grep ^10")))

@@ -272,6 +272,12 @@ function M.wipe()
   remove("/etc/luacni", true)
 end
 
+--- The folder in which attachments share an object of a namespace, such as a bridge.
+function M.shared_dir(ns, name)
+  local object <close> = require("netlink").ns.open(ns_path(ns))
+  return ("/run/luacni/shared/%s:%s"):format(name, object:cookie())
+end
+
 --- Shell that makes a veth pair, up, that gives itself no addresses.
 function M.pair(name, peer)
   return (([[

@@ -12,6 +12,7 @@
 local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
+local sandbox = require "cni.sandbox"
 
 local M = {}
 M.__index = M
@@ -44,6 +45,23 @@ function M:socket()
     self.sock = sock
   end
   return self.sock
+end
+
+-- Who the namespace is; "" when it is gone.
+local function cookie_of(self)
+  if self.absent then return "" end
+  if self.where then return sandbox.cookie(self.where) end
+  local own <close>, msg, errno = netlink.ns.self()
+  if not own then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
+  return sandbox.cookie(own)
+end
+
+--- The group of cni.shared that something of this namespace is.
+-- @tparam string name such as a link's
+-- @treturn string the name and who the namespace is: hosts that share a /run share no links
+function M:group(name)
+  self.cookie = self.cookie or cookie_of(self)
+  return name .. ":" .. self.cookie
 end
 
 --- Close the socket, if there is one.
@@ -302,8 +320,7 @@ function M:ensure_link(want)
     want.peer = { master = name_of(want.peer.master), name = want.peer.name or random_name() }
   end
   want.mac, want.link = want.mac or random_mac(), name_of(want.link)
-  -- A name says which link it is in the host only.
-  want.group = self.name == "pod" and want.name .. ":" .. (self.where and self.where:cookie() or "") or nil
+  want.group = self:group(want.name)
   local link = { name = want.name, mac = want.mac, sandbox = self.sandbox }
   push(self, "shared_link", want, { object = link })
   return link
@@ -317,7 +334,7 @@ end
 function M:agree(link, kind, value)
   if not link.index then return end
   push(self, "agree", { link = link.name, of = kind, value = value,
-    group = ("%s:%d:%s"):format(kind, link.index, self.where and self.where:cookie() or "") })
+    group = self:group(("%s:%d"):format(kind, link.index)) })
 end
 
 --- Put a link under a VRF, together with its addresses and routes.
@@ -337,6 +354,7 @@ end
 function M:ensure_addr(link, address, options)
   push(self, "shared_addr", {
     link = link.name, address = address, replace = options and options.replace or nil,
+    group = self:group(link.name),
   })
 end
 

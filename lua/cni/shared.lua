@@ -6,13 +6,18 @@
 --     /run/luacni/shared/GROUP/OBJECT/USER     an empty file an attachment
 --
 -- A group is a link, its objects are the link itself and addresses on it; or the links on one master,
--- its object what they agree on. Joining is making a file, leaving is removing it, and whoever can
--- then remove the directory was the last: no counter that a killed process could leave wrong, and
--- nothing that grows with the number of users.
+-- its object what they agree on. It is called by its name and by the namespace that it is in, which is
+-- another one for each host that shares our /run (@{cni.handle:group}). Joining is making a file, leaving
+-- is removing it, and whoever can then remove the directory was the last: no counter that a killed
+-- process could leave wrong, and nothing that grows with the number of users.
+--
+-- What cannot be read is an error, and never taken for "none": only ENOENT says that there is
+-- nothing, and only ENOTEMPTY that others use a thing.
 --
 -- @module cni.shared
 
 local fail = require "cni.fail"
+local files = require "cni.files"
 local json = require "cni.json"
 local netlink = require "netlink"
 
@@ -34,9 +39,35 @@ end
 
 local function check(ok, msg, errno)
   if ok == nil and errno then
-    fail.throw { code = fail.codes.io, msg = "keep track of shared links: " .. msg }
+    fail.throw { code = fail.codes.io, errno = errno, msg = "keep track of shared links: " .. msg }
   end
   return ok
+end
+
+-- A folder that is not empty: the kernel may say so in two ways.
+local occupied = { [sys.errno.ENOTEMPTY] = true, [sys.errno.EEXIST] = true }
+
+-- Groups of the host were once called by the name alone: whoever is the first to look for the new name
+-- gives it to what there is.
+local function adopt(group)
+  local name, cookie = group:match "^(.*):(%d+)$"
+  if not name or not files.exists(path_of(name)) then return false end
+  local own <close> = netlink.ns.self()
+  if not own or own:cookie() ~= cookie then return false end
+  local done, msg, errno = sys.rename(path_of(name), path_of(group))
+  return occupied[errno] == nil and check(done, msg, errno)
+end
+
+--- The group that a step's object is in.
+-- @tparam table step
+-- @tparam handle h of its namespace
+-- @tparam string name what to call it when the step does not tell, being one of an old record
+-- @treturn string
+function M.group(step, h, name)
+  if step.want.group then return step.want.group end
+  local group = h:group(name)
+  adopt(group)
+  return group
 end
 
 --- Lock a group.
@@ -52,7 +83,7 @@ function M.lock(group, how)
     elseif errno ~= sys.errno.ENOENT then
       check(nil, msg, errno)
     end
-    check(sys.mkdirs(path_of(group), 448))
+    if not adopt(group) then check(sys.mkdirs(path_of(group), 448)) end
   end
   fail.throw { code = fail.codes.again, msg = "link " .. group .. " keeps changing hands" }
 end
@@ -74,20 +105,22 @@ end
 function M.leave(group, object, owner)
   local dir = path_of(group, object)
   check(sys.unlink(dir .. "/" .. user_of(owner)))
-  local gone, _, errno = sys.rmdir(dir)
-  return gone ~= nil or errno == sys.errno.ENOENT
+  local gone, msg, errno = sys.rmdir(dir)
+  if occupied[errno] then return false end
+  check(gone, msg, errno)
+  return true
 end
 
 --- Whether an object has users.
 function M.used(group, object)
-  return sys.stat(path_of(group, object)) ~= nil
+  return files.exists(path_of(group, object))
 end
 
 --- The objects of a group that have users.
 -- @treturn {string,...} names, as they are on disk
 function M.objects(group)
   local objects = {}
-  for _, name in ipairs(sys.list(path_of(group)) or {}) do
+  for _, name in ipairs(files.list(path_of(group))) do
     if name ~= "lock" and name ~= "facts" and name:sub(1, 1) ~= "." then
       objects[#objects + 1] = name
     end
@@ -98,18 +131,31 @@ end
 --- Some user of an object, for messages.
 -- @treturn string|nil "network:id:ifname"
 function M.a_user(group, object)
-  local users = sys.list(path_of(group, object))
-  return users and users[1]
+  return files.list(path_of(group, object))[1]
+end
+
+local function decoded(text, path)
+  local ok, facts = pcall(json.decode, text, "facts")
+  if ok and type(facts) ~= "table" then ok, facts = false, "not an object" end
+  for _, key in ipairs { "link", "addrs", "removed" } do
+    if ok and facts[key] ~= nil and type(facts[key]) ~= "table" then
+      ok, facts = false, key .. " is not an object"
+    end
+  end
+  if ok then return facts end
+  fail.throw { code = fail.codes.io, msg = ("%s cannot be understood: %s"):format(path, tostring(facts)),
+    hint = "it says what was there before the first attachment; without it that is not put back" }
 end
 
 --- What was made here, and what was there before.
 -- @treturn table `link`: nil, { mac =, kind =, vrf_table = } of one made here, or { before = {...} },
 -- what was found; `addrs`: { [cidr] = true }, put there; `removed`: { [cidr] = { {...}, ... } }, the
 -- addresses that were taken away for one, as they were
+-- @raise code 5 when they are there and cannot be read
 function M.facts(group)
-  local text = sys.read_file(path_of(group, "facts"))
-  local ok, facts = pcall(json.decode, text or "{}", "facts")
-  facts = ok and facts or {}
+  local path = path_of(group, "facts")
+  local text = files.read(path)
+  local facts = text and decoded(text, path) or {}
   facts.addrs, facts.removed = facts.addrs or {}, facts.removed or {}
   return facts
 end
@@ -126,19 +172,20 @@ end
 --- Remove the group's folder when nothing is left in it but the lock, which is let go.
 -- @param lock held exclusively
 function M.tidy(group, lock)
-  local names = sys.list(path_of(group)) or {}
+  local _ <close> = lock
+  local path = path_of(group)
+  local names = files.list(path)
   for i = #names, 1, -1 do
     -- A file half written by somebody who was killed: we alone hold the lock.
     if names[i]:sub(1, 1) == "." then
-      sys.unlink(path_of(group, table.remove(names, i)))
+      check(sys.unlink(path .. "/" .. table.remove(names, i)))
     end
   end
-  if #names == 1 and names[1] == "lock" then
-    -- Whoever waits for this lock finds that the path names another file, and asks again.
-    sys.unlink(path_of(group, "lock"))
-    sys.rmdir(path_of(group))
-  end
-  lock:close()
+  if #names ~= 1 or names[1] ~= "lock" then return end
+  -- Whoever waits for this lock finds that the path names another file, and asks again.
+  check(sys.unlink(path .. "/lock"))
+  local gone, msg, errno = sys.rmdir(path)
+  if not occupied[errno] then check(gone, msg, errno) end
 end
 
 return M

@@ -11,9 +11,10 @@ local shared = require "cni.shared"
 local errors = netlink.sys.errno
 local M = {}
 
--- No link can have such a name.
-local group = "nft:masq"
 local multicast = { "224.0.0.0/4", "ff00::/8" }
+
+-- How often it is tried again when somebody else changes the rules at the same moment.
+local patience <const> = 100
 
 local function open(h)
   local socket, msg, errno = netlink.nft(h:namespace())
@@ -21,14 +22,24 @@ local function open(h)
   return socket
 end
 
+-- No link can have such a name.
+local function group_of(step, h)
+  return shared.group(step, h, "nft:masq")
+end
+
 local function in_table(fields)
   fields.family, fields.table = "inet", "luacni"
   return fields
 end
 
--- A name that nft can list and read back.
-local function set_of(subnet)
-  return "masq_" .. subnet:gsub(":", "_")
+-- Networks of the same subnet had one set once: what is written down about it tells no set.
+local function set_of(want)
+  return want.set or "masq_" .. want.subnet:gsub(":", "_")
+end
+
+-- The object of the group, and the comment of the rule.
+local function mark_of(want)
+  return want.set or want.subnet
 end
 
 local types = { inet = "ipv4_addr", inet6 = "ipv6_addr" }
@@ -37,30 +48,50 @@ local function key_of(want)
   return { [types[want.family]] = want.address }
 end
 
+local function comment_of(want, owner)
+  local text = ("%s/%s/%s"):format(owner.network, owner.id, owner.ifname)
+  if want.set and #text > 128 then text = text:sub(1, 100) .. "/" .. netlink.sys.hash64(text) end
+  return nft.comment(text)
+end
+
 local function element(want, owner)
   return in_table {
-    set = set_of(want.subnet),
-    elements = { { key = key_of(want), comment = owner
-      and nft.comment(("%s/%s/%s"):format(owner.network, owner.id, owner.ifname)) } },
+    set = set_of(want),
+    elements = { { key = key_of(want), comment = owner and comment_of(want, owner) } },
   }
 end
 
-local function get(socket, object, key)
-  local found, msg, errno = socket:get(object, key)
+local function checked(found, msg, errno)
   if not found and errno and errno ~= errors.ENOENT then
     fail.kernel("look at the masquerading rules", msg, errno)
   end
   return found
 end
 
-local function has_element(socket, want)
-  return get(socket, "element", in_table { set = set_of(want.subnet), key = key_of(want) }) ~= nil
+local function get(socket, object, key)
+  return checked(socket:get(object, key))
 end
 
-local function commit(socket, batch, what)
-  if #batch == 0 then return end
-  local ok, msg, errno = socket:commit(batch)
-  if not ok then fail.kernel(what, msg, errno) end
+local function list(socket, object, filter)
+  return checked(socket:dump(object, filter)) or {}
+end
+
+local function get_element(socket, want)
+  return get(socket, "element", in_table { set = set_of(want), key = key_of(want) })
+end
+
+-- Look at the rules and change them so that nobody else's change comes between. `build` gives the batch.
+local function change(socket, what, build)
+  local ok, msg, errno
+  for _ = 1, patience do
+    local generation = checked(socket:generation())
+    local batch = build()
+    if #batch == 0 then return end
+    ok, msg, errno = socket:commit(batch, nil, generation)
+    if ok then return end
+    if errno ~= errors.ERESTART then break end
+  end
+  fail.kernel(what, msg, errno)
 end
 
 local function add_table(batch)
@@ -74,133 +105,181 @@ local function add_table(batch)
   end
 end
 
-local function add_subnet(batch, want)
+local function add_set(batch, want)
   local proto = want.family == "inet" and "ip" or "ip6"
-  local name = set_of(want.subnet)
+  local name = set_of(want)
   batch[#batch + 1] = { "add", "set", in_table { name = name, key_type = types[want.family] } }
   batch[#batch + 1] = { "add", "rule", in_table {
-    chain = "postrouting", comment = want.subnet,
+    chain = "postrouting", comment = mark_of(want),
     exprs = nft.rule(nft.saddr_in(proto, name), nft.daddr(want.subnet, "!="), nft.masquerade()),
   } }
 end
 
--- The rules of the chain by the prefix each is for; nil without the chain.
-local function rules_by_prefix(socket)
-  local list = get(socket, "chain", in_table { name = "postrouting" })
-    and socket:dump("rule", in_table { chain = "postrouting" })
-  if not list then return nil end
+-- The rules of the chain by their comments; nil without the chain.
+local function rules_by_mark(socket)
+  if not get(socket, "chain", in_table { name = "postrouting" }) then return nil end
   local by = {}
-  for _, rule in ipairs(list) do by[rule.comment or ""] = rule end
+  for _, rule in ipairs(list(socket, "rule", in_table { chain = "postrouting" })) do
+    by[rule.comment or ""] = rule
+  end
   return by
 end
 
 -- Whatever is missing of table, sets and rules, because nobody made it yet or somebody flushed it.
--- The group is locked exclusively.
 local function make(socket, step)
-  local facts, batch, seen = shared.facts(group), {}, {}
-  local rules = rules_by_prefix(socket)
-  if not rules or not rules[multicast[1]] then
-    if rules then batch[1] = { "flush", "chain", in_table { name = "postrouting" } } end
-    add_table(batch)
-    rules = {}
-  end
-  for _, want in ipairs(step.want.addresses) do
-    facts.addrs[want.subnet] = true
-    if not rules[want.subnet] and not seen[want.subnet] then add_subnet(batch, want) end
-    seen[want.subnet] = true
-  end
-  shared.save(group, facts)
-  commit(socket, batch, M.say(step))
+  change(socket, M.say(step), function()
+    local batch, seen = {}, {}
+    local rules = rules_by_mark(socket)
+    if not rules or not rules[multicast[1]] then
+      if rules then batch[1] = { "flush", "chain", in_table { name = "postrouting" } } end
+      add_table(batch)
+      rules = {}
+    end
+    for _, want in ipairs(step.want.addresses) do
+      local mark = mark_of(want)
+      if not seen[mark] and not (rules[mark]
+          and get(socket, "set", in_table { name = set_of(want) })) then
+        add_set(batch, want)
+      end
+      seen[mark] = true
+    end
+    return batch
+  end)
 end
 
--- Before an element is there twice: a refused batch costs a wait for RCU, a look costs nothing.
+-- False when the sets have vanished. Before an element is there twice: a refused batch costs a wait for
+-- RCU, a look costs nothing.
 local function put(socket, step, owner)
   local batch = {}
   for _, want in ipairs(step.want.addresses) do
-    if has_element(socket, want) then batch[#batch + 1] = { "del", "element", element(want) } end
+    if get_element(socket, want) then batch[#batch + 1] = { "del", "element", element(want) } end
     batch[#batch + 1] = { "create", "element", element(want, owner) }
   end
-  commit(socket, batch, M.say(step))
+  local ok, msg, errno = socket:commit(batch)
+  if not ok and errno ~= errors.ENOENT then fail.kernel(M.say(step), msg, errno) end
+  return ok, msg, errno
 end
 
 local function all_made(socket, step)
   for _, want in ipairs(step.want.addresses) do
-    if not get(socket, "set", in_table { name = set_of(want.subnet) }) then return false end
+    if not get(socket, "set", in_table { name = set_of(want) }) then return false end
   end
   return true
 end
 
 function M.run(step, plan)
-  local socket <close> = open(plan[step.ns])
+  local h = plan[step.ns]
+  local socket <close>, group = open(h), group_of(step, h)
   local function join(how)
     plan:lock(group, how)
-    for _, want in ipairs(step.want.addresses) do shared.join(group, want.subnet, plan.owner) end
+    for _, want in ipairs(step.want.addresses) do shared.join(group, mark_of(want), plan.owner) end
   end
   join("shared")
-  if not all_made(socket, step) then
-    join("exclusive")
-    make(socket, step)
+  local done, msg, errno
+  for _ = 1, patience do
+    if not all_made(socket, step) then
+      join("exclusive")
+      make(socket, step)
+    end
+    done, msg, errno = put(socket, step, plan.owner)
+    if done then return end
   end
-  put(socket, step, plan.owner)
+  fail.kernel(M.say(step), msg, errno)
+end
+
+local function missing(socket, rules, want)
+  return not rules[mark_of(want)] and "the rule of its subnet is"
+    or not (rules[multicast[1]] and rules[multicast[2]]) and "the rules for multicast are"
+    or not get_element(socket, want) and "its element in set " .. set_of(want) .. " is"
+end
+
+-- As it would be written down by a program that had a set a subnet.
+local function of_old(want)
+  return { address = want.address, subnet = want.subnet, family = want.family }
 end
 
 function M.verify(step, plan)
   local socket <close> = open(plan[step.ns])
-  local rules = rules_by_prefix(socket) or {}
+  local rules = rules_by_mark(socket) or {}
   for _, want in ipairs(step.want.addresses) do
-    local missing = not rules[want.subnet] and "the rule of its subnet is"
-      or not (rules[multicast[1]] and rules[multicast[2]]) and "the rules for multicast are"
-      or not has_element(socket, want) and "its element in set " .. set_of(want.subnet) .. " is"
-    if missing then
+    local what = missing(socket, rules, want)
+    if what and missing(socket, rules, of_old(want)) then
       return ("address %s is not masqueraded: %s missing from table inet luacni"):format(
-        want.address, missing)
+        want.address, what)
     end
   end
 end
 
--- The last address of a subnet is gone: take the subnet out, and the table if it was the last.
-local function remove(socket, want)
+-- Our books say that nobody needs a set any more: take it out if the kernel too shows nobody's element in
+-- it, and the table if it was the last set.
+local function remove(socket, group, want)
   local lock <close> = shared.lock(group, "exclusive")
-  if shared.used(group, want.subnet) then return end
-  local facts = shared.facts(group)
-  facts.addrs[want.subnet] = nil
-  local rules = rules_by_prefix(socket)
-  if rules then
-    local batch = {}
-    if next(facts.addrs) == nil then
-      batch[1] = { "del", "table", { family = "inet", name = "luacni" } }
-    else
-      if rules[want.subnet] then
-        batch[1] = { "del", "rule", in_table { chain = "postrouting",
-          handle = rules[want.subnet].handle } }
-      end
-      if get(socket, "set", in_table { name = set_of(want.subnet) }) then
-        batch[#batch + 1] = { "del", "set", in_table { name = set_of(want.subnet) } }
+  local mark, name = mark_of(want), set_of(want)
+  if shared.used(group, mark) then return end
+  change(socket, "stop masquerading " .. want.subnet, function()
+    if #list(socket, "element", in_table { set = name }) > 0 then return {} end
+    local batch, last = {}, true
+    for _, set in ipairs(list(socket, "set", in_table {})) do
+      if set.name == name then
+        batch[1] = { "del", "set", in_table { name = name } }
+      else
+        last = false
       end
     end
-    commit(socket, batch, "stop masquerading " .. want.subnet)
-  end
+    if last then
+      local whole = { family = "inet", name = "luacni" }
+      return get(socket, "table", whole) and { { "del", "table", whole } } or {}
+    end
+    local rule = (rules_by_mark(socket) or {})[mark]
+    if rule then
+      table.insert(batch, 1, { "del", "rule", in_table { chain = "postrouting",
+        handle = rule.handle } })
+    end
+    return batch
+  end)
+  -- There were facts once.
+  local facts = shared.facts(group)
+  facts.addrs[mark] = nil
   shared.save(group, facts)
   shared.tidy(group, lock)
 end
 
-function M.undo(step, plan)
-  local socket <close> = open(plan:at(step.ns))
+-- What another one's comment is on is another one's.
+local function take_out(socket, wants, owner)
   local batch = {}
-  for _, want in ipairs(step.want.addresses) do
-    if has_element(socket, want) then batch[#batch + 1] = { "del", "element", element(want) } end
+  for _, want in ipairs(wants) do
+    local found = get_element(socket, want)
+    if found and found.comment == comment_of(want, owner) then
+      batch[#batch + 1] = { "del", "element", element(want) }
+    end
   end
-  commit(socket, batch, "stop masquerading")
-  for _, want in ipairs(step.want.addresses) do
-    if shared.leave(group, want.subnet, plan.owner) then remove(socket, want) end
+  if #batch == 0 then return true end
+  local ok, msg, errno = socket:commit(batch)
+  if not ok and errno ~= errors.ENOENT then fail.kernel("stop masquerading", msg, errno) end
+  return ok
+end
+
+function M.undo(step, plan)
+  local h = plan[step.ns]
+  local socket <close>, group = open(h), group_of(step, h)
+  local wants = table.move(step.want.addresses, 1, #step.want.addresses, 1, {})
+  if plan.mode == "erase" then
+    -- Without a record nobody knows which program it was.
+    for i = 1, #wants do wants[#wants + 1] = of_old(wants[i]) end
+  end
+  for _ = 1, patience do
+    if take_out(socket, wants, plan.owner) then break end
+  end
+  for _, want in ipairs(wants) do
+    if shared.leave(group, mark_of(want), plan.owner) then remove(socket, group, want) end
   end
   socket:leave_open()
 end
 
 function M.say(step)
-  local list = {}
-  for i, want in ipairs(step.want.addresses) do list[i] = want.address end
-  return "masquerade " .. table.concat(list, ", ")
+  local words = {}
+  for i, want in ipairs(step.want.addresses) do words[i] = want.address end
+  return "masquerade " .. table.concat(words, ", ")
 end
 
 return M

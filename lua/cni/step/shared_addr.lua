@@ -12,9 +12,13 @@ local errors = netlink.sys.errno
 local none = "00:00:00:00:00:00"
 local M = {}
 
-local function in_the_way(step, have, used)
+local function group_of(step, h)
+  return shared.group(step, h, step.want.link)
+end
+
+local function in_the_way(step, h, have, used)
   local want = step.want
-  local user = used and shared.a_user(want.link, have)
+  local user = used and shared.a_user(group_of(step, h), have)
   local network = user and user:match("^[^:]*")
   fail.throw {
     code = fail.codes.config,
@@ -36,9 +40,9 @@ local function survey(step, h)
     if have == wanted then
       present = true
     elseif have and have.family == wanted.family and entry.scope ~= "link" then
-      local used = shared.used(want.link, entry.address)
+      local used = shared.used(group_of(step, h), entry.address)
       if have:overlaps(wanted) and (used or not want.replace) then
-        in_the_way(step, entry.address, used)
+        in_the_way(step, h, entry.address, used)
       elseif want.replace and not used and (have:overlaps(wanted) or have.family == "inet") then
         foreign[#foreign + 1] = entry
       end
@@ -142,19 +146,20 @@ end
 
 function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
-  plan:lock(want.link, "shared")
-  shared.join(want.link, want.address, plan.owner)
+  local group = group_of(step, h)
+  plan:lock(group, "shared")
+  shared.join(group, want.address, plan.owner)
   local present, foreign = survey(step, h)
   if present and #foreign == 0 then return end
 
-  plan:lock(want.link, "exclusive")
-  shared.join(want.link, want.address, plan.owner)
+  plan:lock(group, "exclusive")
+  shared.join(group, want.address, plan.owner)
   present, foreign = survey(step, h)
   if present and #foreign == 0 then return end
-  local facts = shared.facts(want.link)
+  local facts = shared.facts(group)
   remember(facts, want.address, foreign)
   if not present then facts.addrs[want.address] = true end
-  shared.save(want.link, facts)
+  shared.save(group, facts)
   if not present then pin_mac(step, h, facts) end
   put(step, h, foreign)
 end
@@ -169,11 +174,12 @@ function M.verify(step, plan)
 end
 
 function M.undo(step, plan)
-  local want, h = step.want, plan:at(step.ns)
-  if not shared.leave(want.link, want.address, plan.owner) then return end
-  local lock <close> = shared.lock(want.link, "exclusive")
-  if shared.used(want.link, want.address) then return end
-  local facts, requests = shared.facts(want.link), {}
+  local want, h = step.want, plan[step.ns]
+  local group = group_of(step, h)
+  if not shared.leave(group, want.address, plan.owner) then return end
+  local lock <close> = shared.lock(group, "exclusive")
+  if shared.used(group, want.address) then return end
+  local facts, requests = shared.facts(group), {}
   local link = (facts.addrs[want.address] or facts.removed[want.address]) and h:link(want.link)
   if link and facts.addrs[want.address] then
     requests[1] = { "del", "addr", { index = link.index, address = want.address } }
@@ -181,8 +187,8 @@ function M.undo(step, plan)
   facts.addrs[want.address] = nil
   put_back(facts, want.address, link, requests)
   if #requests > 0 then send(h, requests, "remove address " .. want.address) end
-  shared.save(want.link, facts)
-  shared.tidy(want.link, lock)
+  shared.save(group, facts)
+  shared.tidy(group, lock)
 end
 
 function M.say(step)

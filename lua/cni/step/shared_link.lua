@@ -15,9 +15,8 @@ local M = {}
 -- What must be so on a link that exists already; anything else counts only when it is made.
 local kept = { "up", "promisc", "vlan_filtering" }
 
--- The group of cni.shared that the link is: its name, in a sandbox with the sandbox's own.
-local function group_of(step)
-  return step.want.group or step.want.name
+local function group_of(step, h)
+  return shared.group(step, h, step.want.name)
 end
 
 local function lacks(link, want)
@@ -73,9 +72,10 @@ end
 
 local function make(step, h, vrf_table)
   local want = step.want
-  local facts = shared.facts(group_of(step))
+  local group = group_of(step, h)
+  local facts = shared.facts(group)
   facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table }
-  shared.save(group_of(step), facts)
+  shared.save(group, facts)
   local attrs = {}
   for key, value in pairs(want) do attrs[key] = value end
   attrs.up, attrs.promisc, attrs.port_vlans, attrs.group = nil, nil, nil, nil
@@ -92,8 +92,8 @@ local function chooses_table(step)
   return step.want.kind == "vrf" and not step.want.vrf_table
 end
 
-local function while_choosing(step, action)
-  local group = "vrf:" .. group_of(step):sub(#step.want.name + 1)
+local function while_choosing(step, h, action)
+  local group = "vrf:" .. group_of(step, h):sub(#step.want.name + 1)
   local lock <close> = shared.lock(group, "exclusive")
   if action then action() end
   shared.tidy(group, lock)
@@ -114,14 +114,14 @@ local function plug_peer(step, h)
 end
 
 -- Write down what a link of others is like before anything is done to it.
-local function remember(step, link, facts)
+local function remember(step, h, link, facts)
   local want = step.want
   facts.link = facts.link or { before = { mac = link.mac } }
   local before = facts.link.before
   for _, key in ipairs(before and kept or {}) do
     if want[key] and not link[key] then before[key] = false end
   end
-  shared.save(group_of(step), facts)
+  shared.save(group_of(step, h), facts)
 end
 
 -- Bring an existing link to what is wanted.
@@ -147,7 +147,8 @@ local function learn(step, link, plan, facts)
 end
 
 function M.run(step, plan)
-  local want, group, h = step.want, group_of(step), plan[step.ns]
+  local want, h = step.want, plan[step.ns]
+  local group = group_of(step, h)
   plan:lock(group, "shared")
   shared.join(group, "link", plan.owner)
   local link, facts = find(step, h), shared.facts(group)
@@ -159,7 +160,7 @@ function M.run(step, plan)
   local made = not link
   if made then
     if chooses_table(step) then
-      while_choosing(step, function() make(step, h, h:free_table()) end)
+      while_choosing(step, h, function() make(step, h, h:free_table()) end)
     else
       make(step, h, want.vrf_table)
     end
@@ -171,7 +172,7 @@ function M.run(step, plan)
     end
   end
   facts = shared.facts(group)
-  remember(step, link, facts)
+  remember(step, h, link, facts)
   if lacks(link, want) then adjust(step, h, link) end
   if made and want.peer then plug_peer(step, h) end
   learn(step, link, plan, facts)
@@ -198,7 +199,7 @@ function M.verify(step, plan)
   end
   local difference = want.peer and peer_difference(want, h, link)
   if difference then return difference end
-  local facts = shared.facts(group_of(step))
+  local facts = shared.facts(group_of(step, h))
   local chosen = facts.link and facts.link.vrf_table
   if chosen and link.vrf_table ~= chosen then
     return ("vrf %s: its table is %d, not %d"):format(want.name, link.vrf_table, chosen)
@@ -208,9 +209,13 @@ end
 
 -- Ports and addresses of others keep a link that we made.
 local function in_use(h, link)
-  local ports = h:socket():dump("link", { master = link.index }) or {}
-  if #ports > 0 then return true end
-  for _, have in ipairs(h:socket():dump("addr", { index = link.index }) or {}) do
+  local function list(object, filter)
+    local found, msg, errno = h:socket():dump(object, filter)
+    if not found then fail.kernel(("list the %ss of %s"):format(object, link.name), msg, errno) end
+    return found
+  end
+  if #list("link", { master = link.index }) > 0 then return true end
+  for _, have in ipairs(list("addr", { index = link.index })) do
     if have.scope ~= "link" and have.scope ~= 253 then return true end
   end
   return false
@@ -242,7 +247,8 @@ local function remove(step, plan, facts)
 end
 
 function M.undo(step, plan)
-  local name = group_of(step)
+  local h = plan[step.ns]
+  local name = group_of(step, h)
   if not shared.leave(name, "link", plan.owner) then return end
   local lock <close> = shared.lock(name, "exclusive")
   if shared.used(name, "link") then return end
@@ -254,7 +260,7 @@ function M.undo(step, plan)
     end
   end
   shared.tidy(name, lock)
-  if chooses_table(step) then while_choosing(step) end -- what one that was killed has left
+  if chooses_table(step) then while_choosing(step, h) end -- what one that was killed has left
 end
 
 function M.say(step)

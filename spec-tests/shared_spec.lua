@@ -1,0 +1,359 @@
+-- SPDX-License-Identifier: MIT
+-- What attachments share, where our own memory of it is not the whole truth: networks with one subnet,
+-- hosts that share a /run and hosts that have several, books that are lost, unreadable or of an older
+-- program. Whoever goes takes back what is its own, and nobody else notices.
+
+local cjson = require "cjson"
+local t = require "support"
+local world = require "world"
+
+local far4, host4 = "192.0.2.2", "192.0.2.1"
+local subnet = { type = "host-local", subnet = "10.1.0.0/24" }
+
+local function new(more, opts)
+  opts = opts or {}
+  opts.far, opts.forwarding = true, true
+  return world.new(t.with({ type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
+    ipam = subnet }, more), opts)
+end
+
+local other = { name = "other", bridge = "br1" }
+
+local function masqueraded(w, pod) return t.tcp_source(w.pods[pod], w.far, far4) == host4 end
+
+-- The elements of all our sets, "SET ADDRESS", and the tables there are.
+local function elements(w)
+  local list = {}
+  for _, item in ipairs(t.many(w.host, { "nft -j list ruleset" })[1].nftables) do
+    for _, elem in ipairs(item.set and item.set.elem or {}) do
+      local value = type(elem) == "table" and elem.elem.val or elem
+      list[#list + 1] = item.set.name .. " " .. value
+    end
+  end
+  table.sort(list)
+  return list
+end
+
+local function rules(w) return (t.run("nft list ruleset", { host = w.host })) end
+
+describe("Two networks with one subnet, each on its own bridge,", function()
+  for first, second in pairs({ [1] = 2, [2] = 1 }) do
+    it(("keep their masquerading when number %d goes first, though addresses are equal"):format(first),
+      function()
+        local w = new(nil, { pods = 2 })
+        local before = w:picture()
+        local calls = { { id = "c1", pod = 1 }, { id = "c2", pod = 2, conf = other } }
+        w:add(calls[1])
+        w:add(calls[2])
+        t.same({ "masq_10.1.0.0/24_net 10.1.0.2", "masq_10.1.0.0/24_other 10.1.0.2" }, elements(w))
+        w:del(calls[first])
+        w:check(calls[second])
+        assert.is_true(masqueraded(w, second))
+        assert.equal(1, #elements(w))
+        w:del(calls[second])
+        t.same(before, w:picture())
+      end)
+  end
+
+  it("have sets that nft can list and read back, whatever the network is called", function()
+    local w = new({ name = ("N-a.b_c"):rep(20) .. "end" })
+    w:add()
+    local listed = rules(w)
+    assert.truthy(listed:find("masq_10.1.0.0/24_N-a.b_c", 1, true), listed)
+    w:sh("nft list ruleset >/run/spec/rules; nft flush ruleset; nft -f /run/spec/rules")
+    assert.equal(listed, rules(w))
+    w:check()
+    w:del()
+    assert.equal("", rules(w))
+  end)
+end)
+
+describe("With /run/luacni lost,", function()
+  it("a DEL takes its own masquerading and no one else's; the last one takes all", function()
+    local w = new(nil, { pods = 4 })
+    w:add()
+    w:add({ id = "c2", pod = 2 })
+    w:add({ id = "c3", pod = 3, conf = other })
+    t.run("rm -rf /run/luacni")
+    w:del()
+    assert.equal(2, #elements(w))
+    assert.is_true(masqueraded(w, 2))
+    w:check({ id = "c2", pod = 2 })
+    w:check({ id = "c3", pod = 3, conf = other })
+    -- One that is there for the new books comes and goes.
+    w:add({ id = "c4", pod = 4 })
+    w:del({ id = "c4", pod = 4 })
+    assert.is_true(masqueraded(w, 2))
+    w:del({ id = "c2", pod = 2 })
+    w:check({ id = "c3", pod = 3, conf = other })
+    w:del({ id = "c3", pod = 3, conf = other })
+    assert.equal("", rules(w))
+  end)
+
+  it("an element is left to another container that has the address by now", function()
+    local w = new({ ipam = { type = "static", addresses = { { address = "10.1.0.9/24" } } } },
+      { pods = 2 })
+    w:add()
+    w:in_pod("ip link del eth0")
+    w:add({ id = "c2", pod = 2 })
+    t.run("rm -rf /run/luacni")
+    w:del({ prev = false })
+    assert.is_true(masqueraded(w, 2))
+    w:del({ id = "c2", pod = 2 })
+    assert.equal("", rules(w))
+  end)
+end)
+
+describe("A second runtime with a /run of its own in the same network namespace", function()
+  local apart = "unshare -m sh -c 'mkdir -p /run/spec/run2 /run/luacni && " ..
+    "mount --bind /run/spec/run2 /run/luacni && exec \"$@\"' -"
+
+  local function call(w, verb, c)
+    local got = t.cni({ verb = verb, type = "bridge", conf = w:config(c.conf), host = w.host,
+      netns = w.pods[c.pod], id = c.id, under = apart })
+    assert.equal(0, got.rc, got.out .. got.err)
+  end
+
+  for what, conf in pairs({ ["of another network"] = other, ["of the same network"] = {} }) do
+    it(what .. " takes its own masquerading, and the first one its own", function()
+      local w = new(nil, { pods = 2 })
+      local theirs = { id = "c2", pod = 2, conf = conf }
+      for _, order in ipairs({ "their DEL first", "our DEL first" }) do
+        w:add()
+        call(w, "ADD", theirs)
+        if order == "their DEL first" then
+          call(w, "DEL", theirs)
+          assert.is_true(masqueraded(w, 1))
+          w:check()
+          w:del()
+        else
+          w:del()
+          assert.equal(1, #elements(w))
+          call(w, "DEL", theirs)
+        end
+        assert.equal("", rules(w), order)
+      end
+      t.run("rm -rf /run/spec/run2")
+    end)
+  end
+end)
+
+describe("Two hosts that share a /run", function()
+  it("have each a bridge of their own, of one name", function()
+    local w = new(nil, { pods = 2 })
+    local host2 = t.host("host2")
+    local before, before2 = w:picture(), t.snapshot({ ns = { host2 } })
+    local function second(verb)
+      local got = t.cni({ verb = verb, type = "bridge", conf = w:config(), host = host2,
+        netns = w.pods[2], id = "c2" })
+      assert.equal(0, got.rc, got.out .. got.err)
+    end
+    w:add()
+    second("ADD")
+    w:del()
+    assert.is_nil(t.link(w.host, "br0"))
+    assert.equal("", rules(w))
+    t.same({ "10.1.0.1/24" }, world.addrs(host2, "br0"))
+    assert.is_true(t.ping(w.pods[2], "10.1.0.1"))
+    second("CHECK")
+    second("DEL")
+    t.same(before2.kernel, t.snapshot({ ns = { host2 } }).kernel)
+    t.same(before, w:picture())
+  end)
+end)
+
+describe("Facts that cannot be read", function()
+  local cases = {
+    ["are garbage"] = "printf '{\"link\":' >facts",
+    ["are of another shape"] = "echo '{\"addrs\":7}' >facts",
+    ["are a folder"] = "mkdir facts",
+  }
+  for what, harm in pairs(cases) do
+    it(what .. ": a DEL says so, and goes through when they are back", function()
+      local w = new(nil, { pods = 2 })
+      w:sh("ip link add br0 type bridge; echo 1 >/proc/sys/net/ipv6/conf/br0/addr_gen_mode")
+      local before = w:picture()
+      w:add()
+      local dir = t.shared_dir(w.host, "br0")
+      t.run(("cd %s && mv facts /run/spec/kept && %s"):format(dir, harm))
+      local e = w:fails("DEL", nil, 5)
+      assert.truthy(e.text:find(dir .. "/facts", 1, true), e.text)
+      assert.truthy(w:fails("ADD", { id = "c2", pod = 2 }, 5).text:find("/facts", 1, true))
+      t.run(("cd %s && rm -rf facts && mv /run/spec/kept facts"):format(dir))
+      w:del()
+      w:del({ id = "c2", pod = 2 })
+      -- bridge_id and root_id follow the MAC that the kernel gave it.
+      t.same(before.records, w:picture().records)
+      assert.is_false(t.has_flag(t.link(w.host, "br0"), "UP"))
+      t.same({}, world.addrs(w.host, "br0"))
+    end)
+  end
+
+  it("for want of descriptors: a DEL takes nothing of others, and can be repeated", function()
+    local w = new(nil, { pods = 2 })
+    local before = w:picture()
+    local theirs = { id = "c2", pod = 2, conf = other }
+    local failed = 0
+    for limit = 3, 24 do
+      w:add()
+      w:add(theirs)
+      local got = t.cni({ verb = "DEL", type = "bridge", conf = w:config(), host = w.host,
+        netns = w.pods[1], under = "prlimit --nofile=" .. limit })
+      failed = failed + (got.rc ~= 0 and 1 or 0)
+      w:check(theirs)
+      assert.equal(1, got.rc == 0 and #elements(w) or 1, "limit " .. limit)
+      w:del()
+      w:del(theirs)
+      t.same(before, w:picture(), "limit " .. limit)
+    end
+    assert.is_true(failed > 3, "the limit was never felt")
+  end)
+end)
+
+-- Rules changed by somebody else at the worst moment: between a look and a commit.
+describe("Masquerading while others change the rules:", function()
+  local child = [[
+    local netlink = require "netlink"
+    local real, armed = netlink.nft, true
+    local function interfere(method)
+      return function(self, ...)
+        local now = armed and when(method, ...)
+        if now == "before" then armed = false os.execute(command) end
+        local result = table.pack(self.real[method](self.real, ...))
+        if now == "after" then armed = false os.execute(command) end
+        return table.unpack(result, 1, result.n)
+      end
+    end
+    local proxy = { __close = function(self) self.real:close() end, __index = {} }
+    for _, method in ipairs { "get", "dump", "commit", "generation", "leave_open", "close" } do
+      proxy.__index[method] = interfere(method)
+    end
+    netlink.nft = function(ns) return setmetatable({ real = assert(real(ns)) }, proxy) end
+    local plans = require "cni.plan"
+    local owner = { network = "net", id = "c1", ifname = "eth0" }
+    local plan = plans.new("apply", { owner = owner,
+      record = { append = function() end, note_undone = function() end } })
+    local function add()
+      require("cni.masq").add({ host = plan.host, plan = plan, network = "net" },
+        { { address = "10.1.0.2/24" } })
+      plan:flush()
+    end
+  ]]
+
+  local function run(w, code)
+    t.write("/run/spec/child.lua", code .. child .. "add()\n" ..
+      (code:find("undo") and "armed = true; assert(#plan:undo() == 0)\n" or "") ..
+      "assert(not armed, 'nobody interfered')")
+    t.run({ "env", "LD_PRELOAD=" .. (os.getenv("LD_PRELOAD") or ""), "lua5.4", "/run/spec/child.lua" },
+      { host = w.host })
+  end
+
+  it("a rule set flushed between making a set and filling it is made again", function()
+    local w = new()
+    run(w, [[
+      command = "nft flush ruleset"
+      function when(method, batch)
+        return method == "commit" and batch[1][1] == "create" and "before"
+      end
+    ]])
+    t.same({ "masq_10.1.0.0/24_net 10.1.0.2" }, elements(w))
+    assert.truthy(rules(w):find("masquerade", 1, true))
+  end)
+
+  it("a set that somebody fills while it is about to be taken out stays", function()
+    local w = new()
+    run(w, [[ -- undo
+      local count = 0
+      command = "nft add element inet luacni masq_10.1.0.0/24_net { 10.1.0.7 }"
+      function when(method, batch)
+        count = count + (method == "dump" and batch == "rule" and 1 or 0)
+        return method == "commit" and batch[#batch][2] == "table" and batch[#batch][1] == "del"
+          and "before"
+      end
+    ]])
+    t.same({ "masq_10.1.0.0/24_net 10.1.0.7" }, elements(w))
+  end)
+
+  it("a set that somebody makes beside it is not made twice, nor its rule", function()
+    local w = new()
+    w:add({ conf = { ipMasq = true } })
+    local whole = rules(w)
+    w:del()
+    t.write("/run/spec/rules", (whole:gsub("elements = {[^}]*}", "")))
+    run(w, [[
+      command = "nft -f /run/spec/rules"
+      function when(method, batch)
+        return method == "commit" and batch[1][2] == "table" and "before"
+      end
+    ]])
+    local _, count = rules(w):gsub("masquerade\n?", "")
+    local _, before = whole:gsub("masquerade\n?", "")
+    assert.equal(before, count)
+  end)
+end)
+
+describe("An attachment that was made when networks of one subnet had one set", function()
+  -- As the program wrote it down then.
+  local function grow_old(w)
+    local base = "/run/luacni/attachments/"
+    for name, bytes in pairs(t.files(base)) do
+      local lines = {}
+      for line in bytes:gmatch("[^\n]+") do
+        local step = cjson.decode(line)
+        if step.want then step.want.group = nil end
+        for _, want in ipairs(step.want and step.want.addresses or {}) do want.set = nil end
+        lines[#lines + 1] = cjson.encode(step) .. "\n"
+      end
+      t.write(base .. name, table.concat(lines))
+    end
+    t.run(([[
+      cd /run/luacni/shared
+      mv %s br0; mv %s nft:masq
+      mv nft:masq/masq_10.1.0.0,24_net nft:masq/10.1.0.0,24
+      echo '{"addrs":{"10.1.0.0/24":true},"removed":{}}' >nft:masq/facts
+      nft list ruleset | sed -e 's,comment "masq_10.1.0.0/24_net",comment "10.1.0.0/24",' \
+        -e 's,masq_10.1.0.0/24_net,masq_10.1.0.0/24,' >/run/spec/rules
+      nft flush ruleset; nft -f /run/spec/rules
+    ]]):format(t.shared_dir(w.host, "br0"), t.shared_dir(w.host, "nft:masq")), { host = w.host })
+  end
+
+  it("passes CHECK, and its DEL leaves nothing", function()
+    local w = new()
+    local before = w:picture()
+    w:add()
+    grow_old(w)
+    t.same({ "masq_10.1.0.0/24 10.1.0.2" }, elements(w))
+    w:check()
+    assert.is_true(masqueraded(w, 1))
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("lives beside new ones; whichever goes first takes nothing from the other", function()
+    for first, second in pairs({ c1 = "c2", c2 = "c1" }) do
+      local w = new(nil, { pods = 2 })
+      local before = w:picture()
+      local calls = { c1 = {}, c2 = { id = "c2", pod = 2 } }
+      w:add()
+      grow_old(w)
+      w:add(calls.c2)
+      w:check()
+      w:check(calls.c2)
+      w:del(calls[first])
+      w:check(calls[second])
+      assert.is_true(masqueraded(w, second == "c1" and 1 or 2))
+      w:del(calls[second])
+      t.same(before, w:picture())
+      t.cleanup()
+    end
+  end)
+
+  it("is found by a DEL without the record", function()
+    local w = new()
+    w:add()
+    grow_old(w)
+    t.run("rm -rf /run/luacni")
+    w:del()
+    assert.equal("", rules(w))
+  end)
+end)
