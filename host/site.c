@@ -82,13 +82,6 @@ static int open_trusted(const char *path, char *why, size_t size)
 	}
 }
 
-int site_has(const char *path)
-{
-	struct stat st;
-
-	return lstat(path, &st) == 0 || errno != ENOENT;
-}
-
 int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, size_t why_size)
 {
 	size_t used = 0;
@@ -96,7 +89,7 @@ int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, 
 	int fd, err;
 
 	/* The usual answer, in one system call. */
-	if (!site_has(path))
+	if (lstat(path, &st) < 0 && errno == ENOENT)
 		return -ENOENT;
 
 	snprintf(why, why_size, "it cannot be read");

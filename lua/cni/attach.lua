@@ -15,16 +15,8 @@
 --     outlived   The record of an answered ADD whose namespace lives, while nothing of what it made for
 --                itself is there: neither link nor lease. Somebody else has done the DEL. As debris.
 --     live       Any other. A second ADD is refused, also one with another namespace.
---     renamed    A record of another network for the same container's interface, whose answer prevResult
---                repeats (name, MAC and sandbox of the interface): the network has got another name. A DEL
---                takes it back. When prevResult says otherwise, it is a stale DEL, and the record is left.
 --     no record  A DEL takes back what its configuration would make, in the namespace that the caller
---                names; but nothing in there when another container's record is for it, or when the MAC of
---                its interface is not that of prevResult (cni.erase).
---
--- A script that does not load, or is there no more, is needed for none of this: DEL and GC go by the
--- record, and without one by name, owner and prevResult; what a newer version of this program has done is
--- left, and said.
+--                names; but nothing in there when another container's record is for it.
 --
 -- @module cni.attach
 
@@ -49,26 +41,18 @@ function M.equip(req, host)
   req.log, req.environ = host.log, host.environ
   req.load_plugin = function(type_name)
     local script = host.load_plugin(type_name)
-    if script and not script.ipam then
-      fail.config("ipam.type", ("%s is no IPAM plugin"):format(type_name))
-    end
-    return script
+    return script and script.ipam and script or nil
   end
   req.lease = lease
 end
 
---- A plugin by its type. Its script is run when it is first asked for: a record can do without.
+--- A plugin by its type.
 -- @tparam table host
 -- @tparam string type_name
--- @treturn table|nil what the script returns, and its `type`
+-- @treturn table|nil what the script returned, and its `type`
 function M.plugin(host, type_name)
-  if not host.has_plugin(type_name) then return nil end
-  local function load(plugin, key)
-    local script = host.load_plugin(type_name)
-    setmetatable(plugin, { __index = script })
-    return script[key]
-  end
-  return setmetatable({ type = type_name }, { __index = load })
+  local script = host.load_plugin(type_name)
+  return script and setmetatable({ type = type_name }, { __index = script })
 end
 
 local function owner_of(req)
@@ -109,37 +93,22 @@ local function new_plan(mode, req, ns, record)
   return plan
 end
 
--- Errors of an undo are one error: the first, and the others with it.
-local function joined(errors)
-  local texts = {}
-  for i, err in ipairs(errors) do texts[i] = tostring(err) end
-  return fail.new { code = errors[1].code, msg = texts[1],
-    details = table.concat(texts, "; ", 2) }
-end
-
 local function owner_in(header)
   return { network = header.network, id = header.id, ifname = header.ifname }
 end
 
 -- Take a record back and forget it. On failure it stays, for a later try. `caller`: see cni.sandbox.
--- `asked`: the request is for this very attachment.
-local function undo_record(record, caller, req, asked)
+local function undo_record(record, caller, req)
   local header = record.header
   record:note_leaving()
   local plan = plans.new("undo", {
-    owner = owner_in(header), record = record, request = asked and req or nil,
+    owner = owner_in(header), record = record, request = req,
     seek = function() return place_of(sandbox.find(header, caller), header.netns) end,
   })
   plan.steps = record.steps
-  local errors, strange = plan:undo()
+  local errors = plan:undo()
   plan:close()
-  if #errors > 0 then return errors end
-  for _, step in ipairs(strange) do
-    req.log(("luacni: %s of container %s, network %s: what a newer version has done by %q is not known "
-      .. "here and stays: %s"):format(header.ifname, header.id, header.network, step.kind,
-      require("cni.json").compact(step.want)))
-  end
-  record:remove()
+  if #errors == 0 then record:remove() end
   return errors
 end
 
@@ -166,14 +135,14 @@ local function is_live(record, caller)
 end
 
 -- Take back what no living attachment has. Returns the records of those that live.
-local function clear_debris(book, caller, req)
+local function clear_debris(book, caller)
   local living = {}
   for _, record in ipairs(book:living()) do
     if is_live(record, caller) then
       living[#living + 1] = record
     else
-      local errors = undo_record(record, caller, req)
-      if #errors > 0 then error(joined(errors), 0) end
+      local errors = undo_record(record, caller, nil)
+      if #errors > 0 then error(fail.join(errors), 0) end
     end
   end
   return living
@@ -184,39 +153,27 @@ local function already(req, record)
     code = fail.codes.internal,
     msg = ("%s of container %s is already attached to network %s"):format(req.ifname,
       req.container_id, req.network),
-    details = record.header.netns ~= req.netns and "in " .. (record.header.netns or "no namespace") or nil,
-    hint = "a second ADD needs a DEL first",
+    details = "in " .. (record.header.netns or "no namespace"),
+    hint = "delete this attachment before it is added anew",
   }
 end
 
--- Whether all that a record has is leases in other directories than that of a request: an IPAM plugin that
--- is told another one knows nothing of those.
-local function leased_elsewhere(record, req)
-  local place = require("cni.leases").place(req.raw)
-  for _, step in ipairs(record.steps) do
-    local want = step.want
-    if step.kind ~= "lease" or want.dir == place.dir and want.network == place.network then return false end
-  end
-  return true
-end
-
 -- Clear what dead ADDs and sandboxes that are gone have left of this attachment, and begin a record.
-local function claim(req, plugin, ns, book, alone)
+local function claim(req, plugin_type, ns, book, alone)
   local caller = { ns = ns }
   local cookie, id, mnt = sandbox.identity(ns)
-  for _, record in ipairs(clear_debris(book, caller, req)) do
+  for _, record in ipairs(clear_debris(book, caller)) do
     -- A chain may have the type again, in the same sandbox.
-    local again = req.prev and record.header.cookie == cookie
-    if not again and not (plugin.ipam and leased_elsewhere(record, req)) then already(req, record) end
+    if not req.prev or record.header.cookie ~= cookie then already(req, record) end
   end
   if not alone then
-    for found in book:others(plugin.type) do
+    for found in book:others(plugin_type) do
       local other <close> = found
-      clear_debris(other, caller, req)
+      clear_debris(other, caller)
     end
   end
   return book:begin {
-    network = req.network, id = req.container_id, ifname = req.ifname, type = plugin.type,
+    network = req.network, id = req.container_id, ifname = req.ifname, type = plugin_type,
     digest = journal.digest(req.raw), netns = req.netns, cookie = cookie, ns = id, mnt = mnt,
     config = req.stdin, args = req.args, path = req.path,
   }
@@ -246,33 +203,16 @@ local function result_of(req, answer, plugin)
   return result
 end
 
--- What a record keeps of an answer, to know it again by.
-local function outline_of(result)
-  local outline = {}
-  for i, ip in ipairs(result.ips or {}) do
-    outline.ips = outline.ips or {}
-    outline.ips[i] = ip.address
-  end
-  for _, entry in ipairs(result.interfaces or {}) do
-    if (entry.sandbox or "") ~= "" then
-      outline.interfaces = outline.interfaces or {}
-      table.insert(outline.interfaces, { name = entry.name, mac = entry.mac, sandbox = entry.sandbox })
-    end
-  end
-  return outline
-end
-
 -- One try of an ADD: the text to print; or nil and the error, everything taken back or the error
 -- saying that it is not.
 local function attempt(req, plugin, ns, book, alone)
-  local record = claim(req, plugin, ns, book, alone)
+  local record = claim(req, plugin.type, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
   local ok, answer = xpcall(function()
     local given = plugin.add(req)
     plan:flush()
-    local result = result_of(req, given, plugin)
-    local text = require("cni.result").render(result, req.version)
-    record:finish(outline_of(result))
+    local text = require("cni.result").render(result_of(req, given, plugin), req.version)
+    record:finish()
     return text
   end, fail.wrap)
   if ok then
@@ -285,7 +225,7 @@ local function attempt(req, plugin, ns, book, alone)
   if #errors == 0 then
     record:remove()
   else
-    local more = ("taking it back failed too: %s"):format(joined(errors))
+    local more = ("taking it back failed too: %s"):format(fail.join(errors))
     answer.details = answer.details and answer.details .. "; " .. more or more
     answer.retry = nil
     -- "Unknown container" would tell the runtime that there is nothing to clean up.
@@ -324,15 +264,27 @@ function M.add(req, plugin)
   error(err, 0)
 end
 
--- Without a record: what `add` would make is taken back, by name and by owner.
+-- Steps for links, which another network's attachment of the same container may have made.
+local of_links = { link = true, set = true, addr = true, route = true, tap = true, move = true,
+  enslave = true }
+
+-- Without a record: what `add` would make is taken back, by name and by owner. A configuration
+-- that `add` refuses has made nothing; an IPAM script's `del` can do without a good one.
 local function erase(req, plugin, ns)
   local plan = new_plan("erase", req, ns, nil)
-  local shared = journal.elsewhere(owner_of(req))
-  local ok, err = pcall(require("cni.erase").find, req, plugin, shared)
+  local ok, err = pcall(function()
+    local valid = pcall(read_conf, req, plugin)
+    if plugin.del then return plugin.del(req) end
+    if valid and pcall(read_prev, req) then pcall(plugin.add, req) end
+  end)
+  local elsewhere = journal.elsewhere(owner_of(req))
+  for _, step in ipairs(plan.steps) do
+    step.did = not (elsewhere and of_links[step.kind])
+  end
   local errors = plan:undo()
   plan:close()
   if not ok then errors[#errors + 1] = fail.wrap(err) end
-  if #errors > 0 then error(joined(errors), 0) end
+  if #errors > 0 then error(fail.join(errors), 0) end
 end
 
 -- The namespace that a DEL names; or nil and the error, when that cannot be told: whoever has a record may
@@ -345,47 +297,9 @@ local function caller_of(req)
   return nil, problem
 end
 
--- The namespace that a DEL without a record names, unless it is the sandbox of another container: of one
--- that has a record, or whose interface has another MAC than this one's had.
+-- The namespace that a DEL without a record names, unless it is the sandbox of another container.
 local function its_own(req, ns)
-  if not ns or journal.occupied(sandbox.cookie(ns), req.container_id) then return nil end
-  local entry = require("cni.erase").reported(req.prev, req.ifname)
-  local socket <close> = entry and (entry.mac or "") ~= "" and netlink.open(ns) or nil
-  local link = socket and socket:get("link", { name = req.ifname }, { "mac" })
-  if link and link.mac ~= entry.mac:lower() then return nil end
-  return ns
-end
-
--- Whether a record's ADD gave what the runtime says that the chain gave.
-local function is_reported(record, req)
-  local outline, prev = record.done, req.prev
-  if not outline or not prev then return false end
-  local entry = require("cni.erase").reported(prev, req.ifname)
-  for _, own in ipairs(entry and outline.interfaces or {}) do
-    if own.name == entry.name and own.sandbox == entry.sandbox
-      and (own.mac or ""):lower() == (entry.mac or ""):lower() then return true end
-  end
-  if outline.interfaces or not outline.ips then return false end
-  local reported = {}
-  for _, ip in ipairs(prev.ips or {}) do reported[ip.address] = true end
-  for _, address in ipairs(outline.ips) do
-    if not reported[address] then return false end
-  end
-  return true
-end
-
--- Take back the record that the network had under another name. False: there is none.
-local function undo_renamed(req, plugin, caller)
-  for found in journal.namesakes(owner_of(req), plugin.type) do
-    local book <close> = found
-    local record = book:find(journal.digest(req.raw))
-    if record and is_reported(record, req) then
-      local errors = undo_record(record, caller, req, true)
-      if #errors > 0 then error(joined(errors), 0) end
-      return true
-    end
-  end
-  return false
+  if ns and not journal.occupied(sandbox.cookie(ns), req.container_id) then return ns end
 end
 
 --- DEL. Prints nothing; absent is fine, and so is a second time.
@@ -393,13 +307,10 @@ function M.del(req, plugin)
   local ns, problem = caller_of(req)
   local book <close> = journal.open(owner_of(req), plugin.type)
   local record, deleted = book:find(journal.digest(req.raw))
-  local caller = { ns = ns, problem = problem }
   if record then
-    local errors = undo_record(record, caller, req, true)
-    if #errors > 0 then error(joined(errors), 0) end
+    local errors = undo_record(record, { ns = ns, problem = problem }, req)
+    if #errors > 0 then error(fail.join(errors), 0) end
   elseif not deleted then
-    pcall(read_prev, req) -- what cannot be read tells nothing
-    if undo_renamed(req, plugin, caller) then return end
     if problem then error(problem, 0) end
     erase(req, plugin, its_own(req, ns))
   end
@@ -434,32 +345,27 @@ end
 function M.gc(req, plugin)
   local _, valid = request.valid_attachments(req)
   local errors = {}
-  for found, unreadable in journal.each(req.network, plugin.type) do
+  for found in journal.each(req.network, plugin.type) do
     local book <close> = found
-    if not found then errors[#errors + 1] = unreadable end
-    for _, record in ipairs(found and book:living() or {}) do
+    for _, record in ipairs(book:living()) do
       local header = record.header
       if not (is_whole(record) and valid[header.id .. "/" .. header.ifname])
         or sandbox.is_gone(header) then
-        local failed = undo_record(record, nil, req)
+        local failed = undo_record(record, nil, nil)
         table.move(failed, 1, #failed, #errors + 1, errors)
       end
     end
   end
-  local loads, why = pcall(function() return plugin.gc end)
-  if not loads then
-    req.log(("luacni: GC goes without the script of %s: %s"):format(plugin.type, tostring(why)))
-  end
   local ok, err = pcall(function()
-    if loads and plugin.gc then
+    if plugin.gc then
       pcall(read_conf, req, plugin) -- what was leased is freed although the configuration has gone bad
       plugin.gc(req)
-    elseif not loads or not plugin.ipam then
+    elseif not plugin.ipam then
       require("cni.ipam").gc(req)
     end
   end)
   if not ok then errors[#errors + 1] = fail.wrap(err) end
-  if #errors > 0 then error(joined(errors), 0) end
+  if #errors > 0 then error(fail.join(errors), 0) end
 end
 
 --- STATUS. Raises code 50 or 51 when an ADD could not be served.

@@ -101,7 +101,7 @@ function M.link_of(host, wanted)
   end
   if not name then
     fail.config(key, ("the host has no link for %s"):format(value),
-      "is it lent to another sandbox, or without a driver?")
+      wanted.device and require("cni.obstacle").borrower(value) or nil)
   end
   return name
 end

@@ -93,6 +93,29 @@ function M.wrap(v)
   return M.new { msg = msg or v, details = trace }
 end
 
+--- One error of several: the first, and what the others say that was not said before.
+-- @tparam {fail,...} list at least one
+-- @treturn fail
+function M.join(list)
+  local first, said = list[1], { [list[1].msg] = true }
+  local details, hints = {}, {}
+  local function say(texts, text)
+    if text and not said[text] then
+      said[text], texts[#texts + 1] = true, text
+    end
+  end
+  say(details, first.details)
+  for i, err in ipairs(list) do
+    if i > 1 then
+      say(details, err.msg)
+      say(details, err.details)
+    end
+    say(hints, err.hint)
+  end
+  return M.new { code = first.code, msg = first.msg, errno = first.errno,
+    details = table.concat(details, "; "), hint = hints[1] and table.concat(hints, "; ") }
+end
+
 --- Raise code 7 (invalid network configuration).
 -- @string where path of the key, "" for the whole
 -- @string msg what is wrong, and what is wanted
@@ -106,13 +129,14 @@ end
 -- @string what step and object: "add link veth1"
 -- @string msg the failure's text, extended ack included
 -- @tparam[opt] integer errno
--- @string[opt] kind link kind, when `what` does not name it
-function M.kernel(what, msg, errno, kind)
+-- @string[opt] kind of the link that was to be made
+-- @string[opt] hint the cause, where the caller has seen it
+function M.kernel(what, msg, errno, kind, hint)
   local text = what .. ": " .. (msg or "unknown error")
   error(M.new {
     msg = text,
     errno = errno,
-    hint = errno and require("cni.hints").kernel(errno, text, kind),
+    hint = hint or errno and require("cni.hints").kernel(errno, text, kind),
   }, 0)
 end
 

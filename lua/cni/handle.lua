@@ -70,6 +70,10 @@ function M:close()
   self.sock = nil
 end
 
+--- The name of a link that a step is about and that is not there: what it was called is not known any
+-- more. It is for nobody to read.
+M.gone = "(gone)"
+
 -- What every look at a link is good for: the index is kept, by name.
 local identity <const> = { "index", "name" }
 
@@ -80,7 +84,7 @@ local identity <const> = { "index", "name" }
 -- @treturn[1] table attributes as netlink gives them
 -- @return[2] nil absent
 function M:link(key, keys)
-  if self.absent then return nil end
+  if self.absent or key == M.gone then return nil end
   local by = math.type(key) == "integer" and { index = key } or { name = key }
   if keys and keys ~= identity then keys = { "index", "name", table.unpack(keys) } end
   local link, msg, errno = self:socket():get("link", by, keys)
@@ -294,7 +298,7 @@ function M:add_veth(want)
   local name, mac, peer_mac = want.name, want.mac, nil
   if plan.mode == "verify" or plan.mode == "erase" then
     name, mac, peer_mac = find_port(self, peer.ns, peer.name)
-    name = name or "(gone)"
+    name = name or M.gone
   end
   name = name or random_name()
   mac, peer_mac = mac or random_mac(), peer.mac or peer_mac or random_mac()
@@ -353,7 +357,7 @@ end
 -- an attachment needs it
 function M:ensure_addr(link, address, options)
   push(self, "shared_addr", {
-    link = link.name, address = address, replace = options and options.replace or nil,
+    link = link.name, address = address, replace = options and options.replace,
     group = self:group(link.name),
   })
 end
@@ -456,7 +460,8 @@ function M.locked_down(name)
 end
 
 --- Let the kernel forward packets of a family. It stays on: others may rely on it by the time
--- the attachment goes.
+-- the attachment goes. Links that have routes of IPv6 by router advertisements keep them, and go on
+-- listening: their accept_ra becomes 2, and stays so too.
 -- @tparam string family inet or inet6
 function M:enable_forwarding(family)
   local path = family == "inet6" and "net/ipv6/conf/all/forwarding" or "net/ipv4/ip_forward"

@@ -1,103 +1,117 @@
 -- SPDX-License-Identifier: MIT
---- What only an error needs: probable causes of kernel refusals, and the nearest valid
--- word to a mistyped one. Loaded when something went wrong, never before.
+--- What only an error needs: the cause of a kernel's refusal, when it can be seen, and the nearest
+-- valid word to a mistyped one. Loaded when something went wrong, never before.
+--
+-- An errno has many causes, so none is named for it alone: what is said here was looked up, or is all
+-- that this errno can mean. Where a step knows more (which link, which address), it says so itself.
 -- @module cni.hints
 
+local netlink = require "netlink"
+
+local sys = netlink.sys
+local errors = sys.errno
 local M = {}
 
--- Ordered: the first word found in the description of the step decides, so a longer
--- word stands before one that it contains.
 local options = {
-  { "macvtap", "CONFIG_MACVTAP" },
-  { "macvlan", "CONFIG_MACVLAN" },
-  { "ipvtap", "CONFIG_IPVTAP" },
-  { "ipvlan", "CONFIG_IPVLAN" },
-  { "vxlan", "CONFIG_VXLAN" },
-  { "veth", "CONFIG_VETH" },
-  { "netkit", "CONFIG_NETKIT" },
-  { "geneve", "CONFIG_GENEVE" },
-  { "wireguard", "CONFIG_WIREGUARD" },
-  { "macsec", "CONFIG_MACSEC" },
-  { "dummy", "CONFIG_DUMMY" },
-  { "bond", "CONFIG_BONDING" },
-  { "team", "CONFIG_NET_TEAM" },
-  { "ip6gre", "CONFIG_IPV6_GRE" },
-  { "gre", "CONFIG_NET_IPGRE" },
-  { "ipip", "CONFIG_NET_IPIP" },
-  { "sit", "CONFIG_IPV6_SIT" },
-  { "xfrm", "CONFIG_XFRM_INTERFACE" },
-  { "vrf", "CONFIG_NET_VRF" },
-  { "ifb", "CONFIG_IFB" },
-  { "tun", "CONFIG_TUN" },
-  { "tap", "CONFIG_TUN" },
-  { "masq", "CONFIG_NFT_MASQ" },
-  { "fib", "CONFIG_NFT_FIB" },
-  { "nft", "CONFIG_NF_TABLES" },
-  { "routing rule", "CONFIG_IP_MULTIPLE_TABLES" },
-  { "vlan_filtering", "CONFIG_BRIDGE_VLAN_FILTERING" },
-  { "bridge vlan", "CONFIG_BRIDGE_VLAN_FILTERING" },
-  { "vlan", "CONFIG_VLAN_8021Q" },
-  { "bridge", "CONFIG_BRIDGE" },
+  macvtap = "CONFIG_MACVTAP", macvlan = "CONFIG_MACVLAN", ipvtap = "CONFIG_IPVTAP",
+  ipvlan = "CONFIG_IPVLAN", vxlan = "CONFIG_VXLAN", veth = "CONFIG_VETH", netkit = "CONFIG_NETKIT",
+  geneve = "CONFIG_GENEVE", wireguard = "CONFIG_WIREGUARD", macsec = "CONFIG_MACSEC",
+  dummy = "CONFIG_DUMMY", bond = "CONFIG_BONDING", team = "CONFIG_NET_TEAM",
+  ip6gre = "CONFIG_IPV6_GRE", gre = "CONFIG_NET_IPGRE", gretap = "CONFIG_NET_IPGRE",
+  ipip = "CONFIG_NET_IPIP", sit = "CONFIG_IPV6_SIT", xfrm = "CONFIG_XFRM_INTERFACE",
+  vrf = "CONFIG_NET_VRF", ifb = "CONFIG_IFB", vlan = "CONFIG_VLAN_8021Q",
+  bridge = "CONFIG_BRIDGE",
 }
 
-local unprivileged = "not allowed: run as root with CAP_NET_ADMIN in the user namespace "
-  .. "that owns the network namespace"
-
-local causes = {
-  [1] = unprivileged,
-  [2] = "no such object: it was never made, or something else removed it",
-  [13] = unprivileged,
-  [16] = "in use: the device belongs to a bridge, bond or macvlan already, or has "
-    .. "another kind of upper device",
-  [17] = "an object of that name or address exists already; an earlier ADD may have "
-    .. "left it: DEL first",
-  [19] = "no such device: was it removed, renamed, or is it in another namespace?",
-  [23] = "the system is out of file handles: see fs.file-max",
-  [24] = "the process is out of file handles: see ulimit -n",
-  [28] = "no space left: a full disk, or the limit of this object's number is reached",
-  [30] = "the file system is read-only: in a container, /proc/sys often is",
-  [34] = "out of range: the MTU must fit below that of the device underneath",
-  [97] = "the kernel has no such address family: is IPv6 built in and not disabled "
-    .. "(ipv6.disable=1)?",
-  [99] = "the address cannot be used here: a multicast or zero MAC, or an address of no "
-    .. "local interface",
-  [100] = "the network is down: the device must be up before this",
-  [101] = "the gateway is not reachable: no address on the link covers it and the route "
-    .. "is not onlink",
-  [105] = "the kernel is out of socket buffer memory; try again",
-  [107] = "the peer of the link is missing",
-  [110] = "no answer in time: the kernel or the device is overloaded",
-  [113] = "no route to the gateway: no address on the link covers it",
-}
-
-local function missing_option(text)
-  for _, row in ipairs(options) do
-    if text:find(row[1], 1, true) then
-      return "this kernel may lack it: needs " .. row[2]
-        .. " (built in, or the module loadable)"
-    end
-  end
-  return nil
+local function line_of(path, pattern)
+  return (sys.read_file(path) or ""):match(pattern)
 end
 
---- A probable cause, for people.
+-- Whether this process has a capability, by its number.
+local function is_capable(number)
+  local set = line_of("/proc/self/status", "CapEff:%s*(%x+)")
+  return set and tonumber(set, 16) >> number & 1 == 1
+end
+
+local net_admin <const> = 12
+
+-- What this process lacks, or where it stands.
+local function privileges()
+  if is_capable(net_admin) == false then
+    return "this process has no CAP_NET_ADMIN: run as root"
+  end
+  if not line_of("/proc/self/uid_map", "^%s*0%s+0%s+4294967295%s*$") then
+    return "this process is in a user namespace, and may change only network namespaces that belong to it"
+  end
+end
+
+--- Whether the kernel has IPv6 at all.
+-- @treturn ?string that it has not
+function M.no_ipv6()
+  local _, _, errno = sys.stat("/proc/sys/net/ipv6")
+  if errno == errors.ENOENT then
+    return "this kernel has no IPv6: it is not built in, or switched off (ipv6.disable=1)"
+  end
+end
+
+--- Whether IPv6 is switched off for a link.
+-- @tparam table handle of its namespace
+-- @string link its name
+-- @treturn ?string that it is
+function M.ipv6_off(handle, link)
+  local path = ("net/ipv6/conf/%s/disable_ipv6"):format(link)
+  local now = netlink.ns.sysctl_get(handle.where, { path })
+  if now and now[1] == "1" then
+    return ("IPv6 is switched off on %s: /proc/sys/%s is 1"):format(link, path)
+  end
+  return M.no_ipv6()
+end
+
+local function limit_of_files()
+  local limit = line_of("/proc/self/limits", "Max open files%s+(%d+)")
+  return limit and ("this process may have %s files open (ulimit -n)"):format(limit)
+end
+
+local function files_of_system()
+  local limit = line_of("/proc/sys/fs/file-max", "%d+")
+  return limit and ("the machine has all files open that it may, fs.file-max = %s"):format(limit)
+end
+
+-- By errno: what there is to see.
+local looks = {
+  [errors.EPERM] = privileges,
+  [errors.EACCES] = privileges,
+  [errors.ENFILE] = files_of_system,
+  [errors.EMFILE] = limit_of_files,
+  [errors.EAFNOSUPPORT] = M.no_ipv6,
+}
+
+--- The cause of a refusal, for people.
 -- @tparam integer errno
--- @string what step, object, and the failure's text
--- @string[opt] kind link kind, when known
--- @treturn ?string
-function M.kernel(errno, what, kind)
-  local text = ((kind or "") .. " " .. what):lower()
-  -- EOPNOTSUPP, EPROTONOSUPPORT.
-  if errno == 95 or errno == 93 then
-    return missing_option(text) or "this kernel does not support it"
+-- @string text step, object, and the kernel's own words
+-- @string[opt] kind of the link that the step makes
+-- @treturn ?string nil when there is none to be seen
+function M.kernel(errno, text, kind)
+  if errno == errors.EOPNOTSUPP and text:find("Unknown device type", 1, true) then
+    return options[kind] and ("this kernel makes no links of kind %s: %s is off, or its module is "
+      .. "not there"):format(kind, options[kind])
   end
-  -- nf_tables has no better word for an expression whose module is missing.
-  if errno == 2 and (text:find("masq", 1, true) or text:find("fib", 1, true))
-    and text:find("rule", 1, true)
-  then
-    return missing_option(text)
-  end
-  return causes[errno]
+  return looks[errno] and looks[errno]()
+end
+
+-- Expressions that refer to nothing else: with ENOENT only their own module can be what is not there.
+local expressions = { masq = "CONFIG_NFT_MASQ", fib = "CONFIG_NFT_FIB", nat = "CONFIG_NFT_NAT" }
+
+--- Why nf_tables knows "no such file or directory" of a rule.
+-- @tparam ?table entry of the batch, that was refused
+-- @string text the refusal: it says at which expression
+-- @treturn ?string nil when it is not for want of an expression
+function M.expression(entry, text)
+  local nth = math.tointeger(text:match("exprs%[(%d+)%]"))
+  local exprs = nth and entry and entry[3].exprs
+  local option = exprs and exprs[nth] and expressions[exprs[nth][1]]
+  return option and ("this kernel has no expression %s: %s is off, or its module is not there"):format(
+    exprs[nth][1], option)
 end
 
 -- Levenshtein distance, given up beyond `limit`.

@@ -39,10 +39,10 @@ local function path_of(spec)
   return spec.dir .. "/" .. spec.network
 end
 
-local function broken(what, msg, errno)
-  if errno == sys.errno.ETIMEDOUT then
+local function broken(what, msg, errno, path)
+  if errno == sys.errno.ETIMEDOUT and path then
     fail.throw { code = fail.codes.again, errno = errno, msg = what .. ": " .. msg,
-      hint = "another process has held the lock for " .. M.timeout_ms // 1000 .. " s" }
+      hint = require("cni.holder").of_lock(path .. "/lock") }
   end
   fail.throw { code = fail.codes.io, errno = errno, msg = what .. ": " .. msg }
 end
@@ -54,14 +54,23 @@ local function must(what, value, msg, errno)
 end
 
 local function open(spec)
-  return must("allocate", store.open(path_of(spec), M.index_dir, M.timeout_ms))
+  local s, msg, errno = store.open(path_of(spec), M.index_dir, M.timeout_ms)
+  if not s then broken("allocate", msg, errno, path_of(spec)) end
+  return s
 end
 
 -- nil when there is no such directory: nothing is leased, and nothing is to be made.
 local function open_existing(spec)
   local s, msg, errno = store.open_existing(path_of(spec), M.index_dir, M.timeout_ms)
   if s or errno == sys.errno.ENOENT then return s end
-  broken("read the leases", msg, errno)
+  broken("read the leases", msg, errno, path_of(spec))
+end
+
+-- Who holds an address, by its file: the first line is the container, the second the interface.
+local function holder(spec, text)
+  local id, ifname = (sys.read_file(path_of(spec) .. "/" .. text) or ""):match("^([^\r\n]+)\r?\n?([^\r\n]*)")
+  if not id then return nil end
+  return ("it is held by %scontainer %s"):format(ifname ~= "" and ifname .. " of " or "", id)
 end
 
 -- The store of a directory that is not there.
@@ -119,17 +128,17 @@ local function count(s, set)
   return used, size
 end
 
-local function full(s, set, n, code)
+local function full(s, spec, set, n, code)
   local used, size = count(s, set)
   fail.throw {
     code = code,
     msg = ("range set %d is full: %d of %.0f addresses are leased"):format(n, used, size),
     details = ranges.text(set),
-    hint = "a GC frees the leases of containers that are gone",
+    hint = ("each lease is a file in %s that names its container"):format(path_of(spec)),
   }
 end
 
-local function named(set, n, requested, done, s)
+local function named(set, n, requested, done, s, spec)
   for i, text in ipairs(requested) do
     local range = not done[i] and ranges.find(set, text)
     if range then
@@ -140,19 +149,19 @@ local function named(set, n, requested, done, s)
       end
       if must("search", s:next_free(text, text)) then return text, range end
       fail.throw { msg = ("the requested address %s of range set %d (%s) is leased already"):format(
-        text, n, ranges.text(set)) }
+        text, n, ranges.text(set)), details = holder(spec, text) }
     end
   end
 end
 
-local function refuse_second(set, n, held, owner)
+local function refuse_second(spec, set, n, held, owner)
   for _, text in ipairs(held) do
     if ranges.find(set, text) then
       fail.throw {
         msg = ("%s of container %s holds %s of range set %d already"):format(owner.ifname,
           owner.id, text, n),
         details = "a second address of the same set is not given",
-        hint = "a second ADD needs a DEL first",
+        hint = ("a DEL of that attachment gives it back; it is a file in %s"):format(path_of(spec)),
       }
     end
   end
@@ -177,12 +186,12 @@ local function choose(s, spec, owner)
   local held = must("search", s:find(owner.id, owner.ifname))
   local requested, done, picks = spec.requested or {}, {}, {}
   for i, set in ipairs(spec.sets) do
-    refuse_second(set, i - 1, held, owner)
-    local text, range = named(set, i - 1, requested, done, s)
+    refuse_second(spec, set, i - 1, held, owner)
+    local text, range = named(set, i - 1, requested, done, s, spec)
     local asked = text ~= nil
     if not asked then text, range = next_in(s, set, i - 1) end
-    if not text then full(s, set, i - 1) end
-    picks[i] = { text = text, range = range, set = set, n = i - 1, asked = asked }
+    if not text then full(s, spec, set, i - 1) end
+    picks[i] = { text = text, range = range, set = set, spec = spec, n = i - 1, asked = asked }
   end
   refuse_rest(requested, done)
   return picks
@@ -196,9 +205,10 @@ local function reserve(s, pick, owner)
     if got then return end
     if pick.asked then break end
     pick.text, pick.range = next_in(s, pick.set, pick.n)
-    if not pick.text then full(s, pick.set, pick.n) end
+    if not pick.text then full(s, pick.spec, pick.set, pick.n) end
   end
-  fail.throw { msg = ("%s is leased already"):format(pick.text) }
+  fail.throw { msg = ("%s is leased already"):format(pick.text),
+    details = holder(pick.spec, pick.text) }
 end
 
 local function take(s, picks, owner, taken)
@@ -421,7 +431,7 @@ function M.status(spec)
   if not ok then fail.throw { code = no_add, msg = "leases cannot be written: " .. msg } end
   local s <close> = open_existing(spec) or nothing
   for i, set in ipairs(spec.sets) do
-    if not next_in(s, set, i - 1) then full(s, set, i - 1, no_add) end
+    if not next_in(s, set, i - 1) then full(s, spec, set, i - 1, no_add) end
   end
 end
 

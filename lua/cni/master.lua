@@ -47,7 +47,7 @@ function M.find(req, name)
   if not link then
     -- What is to be taken back is known by its own name; and a sandbox that a dry run only
     -- imagines has no links.
-    if req.plan.mode == "erase" or home.absent then return home, { name = name or "(gone)" } end
+    if req.plan.mode == "erase" or home.absent then return home, { name = name or home.gone } end
     absent(home, name)
   end
   if conf.mtu and conf.mtu > link.mtu and req.plan.mode ~= "erase" then

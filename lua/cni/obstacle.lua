@@ -83,6 +83,51 @@ function reasons.macvlan(step, handle, errno)
 end
 reasons.ipvlan = reasons.macvlan
 
+-- Whether a step made, or lent, a link of that name in that namespace.
+local function is_of(step, ns, name)
+  local want = step.want
+  if step.kind == "move" then return want.into == ns and want.name == name end
+  if step.kind ~= "link" and step.kind ~= "tap" then return false end
+  local home, peer = want.into or step.ns, want.peer
+  return home == ns and want.name == name or peer ~= nil and peer.ns == ns and peer.name == name
+end
+
+--- Whose a link is, by the records.
+-- @tparam table handle of its namespace
+-- @string name
+-- @treturn string for a hint
+function M.owner(handle, name)
+  local cookie = handle.name == "pod" and handle:namespace():cookie()
+  local own = handle.plan.owner
+  for _, record in ipairs(journal.all()) do
+    local header = record.header
+    -- The call that asks has written down what it was about to make.
+    local asking = not record.done and header.id == own.id and header.ifname == own.ifname
+      and header.network == own.network
+    for _, step in ipairs(asking and {} or record.steps) do
+      if step.did and is_of(step, handle.name, name) and (not cookie or header.cookie == cookie) then
+        return ("it is %s of container %s, network %s"):format(header.ifname, header.id,
+          header.network)
+      end
+    end
+  end
+  return "no attachment on record has made it, so it is left as it is"
+end
+
+--- Who has a link of the host that was lent.
+-- @string name what the host calls it
+-- @treturn ?string for a hint
+function M.borrower(name)
+  for _, record in ipairs(journal.all()) do
+    local header = record.header
+    for _, step in ipairs(record.steps) do
+      if step.did and step.kind == "move" and step.want.link == name then
+        return ("it is lent to container %s, network %s"):format(header.id, header.network)
+      end
+    end
+  end
+end
+
 local function name_taken(step, handle)
   local want, plan = step.want, handle.plan
   local peer = want.peer
@@ -102,7 +147,7 @@ function M.explain(step, handle, errno)
   local why, hint
   if name then
     why = ("link %s exists already in the %s"):format(name, place(ns))
-    hint = "a second ADD needs a DEL first; a link of another origin is left as it is"
+    hint = M.owner(handle.plan[ns], name)
   elseif reasons[step.want.kind] then
     why, hint = reasons[step.want.kind](step, handle, errno)
   end

@@ -235,13 +235,11 @@ end
 local function check_version(command, version, supported)
   if since[command] then check_version_of_verb(command, version, supported) end
   if not contains(supported, version) then
-    local near = require("cni.hints").did_you_mean(version, supported)
     fail.throw {
       code = codes.version,
       msg = "incompatible CNI versions",
       details = "config is " .. json.show(version) .. ", plugin supports "
         .. json.compact(supported),
-      hint = near,
     }
   end
 end
@@ -316,8 +314,10 @@ local function unknown_args(unknown, known)
   for word in next, known do words[#words + 1] = word end
   table.sort(words)
   for _, pair in ipairs(unknown) do
-    local near = require("cni.hints").did_you_mean(pair:match("^[^=]*"), words)
-    hint = hint or near and near .. " (keys are case-sensitive)"
+    local word = pair:match("^[^=]*")
+    local near = require("cni.hints").nearest(word, words)
+    hint = hint or near and ('did you mean "%s"?%s'):format(near,
+      near:lower() == word:lower() and " (keys are case-sensitive)" or "")
   end
   fail.throw {
     code = codes.env,

@@ -58,7 +58,8 @@ function M.read(text, what)
     return network
   end
   if not json.is_list(raw.plugins) or #raw.plugins == 0 then
-    fail.config("plugins", json.show(raw.plugins) .. " is not a list of plugins")
+    fail.config("plugins", json.is_list(raw.plugins)
+      and "has no plugin in it" or json.show(raw.plugins) .. " is not a list of plugins")
   end
   for i, element in ipairs(splice.elements(splice.get(text, "plugins"))) do
     add_plugin(network, element, ("plugins[%d]"):format(i - 1))

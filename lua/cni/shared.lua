@@ -79,7 +79,9 @@ function M.lock(group, how)
     local lock, msg, errno = sys.open_locked(path_of(group, "lock"), how, 30000)
     if lock then return lock end
     if errno == sys.errno.ETIMEDOUT then
-      fail.throw { code = fail.codes.again, msg = "link " .. group .. " is locked for 30 seconds" }
+      fail.throw { code = fail.codes.again, errno = errno,
+        msg = ("what attachments share as %s has been locked for 30 seconds"):format(group),
+        hint = require("cni.holder").of_lock(path_of(group, "lock")) }
     elseif errno ~= sys.errno.ENOENT then
       check(nil, msg, errno)
     end

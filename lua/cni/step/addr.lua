@@ -27,6 +27,11 @@ function M.requests(step, handle)
   return { { "add", "addr", attributes(step, handle) } }
 end
 
+function M.cause(step, handle)
+  if addr.parse(step.want.address).family ~= "inet6" then return nil end
+  return require("cni.hints").ipv6_off(handle, step.want.link)
+end
+
 function M.verify(step, plan)
   local want, h = step.want, plan[step.ns]
   local cidr = addr.parse(want.address)

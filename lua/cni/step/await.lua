@@ -19,7 +19,9 @@ function M.run(step, plan)
   local seen, msg, errno = h:socket():await(object, key, wanted, {}, want.seconds * 1000 // 1)
   if seen then return end
   if errno == netlink.sys.errno.ETIMEDOUT then
-    msg = ("not so after %g seconds"):format(want.seconds)
+    local now = want.up and h:link(want.link, { "operstate" })
+    msg = ("not so after %g seconds%s"):format(want.seconds,
+      now and ("; it is %s"):format(now.operstate or "down") or "")
   end
   fail.kernel(M.say(step), msg or "it is gone", errno)
 end

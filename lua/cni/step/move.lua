@@ -63,7 +63,7 @@ local function need_free_name(step, home)
   if not home:link(step.want.name) then return end
   fail.throw {
     msg = ("%s: link %s exists already in the sandbox"):format(M.say(step), step.want.name),
-    hint = "a second ADD needs a DEL first; a link of another origin is left as it is",
+    hint = require("cni.obstacle").owner(home, step.want.name),
   }
 end
 

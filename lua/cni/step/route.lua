@@ -6,6 +6,7 @@ local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
+local errors = netlink.sys.errno
 local M = {}
 
 function M.links(step)
@@ -23,6 +24,28 @@ end
 
 function M.requests(step, handle)
   return { { "ensure", "route", attributes(step, handle) } }
+end
+
+-- Whether an address of the link is in one network with the gateway.
+local function reaches(handle, link, gw)
+  for _, have in ipairs(handle:socket():dump("addr", { index = handle:index(link) }) or {}) do
+    local own = addr.parse(have.peer or have.address)
+    if own and own:contains(addr.ip(gw)) then return true end
+  end
+  return false
+end
+
+local unreachable = { [errors.ENETUNREACH] = true, [errors.EHOSTUNREACH] = true,
+  [errors.EINVAL] = true }
+
+function M.cause(step, handle, errno)
+  local want = step.want
+  local off = addr.parse(want.dst).family == "inet6"
+    and require("cni.hints").ipv6_off(handle, want.link)
+  if off then return off end
+  if want.gw and unreachable[errno] and not want.onlink and not reaches(handle, want.link, want.gw) then
+    return ("no address of %s is in one network with the gateway %s"):format(want.link, want.gw)
+  end
 end
 
 -- A route that the plugin reported and that the runtime no longer lists belongs to somebody
@@ -69,7 +92,7 @@ function M.undo(step, plan)
   local h = plan:at(step.ns)
   if not h or not h:link(step.want.link) then return end
   local ok, msg, errno = h:socket():send { { "del", "route", attributes(step, h) } }
-  if not ok and errno ~= netlink.sys.errno.ESRCH then
+  if not ok and errno ~= errors.ESRCH then
     fail.kernel("remove route " .. step.want.dst, msg, errno)
   end
 end

@@ -25,7 +25,8 @@ local function in_the_way(step, h, have, used)
     msg = ("%s has the address %s, which overlaps %s"):format(want.link, have, want.address),
     details = network and ("it belongs to network %s (%s)"):format(network, user) or nil,
     hint = used and "give this network another subnet, or remove that network's attachments first"
-      or ("`ip addr del %s dev %s`, or forceAddress"):format(have, want.link),
+      or ("`ip addr del %s dev %s`%s"):format(have, want.link,
+        want.replace == false and ", or forceAddress" or ""),
   }
 end
 
@@ -106,13 +107,19 @@ end
 -- What may be so already: an address that goes takes along those of its subnet that came after it.
 local content = { add = errors.EEXIST, del = errors.EADDRNOTAVAIL }
 
-local function send(h, requests, what)
+local function refused(h, want, what, msg, errno)
+  fail.kernel(what, msg, errno, nil, addr.parse(want.address).family == "inet6"
+    and require("cni.hints").ipv6_off(h, want.link) or nil)
+end
+
+local function send(h, requests, what, want)
   local ok, msg, errno, at, statuses = h:socket():send(requests)
   if ok then return end
-  if not statuses then fail.kernel(what, msg, errno) end
+  if not statuses then refused(h, want, what, msg, errno) end
   for i, request in ipairs(requests) do
     if statuses[i] ~= 0 and statuses[i] ~= content[request[1]] then
-      fail.kernel(what, i == at and msg or netlink.sys.strerror(statuses[i]), statuses[i])
+      refused(h, want, what,
+        i == at and msg or netlink.sys.strerror(statuses[i]), statuses[i])
     end
   end
 end
@@ -129,7 +136,7 @@ local function put(step, h, foreign)
     index = index, address = want.address, nodad = cidr.family == "inet6" or nil,
     broadcast = cidr.family == "inet" and cidr.len < 31 and addr.text(cidr:last()) or nil,
   } }
-  send(h, requests, M.say(step))
+  send(h, requests, M.say(step), want)
 end
 
 -- A bridge that nobody gave a MAC takes the lowest of its ports', which come and go; a gateway's must
@@ -186,7 +193,7 @@ function M.undo(step, plan)
   end
   facts.addrs[want.address] = nil
   put_back(facts, want.address, link, requests)
-  if #requests > 0 then send(h, requests, "remove address " .. want.address) end
+  if #requests > 0 then send(h, requests, "remove address " .. want.address, want) end
   shared.save(group, facts)
   shared.tidy(group, lock)
 end

@@ -70,6 +70,13 @@ local function lock_down(h, want, name)
   if want.kind ~= "vrf" then netlink.ns.sysctl(h.where, h.locked_down(name)) end
 end
 
+-- Of what a bridge can be asked for, this alone is refused as not supported.
+local function no_filter(want, msg, errno)
+  return want.vlan_filtering and errno == errors.EOPNOTSUPP
+    and not msg:find("Unknown device type", 1, true)
+    and "this kernel's bridges do not filter VLANs: CONFIG_BRIDGE_VLAN_FILTERING is off" or nil
+end
+
 local function make(step, h, vrf_table)
   local want = step.want
   local group = group_of(step, h)
@@ -83,7 +90,9 @@ local function make(step, h, vrf_table)
   attrs.link = want.link and h:index(want.link)
   attrs.peer = want.peer and { name = want.peer.name, mtu = want.mtu }
   local ok, msg, errno = h:socket():send { { "add", "link", attrs } }
-  if not ok and errno ~= errors.EEXIST then fail.kernel(M.say(step), msg, errno) end
+  if not ok and errno ~= errors.EEXIST then
+    fail.kernel(M.say(step), msg, errno, want.kind, no_filter(want, msg, errno))
+  end
   lock_down(h, want, want.name)
 end
 
@@ -133,7 +142,9 @@ local function adjust(step, h, link)
   if change.vlan_filtering then change.kind = want.kind end
   if change.up then lock_down(h, want, want.name) end
   local ok, msg, errno = h:socket():send { { "set", "link", change } }
-  if not ok then fail.kernel("set " .. want.name, msg, errno) end
+  if not ok then
+    fail.kernel("set " .. want.name, msg, errno, nil, no_filter(change, msg, errno))
+  end
 end
 
 -- The MAC for the result. A bridge that nobody gave one takes its ports', ours included: look again

@@ -5,34 +5,107 @@
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
+local errors = netlink.sys.errno
 local M = {}
 
+local function values(h, paths)
+  local now, msg, errno = netlink.ns.sysctl_get(h.where, paths)
+  if not now then fail.kernel("read sysctls", msg, errno) end
+  return now
+end
+
+local function paths_of(list)
+  local paths = {}
+  for i, entry in ipairs(list) do paths[i] = entry[1] end
+  return paths
+end
+
+-- Why a setting could not be written.
+local function cause(h, entry, errno)
+  local path, value = entry[1], entry[2]
+  if errno == errors.ENOENT then
+    local link = path:match("^net/ipv%d/conf/([^/]+)/") or path:match("^net/ipv%d/neigh/([^/]+)/")
+    if link and link ~= "all" and link ~= "default" and not h:link(link) then
+      return ("link %s is not there"):format(link)
+    end
+    return path:find("^net/ipv6/") and require("cni.hints").no_ipv6()
+      or "this kernel knows no such setting"
+  elseif errno == errors.EROFS then
+    local now = values(h, { path })[1]
+    return ("/proc/sys is read-only here, and the value is %s: have %s set, or /proc/sys writable")
+      :format(now or "not to be read", value)
+  end
+end
+
 local function write(list, h, what)
-  local ok, msg, errno = netlink.ns.sysctl(h.where, list)
-  if not ok then fail.kernel(what, msg, errno) end
+  local ok, msg, errno, nth = netlink.ns.sysctl(h.where, list)
+  if ok then return end
+  local hint = nth and cause(h, list[nth], errno)
+  if not hint then fail.kernel(what, msg, errno) end
+  fail.throw { msg = what .. ": " .. msg, errno = errno, hint = hint }
+end
+
+local advertised <const> = 2 -- IFAPROT_KERNEL_RA
+
+-- Links that have routes or addresses by router advertisements, by their index.
+local function taught(h)
+  local links = {}
+  for _, route in ipairs(h:dump("route", { family = "inet6", protocol = "ra" }, { "oif" })) do
+    if route.oif then links[route.oif] = true end
+  end
+  for _, entry in ipairs(h:dump("addr", { family = "inet6" }, { "index", "proto" })) do
+    if entry.proto == advertised then links[entry.index] = true end
+  end
+  return links
+end
+
+-- Whoever forwards IPv6 forgets what routers told it, its default route, and hears no more of them;
+-- except on links whose accept_ra is 2.
+local function keep_routers(h)
+  local paths = {}
+  for index in pairs(taught(h)) do
+    local link = h:link(index, {})
+    if link then paths[#paths + 1] = "net/ipv6/conf/" .. link.name .. "/accept_ra" end
+  end
+  for i, value in ipairs(values(h, paths)) do
+    if value == "1" then
+      local ok, msg, errno = netlink.ns.sysctl(h.where, { { paths[i], "2" } })
+      -- A link that has just gone has no routes to lose.
+      if not ok and errno ~= errors.ENOENT then
+        fail.kernel("keep listening to routers", msg, errno)
+      end
+    end
+  end
+end
+
+local function begins_to_forward(list)
+  for _, entry in ipairs(list) do
+    if entry[1]:find("^net/ipv6/conf/[^/]+/forwarding$") and entry[2] ~= "0" then return true end
+  end
+end
+
+local function set(list, h, what)
+  if #list == 0 then return end
+  if begins_to_forward(list) then keep_routers(h) end
+  write(list, h, what)
 end
 
 function M.run(step, plan)
   local list, h = step.want.list, plan[step.ns]
   if step.want.keep then
     -- Reading is cheap; a write to ip_forward walks every link of the host.
-    local paths = {}
-    for i, entry in ipairs(list) do paths[i] = entry[1] end
-    local now = netlink.ns.sysctl_get(h.where, paths) or {}
-    local missing = {}
+    local now, missing = values(h, paths_of(list)), {}
     for i, entry in ipairs(list) do
       if now[i] ~= entry[2] then missing[#missing + 1] = entry end
     end
     list = missing
   end
-  if #list > 0 then write(list, h, M.say(step)) end
+  set(list, h, M.say(step))
 end
 
 function M.verify(step, plan)
   local list, h = step.want.list, plan[step.ns]
-  local paths = {}
-  for i, entry in ipairs(list) do paths[i] = entry[1] end
-  local now = netlink.ns.sysctl_get(h.where, paths) or {}
+  local now = values(h, paths_of(list))
   for i, entry in ipairs(list) do
     if not entry[3] and now[i] ~= entry[2] then
       return ("sysctl %s is %s, not %s"):format(entry[1], now[i] or "absent", entry[2])
@@ -42,14 +115,16 @@ end
 
 function M.undo(step, plan)
   local h = plan:at(step.ns)
-  if h and step.had and #step.had > 0 then write(step.had, h, "restore sysctls") end
+  if h and step.had then set(step.had, h, "restore sysctls") end
 end
 
 function M.say(step)
   local words = {}
   for i, entry in ipairs(step.want.list) do words[i] = entry[1] .. "=" .. entry[2] end
-  return ("sysctl in the %s: %s"):format(step.ns == "pod" and "sandbox" or "host",
-    table.concat(words, " "))
+  local guard = begins_to_forward(step.want.list)
+    and ", and accept_ra=2 on links that know routers by their advertisements" or ""
+  return ("sysctl in the %s: %s%s"):format(step.ns == "pod" and "sandbox" or "host",
+    table.concat(words, " "), guard)
 end
 
 return M

@@ -32,7 +32,8 @@ local function by_labelled_process(want, where)
   if not run then
     fail.throw { errno = errno,
       msg = ("execute ip with the SELinux context %q: %s"):format(want.label, msg),
-      hint = "selinuxContext needs a kernel with SELinux and a context its policy allows" }
+      hint = not (netlink.sys.read_file "/proc/filesystems" or ""):find("selinuxfs", 1, true)
+        and "this kernel has no SELinux, or it is switched off" or nil }
   end
   return run.status == 0 or nil, run.stderr:gsub("%s+$", "")
 end

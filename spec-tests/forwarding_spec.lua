@@ -1,0 +1,133 @@
+-- SPDX-License-Identifier: MIT
+-- Forwarding is switched on for attachments. A kernel that forwards IPv6 forgets the routes that
+-- routers advertised, and hears no more of them; the host must notice nothing.
+
+local t = require "support"
+local world = require "world"
+
+local dual = { type = "host-local",
+  ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } }
+local v4 = { type = "host-local", subnet = "10.1.0.0/24" }
+
+-- A router on the link `up0` of the host, in the namespace `router`. accept_ra: the link's own.
+local function new(conf, accept_ra)
+  local full = { type = "bridge", bridge = "br0", isGateway = true, ipam = dual }
+  for key, value in pairs(conf or {}) do full[key] = value end
+  local w = world.new(full)
+  w.router = t.host("router")
+  w:sh(([[ip link add up0 type veth peer name r0 netns router
+    echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad; echo %d >/proc/sys/net/ipv6/conf/up0/accept_ra
+    ip link add quiet0 type veth peer name q0 netns router
+    ip link set up0 up; ip link set quiet0 up]]):format(accept_ra or 1))
+  t.run([[echo 0 >/proc/sys/net/ipv6/conf/r0/accept_dad
+    ip link set r0 up; ip link set q0 up; ip addr add fe80::1/64 dev r0 nodad]], { host = w.router })
+  return w
+end
+
+local function advertise(w)
+  t.run({ t.helper("advertise"), "r0", "20010db800000001" }, { host = w.router })
+end
+
+local function learnt(w)
+  local found = {}
+  for _, route in ipairs(t.ip(w.host, "-6 route show dev up0")) do
+    if route.dst == "default" or route.dst:find("^2001:") then
+      found[#found + 1] = route.dst .. " " .. (route.gateway or "")
+    end
+  end
+  table.sort(found)
+  return table.concat(found, ", ")
+end
+
+local function await_learnt(w)
+  for _ = 1, 100 do
+    if learnt(w):find("default") then break end
+    t.sh("sleep 0.02")
+  end
+  return learnt(w)
+end
+
+local function accept_ra(w, link) return t.sysctl(w.host, "net/ipv6/conf/" .. link .. "/accept_ra") end
+
+local both <const> = "2001:db8:0:1::/64 , default fe80::1"
+
+describe("Switching IPv6 forwarding on", function()
+  for _, type_name in ipairs { "bridge", "ptp" } do
+    it("keeps the routes that a router advertised, and hears the next advertisement: " .. type_name,
+      function()
+        local w = new { type = type_name }
+        advertise(w)
+        assert.matches(both, await_learnt(w), 1, true)
+        w:add()
+        assert.equal("1", t.sysctl(w.host, "net/ipv6/conf/all/forwarding"))
+        assert.equal(both, learnt(w))
+        assert.equal("2", accept_ra(w, "up0"))
+        w:sh("ip -6 route flush dev up0 proto ra; ip -6 route del default || :")
+        assert.is_nil(learnt(w):find("default"))
+        advertise(w)
+        assert.matches("default fe80::1", await_learnt(w), 1, true)
+        w:del()
+        -- Forwarding stays on, and so does what it needs.
+        assert.equal("2", accept_ra(w, "up0"))
+        assert.matches("default fe80::1", learnt(w), 1, true)
+      end)
+  end
+
+  it("loses them in the kernel's own way", function()
+    local w = new()
+    advertise(w)
+    assert.equal(both, await_learnt(w))
+    w:sh("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+    assert.is_nil(learnt(w):find("default"))
+  end)
+
+  it("leaves links alone that no router has told anything", function()
+    local w = new()
+    w:add()
+    assert.equal("1", accept_ra(w, "up0"))
+    assert.equal("1", accept_ra(w, "quiet0"))
+  end)
+
+  it("leaves a link alone whose routes a program learns", function()
+    local w = new(nil, 0)
+    w:sh("ip -6 route add default via fe80::1 dev up0 proto ra")
+    w:add()
+    assert.equal("0", accept_ra(w, "up0"))
+    assert.equal("default fe80::1", learnt(w))
+  end)
+
+  it("is not done for IPv4 alone", function()
+    local w = new { ipam = v4 }
+    advertise(w)
+    await_learnt(w)
+    w:add()
+    assert.equal("0", t.sysctl(w.host, "net/ipv6/conf/all/forwarding"))
+    assert.equal("1", accept_ra(w, "up0"))
+    assert.equal(both, learnt(w))
+  end)
+
+  it("that is on already changes nothing", function()
+    local w = new()
+    w:sh("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; ip -6 route add default via fe80::1 dev up0 proto ra")
+    w:add()
+    assert.equal("1", accept_ra(w, "up0"))
+  end)
+
+  it("by a script's own sysctl keeps them too, on one link as on all", function()
+    for _, link in ipairs { "all", "quiet0" } do
+      local w = new { type = "router" }
+      t.write("/etc/luacni/plugins/router.lua", ([[
+return { add = function(req)
+  req.host:set_sysctl { { "net/ipv6/conf/%s/forwarding", "1" } }
+  return {}
+end }]]):format(link))
+      advertise(w)
+      assert.equal(both, await_learnt(w))
+      w:add { type = "luacni" }
+      assert.equal(both, learnt(w))
+      w:del { type = "luacni" }
+      assert.equal("0", t.sysctl(w.host, ("net/ipv6/conf/%s/forwarding"):format(link)))
+      t.cleanup()
+    end
+  end)
+end)
