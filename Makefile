@@ -53,8 +53,9 @@ $(HELPERS): $(BUILD)/%: spec-tests/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) -static -o $@.new $< && mv $@.new $@
 
-# A module for the specs' interpreter: it runs commands.
-$(BUILD)/spawn.so: spec-tests/spawn.c Makefile
+# A module for the specs' interpreter, which runs commands; what the second kernel is started with.
+SHARED := $(addprefix $(BUILD)/,spawn.so xstate.so)
+$(SHARED): $(BUILD)/%.so: spec-tests/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) -shared -o $@.new $< && mv $@.new $@
 
@@ -103,13 +104,13 @@ deps: ## install the Debian packages that are missing (DEPS=build, DEPS=demo: on
 RUN := spec-tests/run -j $(JOBS) $(if $(ONLY),-v -k '$(ONLY)')
 
 test: deps ## all specs, as root. SPECS="FILE...": some; ONLY=PATTERN: tests of such names; KERNEL=second: all on the second kernel
-	@$(MAKE) --no-print-directory -s all $(HELPERS) $(BUILD)/spawn.so
+	@$(MAKE) --no-print-directory -s all $(HELPERS) $(SHARED)
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
-# Left out: what compares two programs, and what kills one at every system call. What goes the same way
+# Left out: what compares two programs, kills one at every system call, or starts kernels. What goes the same way
 # many times goes it less often (t.sanitized in spec-tests/support.lua).
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-ASAN_SPECS := $(filter-out $(foreach s,differential kill_sweep,spec-tests/$(s)_spec.lua),\
+ASAN_SPECS := $(filter-out $(foreach s,differential second_kernel kill_sweep,spec-tests/$(s)_spec.lua),\
                 $(wildcard spec-tests/*_spec.lua))
 
 asan: deps ## the specs with a build that watches memory and undefined behaviour

@@ -13,8 +13,6 @@ local plugins = require "plugins"
 local most = 2000
 local limit = 600
 local dir = "/run/spec/sweep"
--- A kernel on which a process takes twenty times as long to start.
-local slow = (t.read("/proc/cpuinfo") or ""):find("User Mode Linux") ~= nil
 
 -- One script makes all the runs of a sweep, so that a run costs the processes that it is
 -- about and few others. It ends with `finished`, or with a line that says what went wrong,
@@ -148,9 +146,9 @@ function Sweep:run(verb, ways, step, flags)
   until false
 end
 
--- What is done in one world: { verb, ways, step, flags of killat }. A slow kernel mends each
+-- What is done in one world: { verb, ways, step, flags of killat }. A guest mends each
 -- change in one of the ways, in turns.
-local sweeps = slow and {
+local sweeps = t.guest and {
   { "ADD", "del add gc" }, { "DEL", "del add gc" }, { "ADD", "other", 9 }, { "DEL", "del", 1, "-d" },
 } or {
   { "ADD", "del" }, { "DEL", "del" }, { "ADD", "add" }, { "DEL", "add" }, { "ADD", "gc" },

@@ -279,9 +279,6 @@ describe("host-local alone", function()
   end)
 end)
 
--- Every plugin of the table. A slow kernel has fewer pods.
-local slow = (t.read("/proc/cpuinfo") or ""):find("User Mode Linux") ~= nil
-
 -- Give each pod a configuration of its own, changed by what `more(n)` gives.
 local function prepare_each(entry, count, more)
   prepare(plugins.conf(entry))
@@ -290,11 +287,12 @@ local function prepare_each(entry, count, more)
   end
 end
 
+-- Every plugin of the table. A guest has fewer pods.
 for _, entry in ipairs(plugins.list) do
   describe(entry.name .. ":", function()
     it("many are added, checked and deleted at the same time", function()
       t.needs(table.unpack(entry.needs or {}))
-      local count = slow and 4 or 16
+      local count = t.guest and 4 or 16
       local world = plugins.world(entry, count)
       host = world.host
       local pods = {}

@@ -1,0 +1,106 @@
+-- SPDX-License-Identifier: MIT
+-- The other kernel of spec-tests/run: that it boots on every processor, that one that does not is
+-- a failure and not a skip, and that what a test needs is spelt right.
+
+local t = require "support"
+
+describe("what the second kernel is started with", function()
+  local function try(length, preload)
+    t.run { "make", "-s", "BUILD=" .. t.build, t.build .. "/xstate.so" }
+    local made = t.run({ t.helper("xstate_try"), length },
+      { env = preload and { "LD_PRELOAD=" .. t.build .. "/xstate.so" } })
+    return made, tonumber(made:match("whole (%d+)"))
+  end
+
+  local peeks = "peek -1 errno 0\npeek 7 errno 0\npeek nowhere -1 errno 5\npoke 0 then 9 errno 0\n"
+
+  it("sets what it knows of a processor that has more", function()
+    t.needs("guests")
+    local bare, whole = try(576)
+    assert.truthy(whole > 576, "a processor of 2010 at least")
+    assert.truthy(bare:find("set Bad address\nregister 1, tiles not in use\n", 1, true), bare)
+    local mended = try(576, true)
+    assert.truthy(mended:find("set done\nregister 5, tiles not in use\n", 1, true), mended)
+  end)
+
+  it("passes on what is whole, and refuses less than a header", function()
+    t.needs("guests")
+    for _, preload in ipairs { false, true } do
+      local made = try(0, preload)
+      assert.truthy(made:find("set done\nregister 5, ", 1, true), made)
+      assert.truthy(try(512, preload):find("set Bad address\nregister 1, ", 1, true))
+    end
+  end)
+
+  it("peeks and pokes as the library does", function()
+    t.needs("guests")
+    assert.equal(peeks, try(0):sub(1, #peeks))
+    assert.equal(peeks, try(0, true):sub(1, #peeks))
+  end)
+end)
+
+describe("a second kernel", function()
+  local dir
+
+  -- Below /run the runner has a world of its own.
+  before_each(function() dir = t.run("mktemp -d"):gsub("%s+$", "") end)
+  after_each(function() t.run { "rm", "-r", dir } end)
+
+  -- Runs a file with a test for the second kernel alone, whose program dies the first `deaths` times.
+  local function run(deaths, kernel)
+    t.write(dir .. "/linux.uml", ([[#!/bin/sh
+tries=$(cat DIR/tries 2>/dev/null || echo 0)
+echo $((tries + 1)) >DIR/tries
+[ $tries -ge %d ] && exec /usr/bin/linux.uml "$@"
+echo "userspace - ptrace set fp regs failed, errno = 14"
+echo Aborted
+]]):format(deaths):gsub("DIR", dir))
+    os.remove(dir .. "/tries")
+    t.run { "chmod", "0755", dir .. "/linux.uml" }
+    t.write(dir .. "/card_spec.lua", [[
+local t = require "support"
+it("has a card", function() t.needs("card") end)
+it("has none", function() t.needs("card") error("there is one") end)
+]])
+    local words = { "spec-tests/run", "-v", dir .. "/card_spec.lua" }
+    if kernel then words = { "spec-tests/run", "-v", "-K", kernel, dir .. "/card_spec.lua" } end
+    local out, status, err = t.sh(words, { timeout = 120, env = {
+      "-u", "LUACNI_SPEC_LIST", "-u", "LUACNI_SPEC_ONLY", "-u", "LUACNI_SPEC_LATER",
+      "PATH=" .. dir .. ":" .. os.getenv("PATH") } })
+    return out .. err, status, tonumber(t.read(dir .. "/tries") or 0)
+  end
+
+  it("that does not boot is tried again", function()
+    t.needs("guests")
+    local out, status, tries = run(1)
+    assert.equal(2, tries)
+    assert.equal(1, status)
+    assert.truthy(out:find("\n1 passed, 1 failed, 0 skipped\n", 1, true), out)
+    assert.truthy(out:find("on the second kernel, Linux 6", 1, true), out)
+    assert.truthy(out:find("there is one", 1, true), out)
+  end)
+
+  it("that does not boot at all is a failure", function()
+    t.needs("guests")
+    for _, kernel in ipairs { false, "second" } do
+      local out, status, tries = run(100, kernel)
+      assert.equal(2, tries)
+      assert.equal(1, status)
+      assert.truthy(out:find("FAILED  the second kernel: it did not boot: userspace - ptrace set fp", 1,
+        true), out)
+      assert.truthy(out:find(kernel and "\n0 passed, 1 failed, 0 skipped\n"
+        or "\n0 passed, 2 failed, 0 skipped\n", 1, true), out)
+    end
+  end)
+end)
+
+describe("what a test needs", function()
+  it("has to be known", function()
+    local ok, message = pcall(t.needs, "strace", "starce")
+    assert.equal(false, ok)
+    assert.truthy(message:find("nobody knows.*starce"), message)
+    assert.equal(false, (pcall(t.has, "sh")))
+  end)
+
+  it("may be a command that is there", function() assert.equal(true, t.has("setarch")) end)
+end)
