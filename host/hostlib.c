@@ -187,6 +187,7 @@ static const luaL_Reg functions[] = {
 	{ "environ", host_environ },
 	{ "exe", host_exe },
 	{ "getenv", host_getenv },
+	{ "has_plugin", scripts_has },
 	{ "held_signal", command_held_signal },
 	{ "hold_signals", command_hold_signals },
 	{ "load_plugin", scripts_load },

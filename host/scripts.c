@@ -320,6 +320,29 @@ int scripts_load(lua_State *L)
 }
 
 /***
+Whether a type has a script, which may be a refused or a broken one.
+@function has_plugin
+@tparam string type
+@treturn boolean
+*/
+int scripts_has(lua_State *L)
+{
+	size_t len;
+	const char *type = luaL_checklstring(L, 1, &len);
+	char path[300];
+	int found = 0;
+
+	if (is_type_name(type, len)) {
+		snprintf(path, sizeof path, SITE_DIR "/%s.lua", type);
+		found = site_has(path) ||
+			embedded_find(embedded_plugins, embedded_plugins_count, type);
+	}
+	lua_pushboolean(L, found);
+
+	return 1;
+}
+
+/***
 The text of a type's script.
 @function source
 @tparam string type

@@ -82,6 +82,13 @@ static int open_trusted(const char *path, char *why, size_t size)
 	}
 }
 
+int site_has(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 || errno != ENOENT;
+}
+
 int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, size_t why_size)
 {
 	size_t used = 0;
@@ -89,7 +96,7 @@ int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, 
 	int fd, err;
 
 	/* The usual answer, in one system call. */
-	if (lstat(path, &st) < 0 && errno == ENOENT)
+	if (!site_has(path))
 		return -ENOENT;
 
 	snprintf(why, why_size, "it cannot be read");

@@ -17,6 +17,9 @@
  */
 int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, size_t why_size);
 
+/* Whether anything is there, which may be refused by site_read(). */
+int site_has(const char *path);
+
 /*
  * Collect the names of the scripts in a folder, without ".lua", each with its zero byte. 0 or
  * -errno; -E2BIG when they do not fit.

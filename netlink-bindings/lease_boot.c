@@ -8,6 +8,7 @@
  * index is first made; a lease that is met later was already alive then, or came later.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #define SLACK_S 2
 #define ENTRIES_MAX 4096
 
+/* "" when it cannot be read: then no lease is of another boot, and none is marked. */
 void lease_boot_id(char boot[LEASE_BOOT_LEN + 1])
 {
 	char text[64];
@@ -47,13 +49,14 @@ static int64_t older(int64_t a, int64_t b)
 	return b < a ? b : a;
 }
 
+/* 0, older than anything, when that cannot be known. */
 static int64_t oldest_at(int dir, const char *name, int64_t oldest)
 {
 	struct statx stx;
 
 	if (statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_CTIME | STATX_BTIME,
 		  &stx) < 0)
-		return oldest;
+		return errno == ENOENT ? oldest : 0;
 	if (stx.stx_mask & STATX_CTIME)
 		oldest = older(oldest, stx.stx_ctime.tv_sec);
 	if (stx.stx_mask & STATX_BTIME)
@@ -71,9 +74,16 @@ static int64_t oldest_in(const char *path, int64_t oldest)
 	if (!dir)
 		return 0;
 	oldest = oldest_at(dirfd(dir), ".", oldest);
-	for (int i = 0; i < ENTRIES_MAX && (entry = readdir(dir)); i++)
+	for (int i = 0; i < ENTRIES_MAX; i++) {
+		errno = 0;
+		entry = readdir(dir);
+		if (!entry) {
+			oldest = errno ? 0 : oldest;
+			break;
+		}
 		if (strcmp(entry->d_name, "..") != 0)
 			oldest = oldest_at(dirfd(dir), entry->d_name, oldest);
+	}
 	closedir(dir);
 
 	return oldest;

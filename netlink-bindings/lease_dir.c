@@ -373,11 +373,10 @@ static int take_lock(struct lease_dir *d, const char *path, int64_t deadline)
 		return err;
 	if (fstat(d->fd, &dir) < 0 || fstat(d->lock, &mine) < 0)
 		return -errno;
-	if (dir.st_nlink == 0 || fstatat(d->fd, "lock", &named, 0) < 0 ||
-	    named.st_ino != mine.st_ino)
-		return -EAGAIN;
+	if (fstatat(d->fd, "lock", &named, 0) < 0)
+		return errno == ENOENT ? -EAGAIN : -errno;
 
-	return 0;
+	return dir.st_nlink == 0 || named.st_ino != mine.st_ino ? -EAGAIN : 0;
 }
 
 static void let_go(struct lease_dir *d)

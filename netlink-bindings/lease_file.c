@@ -93,11 +93,14 @@ static enum lease_kind classify(struct lease_file *f, size_t raw_len)
 	return is_id(f->text, f->id_len) ? LEASE_OWNED : LEASE_NOTE;
 }
 
-static void read_boot(int fd, char boot[LEASE_BOOT_LEN + 1])
+/* No mark, one of another length, or no room for any: not ours. */
+static int read_boot(int fd, char boot[LEASE_BOOT_LEN + 1])
 {
 	ssize_t n = fgetxattr(fd, BOOT_MARK, boot, LEASE_BOOT_LEN);
 
 	boot[n == LEASE_BOOT_LEN ? n : 0] = '\0';
+
+	return n < 0 && errno != ENODATA && errno != ERANGE && errno != EOPNOTSUPP ? -errno : 0;
 }
 
 int lease_file_read(int dir, const char *name, bool with_boot, struct lease_file *ret)
@@ -124,7 +127,7 @@ int lease_file_read(int dir, const char *name, bool with_boot, struct lease_file
 		ret->ctime = st.st_ctime;
 		ret->kind = classify(ret, (size_t)n);
 		if (with_boot)
-			read_boot(fd, ret->boot);
+			n = read_boot(fd, ret->boot);
 	}
 	close(fd);
 
@@ -143,10 +146,27 @@ static int fill(int fd, const char *bytes, size_t len, const char *boot)
 		bytes += n;
 		len -= (size_t)n;
 	}
+	/* A comfort: without the mark a lease's age decides, as for the reference's. */
 	if (boot[0])
 		fsetxattr(fd, BOOT_MARK, boot, LEASE_BOOT_LEN, 0);
 
 	return 0;
+}
+
+/* The short way needs a capability (CAP_DAC_READ_SEARCH), the other one /proc. */
+static int name_file(int fd, int dir, const char *name)
+{
+	char path[40];
+
+	if (linkat(fd, "", dir, name, AT_EMPTY_PATH) == 0)
+		return 0;
+	if (errno != ENOENT && errno != EPERM)
+		return -errno;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	if (linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+
+	return errno == ENOENT || errno == EPERM ? -EOPNOTSUPP : -errno;
 }
 
 /* The file has no name until it is whole. */
@@ -154,23 +174,17 @@ static int create_unnamed(int dir, const char *name, const char *bytes, size_t l
 			  const char *boot)
 {
 	int fd = openat(dir, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
-	char path[40];
 	int err;
 
 	if (fd < 0)
 		return errno == EISDIR || errno == EINVAL || errno == ENOENT ? -EOPNOTSUPP : -errno;
 
 	err = fill(fd, bytes, len, boot);
-	if (!err && linkat(fd, "", dir, name, AT_EMPTY_PATH) < 0)
-		err = -errno;
-	/* The short way needs a capability (CAP_DAC_READ_SEARCH), the other one /proc. */
-	if (err == -ENOENT || err == -EPERM) {
-		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-		err = linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
-	}
+	if (!err)
+		err = name_file(fd, dir, name);
 	close(fd);
 
-	return err == -ENOENT || err == -EPERM ? -EOPNOTSUPP : err;
+	return err;
 }
 
 static int create_spare(int dir, const char *bytes, size_t len, const char *boot)

@@ -89,7 +89,7 @@ describe("the program", function()
     end
     assert.equal(0, t.cni({ verb = "ADD", type = "loopback", netns = t.netns(),
       conf = { cniVersion = "1.0.0", name = "net", type = "bridge" } }).rc)
-    assert.equal(0, call("loopback").rc)
+    assert.equal(0, call("loopback", { id = "c2" }).rc)
     assert.is_truthy(t.run({ t.build .. "/luacni", "--version" }):find("^luacni %d"))
   end)
 

@@ -1,17 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * killat: run a command and kill it, with everything it started, at the entry
- * of its n-th system call that changes something. The call is not carried out.
+ * of its n-th system call that changes something; or let that call fail. The
+ * call is not carried out.
  *
  *	killat [-d] [-a] [-w USEC] [-o REPORT] N COMMAND [ARG...]
+ *	killat -e ERRNO [-s CALL] [-o REPORT] N COMMAND [ARG...]
  *
  * Standard streams and environment go through. N = 0 never kills. With -d only
  * descendants of the command count and only they are killed. With -a every call
  * counts, whether it changes something or not. With -w the call is carried out,
- * and the kill comes so many microseconds after its beginning. The report is one
- * line: "killed N NAME" or "finished CALLS STATUS"; with -d, STATUS comes after NAME.
+ * and the kill comes so many microseconds after its beginning.
  *
- * Exit: 100 the command came to its end first, 101 it was killed, 102 trouble.
+ * With -e (a name, such as EIO) the call gives this error, and the command goes on.
+ * Every call counts that can fail in a way that a program has to mind, from the
+ * beginning of our own main() on, which looks at the standard descriptors first: what
+ * the loader does is not ours. Children count until they become another program. With
+ * -s only calls of that name do.
+ *
+ * The report is one line: "killed N NAME", "failed N NAME STATUS" or "finished CALLS
+ * STATUS"; with -d, STATUS comes after NAME.
+ *
+ * Exit: 100 the command came to its end first, 101 it was killed, 102 trouble. With -e:
+ * the command's own status.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -62,6 +73,17 @@ static const struct rule {
 #undef CALL
 };
 
+/* Calls that cannot fail, whose failure nobody can mind, or that ask for memory (alloc_fail.c). */
+static const long sure[] = {
+	SYS_brk, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_exit, SYS_exit_group, SYS_close,
+	SYS_close_range, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+	SYS_restart_syscall, SYS_setitimer, SYS_clock_gettime, SYS_getpid, SYS_gettid,
+	SYS_getuid, SYS_geteuid, SYS_setsid, SYS_umask, SYS_futex,
+#ifdef SYS_alarm
+	SYS_alarm, SYS_time,
+#endif
+};
+
 struct call {
 	long number;
 	unsigned long long args[6];
@@ -87,6 +109,45 @@ static const char *counted(const struct call *call)
 		}
 	}
 	return NULL;
+}
+
+static bool can_fail(const struct call *call)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sure); i++)
+		if (call->number == sure[i])
+			return false;
+	return call->number != SYS_mmap || !(call->args[3] & MAP_ANONYMOUS);
+}
+
+/* Names of calls that change nothing, for the report. */
+static const struct {
+	long number;
+	const char *name;
+} looks[] = {
+#define CALL(call) { SYS_##call, #call }
+	CALL(read), CALL(pread64), CALL(newfstatat), CALL(fstat), CALL(statx), CALL(fstatfs),
+	CALL(statfs), CALL(readlinkat), CALL(getdents64), CALL(faccessat), CALL(fgetxattr),
+	CALL(fcntl), CALL(flock), CALL(lseek), CALL(ioctl), CALL(socket), CALL(bind),
+	CALL(setsockopt), CALL(getsockopt), CALL(recvmsg), CALL(recvmmsg), CALL(setns),
+	CALL(getrandom), CALL(pipe2), CALL(wait4), CALL(ppoll), CALL(chdir),
+#ifdef SYS_poll
+	CALL(poll), CALL(readlink), CALL(access), CALL(stat), CALL(lstat),
+#endif
+#undef CALL
+};
+
+static const char *name_of(const struct call *call)
+{
+	static char number[24];
+
+	for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
+		if (rules[i].number == call->number)
+			return rules[i].name;
+	for (size_t i = 0; i < ARRAY_SIZE(looks); i++)
+		if (looks[i].number == call->number)
+			return looks[i].name;
+	snprintf(number, sizeof(number), "call%ld", call->number);
+	return number;
 }
 
 /*
@@ -119,38 +180,60 @@ static bool at_entry(pid_t pid, struct call *call)
 #endif
 }
 
-static pid_t *traced;
+/* At the entry: no such call. At the exit: this result. False where it is not known how. */
+static bool divert(pid_t pid, int error)
+{
+#ifdef __x86_64__
+	struct user_regs_struct regs;
+
+	if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0)
+		return false;
+	if (error)
+		regs.rax = (unsigned long long)-(long long)error;
+	else
+		regs.orig_rax = (unsigned long long)-1;
+	return ptrace(PTRACE_SETREGS, pid, NULL, &regs) == 0;
+#else
+	(void)pid, (void)error;
+	return false;
+#endif
+}
+
+static struct process {
+	pid_t pid;
+	bool other;	/* a child that has become another program */
+} *traced;
 static size_t traced_count, traced_room;
 
-static bool known(pid_t pid)
+static struct process *find(pid_t pid)
 {
 	for (size_t i = 0; i < traced_count; i++)
-		if (traced[i] == pid)
-			return true;
-	return false;
+		if (traced[i].pid == pid)
+			return &traced[i];
+	return NULL;
 }
 
 static int remember(pid_t pid)
 {
-	if (known(pid))
+	if (find(pid))
 		return 0;
 	if (traced_count == traced_room) {
 		size_t room = traced_room ? 2 * traced_room : 16;
-		pid_t *more = realloc(traced, room * sizeof(*more));
+		struct process *more = realloc(traced, room * sizeof(*more));
 
 		if (!more)
 			return -ENOMEM;
 		traced = more;
 		traced_room = room;
 	}
-	traced[traced_count++] = pid;
+	traced[traced_count++] = (struct process){ .pid = pid };
 	return 0;
 }
 
 static void forget(pid_t pid)
 {
 	for (size_t i = 0; i < traced_count; i++)
-		if (traced[i] == pid)
+		if (traced[i].pid == pid)
 			traced[i] = traced[--traced_count];
 }
 
@@ -158,8 +241,8 @@ static void forget(pid_t pid)
 static void kill_tree(pid_t spare)
 {
 	for (size_t i = 0; i < traced_count; i++)
-		if (traced[i] != spare)
-			kill(traced[i], SIGKILL);
+		if (traced[i].pid != spare)
+			kill(traced[i].pid, SIGKILL);
 }
 
 static int start(char **argv, pid_t *pid)
@@ -198,10 +281,15 @@ struct run {
 	bool descendants;		/* count and kill only descendants */
 	bool all;			/* every call counts */
 	long wait_us;			/* let the call begin, and kill then; -1: do not */
+	const char *only;		/* with an error: the name of the calls that count */
+	int error;			/* what the call fails with; 0: kill */
 	pid_t root;
 	bool begun;			/* the command itself is running */
+	bool counting;			/* with an error: its main() is */
 	unsigned long calls;
 	const char *killed_in;
+	char failed_in[24];
+	pid_t failing;			/* at its next stop the call's result is set */
 	int root_status;
 };
 
@@ -224,6 +312,29 @@ static bool look(struct run *run, pid_t pid)
 	return true;
 }
 
+/* The same with an error to give, at each stop for a call. False when it cannot be given. */
+static bool look_and_fail(struct run *run, pid_t pid)
+{
+	struct call call;
+
+	if (pid == run->failing) {
+		run->failing = 0;
+		return divert(pid, run->error);
+	}
+	if (!run->begun || run->failed_in[0] || find(pid)->other || !at_entry(pid, &call))
+		return true;
+	if (!run->counting) {
+		run->counting = call.number == SYS_fcntl && call.args[1] == F_GETFD;
+		return true;
+	}
+	if (!can_fail(&call) || (run->only && strcmp(run->only, name_of(&call)) != 0) ||
+	    ++run->calls != run->at)
+		return true;
+	snprintf(run->failed_in, sizeof(run->failed_in), "%s", name_of(&call));
+	run->failing = pid;
+	return divert(pid, 0);
+}
+
 static int follow(struct run *run)
 {
 	for (;;) {
@@ -242,7 +353,10 @@ static int follow(struct run *run)
 			return -ENOMEM;
 		event = status >> 16;
 		if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-			if (look(run, pid)) {
+			if (run->error) {
+				if (!look_and_fail(run, pid))
+					return -ENOTSUP;
+			} else if (look(run, pid)) {
 				if (run->wait_us >= 0) {
 					ptrace(PTRACE_SYSCALL, pid, NULL, 0);
 					usleep((useconds_t)run->wait_us);
@@ -251,6 +365,11 @@ static int follow(struct run *run)
 			}
 		} else if (event == PTRACE_EVENT_EXEC) {
 			run->begun = true;
+			if (run->error && pid == run->root && !run->failed_in[0]) {
+				run->counting = false;
+				run->calls = 0;
+			}
+			find(pid)->other = pid != run->root;
 		} else if (!event) {
 			signal = WSTOPSIG(status);
 		}
@@ -262,21 +381,40 @@ static int follow(struct run *run)
 	}
 }
 
+static int exit_status(const struct run *run)
+{
+	int status = run->root_status;
+
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 static void report(const char *path, const struct run *run)
 {
 	FILE *f = path ? fopen(path, "w") : NULL;
-	int status = run->root_status;
+	int status = exit_status(run);
 
 	if (!f)
 		return;
-	status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	if (!run->killed_in)
+	if (run->failed_in[0])
+		fprintf(f, "failed %lu %s %d\n", run->calls, run->failed_in, status);
+	else if (!run->killed_in)
 		fprintf(f, "finished %lu %d\n", run->calls, status);
 	else if (run->descendants)
 		fprintf(f, "killed %lu %s %d\n", run->calls, run->killed_in, status);
 	else
 		fprintf(f, "killed %lu %s\n", run->calls, run->killed_in);
 	fclose(f);
+}
+
+static int error_named(const char *name)
+{
+	for (int error = 1; error < 200; error++) {
+		const char *known_as = strerrorname_np(error);
+
+		if (known_as && !strcmp(known_as, name))
+			return error;
+	}
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -286,20 +424,24 @@ int main(int argc, char **argv)
 	char *end;
 	int opt, err;
 
-	while ((opt = getopt(argc, argv, "+daw:o:")) != -1) {
+	while ((opt = getopt(argc, argv, "+dae:s:w:o:")) != -1) {
 		if (opt == 'd')
 			run.descendants = true;
 		else if (opt == 'a')
 			run.all = true;
 		else if (opt == 'w')
 			run.wait_us = strtol(optarg, NULL, 10);
+		else if (opt == 'e' && error_named(optarg))
+			run.error = error_named(optarg);
+		else if (opt == 's')
+			run.only = optarg;
 		else if (opt == 'o')
 			path = optarg;
 		else
 			return TROUBLE;
 	}
 	if (argc - optind < 2) {
-		fprintf(stderr, "usage: killat [-d] [-a] [-w USEC] [-o REPORT] N COMMAND [ARG...]\n");
+		fprintf(stderr, "usage: killat [-d] [-a] [-e ERRNO [-s CALL]] [-w USEC] [-o REPORT] N COMMAND [ARG...]\n");
 		return TROUBLE;
 	}
 	run.at = strtoul(argv[optind], &end, 10);
@@ -319,5 +461,7 @@ int main(int argc, char **argv)
 	}
 	report(path, &run);
 	free(traced);
+	if (run.error)
+		return exit_status(&run);
 	return run.killed_in ? KILLED : FINISHED;
 }

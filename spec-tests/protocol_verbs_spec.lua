@@ -109,7 +109,7 @@ describe("DEL:", function()
     local before = w:picture()
     w:del({ pod = 2, id = "c2" })
     w:del({ ifname = "eth1" })
-    w:del({ conf = { name = "other" } })
+    w:del({ conf = { name = "other" }, prev = false })
     t.same(before, w:picture())
   end)
 

@@ -703,6 +703,16 @@ end
 -- A network card in the first namespace that is there to be tested with: a guest's.
 local function has_card() return M.guest and M.link("/proc/1/ns/net", "eth0") ~= nil end
 
+-- A link that is born elsewhere has to have a name that is free here too (before 6.15).
+local function clashes()
+  local here, there = M.netns(), M.netns()
+  local _, status = M.sh(("ip link add p0 type veth peer name p1 && " ..
+    "! ip link add p1 link p0 netns %s type macvlan"):format(there.name), { host = here })
+  M.remove_netns(here)
+  M.remove_netns(there)
+  return status == 0
+end
+
 -- What a kernel has; what this one lacks another may have.
 local kernel = {
   ["card"] = has_card,
@@ -716,6 +726,7 @@ local kernel = {
   ["ipvlan"] = can_make("ip link add link p0 i0 type ipvlan mode l2"),
   ["vrf"] = can_make("ip link add r0 type vrf table 10"),
   ["ip6-rules"] = can_make("ip -6 rule add from fd01::1 lookup 7"),
+  ["clash"] = clashes,
   ["vxlan"] = can_make("ip link add x0 type vxlan id 7 dstport 4789"),
   ["nft-nat"] = can_make("nft add table inet t; nft 'add chain inet t c " ..
     "{ type nat hook postrouting priority 100; }'"),
@@ -727,8 +738,8 @@ local machine = {
   ["reference"] = function() return lfs.attributes("/usr/lib/cni/bridge") ~= nil end,
   ["guests"] = function() return not M.guest end,
 }
-for _, name in ipairs({ "chattr", "debugfs", "iptables-legacy", "losetup", "mkfs.ext4", "setarch",
-  "strace" }) do
+for _, name in ipairs({ "chattr", "debugfs", "iptables-legacy", "losetup", "mkfs.ext4", "prlimit",
+  "setarch", "strace" }) do
   machine[name] = function() return select(2, M.sh("command -v " .. name)) == 0 end
 end
 local found = {}

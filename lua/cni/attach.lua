@@ -15,8 +15,16 @@
 --     outlived   The record of an answered ADD whose namespace lives, while nothing of what it made for
 --                itself is there: neither link nor lease. Somebody else has done the DEL. As debris.
 --     live       Any other. A second ADD is refused, also one with another namespace.
+--     renamed    A record of another network for the same container's interface, whose answer prevResult
+--                repeats (name, MAC and sandbox of the interface): the network has got another name. A DEL
+--                takes it back. When prevResult says otherwise, it is a stale DEL, and the record is left.
 --     no record  A DEL takes back what its configuration would make, in the namespace that the caller
---                names; but nothing in there when another container's record is for it.
+--                names; but nothing in there when another container's record is for it, or when the MAC of
+--                its interface is not that of prevResult (cni.erase).
+--
+-- A script that does not load, or is there no more, is needed for none of this: DEL and GC go by the
+-- record, and without one by name, owner and prevResult; what a newer version of this program has done is
+-- left, and said.
 --
 -- @module cni.attach
 
@@ -41,18 +49,26 @@ function M.equip(req, host)
   req.log, req.environ = host.log, host.environ
   req.load_plugin = function(type_name)
     local script = host.load_plugin(type_name)
-    return script and script.ipam and script or nil
+    if script and not script.ipam then
+      fail.config("ipam.type", ("%s is no IPAM plugin"):format(type_name))
+    end
+    return script
   end
   req.lease = lease
 end
 
---- A plugin by its type.
+--- A plugin by its type. Its script is run when it is first asked for: a record can do without.
 -- @tparam table host
 -- @tparam string type_name
--- @treturn table|nil what the script returned, and its `type`
+-- @treturn table|nil what the script returns, and its `type`
 function M.plugin(host, type_name)
-  local script = host.load_plugin(type_name)
-  return script and setmetatable({ type = type_name }, { __index = script })
+  if not host.has_plugin(type_name) then return nil end
+  local function load(plugin, key)
+    local script = host.load_plugin(type_name)
+    setmetatable(plugin, { __index = script })
+    return script[key]
+  end
+  return setmetatable({ type = type_name }, { __index = load })
 end
 
 local function owner_of(req)
@@ -98,17 +114,24 @@ local function owner_in(header)
 end
 
 -- Take a record back and forget it. On failure it stays, for a later try. `caller`: see cni.sandbox.
-local function undo_record(record, caller, req)
+-- `asked`: the request is for this very attachment.
+local function undo_record(record, caller, req, asked)
   local header = record.header
   record:note_leaving()
   local plan = plans.new("undo", {
-    owner = owner_in(header), record = record, request = req,
+    owner = owner_in(header), record = record, request = asked and req or nil,
     seek = function() return place_of(sandbox.find(header, caller), header.netns) end,
   })
   plan.steps = record.steps
-  local errors = plan:undo()
+  local errors, strange = plan:undo()
   plan:close()
-  if #errors == 0 then record:remove() end
+  if #errors > 0 then return errors end
+  for _, step in ipairs(strange) do
+    req.log(("luacni: %s of container %s, network %s: what a newer version has done by %q is not known "
+      .. "here and stays: %s"):format(header.ifname, header.id, header.network, step.kind,
+      require("cni.json").compact(step.want)))
+  end
+  record:remove()
   return errors
 end
 
@@ -135,13 +158,13 @@ local function is_live(record, caller)
 end
 
 -- Take back what no living attachment has. Returns the records of those that live.
-local function clear_debris(book, caller)
+local function clear_debris(book, caller, req)
   local living = {}
   for _, record in ipairs(book:living()) do
     if is_live(record, caller) then
       living[#living + 1] = record
     else
-      local errors = undo_record(record, caller, nil)
+      local errors = undo_record(record, caller, req)
       if #errors > 0 then error(fail.join(errors), 0) end
     end
   end
@@ -158,22 +181,34 @@ local function already(req, record)
   }
 end
 
+-- Whether all that a record has is leases in other directories than that of a request: an IPAM plugin that
+-- is told another one knows nothing of those.
+local function leased_elsewhere(record, req)
+  local place = require("cni.leases").place(req.raw)
+  for _, step in ipairs(record.steps) do
+    local want = step.want
+    if step.kind ~= "lease" or want.dir == place.dir and want.network == place.network then return false end
+  end
+  return true
+end
+
 -- Clear what dead ADDs and sandboxes that are gone have left of this attachment, and begin a record.
-local function claim(req, plugin_type, ns, book, alone)
+local function claim(req, plugin, ns, book, alone)
   local caller = { ns = ns }
   local cookie, id, mnt = sandbox.identity(ns)
-  for _, record in ipairs(clear_debris(book, caller)) do
+  for _, record in ipairs(clear_debris(book, caller, req)) do
     -- A chain may have the type again, in the same sandbox.
-    if not req.prev or record.header.cookie ~= cookie then already(req, record) end
+    local again = req.prev and record.header.cookie == cookie
+    if not again and not (plugin.ipam and leased_elsewhere(record, req)) then already(req, record) end
   end
   if not alone then
-    for found in book:others(plugin_type) do
+    for found in book:others(plugin.type) do
       local other <close> = found
-      clear_debris(other, caller)
+      clear_debris(other, caller, req)
     end
   end
   return book:begin {
-    network = req.network, id = req.container_id, ifname = req.ifname, type = plugin_type,
+    network = req.network, id = req.container_id, ifname = req.ifname, type = plugin.type,
     digest = journal.digest(req.raw), netns = req.netns, cookie = cookie, ns = id, mnt = mnt,
     config = req.stdin, args = req.args, path = req.path,
   }
@@ -203,16 +238,33 @@ local function result_of(req, answer, plugin)
   return result
 end
 
+-- What a record keeps of an answer, to know it again by.
+local function outline_of(result)
+  local outline = {}
+  for i, ip in ipairs(result.ips or {}) do
+    outline.ips = outline.ips or {}
+    outline.ips[i] = ip.address
+  end
+  for _, entry in ipairs(result.interfaces or {}) do
+    if (entry.sandbox or "") ~= "" then
+      outline.interfaces = outline.interfaces or {}
+      table.insert(outline.interfaces, { name = entry.name, mac = entry.mac, sandbox = entry.sandbox })
+    end
+  end
+  return outline
+end
+
 -- One try of an ADD: the text to print; or nil and the error, everything taken back or the error
 -- saying that it is not.
 local function attempt(req, plugin, ns, book, alone)
-  local record = claim(req, plugin.type, ns, book, alone)
+  local record = claim(req, plugin, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
   local ok, answer = xpcall(function()
     local given = plugin.add(req)
     plan:flush()
-    local text = require("cni.result").render(result_of(req, given, plugin), req.version)
-    record:finish()
+    local result = result_of(req, given, plugin)
+    local text = require("cni.result").render(result, req.version)
+    record:finish(outline_of(result))
     return text
   end, fail.wrap)
   if ok then
@@ -264,23 +316,11 @@ function M.add(req, plugin)
   error(err, 0)
 end
 
--- Steps for links, which another network's attachment of the same container may have made.
-local of_links = { link = true, set = true, addr = true, route = true, tap = true, move = true,
-  enslave = true }
-
--- Without a record: what `add` would make is taken back, by name and by owner. A configuration
--- that `add` refuses has made nothing; an IPAM script's `del` can do without a good one.
+-- Without a record: what `add` would make is taken back, by name and by owner.
 local function erase(req, plugin, ns)
   local plan = new_plan("erase", req, ns, nil)
-  local ok, err = pcall(function()
-    local valid = pcall(read_conf, req, plugin)
-    if plugin.del then return plugin.del(req) end
-    if valid and pcall(read_prev, req) then pcall(plugin.add, req) end
-  end)
-  local elsewhere = journal.elsewhere(owner_of(req))
-  for _, step in ipairs(plan.steps) do
-    step.did = not (elsewhere and of_links[step.kind])
-  end
+  local shared = journal.elsewhere(owner_of(req))
+  local ok, err = pcall(require("cni.erase").find, req, plugin, shared)
   local errors = plan:undo()
   plan:close()
   if not ok then errors[#errors + 1] = fail.wrap(err) end
@@ -297,9 +337,47 @@ local function caller_of(req)
   return nil, problem
 end
 
--- The namespace that a DEL without a record names, unless it is the sandbox of another container.
+-- The namespace that a DEL without a record names, unless it is the sandbox of another container: of one
+-- that has a record, or whose interface has another MAC than this one's had.
 local function its_own(req, ns)
-  if ns and not journal.occupied(sandbox.cookie(ns), req.container_id) then return ns end
+  if not ns or journal.occupied(sandbox.cookie(ns), req.container_id) then return nil end
+  local entry = require("cni.erase").reported(req.prev, req.ifname)
+  local socket <close> = entry and (entry.mac or "") ~= "" and netlink.open(ns) or nil
+  local link = socket and socket:get("link", { name = req.ifname }, { "mac" })
+  if link and link.mac ~= entry.mac:lower() then return nil end
+  return ns
+end
+
+-- Whether a record's ADD gave what the runtime says that the chain gave.
+local function is_reported(record, req)
+  local outline, prev = record.done, req.prev
+  if not outline or not prev then return false end
+  local entry = require("cni.erase").reported(prev, req.ifname)
+  for _, own in ipairs(entry and outline.interfaces or {}) do
+    if own.name == entry.name and own.sandbox == entry.sandbox
+      and (own.mac or ""):lower() == (entry.mac or ""):lower() then return true end
+  end
+  if outline.interfaces or not outline.ips then return false end
+  local reported = {}
+  for _, ip in ipairs(prev.ips or {}) do reported[ip.address] = true end
+  for _, address in ipairs(outline.ips) do
+    if not reported[address] then return false end
+  end
+  return true
+end
+
+-- Take back the record that the network had under another name. False: there is none.
+local function undo_renamed(req, plugin, caller)
+  for found in journal.namesakes(owner_of(req), plugin.type) do
+    local book <close> = found
+    local record = book:find(journal.digest(req.raw))
+    if record and is_reported(record, req) then
+      local errors = undo_record(record, caller, req, true)
+      if #errors > 0 then error(fail.join(errors), 0) end
+      return true
+    end
+  end
+  return false
 end
 
 --- DEL. Prints nothing; absent is fine, and so is a second time.
@@ -307,10 +385,13 @@ function M.del(req, plugin)
   local ns, problem = caller_of(req)
   local book <close> = journal.open(owner_of(req), plugin.type)
   local record, deleted = book:find(journal.digest(req.raw))
+  local caller = { ns = ns, problem = problem }
   if record then
-    local errors = undo_record(record, { ns = ns, problem = problem }, req)
+    local errors = undo_record(record, caller, req, true)
     if #errors > 0 then error(fail.join(errors), 0) end
   elseif not deleted then
+    pcall(read_prev, req) -- what cannot be read tells nothing
+    if undo_renamed(req, plugin, caller) then return end
     if problem then error(problem, 0) end
     erase(req, plugin, its_own(req, ns))
   end
@@ -345,22 +426,27 @@ end
 function M.gc(req, plugin)
   local _, valid = request.valid_attachments(req)
   local errors = {}
-  for found in journal.each(req.network, plugin.type) do
+  for found, unreadable in journal.each(req.network, plugin.type) do
     local book <close> = found
-    for _, record in ipairs(book:living()) do
+    if not found then errors[#errors + 1] = unreadable end
+    for _, record in ipairs(found and book:living() or {}) do
       local header = record.header
       if not (is_whole(record) and valid[header.id .. "/" .. header.ifname])
         or sandbox.is_gone(header) then
-        local failed = undo_record(record, nil, nil)
+        local failed = undo_record(record, nil, req)
         table.move(failed, 1, #failed, #errors + 1, errors)
       end
     end
   end
+  local loads, why = pcall(function() return plugin.gc end)
+  if not loads then
+    req.log(("luacni: GC goes without the script of %s: %s"):format(plugin.type, tostring(why)))
+  end
   local ok, err = pcall(function()
-    if plugin.gc then
+    if loads and plugin.gc then
       pcall(read_conf, req, plugin) -- what was leased is freed although the configuration has gone bad
       plugin.gc(req)
-    elseif not plugin.ipam then
+    elseif not loads or not plugin.ipam then
       require("cni.ipam").gc(req)
     end
   end)

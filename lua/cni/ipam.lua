@@ -23,17 +23,35 @@ function M.type_of(req)
 end
 
 -- The request as our own IPAM script sees it: its configuration, everything else as it is.
-local function own_request(req, script)
+local function own_request(req, script, read)
   return setmetatable({
-    conf = script.conf and schema.read(script.conf, req.raw) or req.raw,
+    conf = script.conf and (read or schema.read)(script.conf, req.raw) or req.raw,
   }, { __index = req })
 end
 
--- What a configuration that may have gone bad still lets us find.
-local function held(req, script)
-  local ok, lease = pcall(function() return script.add(own_request(req, script)) end)
-  if not ok and script.del then script.del(req) end
-  return ok and lease or {}
+-- What a configuration and a script that may have gone bad still let us find; what was given, the runtime
+-- knows.
+local function held(req, name)
+  local loads, script = pcall(req.load_plugin, name)
+  if loads and not script then
+    local delegate = require "cni.step.delegate"
+    local there, why = pcall(delegate.find, name, req.path)
+    if there then return delegate.obtain(req.plan, name) end
+    req.log("luacni: DEL goes without the IPAM plugin: " .. tostring(why))
+    loads = false
+  end
+  local ok, lease = pcall(function() return script.add(own_request(req, script, schema.salvage)) end)
+  if ok then return lease or {} end
+  if loads and script.del then
+    script.del(req)
+  else
+    req:lease(require("cni.leases").place(req.raw))
+  end
+  local ips = {}
+  for i, ip in ipairs(req.prev and req.prev.ips or {}) do
+    ips[i] = { address = ip.address, gateway = ip.gateway }
+  end
+  return { ips = ips }
 end
 
 --- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run).
@@ -43,12 +61,12 @@ end
 function M.add(req)
   local name = M.type_of(req)
   if not name then return setmetatable({ ips = {}, routes = {}, none = true }, Lease) end
-  local script = req.load_plugin(name)
+  local script = req.plan.mode ~= "erase" and req.load_plugin(name)
   local lease
-  if not script then
+  if req.plan.mode == "erase" then
+    lease = held(req, name)
+  elseif not script then
     lease = require("cni.step.delegate").obtain(req.plan, name)
-  elseif req.plan.mode == "erase" then
-    lease = held(req, script)
   else
     lease = script.add(own_request(req, script)) or {}
   end
@@ -208,7 +226,7 @@ local function forward(req, command, verb)
   if not script then
     require("cni.step.delegate").call(command, name, req)
   elseif script[verb] then
-    script[verb](own_request(req, script))
+    script[verb](own_request(req, script, verb == "gc" and schema.salvage or nil))
   end
 end
 

@@ -5,7 +5,7 @@
 --
 -- is a *book*: what plugins of one type did for one attachment. A plugin's part in it is a *record*;
 -- there are several when a chain has the type more than once. A record begins with a line that says
--- whose it is; then follows a line a step, `{"done":...}` once the ADD has answered,
+-- whose it is; then follows a line a step, `{"done":...}`, with what the ADD has answered,
 -- `{"leaving":true}` when it begins to be taken back, `{"undone":K}` when all steps after K are, and
 -- `{"gone":true}` when it is deleted while a sibling lives on: a second DEL must not take the
 -- sibling's. `{"record":N}` says that the lines from here on are of the N-th record. The book goes with
@@ -49,21 +49,23 @@ local function directory(owner)
     .. component(owner.id .. ":" .. owner.ifname)
 end
 
---- A digest of a plugin's configuration: what the runtime adds for one call does not count.
+--- A digest of a plugin's configuration: what the runtime adds for one call does not count, nor the
+-- network's name, by which a record is found already, or was before the network got another.
 -- @tparam table raw the decoded configuration
 -- @treturn string 16 hexadecimal digits
 function M.digest(raw)
   local own = {}
   for key, value in pairs(raw) do
-    if key ~= "prevResult" and key ~= "runtimeConfig" and key:sub(1, 8) ~= "cni.dev/" then
+    if key ~= "prevResult" and key ~= "runtimeConfig" and key ~= "name"
+      and key:sub(1, 8) ~= "cni.dev/" then
       own[key] = value
     end
   end
   return sys.hash64(json.compact(own))
 end
 
-local function io_error(what, path, msg)
-  fail.throw { code = fail.codes.io, msg = what .. " " .. path .. ": " .. tostring(msg) }
+local function io_error(what, path, msg, errno)
+  fail.throw { code = fail.codes.io, msg = what .. " " .. path .. ": " .. tostring(msg), errno = errno }
 end
 
 -- What a line says, by its key.
@@ -120,15 +122,29 @@ local function load(book, text)
   return good
 end
 
--- Lock and read a book; nil, message, errno.
+-- Lock and read a book; nil, message, errno. One that cannot be read is not an empty one.
 local function open(path, dir, opener, how)
   local file, msg, errno = opener(path, how, M.patience)
   if not file then return nil, msg, errno end
   local book = setmetatable({ file = file, path = path, dir = dir }, Book)
-  local text = file:read() or ""
-  local good = load(book, text)
-  if good < #text then file:truncate(good) end
-  return book
+  local text, ok
+  text, msg, errno = file:read()
+  if text then
+    local good = load(book, text)
+    if good == #text then return book end
+    -- What is written from here on must not end up behind half a line.
+    ok, msg, errno = file:truncate(good)
+    if ok then return book end
+  end
+  file:close()
+  return nil, msg, errno
+end
+
+-- A book that nobody works with, or nil.
+local function open_idle(path, dir)
+  local book, msg, errno = open(path, dir, sys.open_locked_existing, "try")
+  if book or errno == sys.errno.EAGAIN or files.absent(errno) then return book end
+  io_error("open record", path, msg, errno)
 end
 
 --- Open the book of an attachment for a type of plugin, made when it is not there, and lock it.
@@ -149,10 +165,10 @@ function M.open(owner, type_name)
         msg = ("another %s call still works on %s of container %s"):format(type_name, owner.ifname,
           owner.id), details = path, hint = require("cni.holder").of_lock(path) }
     elseif errno ~= sys.errno.ENOENT then
-      io_error("open record", path, why)
+      io_error("open record", path, why, errno)
     end
-    local made, msg = sys.mkdirs(dir, 448)
-    if made == nil then io_error("create", dir, msg) end
+    local made, msg, number = sys.mkdirs(dir, 448)
+    if made == nil then io_error("create", dir, msg, number) end
     alone = made
   end
   io_error("create record in", dir, "the directory keeps vanishing")
@@ -162,13 +178,12 @@ end
 -- @tparam string type_name
 -- @treturn function iterator over Books; close each
 function Book:others(type_name)
-  local names, i = sys.list(self.dir) or {}, 0
+  local names, i = files.list(self.dir), 0
   local own = component(type_name)
   return function()
     while i < #names do
       i = i + 1
-      local book = names[i] ~= own
-        and open(self.dir .. "/" .. names[i], self.dir, sys.open_locked_existing, "try")
+      local book = names[i] ~= own and open_idle(self.dir .. "/" .. names[i], self.dir)
       if book then return book end
     end
   end
@@ -190,7 +205,8 @@ end
 -- @treturn Record
 function Book:begin(header)
   if #self.records > 0 and #self:living() == 0 then
-    self.file:truncate()
+    local ok, msg, errno = self.file:truncate()
+    if not ok then io_error("write record", self.path, msg, errno) end
     self.records = {}
   end
   self:write(cjson.encode(header) .. "\n")
@@ -220,22 +236,27 @@ function Book:find(digest)
 end
 
 function Book:write(bytes)
-  local ok, msg = self.file:append(bytes)
-  if not ok then io_error("write record", self.path, msg) end
+  local ok, msg, errno = self.file:append(bytes)
+  if not ok then io_error("write record", self.path, msg, errno) end
 end
 
 --- Let go of the book; it is removed when no record in it lives. Twice is fine.
-function Book:close()
+-- @param problem the error that leaves the book's variable, which counts for more than one of ours
+-- @raise code 5 when it cannot be removed: a record that stays would be of something that is gone
+function Book:close(problem)
   if not self.file then return end
-  local file = self.file
+  local file <close> = self.file
   self.file = nil
-  if #self:living() == 0 then
-    sys.unlink(self.path)
-    file:close()
-    if sys.rmdir(self.dir) then sys.rmdir((self.dir:gsub("/[^/]*$", ""))) end
-  else
-    file:close()
+  if #self:living() > 0 then return end
+  local gone, msg, errno = sys.unlink(self.path)
+  if gone == nil then
+    file:truncate()
+    if not problem then io_error("remove record", self.path, msg, errno) end
+    return
   end
+  -- Other types' books, and other attachments, keep the folders; whoever is next makes them, or removes
+  -- them.
+  if sys.rmdir(self.dir) then sys.rmdir((self.dir:gsub("/[^/]*$", ""))) end
 end
 Book.__close = Book.close
 
@@ -268,9 +289,11 @@ function Record:append(steps, first, last)
 end
 
 --- Say that the ADD is complete.
--- @tparam table|nil result the result, in its internal form
-function Record:finish(result)
-  self:write(cjson.encode { done = { result = result } } .. "\n")
+-- @tparam table outline of the answer, to know it again by: `interfaces` of the sandbox (`name`, `mac`,
+-- `sandbox`), `ips` (addresses); a list that is empty is left out
+function Record:finish(outline)
+  self.done = outline
+  self:write(cjson.encode { done = outline } .. "\n")
 end
 
 --- Say that a complete record is about to be taken back: when that is cut short, it is debris. It is
@@ -297,15 +320,30 @@ end
 -- @treturn boolean
 function M.busy(owner)
   local dir = directory(owner)
-  for _, name in ipairs(sys.list(dir) or {}) do
-    local file, _, errno = sys.open_locked_existing(dir .. "/" .. name, "try")
+  for _, name in ipairs(files.list(dir)) do
+    local file, msg, errno = sys.open_locked_existing(dir .. "/" .. name, "try")
     if file then
       file:close()
     elseif errno == sys.errno.EAGAIN then
       return true
+    else
+      files.unless_absent(nil, msg, errno)
     end
   end
   return false
+end
+
+-- Books of other networks on the same container's interface: folder and file names. A DEL without a record
+-- has its book open, and nothing in it.
+local function elsewhere(owner)
+  local own, name, found = component(owner.network), component(owner.id .. ":" .. owner.ifname), {}
+  for _, network in ipairs(files.list(M.root)) do
+    local dir = M.root .. "/" .. network .. "/" .. name
+    for _, book in ipairs(network ~= own and files.list(dir) or {}) do
+      if (files.read(dir .. "/" .. book) or "") ~= "" then found[#found + 1] = { dir, book } end
+    end
+  end
+  return found
 end
 
 --- Whether another network has records of the same container's interface: what stands under that
@@ -313,15 +351,27 @@ end
 -- @tparam table owner {network, id, ifname}
 -- @treturn boolean
 function M.elsewhere(owner)
-  local own, name = component(owner.network), component(owner.id .. ":" .. owner.ifname)
-  for _, network in ipairs(sys.list(M.root) or {}) do
-    local dir = M.root .. "/" .. network .. "/" .. name
-    for _, book in ipairs(network ~= own and sys.list(dir) or {}) do
-      -- A DEL without a record has its book open, and nothing in it.
-      if (sys.read_file(dir .. "/" .. book) or "") ~= "" then return true end
+  return #elsewhere(owner) > 0
+end
+
+--- The books of other networks on the same container's interface, each locked: the network may have had
+-- another name when the ADD came.
+-- @tparam table owner {network, id, ifname}
+-- @tparam string type_name
+-- @treturn function iterator over Books; close each
+function M.namesakes(owner, type_name)
+  local found, i = elsewhere(owner), 0
+  return function()
+    while i < #found do
+      i = i + 1
+      local dir, name = found[i][1], found[i][2]
+      if name == component(type_name) then
+        local book, msg, errno = open(dir .. "/" .. name, dir, sys.open_locked_existing, "exclusive")
+        if book then return book end
+        if not files.absent(errno) then io_error("open record", dir .. "/" .. name, msg, errno) end
+      end
     end
   end
-  return false
 end
 
 --- Whether records of other containers are for a namespace.
@@ -350,15 +400,17 @@ end
 --- Every book of a network and type that no living process works with.
 -- @tparam string network the network's name
 -- @tparam string type_name
--- @treturn function iterator over locked Books; close each
+-- @treturn function iterator over locked Books; close each. In place of one that cannot be read: false, and
+-- a fail value
 function M.each(network, type_name)
   local base, file = M.root .. "/" .. component(network), component(type_name)
-  local attachments, i = sys.list(base) or {}, 0
+  local attachments, i = files.list(base), 0
   return function()
     while i < #attachments do
       i = i + 1
       local dir = base .. "/" .. attachments[i]
-      local book = open(dir .. "/" .. file, dir, sys.open_locked_existing, "try")
+      local ok, book = pcall(open_idle, dir .. "/" .. file, dir)
+      if not ok then return false, book end
       if book then return book end
     end
   end
@@ -368,17 +420,12 @@ end
 -- @treturn table list of { header =, steps =, done = }, by network and attachment
 function M.all()
   local found = {}
-  local function sorted(path)
-    local names = sys.list(path) or {}
-    table.sort(names)
-    return names
-  end
-  for _, network in ipairs(sorted(M.root)) do
-    for _, attachment in ipairs(sorted(M.root .. "/" .. network)) do
+  for _, network in ipairs(files.list(M.root)) do
+    for _, attachment in ipairs(files.list(M.root .. "/" .. network)) do
       local dir = ("%s/%s/%s"):format(M.root, network, attachment)
-      for _, name in ipairs(sorted(dir)) do
+      for _, name in ipairs(files.list(dir)) do
         local book = {}
-        load(book, sys.read_file(dir .. "/" .. name) or "")
+        load(book, files.read(dir .. "/" .. name) or "")
         for _, record in ipairs(book.records) do
           if not record.gone then found[#found + 1] = record end
         end

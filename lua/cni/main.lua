@@ -14,19 +14,7 @@ local M = {}
 
 local stdin_limit = 1 << 20
 
--- The name we were called by picks the script if there is one of that name: a delegated IPAM
--- call carries its parent's configuration. Called as luacni, the configuration's type does.
-local function load_plugin(name, req)
-  if name ~= "luacni" then
-    local plugin = attach.plugin(host, name)
-    if plugin then return plugin end
-  end
-  local type_name = req.raw.type
-  if type(type_name) ~= "string" or type_name == "" then
-    fail.config("type", "is missing: it names the plugin")
-  end
-  local plugin = attach.plugin(host, type_name)
-  if plugin then return plugin end
+local function no_plugin(type_name)
   local types = {}
   for i, entry in ipairs(host.types()) do types[i] = entry.name end
   fail.throw {
@@ -35,6 +23,32 @@ local function load_plugin(name, req)
     details = "known types: " .. table.concat(types, ", "),
     hint = require("cni.hints").did_you_mean(type_name, types),
   }
+end
+
+-- The name we were called by picks the script if there is one of that name, and if it is the IPAM
+-- plugin's: a delegated call carries its parent's configuration. Otherwise, and called as luacni, the
+-- configuration's type does.
+local function type_of(name, req)
+  if name ~= "luacni" then
+    local ipam = req.raw.ipam
+    if host.has_plugin(name) or type(ipam) == "table" and ipam.type == name then return name end
+  end
+  local type_name = req.raw.type
+  if type(type_name) ~= "string" or type_name == "" then
+    fail.config("type", "is missing: it names the plugin")
+  end
+  return type_name
+end
+
+-- The plugin. One without a script is what a DEL or GC may come for when the script has been removed: the
+-- error waits until the script is asked for.
+local function find_plugin(name, req)
+  local type_name = type_of(name, req)
+  local plugin = attach.plugin(host, type_name)
+  if plugin then return plugin end
+  local function missing() no_plugin(type_name) end
+  if req.command ~= "DEL" and req.command ~= "GC" then missing() end
+  return setmetatable({ type = type_name }, { __index = missing })
 end
 
 local function version()
@@ -55,7 +69,7 @@ local function answer(name, req)
   if req.command == "VERSION" then return version() end
   request.read_config(req, read_stdin())
   attach.equip(req, host)
-  local plugin = load_plugin(name, req)
+  local plugin = find_plugin(name, req)
   return attach[req.command:lower()](req, plugin) or ""
 end
 

@@ -15,7 +15,8 @@
 --
 --     requests(step, handle)  netlink requests that do it; neighbours travel in one send
 --     made(step, handle, echo)  takes note of the echo of a request that asked for one
---     refused(step, handle, errno)  raises a better error, if it has one
+--     refused(step, handle, errno)  raises a better error than the kernel's, or does it in another
+--                             way and gives true
 --     cause(step, handle, errno)    a hint: why it was refused, if that can be seen
 --     links(step)             names whose index `requests` needs
 --     run(step, plan)         does it, for what is not a netlink request
@@ -55,8 +56,17 @@ function M.new(mode, env)
   return plan
 end
 
+-- A kind of step that a newer version has written down: there is nothing that we can do about it.
+local function unknown(name)
+  return { unknown = true,
+    say = function() return ("do %q, which this version does not know"):format(name) end }
+end
+
 local function kind_of(step)
-  return require("cni.step." .. step.kind)
+  local ok, kind = pcall(require, "cni.step." .. step.kind)
+  if ok then return kind end
+  if not tostring(kind):find("there is no module", 1, true) then error(kind, 0) end
+  return unknown(step.kind)
 end
 M.kind_of = kind_of
 
@@ -100,25 +110,33 @@ local function release(plan)
   end
 end
 
--- Send what has gathered for one handle; the first refusal is the error.
+-- Send what has gathered for one handle; the first refusal is the error, unless the step's kind gets
+-- it done in another way: then what was refused beside it is sent once more.
 local function send(batch)
+  local owners = batch.owners
   if #batch.requests == 0 then return end
   local ok, msg, errno, index, statuses = batch.handle:socket():send(batch.requests)
   if ok then
-    for _, step in ipairs(batch.owners) do step.did = true end
+    for _, step in ipairs(owners) do step.did = true end
     for i, echo in pairs(msg or {}) do
-      local step = batch.owners[i]
+      local step = owners[i]
       kind_of(step).made(step, batch.handle, echo)
     end
     return
   end
-  for i, step in ipairs(batch.owners) do
+  local rest = { handle = batch.handle, requests = {}, owners = {} }
+  for i, step in ipairs(owners) do
     -- A step of several requests is undone even when only one of them was done.
-    if statuses and statuses[i] == 0 then step.did = true end
+    if statuses and statuses[i] == 0 then
+      step.did = true
+    elseif i ~= index then
+      rest.requests[#rest.requests + 1] = batch.requests[i]
+      rest.owners[#rest.owners + 1] = step
+    end
   end
-  local step = batch.owners[index or 1]
+  local step = owners[index or 1]
   local kind = kind_of(step)
-  if kind.refused then kind.refused(step, batch.handle, errno) end
+  if kind.refused and kind.refused(step, batch.handle, errno) then return send(rest) end
   fail.kernel(kind.say(step), msg, errno, step.want.kind,
     kind.cause and kind.cause(step, batch.handle, errno))
 end
@@ -246,14 +264,16 @@ local function find_pod(plan, step)
 end
 
 --- Take back what was done, newest first. Failures do not stop it, except that nothing is
--- given back for reuse while something newer still stands.
--- @treturn table fail values, empty when all is taken back
+-- given back for reuse while something newer still stands; and what a newer version has done stays.
+-- @treturn table fail values, empty when all is taken back that is known here
+-- @treturn table steps of kinds that are not known
 function M:undo()
-  local errors = {}
+  local errors, strange = {}, {}
   release(self)
   for i = #self.steps, 1, -1 do
     local step = self.steps[i]
     local kind = kind_of(step)
+    if step.did and kind.unknown then strange[#strange + 1] = step end
     if step.did and not step.covered and kind.undo then
       if kind.last and #errors > 0 then break end
       if kind.last and self.record then self.record:note_undone(i) end
@@ -264,7 +284,7 @@ function M:undo()
       if ok then step.did = nil else errors[#errors + 1] = fail.wrap(err) end
     end
   end
-  return errors
+  return errors, strange
 end
 
 --- Close the sockets.

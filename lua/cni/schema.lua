@@ -457,6 +457,30 @@ function M.read(rec, raw, where)
   return rec.read(rec, raw, where or "")
 end
 
+-- A record as far as it can be read, whatever it is.
+local function salvage(t, raw)
+  if type(raw) ~= "table" or json.is_list(raw) then raw = {} end
+  local folded, conf = folded_keys(t, raw), {}
+  for _, key in ipairs(t.keys) do
+    local field, value = t.fields[key], raw[key]
+    if value == nil and folded then value = folded[key] end
+    local ok, got = pcall(read_value, field, value, key)
+    if not ok then got = field.fields and salvage(field, value) or field.default end
+    conf[key] = got
+  end
+  for _, rule in ipairs(t.rules) do pcall(rule.apply, rule, conf, "") end
+  return conf
+end
+
+--- Read a configuration that need not be valid, for taking back what it made: a value that is refused
+-- counts as absent, and no rule is one that it could break.
+-- @tparam record rec
+-- @tparam table raw decoded JSON
+-- @treturn table as of @{read}; what is required may be missing
+function M.salvage(rec, raw)
+  return salvage(rec, raw)
+end
+
 --- The keys that nothing reads.
 -- @tparam record rec
 -- @tparam table raw

@@ -75,15 +75,49 @@ function M.made(step, handle, echo)
   if want.peer and echo.link then handle.plan[want.peer.ns]:learn(want.peer.name, echo.link) end
 end
 
---- Say what is in the way, which the kernel does not.
+-- The name that a link has on its way into another namespace: its owner tells, so that whoever takes
+-- it back knows it too.
+local function name_on_the_way(step, owner)
+  return "tmp" .. netlink.sys.hash64(("%s %s %s %s"):format(owner.network, owner.id, owner.ifname,
+    step.want.name)):sub(1, 12)
+end
+
+-- Before Linux 6.15 a link that is born elsewhere needs a name that is free here too. So when the kernel
+-- refuses the one it is to have, it is born under another one and renamed where it is. Gives what `send`
+-- gives, nothing when it is no use to try.
+local function make_by_another_name(step, handle)
+  local want, plan = step.want, handle.plan
+  local elsewhere = plan[want.into]
+  if elsewhere:link(want.name, { "index" }) then return end
+  local request = M.requests(step, handle)[1]
+  local name = name_on_the_way(step, plan.owner)
+  request[3].name, request[3].up = name, nil
+  local ok, msg, errno = handle:socket():send { request }
+  if not ok then return ok, msg, errno end
+  step.did = true
+  ok, msg, errno = elsewhere:socket():send {
+    { "set", "link", { index = elsewhere:index(name), name = want.name, up = want.up } },
+  }
+  elsewhere:forget(name)
+  return ok, msg, errno
+end
+
+--- Say what is in the way, which the kernel does not; or go round it.
 function M.refused(step, handle, errno)
   local want = step.want
+  local ok, msg, other
+  if errno == netlink.sys.errno.EEXIST and want.into then
+    ok, msg, other = make_by_another_name(step, handle)
+    if ok then return true end
+    errno = other or errno
+  end
   local peer = not want.named and want.peer
   if peer and errno == netlink.sys.errno.EEXIST and not handle.plan[peer.ns]:link(peer.name) then
     fail.throw { retry = true,
       msg = ("%s: link %s exists already in the host"):format(M.say(step), want.name) }
   end
   require("cni.obstacle").explain(step, handle, errno)
+  if msg then fail.kernel(M.say(step), msg, errno) end
 end
 
 -- The MAC that the runtime knows a link by; a later plugin of the chain may have changed it.
@@ -153,15 +187,26 @@ function M.verify(step, plan)
   return M.same_mac(plan, link, place) or (peer and M.same_mac(plan, peer, "sandbox"))
 end
 
-function M.undo(step, plan)
-  local want, h = step.want, plan:at(home(step))
-  local certain = plan.mode ~= "undo" or (plan.record and plan.record.done)
-  local link = h and h:link(want.name, certain and { "kind" } or nil)
+-- Remove the link of a name if it is the step's; when that is not certain, it has to look like it.
+local function remove(step, h, name, certain)
+  local want = step.want
+  local link = h:link(name, certain and { "kind" } or nil)
   if not link or link.kind ~= want.kind then return end
   if not certain and (want.mac and link.mac ~= want.mac or odd_key(want, link)) then return end
   local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
-  if not ok then fail.kernel("remove link " .. want.name, msg, errno) end
-  h:forget(want.name)
+  if not ok then fail.kernel("remove link " .. name, msg, errno) end
+  h:forget(name)
+end
+
+function M.undo(step, plan)
+  local want, h = step.want, plan:at(home(step))
+  if not h then return end
+  local certain = plan.mode ~= "undo" or (plan.record and plan.record.done)
+  remove(step, h, want.name, certain)
+  -- Of an ADD that has answered, nothing is on the way any more.
+  if want.into and not (plan.record and plan.record.done) then
+    remove(step, h, name_on_the_way(step, plan.owner), true)
+  end
 end
 
 function M.stands(step, plan)
