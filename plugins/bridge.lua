@@ -85,12 +85,13 @@ end
 local function add(req)
   local c = req.conf
   local br = ensure_bridge(req)
-  local lease = ipam.add(req)
   local port, eth = plug(req, br)
+  local options = { dad = c.enabledad, announce = true }
+  local lease = ipam.add(req, options)
   local gateway = c.isGateway and #lease.ips > 0 and gateway_link(req, br)
   if gateway then serve_gateways(req, gateway, lease) end
   if not c.disableContainerInterface then
-    ipam.apply(lease, req.pod, eth, { dad = c.enabledad, announce = true })
+    ipam.apply(lease, req.pod, eth, options)
   end
   if c.ipMasq then masq.add(req, lease.ips) end
   if not c.disableContainerInterface then req.host:await_up(port) end

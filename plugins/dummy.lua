@@ -12,10 +12,10 @@ local conf = schema.record {
 }
 
 local function add(req)
-  local lease = ipam.add(req)
   local eth = req.pod:add_link {
     kind = "dummy", name = req.ifname, mtu = req.conf.mtu, mac = common.mac(req),
   }
+  local lease = ipam.add(req)
   ipam.apply(lease, req.pod, eth)
   return ipam.answer(req, lease, { eth })
 end

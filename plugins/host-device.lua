@@ -24,15 +24,15 @@ local conf = schema.record {
 local function add(req)
   local c = req.conf
   local wanted = devices.wanted(c)
-  local lease = ipam.add(req)
   -- A program in the sandbox drives the device itself: the kernel has no link for it.
   if devices.is_userspace(wanted) then
-    return ipam.answer(req, lease, { { name = req.ifname, sandbox = req.pod.sandbox,
+    return ipam.answer(req, ipam.add(req), { { name = req.ifname, sandbox = req.pod.sandbox,
       pciID = wanted.pci } })
   end
   local eth = req.host:lend_link(function() return devices.link_of(req.host, wanted) end,
     { ns = req.pod, name = req.ifname })
   eth.pciID = wanted.pci
+  local lease = ipam.add(req)
   ipam.apply(lease, req.pod, eth)
   return ipam.answer(req, lease, { eth })
 end

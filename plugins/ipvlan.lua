@@ -55,17 +55,18 @@ local function add(req)
   local c = req.conf
   local home, parent = find_master(req)
   home:agree(parent, "ipvlan", c.mode .. " " .. c.flag)
-  local lease = not ipam.type_of(req) and ipam.of_chain(req) or ipam.add(req)
   local eth = home:add_link {
     kind = "ipvlan", name = req.ifname, ns = req.pod, link = parent, mtu = c.mtu,
     ipvlan_mode = c.mode, ipvlan_flag = c.flag,
     -- A routed link has none; one that loses it in coming up has IPv6 only a second later.
     arp = c.mode == "l2",
   }
+  local options = { dad = c.enabledad, announce = true }
+  local lease = not ipam.type_of(req) and ipam.of_chain(req) or ipam.add(req, options)
   if lease.none then
     fail.config("ipam.type", "is missing", "only a chain that has addresses can do without")
   end
-  ipam.apply(lease, req.pod, eth, { dad = c.enabledad, announce = true })
+  ipam.apply(lease, req.pod, eth, options)
   local answer = ipam.answer(req, lease, { eth })
   answer.instead = req.prev ~= nil
   return answer

@@ -56,13 +56,14 @@ end
 local function add(req)
   local c = req.conf
   local home, parent = master.find(req)
-  local lease = ipam.add(req)
   local eth = home:add_link {
     kind = "macvlan", name = req.ifname, ns = req.pod, link = parent, mtu = c.mtu,
     mac = common.mac(req) or c.mac, macvlan_mode = c.mode,
     macvlan_bc_queue_len = c.bcqueuelen > 0 and c.bcqueuelen or nil,
   }
-  ipam.apply(lease, req.pod, eth, { dad = c.enabledad, announce = true })
+  local options = { dad = c.enabledad, announce = true }
+  local lease = ipam.add(req, options)
+  ipam.apply(lease, req.pod, eth, options)
   if c.shim then serve_host(req, parent, lease) end
   return ipam.answer(req, lease, { eth })
 end

@@ -21,14 +21,15 @@ local conf = schema.record {
 
 local function add(req)
   local c = req.conf
-  local lease = ipam.add(req)
   local tap = req.pod:add_tap {
     name = req.ifname, mac = common.mac(req) or c.mac, mtu = c.mtu, multi_queue = c.multiQueue,
     owner = c.owner, group = c.group, label = c.selinuxContext,
     vnet_hdr = c.owner ~= nil and c.group ~= nil and not c.selinuxContext,
   }
   if c.bridge then req.pod:set_link(tap, { master = c.bridge }) end
-  ipam.apply(lease, req.pod, tap, { announce = true })
+  local options = { announce = true }
+  local lease = ipam.add(req, options)
+  ipam.apply(lease, req.pod, tap, options)
   return ipam.answer(req, lease, { tap })
 end
 

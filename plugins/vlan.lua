@@ -33,13 +33,14 @@ local conf = schema.record {
 local function add(req)
   local c = req.conf
   local home, parent = master.find(req)
-  local lease = ipam.add(req)
   local eth = home:add_link {
     kind = "vlan", name = req.ifname, ns = req.pod, link = parent, mtu = c.mtu,
     mac = common.mac(req), vlan_id = c.vlanId, vlan_protocol = c.protocol,
     ingress_qos = c.ingressQosMap, egress_qos = c.egressQosMap,
   }
-  ipam.apply(lease, req.pod, eth, { dad = c.enabledad, announce = true })
+  local options = { dad = c.enabledad, announce = true }
+  local lease = ipam.add(req, options)
+  ipam.apply(lease, req.pod, eth, options)
   return ipam.answer(req, lease, { eth })
 end
 

@@ -54,11 +54,63 @@ local function held(req, name)
   return { ips = ips }
 end
 
---- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run).
+local function has_ipv6(lease)
+  for _, ip in ipairs(lease.ips) do
+    if addr.parse(ip.address).family == "inet6" then return true end
+  end
+  return false
+end
+
+-- Sysctls of the link before it is up. An address that is unique by construction does not wait for
+-- duplicates to be detected.
+local function prepare_link(pod, link, options, ipv6)
+  local conf4, conf6 = "net/ipv4/conf/" .. link.name, "net/ipv6/conf/" .. link.name
+  local list = { { conf6 .. "/accept_dad", options.dad and "1" or "0", true } }
+  local function set(path, value, optional) list[#list + 1] = { path, value, optional } end
+  if options.dad then set(conf6 .. "/enhanced_dad", "1", true) end
+  if options.announce then
+    set(conf4 .. "/arp_notify", "1", true)
+    if ipv6 then set(conf6 .. "/ndisc_notify", "1", true) end
+  end
+  if ipv6 then
+    set("net/ipv6/conf/lo/disable_ipv6", "0", true)
+    set(conf6 .. "/disable_ipv6", "0", true)
+    set(conf6 .. "/keep_addr_on_down", "1")
+  end
+  pod:set_sysctl(list, { link = link })
+end
+
+-- A foreign plugin may want to use the interface: what the plan has so far is done, and the link up.
+local function ready_for_others(req, options)
+  local plan, pod, name = req.plan, req.pod, req.ifname
+  if plan.mode ~= "apply" then return false end
+  local made = pod.fresh[name]
+  if made then
+    prepare_link(pod, { name = name }, options, false)
+    pod:set_link(name, { up = true })
+  end
+  plan:flush()
+  return made
+end
+
+local function ask_others(req, name, options)
+  local delegate = require "cni.step.delegate"
+  -- What cannot be executed has given nothing that an undo would have to return.
+  if req.plan.mode == "apply" then delegate.find(name, req.path) end
+  local early = ready_for_others(req, options)
+  local lease = delegate.obtain(req.plan, name)
+  lease.early = early
+  return lease
+end
+
+--- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run). Call it
+-- when the link is made that they are for: a foreign plugin, such as one that speaks DHCP, finds it in
+-- the sandbox and up. Our own do not need it, and run ahead of all that is not done yet.
 -- @tparam table req the request
+-- @tparam[opt] table options those that `apply` will get
 -- @treturn table lease `ips` (list of { address, gateway }), `routes`, `dns`; all empty for a
 -- layer-2 network, which `none` tells; method `default_via(gateway)`
-function M.add(req)
+function M.add(req, options)
   local name = M.type_of(req)
   if not name then return setmetatable({ ips = {}, routes = {}, none = true }, Lease) end
   local script = req.plan.mode ~= "erase" and req.load_plugin(name)
@@ -66,11 +118,11 @@ function M.add(req)
   if req.plan.mode == "erase" then
     lease = held(req, name)
   elseif not script then
-    lease = require("cni.step.delegate").obtain(req.plan, name)
+    lease = ask_others(req, name, options or {})
   else
     lease = script.add(own_request(req, script)) or {}
   end
-  lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns }
+  lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns, early = lease.early }
   if #lease.ips == 0 and req.plan.mode == "apply" then
     fail.throw { code = fail.codes.internal,
       msg = ("IPAM plugin %s gave no address"):format(name) }
@@ -128,33 +180,6 @@ local function add_routes(lease, pod, link, alone)
   end
 end
 
-local function has_ipv6(lease)
-  for _, ip in ipairs(lease.ips) do
-    if addr.parse(ip.address).family == "inet6" then return true end
-  end
-  return false
-end
-
--- Sysctls of the link before it is up. An address that is unique by construction does not wait for
--- duplicates to be detected.
-local function prepare_link(lease, pod, link, options)
-  local conf4, conf6 = "net/ipv4/conf/" .. link.name, "net/ipv6/conf/" .. link.name
-  local ipv6 = has_ipv6(lease)
-  local list = { { conf6 .. "/accept_dad", options.dad and "1" or "0", true } }
-  local function set(path, value, optional) list[#list + 1] = { path, value, optional } end
-  if options.dad then set(conf6 .. "/enhanced_dad", "1", true) end
-  if options.announce then
-    set(conf4 .. "/arp_notify", "1", true)
-    if ipv6 then set(conf6 .. "/ndisc_notify", "1", true) end
-  end
-  if ipv6 then
-    set("net/ipv6/conf/lo/disable_ipv6", "0", true)
-    set(conf6 .. "/disable_ipv6", "0", true)
-    set(conf6 .. "/keep_addr_on_down", "1")
-  end
-  pod:set_sysctl(list, { link = link })
-end
-
 --- Put a lease on a link of the sandbox: addresses, up, routes. Without a lease it is only
 -- brought up.
 -- @tparam table lease from `add`
@@ -166,7 +191,9 @@ end
 -- no routes to their networks
 function M.apply(lease, pod, link, options)
   options = options or {}
-  if not lease.none then prepare_link(lease, pod, link, options) end
+  if not lease.none then prepare_link(pod, link, options, has_ipv6(lease)) end
+  -- What is announced is what the link has when it comes up.
+  if lease.early and options.announce then pod:set_link(link, { up = false }) end
   for _, ip in ipairs(lease.ips) do
     ip.interface = link
     -- Without detection it is usable at once, as the source of a route, too.

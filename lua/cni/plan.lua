@@ -86,6 +86,12 @@ function M:push(step)
   return step
 end
 
+--- Add a step ahead of what is pending: what gives an address is undone after all that uses it.
+-- @tparam table step
+function M:push_ahead(step)
+  table.insert(self.steps, self.next, step)
+end
+
 --- Lock a group of shared objects until the steps that were pushed so far are done.
 -- Going from shared to exclusive lets go in between: look again at what there is.
 -- @tparam string group see cni.shared
@@ -196,7 +202,7 @@ end
 -- @tparam table step a step whose kind has `run`
 -- @return what `run` returns
 function M:now(step)
-  table.insert(self.steps, self.next, step)
+  self:push_ahead(step)
   self.next = self.next + 1
   self.record:append(self.steps, self.next - 1, self.next - 1)
   step.did = true

@@ -123,8 +123,6 @@ end
 function M.obtain(plan, type_name)
   local step = { kind = "delegate", ns = "host", want = { type = type_name } }
   if plan.mode == "apply" then
-    -- What cannot be executed has given nothing that an undo would have to return.
-    M.find(type_name, plan.request.path)
     return plan:now(step)
   end
   plan:push(step)

@@ -41,7 +41,7 @@ function M.obtain(plan, spec)
     plan.choice = choice
     return plan:now(step)
   end
-  plan:push(step)
+  plan:push_ahead(step)
   if plan.mode == "dry" then return leases.peek(spec, plan.owner) end
   local problem = plan.mode == "verify" and M.verify(step, plan)
   if problem then fail.throw { code = fail.codes.internal, msg = problem } end
