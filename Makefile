@@ -35,7 +35,7 @@ BIN      := $(DESTDIR)$(CNI_BIN)
 Q        := $(if $(V),,@)
 
 .DELETE_ON_ERROR:
-.PHONY: all deps test asan lint bench demo readme install clean help FORCE
+.PHONY: all deps test asan fuzz lint bench demo readme install clean help FORCE
 
 all: $(BUILD)/netlink.so $(BUILD)/cni-bin/.types ## the program, the Lua module, a folder of links (default)
 
@@ -114,10 +114,16 @@ ASAN_SPECS := $(filter-out $(foreach s,differential second_kernel kill_sweep err
                 spec-tests/$(s)_spec.lua),\
                 $(wildcard spec-tests/*_spec.lua))
 
-asan: deps ## the specs with a build that watches memory and undefined behaviour
+$(BUILD)/asan/.built: FORCE
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
 	@$(MAKE) --no-print-directory $(BUILD)/asan/spawn.so BUILD=$(BUILD)/asan
+
+asan: deps $(BUILD)/asan/.built ## the specs with a build that watches memory and undefined behaviour
 	@LUACNI_BUILD=$(BUILD)/asan $(RUN) -K own $(or $(SPECS),$(ASAN_SPECS))
+
+fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answers of the kernel; FUZZ_SEED=NUMBER
+	@LUACNI_FUZZ=$(or $(FUZZ),1000000) LUACNI_FUZZ_SEED=$(or $(FUZZ_SEED),$(shell date +%s)) \
+		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own spec-tests/fuzz_spec.lua
 
 lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented
 	@luacheck -q lua plugins spec-tests host

@@ -18,21 +18,12 @@ static void decode_into(struct attr_in *in, const struct attr_table *table);
 
 /*** Walking ***/
 
-const struct nlattr *attr_at(const void *attrs, size_t len, size_t at)
-{
-	const struct nlattr *attr = (const void *)((const uint8_t *)attrs + at);
-
-	if (at + NL_ATTR_HDR > len || attr->nla_len < NL_ATTR_HDR || attr->nla_len > len - at)
-		return NULL;
-	return attr;
-}
-
 const struct nlattr *attr_find(const struct attr_in *in, uint16_t type)
 {
 	const struct nlattr *attr;
 	size_t at = 0;
 
-	for (; (attr = attr_at(in->attrs, in->len, at)); at += NL_PAD(attr->nla_len))
+	for (; (attr = nl_attr(in->attrs, in->len, at)); at += NL_PAD(attr->nla_len))
 		if ((attr->nla_type & (uint16_t)NLA_TYPE_MASK) == type)
 			return attr;
 	return NULL;
@@ -141,9 +132,10 @@ void attr_push_prefix(lua_State *L, const void *bytes, size_t len, int bits)
 
 static int push_mac(lua_State *L, const uint8_t *mac, size_t len)
 {
-	char text[3 * 32];
+	enum { LONGEST = 32 }; /* the kernel's MAX_ADDR_LEN */
+	char text[3 * LONGEST + 1];
 
-	if (!len || len > 32)
+	if (!len || len > LONGEST)
 		return 0;
 	for (size_t i = 0; i < len; i++)
 		snprintf(text + 3 * i, 4, "%02x:", mac[i]);
@@ -238,7 +230,7 @@ static void push_list(struct attr_in *in, const struct attr_spec *row, const str
 	size_t at = 0;
 
 	lua_newtable(in->L);
-	for (; (attr = attr_at(attr_payload(list), attr_len(list), at));
+	for (; (attr = nl_attr(attr_payload(list), attr_len(list), at));
 	     at += NL_PAD(attr->nla_len)) {
 		if ((attr->nla_type & (uint16_t)NLA_TYPE_MASK) != row->each->type)
 			continue;
@@ -340,7 +332,7 @@ static void decode_into(struct attr_in *in, const struct attr_table *table)
 	luaL_checkstack(in->L, 8, "attributes");
 	select_rows(in, table, &rows);
 	decode_header(in, &rows);
-	for (; (attr = attr_at(in->attrs, in->len, at)); at += NL_PAD(attr->nla_len)) {
+	for (; (attr = nl_attr(in->attrs, in->len, at)); at += NL_PAD(attr->nla_len)) {
 		uint16_t type = (uint16_t)(attr->nla_type & NLA_TYPE_MASK);
 
 		for (size_t i = 0; i < rows.count; i++) {

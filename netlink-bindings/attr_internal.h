@@ -32,9 +32,6 @@ static inline size_t attr_len(const struct nlattr *attr)
 	return attr->nla_len - NL_ATTR_HDR;
 }
 
-/* The attribute at `at` of `len` bytes, or NULL at the end. */
-const struct nlattr *attr_at(const void *attrs, size_t len, size_t at);
-
 bool attr_only_has(const struct attr_only *only, const char *key);
 
 /* Raise, naming the nearest key of an answer by `table`. */

@@ -60,7 +60,7 @@ static void locate_element(const struct attr_spec *row, const struct nlattr *lis
 	size_t at = 0;
 	int n = 0;
 
-	for (; (attr = attr_at(attr_payload(list), attr_len(list), at));
+	for (; (attr = nl_attr(attr_payload(list), attr_len(list), at));
 	     at += NL_PAD(attr->nla_len)) {
 		n++;
 		if (offset < at || offset >= at + attr->nla_len)
@@ -83,7 +83,7 @@ static void locate(const struct attr_table *table, const void *body, size_t len,
 	if (offset < base || depth > ATTR_MAX_DEPTH)
 		return;
 	offset -= base;
-	while ((attr = attr_at(in.attrs, in.len, at)) && offset >= at + attr->nla_len)
+	while ((attr = nl_attr(in.attrs, in.len, at)) && offset >= at + attr->nla_len)
 		at += NL_PAD(attr->nla_len);
 	if (!attr || offset < at)
 		return;

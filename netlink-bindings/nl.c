@@ -220,13 +220,13 @@ int nl_send(const struct nl *nl, const void *data, size_t len)
 /* Read what comes behind an error code: the kernel's own words, and what they are about. */
 static void read_extack(const struct nlmsghdr *msg, size_t at, struct nl_failure *fail)
 {
-	const uint8_t *end = (const uint8_t *)msg + msg->nlmsg_len;
-	const uint8_t *p = (const uint8_t *)mnl_nlmsg_get_payload(msg) + at;
+	const void *tlvs = mnl_nlmsg_get_payload(msg);
+	size_t bytes = mnl_nlmsg_get_payload_len(msg);
+	const struct nlattr *attr;
 
 	if (!(msg->nlmsg_flags & NLM_F_ACK_TLVS))
 		return;
-	while (p < end && mnl_attr_ok((const struct nlattr *)(const void *)p, (int)(end - p))) {
-		const struct nlattr *attr = (const struct nlattr *)(const void *)p;
+	for (; (attr = nl_attr(tlvs, bytes, at)); at += NL_PAD(attr->nla_len)) {
 		size_t len = mnl_attr_get_payload_len(attr);
 		const void *data = mnl_attr_get_payload(attr);
 
@@ -245,7 +245,6 @@ static void read_extack(const struct nlmsghdr *msg, size_t at, struct nl_failure
 				fail->missing = (uint16_t)mnl_attr_get_u32(attr);
 			break;
 		}
-		p += NL_PAD(attr->nla_len);
 	}
 }
 
@@ -276,10 +275,10 @@ struct acks {
 
 static void take_acks(struct acks *a, const void *data, size_t bytes)
 {
-	const struct nlmsghdr *msg = data;
-	int len = (int)bytes;
+	const struct nlmsghdr *msg;
 
-	for (; mnl_nlmsg_ok(msg, len); msg = mnl_nlmsg_next(msg, &len)) {
+	for (size_t at = 0; at < bytes && (msg = nl_message((const uint8_t *)data + at, bytes - at));
+	     at += NL_PAD(msg->nlmsg_len)) {
 		const struct nlmsgerr *err = mnl_nlmsg_get_payload(msg);
 		uint32_t nth = msg->nlmsg_seq - a->seq;
 		int *status;
@@ -292,7 +291,7 @@ static void take_acks(struct acks *a, const void *data, size_t bytes)
 			a->wanted--;
 		else if (*status)
 			continue;
-		*status = -err->error;
+		*status = nl_outcome(err->error);
 		if (*status && (!a->fail->error || a->first + nth < a->fail->index))
 			nl_note(msg, nl_error_tlvs(msg, err), a->first + nth, *status, a->fail);
 	}
@@ -341,9 +340,9 @@ static int receive_echoes(struct acks *a)
 
 	if (n <= 0)
 		return n == -ETIMEDOUT ? -EAGAIN : n == -EOVERFLOW ? 0 : (int)n;
-	if (mnl_nlmsg_ok(nl_at(&a->nl->in, at), (int)n) &&
+	if (nl_message(a->nl->in.data + at, (size_t)n) &&
 	    nl_at(&a->nl->in, at)->nlmsg_type != NLMSG_ERROR)
-		a->nl->in.len += (size_t)n;
+		a->nl->in.len += NL_PAD(n);
 	else
 		take_acks(a, a->nl->in.data + at, (size_t)n);
 	return 0;

@@ -169,6 +169,18 @@ int nl_query(struct nl *nl, int timeout_ms, struct nl_failure *ret);
 
 #define NL_DUMP_TRIES 10
 
+/*
+ * The message that the `left` bytes at `p` begin with, or NULL: they hold no whole one. (libmnl's
+ * own check takes a length of 2^31 and more for a small one.)
+ */
+const struct nlmsghdr *nl_message(const void *p, size_t left);
+
+/* The attribute at `at` of `len` bytes, or NULL at the end. */
+const struct nlattr *nl_attr(const void *attrs, size_t len, size_t at);
+
+/* What the kernel gives for an outcome, 0 or -errno, as 0 or a positive errno; EBADMSG: neither. */
+int nl_outcome(int32_t code);
+
 /* Walk the answers in nl->in; nl_next() returns NULL at the end. */
 const struct nlmsghdr *nl_first(const struct nl *nl);
 const struct nlmsghdr *nl_next(const struct nl *nl, const struct nlmsghdr *msg);

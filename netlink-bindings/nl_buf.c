@@ -69,6 +69,31 @@ struct nlmsghdr *nl_at(const struct nl_buf *buf, size_t at)
 	return (struct nlmsghdr *)(void *)(buf->data + at);
 }
 
+const struct nlmsghdr *nl_message(const void *p, size_t left)
+{
+	const struct nlmsghdr *msg = p;
+
+	return left >= sizeof *msg && msg->nlmsg_len >= sizeof *msg && msg->nlmsg_len <= left ? msg
+											      : NULL;
+}
+
+const struct nlattr *nl_attr(const void *attrs, size_t len, size_t at)
+{
+	const struct nlattr *attr;
+
+	if (at > len || len - at < NL_ATTR_HDR)
+		return NULL;
+	attr = (const void *)((const uint8_t *)attrs + at);
+	return attr->nla_len >= NL_ATTR_HDR && attr->nla_len <= len - at ? attr : NULL;
+}
+
+int nl_outcome(int32_t code)
+{
+	enum { MAX_ERRNO = 4095 };
+
+	return code > 0 || code < -MAX_ERRNO ? EBADMSG : -code;
+}
+
 /* The kernel looks at the sender's port, not at what the message says of it: a place for a mark. */
 void nl_continue(struct nl_buf *buf, size_t at)
 {

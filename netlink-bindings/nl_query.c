@@ -30,7 +30,8 @@ long nl_receive_behind(struct nl *nl, int64_t deadline, size_t *ret_at)
 	if (err)
 		return err;
 	for (;;) {
-		iov = (struct iovec){ in->data + in->len, in->size - in->len };
+		/* A last message without its padding has room for it. */
+		iov = (struct iovec){ in->data + in->len, in->size - in->len - NLMSG_ALIGNTO };
 		n = recvmsg(nl->fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
 		if (n >= 0)
 			break;
@@ -63,10 +64,11 @@ static int take_answers(struct query *q, size_t at, size_t bytes)
 	struct nl_buf *in = &q->nl->in;
 	size_t end = at + bytes, keep = at;
 
-	while (at < end && mnl_nlmsg_ok(nl_at(in, at), (int)(end - at))) {
+	while (at < end && nl_message(in->data + at, end - at)) {
 		struct nlmsghdr *msg = nl_at(in, at);
 		size_t len = NL_PAD(msg->nlmsg_len);
 		const struct nlmsgerr *err = mnl_nlmsg_get_payload(msg);
+		int32_t code = 0;
 		int error = 0;
 
 		at += len;
@@ -76,19 +78,20 @@ static int take_answers(struct query *q, size_t at, size_t bytes)
 		switch (msg->nlmsg_type) {
 		case NLMSG_DONE:
 			/* The payload is the dump's own result. */
-			if (mnl_nlmsg_get_payload_len(msg) >= sizeof error)
-				memcpy(&error, mnl_nlmsg_get_payload(msg), sizeof error);
+			if (mnl_nlmsg_get_payload_len(msg) >= sizeof code)
+				memcpy(&code, mnl_nlmsg_get_payload(msg), sizeof code);
 			q->done = true;
-			if (error < 0)
-				nl_note(msg, NL_PAD(sizeof error), 0, -error, q->fail);
+			error = nl_outcome(code);
+			if (error)
+				nl_note(msg, NL_PAD(sizeof code), 0, error, q->fail);
 			break;
 		case NLMSG_ERROR:
 			if (mnl_nlmsg_get_payload_len(msg) < sizeof *err)
 				return -EBADMSG;
 			q->done = true;
-			error = err->error;
-			if (error < 0)
-				nl_note(msg, nl_error_tlvs(msg, err), 0, -error, q->fail);
+			error = nl_outcome(err->error);
+			if (error)
+				nl_note(msg, nl_error_tlvs(msg, err), 0, error, q->fail);
 			break;
 		case NLMSG_NOOP:
 			break;
@@ -101,8 +104,8 @@ static int take_answers(struct query *q, size_t at, size_t bytes)
 				memmove(in->data + keep, msg, len);
 			keep += len;
 		}
-		if (error < 0)
-			return error;
+		if (error)
+			return -error;
 	}
 	in->len = keep;
 	return 0;
@@ -156,9 +159,7 @@ int nl_query(struct nl *nl, int timeout_ms, struct nl_failure *ret)
 
 const struct nlmsghdr *nl_first(const struct nl *nl)
 {
-	const struct nlmsghdr *msg = (const struct nlmsghdr *)(const void *)nl->in.data;
-
-	return mnl_nlmsg_ok(msg, (int)nl->in.len) ? msg : NULL;
+	return nl_message(nl->in.data, nl->in.len);
 }
 
 const struct nlmsghdr *nl_next(const struct nl *nl, const struct nlmsghdr *msg)
@@ -166,8 +167,7 @@ const struct nlmsghdr *nl_next(const struct nl *nl, const struct nlmsghdr *msg)
 	const uint8_t *next = (const uint8_t *)msg + NL_PAD(msg->nlmsg_len);
 	const uint8_t *end = nl->in.data + nl->in.len;
 
-	msg = (const struct nlmsghdr *)(const void *)next;
-	return next < end && mnl_nlmsg_ok(msg, (int)(end - next)) ? msg : NULL;
+	return next < end ? nl_message(next, (size_t)(end - next)) : NULL;
 }
 
 int nl_receive(struct nl *nl, int64_t deadline)

@@ -163,7 +163,8 @@ static bool says_gone(const struct nlmsghdr *msg, int index)
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
 
 	/* A bridge port says so too, but under its own family and while it still exists. */
-	return msg->nlmsg_type == RTM_DELLINK && ifi->ifi_family == AF_UNSPEC &&
+	return msg->nlmsg_type == RTM_DELLINK &&
+	       mnl_nlmsg_get_payload_len(msg) >= sizeof *ifi && ifi->ifi_family == AF_UNSPEC &&
 	       ifi->ifi_index == index;
 }
 
@@ -184,7 +185,7 @@ static int look_for_end(const struct nl *events, uint32_t seq, int index, struct
 			continue;
 		if (!err->error)
 			return GONE;
-		nl_note(msg, nl_error_tlvs(msg, err), 0, -err->error, fail);
+		nl_note(msg, nl_error_tlvs(msg, err), 0, nl_outcome(err->error), fail);
 		return REFUSED;
 	}
 	return 0;
@@ -264,6 +265,10 @@ static int find_index(struct rtnl *h, int timeout, int *ret, struct nl_failure *
 		if (!msg)
 			return err;
 		ifi = mnl_nlmsg_get_payload(msg);
+		if (mnl_nlmsg_get_payload_len(msg) < sizeof *ifi) {
+			*fail = (struct nl_failure){ .error = EBADMSG };
+			return -EBADMSG;
+		}
 	}
 	*ret = ifi->ifi_index;
 	return 0;

@@ -244,8 +244,93 @@ describe("a batch", function()
   end)
 end)
 
+-- A length, an error code, that no kernel gives: each place where one is read.
+describe("a kernel that lies", function()
+  local up = { "set", "link", { name = "lo", up = true } }
+  local codes = { -2147483648, -4096, -2147483647, 1, 2147483647 }
+  local lengths = { 0, 15, 0x7fffffff, 0x80000000, 0x80000024, 0xfffffff0, 0xffffffff }
+
+  --- The message with another length in its header.
+  local function sized(bytes, len) return ("=I4"):pack(len) .. bytes:sub(5) end
+
+  it("about an error code is not believed: a refusal is one, with an errno", function()
+    for n, code in ipairs(codes) do
+      say(message(ERROR, CAPPED, n, ("=i4"):pack(code) .. ("=I4I2I2I4I4"):pack(100, NEWLINK, 0, n, 0)))
+      local ok, msg, errno, index, statuses = h:send({ up })
+      assert.is_nil(ok)
+      assert.equal(EBADMSG, errno, msg)
+      assert.equal(1, index)
+      t.same({ EBADMSG }, statuses)
+    end
+  end)
+
+  it("about a dump's end or its refusal likewise", function()
+    for n, code in ipairs(codes) do
+      say(link(2 * n - 1, 1, "a"), done(2 * n - 1, 0, code))
+      assert.equal(EBADMSG, select(3, h:dump("link")))
+      say(message(ERROR, 0, 2 * n, ("=i4"):pack(code) .. ("\0"):rep(16)))
+      assert.equal(EBADMSG, select(3, h:dump("link")))
+    end
+  end)
+
+  it("tells an errno all the same", function()
+    say(ack(1, 4095))
+    assert.equal(4095, select(3, h:send({ up })))
+    say(done(2, 0, -1))
+    assert.equal(EPERM, select(3, h:dump("link")))
+  end)
+
+  it("about a length in an acknowledgement has said nothing", function()
+    for n, len in ipairs(lengths) do
+      say(sized(ack(n, 0), len))
+      assert.equal(ETIMEDOUT, select(3, h:send({ up }, 20)), ("%x"):format(len))
+    end
+    say(ack(#lengths + 1, 0))
+    assert.is_true(h:send({ up }))
+  end)
+
+  it("about a length in a dump has said nothing from there on", function()
+    for n, len in ipairs(lengths) do
+      say(link(n, 1, "a"), sized(link(n, 2, "b"), len), done(n))
+      assert.equal(ETIMEDOUT, select(3, h:dump("link", {}, nil, 20)), ("%x"):format(len))
+    end
+    say(link(#lengths + 1, 3, "c"), done(#lengths + 1))
+    assert.equal("c", names(h:dump("link")))
+  end)
+
+  it("about the length of its own words gives those that are there", function()
+    local body = ("=i4"):pack(-EPERM) .. ("=I4I2I2I4I4"):pack(0xffffffff, NEWLINK, 0, 1, 0)
+    say(message(ERROR, TLVS, 1, body .. attr(1, "never seen\0")))
+    local _, msg, errno = h:send({ up })
+    assert.equal(EPERM, errno)
+    assert.equal("set link lo: Operation not permitted", msg)
+    say(message(ERROR, CAPPED | TLVS, 2, body .. ("=I2I2"):pack(65535, 1) .. "cut"))
+    assert.equal("set link lo: Operation not permitted", select(2, h:send({ up })))
+  end)
+
+  it("and leaves the padding of the last message out is understood", function()
+    local bare = link(1, 2, "abcd"):sub(1, -4)
+    say(link(1, 1, "abc"), sized(bare, #bare))
+    say(link(1, 3, "e"), done(1))
+    assert.equal("abc abcd e", names(h:dump("link")))
+  end)
+
+  it("shows a hardware address of any length that there is", function()
+    for n, len in ipairs({ 1, 6, 20, 31, 32 }) do
+      say(message(NEWLINK, MULTI, n, ("=BBI2i4I4I4"):pack(0, 0, 1, 5, 0, 0)
+        .. attr(1, ("\254"):rep(len))), done(n))
+      assert.equal(("fe:"):rep(len):sub(1, -2), h:dump("link")[1].mac)
+    end
+    for n, len in ipairs({ 0, 33, 255, 4096 }) do
+      say(message(NEWLINK, MULTI, 5 + n, ("=BBI2i4I4I4"):pack(0, 0, 1, 5, 0, 0)
+        .. attr(1, ("\254"):rep(len))), done(5 + n))
+      assert.is_nil(h:dump("link")[1].mac)
+    end
+  end)
+end)
+
 describe("whatever the bytes", function()
-  local count = tonumber(os.getenv("LUACNI_FUZZ")) or 3000
+  local count = 3000
 
   --- Real messages to bend.
   local function samples()
