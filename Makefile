@@ -46,8 +46,8 @@ $(BUILD)/%.o: %.c Makefile
 $(BUILD)/netlink.so: $(BINDINGS)
 	$(Q)$(CC) -shared $(SANITIZE) -o $@.new $^ -lmnl && mv $@.new $@
 
-# What specs need in C: killat kills a plugin at its n-th change or lets a call fail, look takes a quick look, answer
-# plays a machine behind a tap. Static, since a start is what costs on the second kernel.
+# What specs need in C: killat kills a plugin at its n-th change or lets a call fail, look takes a
+# quick look, answer plays a machine behind a tap. Static, since a start is what costs on the second kernel.
 HELPERS := $(addprefix $(BUILD)/,killat look answer)
 $(HELPERS): $(BUILD)/%: spec-tests/%.c Makefile
 	@mkdir -p $(@D)

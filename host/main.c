@@ -4,6 +4,7 @@
  * fit to run scripts as root, the Lua state is made, and whatever still goes wrong is said in the
  * form the caller can read.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ struct invocation {
 static int fill_descriptors(void)
 {
 	for (int fd = 0; fd <= 2; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
 			return -1;
 
 	return 0;
@@ -109,8 +110,10 @@ int main(int argc, char **argv)
 			     "remove the set-user-ID bit or the file capabilities of the program");
 		return 1;
 	}
-	if (fill_descriptors() < 0)
+	if (fill_descriptors() < 0) {
+		report_error(REPORT_INTERNAL, "/dev/null cannot be opened in place of a standard stream", "");
 		return 1;
+	}
 	set_signals();
 
 	L = image_state();

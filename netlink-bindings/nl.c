@@ -426,13 +426,16 @@ static int reserve_status(struct nl *nl)
 	return 0;
 }
 
-/* Settle what was not answered: as `err` when the conversation failed, else as done. */
-static int settle(struct nl *nl, size_t count, int err, struct nl_failure *fail)
+/*
+ * Settle what was not answered: as done when the conversation went well. When it failed with `err`, what
+ * was `sent` may have been carried out all the same, and has the status err; what was not has -err.
+ */
+static int settle(struct nl *nl, size_t count, size_t sent, int err, struct nl_failure *fail)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (nl->status[i] != UNANSWERED)
 			continue;
-		nl->status[i] = -err;
+		nl->status[i] = i < sent ? err : -err;
 		if (err && (!fail->error || i < fail->index))
 			*fail = (struct nl_failure){ .error = -err, .index = i };
 	}
@@ -448,6 +451,7 @@ int nl_transact(struct nl *nl, unsigned int flags, int timeout_ms, struct nl_fai
 	bool whole = flags & NL_WHOLE;
 	int64_t deadline = nl_deadline(timeout_ms);
 	int err = nl->fd < 0 ? -EBADF : reserve_status(nl);
+	size_t sent = 0;
 
 	nl_buf_clear(&nl->in);
 	for (size_t i = 0; !err && i < nl->out.count; i++)
@@ -461,12 +465,14 @@ int nl_transact(struct nl *nl, unsigned int flags, int timeout_ms, struct nl_fai
 		}
 		bytes = number_chunk(nl, at, whole, &a);
 		err = nl_send(nl, nl->out.data + at, bytes);
-		if (!err)
-			err = collect_acks(&a, flags, deadline);
 		at += bytes;
+		if (!err) {
+			sent = a.first + a.count;
+			err = collect_acks(&a, flags, deadline);
+		}
 		a.first += a.count;
 	}
-	err = settle(nl, nl->status ? nl->out.count : 0, err, &fail);
+	err = settle(nl, nl->status ? nl->out.count : 0, sent, err, &fail);
 	if (err)
 		*ret = fail;
 	return err;

@@ -291,7 +291,8 @@ since Linux 6.2, as they are before they have a master.
 @treturn[2] string the first failure: the step, the errno's text, the kernel's own words
 @treturn[2] integer its errno
 @treturn[2] integer the index of its request
-@treturn[2] table a positive errno or 0 for each request
+@treturn[2] table for each request 0, or the errno it was refused with; negative where it may have been
+  carried out, in whole or in part: the answer did not come, or a later message of it was refused
 @raise unknown verb, object or key, wrong type, number out of range
 */
 static int rtnl_send(lua_State *L)

@@ -9,6 +9,7 @@
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -386,21 +387,25 @@ void rtnl_push_echoes(lua_State *L, struct rtnl *h, int requests)
 
 /*** Failures ***/
 
-/* Push the list of statuses, one per request. [-0, +1, m] */
+/*
+ * Push the list of statuses, one per request: negative where it may have been carried out, or, being of
+ * several messages, was in part. [-0, +1, m]
+ */
 static void push_statuses(lua_State *L, const struct rtnl *h, lua_Integer count)
 {
 	const uint32_t *owners = (const uint32_t *)(const void *)h->owners.data;
+	size_t i = 0;
 
 	lua_createtable(L, (int)count, 0);
-	for (lua_Integer i = 1; i <= count; i++) {
-		lua_pushinteger(L, 0);
-		lua_rawseti(L, -2, i);
-	}
-	for (size_t i = h->nl.out.count; i > 0; i--) {
-		if (!h->nl.status[i - 1])
-			continue;
-		lua_pushinteger(L, h->nl.status[i - 1]);
-		lua_rawseti(L, -2, (lua_Integer)owners[i - 1] + 1);
+	for (lua_Integer nth = 1; nth <= count; nth++) {
+		size_t first = i;
+		int status = 0;
+
+		for (; i < h->nl.out.count && owners[i] + 1 == nth; i++)
+			if (!status && h->nl.status[i])
+				status = i == first ? h->nl.status[i] : -abs(h->nl.status[i]);
+		lua_pushinteger(L, status);
+		lua_rawseti(L, -2, nth);
 	}
 }
 

@@ -80,7 +80,7 @@ int sys_flock(int fd, int how, int64_t deadline)
  */
 static int open_and_lock(const char *path, int flags, int how, int timeout_ms, int *out)
 {
-	int64_t deadline = how & LOCK_NB ? 0 : sys_now_ms() + timeout_ms;
+	int64_t deadline = sys_now_ms() + timeout_ms;
 	struct stat mine, named;
 	int fd, err;
 
@@ -89,10 +89,7 @@ static int open_and_lock(const char *path, int flags, int how, int timeout_ms, i
 		if (fd < 0)
 			return -errno;
 
-		if (how & LOCK_NB)
-			err = flock(fd, how) < 0 ? -errno : 0;
-		else
-			err = sys_flock(fd, how, deadline);
+		err = sys_flock(fd, how, deadline);
 		if (!err && fstat(fd, &mine) < 0)
 			err = -errno;
 		if (err)
@@ -312,10 +309,10 @@ static struct file *new_file(lua_State *L)
 static int lock_file(lua_State *L, int flags)
 {
 	static const char *const words[] = { "exclusive", "shared", "try", NULL };
-	static const int hows[] = { LOCK_EX, LOCK_SH, LOCK_EX | LOCK_NB };
 	const char *path = sys_check_path(L, 1);
-	int how = hows[luaL_checkoption(L, 2, "exclusive", words)];
-	int timeout_ms = sys_opt_timeout(L, 3, LOCK_TIMEOUT_MS);
+	int word = luaL_checkoption(L, 2, "exclusive", words);
+	int how = word == 1 ? LOCK_SH : LOCK_EX;
+	int timeout_ms = word == 2 ? 0 : sys_opt_timeout(L, 3, LOCK_TIMEOUT_MS);
 	struct file *f = new_file(L);
 	int ret;
 
@@ -336,7 +333,7 @@ let go and the new one taken. Remove such a file only while holding its exclusiv
 @treturn file
 @treturn[2] nil
 @treturn[2] string what went wrong
-@treturn[2] integer errno: ETIMEDOUT, and EAGAIN for `try`, when someone else holds it
+@treturn[2] integer errno: ETIMEDOUT when someone else holds it, and nothing else then
 */
 int sys_open_locked(lua_State *L)
 {

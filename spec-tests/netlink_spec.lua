@@ -443,6 +443,13 @@ describe("links", function()
     t.same({ 95 }, statuses)
   end)
 
+  it("that are made and then refused something say that they may be there", function()
+    local _, _, statuses = refused(95, { "add", "link", { name = "v0", kind = "veth", peer = { name = "v1" },
+      port = { hairpin = true } } })
+    t.same({ -95 }, statuses)
+    assert.is_not_nil(t.link(host, "v0"))
+  end)
+
   it("of a kind we have no words for take numbered attributes", function()
     local ageing, multi, snooping = 4, 23, 1
     send({ "add", "link", { name = "br0", kind = "bridge",

@@ -183,7 +183,8 @@ describe("a batch", function()
     assert.is_nil(ok)
     assert.equal(ETIMEDOUT, errno)
     assert.equal(2, index)
-    t.same({ 0, ETIMEDOUT, ETIMEDOUT }, statuses)
+    -- They may have been carried out.
+    t.same({ 0, -ETIMEDOUT, -ETIMEDOUT }, statuses)
   end)
 
   it("is not taken in by answers to an earlier one", function()

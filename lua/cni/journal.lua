@@ -143,7 +143,7 @@ end
 -- A book that nobody works with, or nil.
 local function open_idle(path, dir)
   local book, msg, errno = open(path, dir, sys.open_locked_existing, "try")
-  if book or errno == sys.errno.EAGAIN or files.absent(errno) then return book end
+  if book or errno == sys.errno.ETIMEDOUT or files.absent(errno) then return book end
   io_error("open record", path, msg, errno)
 end
 
@@ -324,7 +324,7 @@ function M.busy(owner)
     local file, msg, errno = sys.open_locked_existing(dir .. "/" .. name, "try")
     if file then
       file:close()
-    elseif errno == sys.errno.EAGAIN then
+    elseif errno == sys.errno.ETIMEDOUT then
       return true
     else
       files.unless_absent(nil, msg, errno)

@@ -132,9 +132,11 @@ local function send(batch)
   end
   local rest = { handle = batch.handle, requests = {}, owners = {} }
   for i, step in ipairs(owners) do
-    -- A step of several requests is undone even when only one of them was done.
-    if statuses and statuses[i] == 0 then
-      step.did = true
+    -- A step of several requests is undone even when only one of them was done; and one whose answer
+    -- did not come, with care: see cni.step.link.
+    local status = statuses and statuses[i]
+    if status and status <= 0 then
+      step.did, step.unsure = true, step.unsure or status < 0 or nil
     elseif i ~= index then
       rest.requests[#rest.requests + 1] = batch.requests[i]
       rest.owners[#rest.owners + 1] = step

@@ -92,13 +92,16 @@ local function make_by_another_name(step, handle)
   local request = M.requests(step, handle)[1]
   local name = name_on_the_way(step, plan.owner)
   request[3].name, request[3].up = name, nil
-  local ok, msg, errno = handle:socket():send { request }
+  local ok, msg, errno, _, statuses = handle:socket():send { request }
+  -- Until it has its name a link of that name is not it.
+  step.unsure = true
+  step.did = ok or statuses and statuses[1] < 0 or nil
   if not ok then return ok, msg, errno end
-  step.did = true
   ok, msg, errno = elsewhere:socket():send {
     { "set", "link", { index = elsewhere:index(name), name = want.name, up = want.up } },
   }
   elsewhere:forget(name)
+  if ok then step.unsure = nil end
   return ok, msg, errno
 end
 
@@ -201,7 +204,7 @@ end
 function M.undo(step, plan)
   local want, h = step.want, plan:at(home(step))
   if not h then return end
-  local certain = plan.mode ~= "undo" or (plan.record and plan.record.done)
+  local certain = not step.unsure and (plan.mode ~= "undo" or plan.record and plan.record.done)
   remove(step, h, want.name, certain)
   -- Of an ADD that has answered, nothing is on the way any more.
   if want.into and not (plan.record and plan.record.done) then

@@ -117,9 +117,9 @@ local function send(h, requests, what, want)
   if ok then return end
   if not statuses then refused(h, want, what, msg, errno) end
   for i, request in ipairs(requests) do
-    if statuses[i] ~= 0 and statuses[i] ~= content[request[1]] then
-      refused(h, want, what,
-        i == at and msg or netlink.sys.strerror(statuses[i]), statuses[i])
+    local status = math.abs(statuses[i])
+    if status ~= 0 and status ~= content[request[1]] then
+      refused(h, want, what, i == at and msg or netlink.sys.strerror(status), status)
     end
   end
 end
