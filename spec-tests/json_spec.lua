@@ -226,6 +226,31 @@ describe("json.encode", function()
   end)
 end)
 
+describe("json.note", function()
+  local function there_and_back(value)
+    local line = json.note(value)
+    assert.is_truthy(utf8.len(line), line)
+    assert.is_nil(line:find("\n", 1, true))
+    return json.decode_lines(line .. "\n")[1]
+  end
+
+  it("is read back byte for byte, UTF-8 or not", function()
+    local every = {}
+    for b = 0, 255 do every[b + 1] = string.char(b) end
+    for _, text in ipairs { "", "plain", "\u{E9}\u{1F600}", "a\xffb\xc3", table.concat(every), "\u{EF80}", "\u{EFFF}\xff",
+      "\xee\xbe", "\xed\xa0\x80", "\u{EF7F}\u{F000}" } do
+      local back = there_and_back { text, { [text] = { text } } }
+      assert.are.equal(text, back[1])
+      assert.are.equal(text, back[2][text][1])
+    end
+  end)
+
+  it("is what anybody would print, of what is UTF-8", function()
+    assert.are.equal('{"a":"\u{E9}\u{FFFD}"}', json.note { a = "\u{E9}\u{FFFD}" })
+    assert.are.equal("\u{EF80}", json.decode('["\u{EF80}"]')[1])
+  end)
+end)
+
 describe("json.show", function()
   it("is short and on one line", function()
     assert.are.equal('"a\\nb"', json.show "a\nb")

@@ -18,7 +18,6 @@
 --
 -- @module cni.journal
 
-local cjson = require "cjson"
 local fail = require "cni.fail"
 local files = require "cni.files"
 local json = require "cni.json"
@@ -115,8 +114,8 @@ local function load(book, text)
   book.records, book.at = {}, nil
   local good = 0
   for line, stop in text:gmatch("([^\n]*)\n()") do
-    local decoded, value = pcall(json.decode, line, "record")
-    if not decoded or not pcall(take, book, value) then break end
+    local decoded, values = pcall(json.decode_lines, line .. "\n", "record")
+    if not decoded or not pcall(take, book, values[1]) then break end
     good = stop - 1
   end
   return good
@@ -209,7 +208,7 @@ function Book:begin(header)
     if not ok then io_error("write record", self.path, msg, errno) end
     self.records = {}
   end
-  self:write(cjson.encode(header) .. "\n")
+  self:write(json.note(header) .. "\n")
   local record = setmetatable({ book = self, header = header, steps = {} }, Record)
   self.records[#self.records + 1] = record
   self.at = record
@@ -280,7 +279,7 @@ function Record:append(steps, first, last)
   local lines = {}
   for i = first, last do
     local step = steps[i]
-    lines[#lines + 1] = cjson.encode {
+    lines[#lines + 1] = json.note {
       kind = step.kind, ns = step.ns, want = step.want, had = step.had, covered = step.covered,
     }
   end
@@ -293,7 +292,7 @@ end
 -- `sandbox`), `ips` (addresses); a list that is empty is left out
 function Record:finish(outline)
   self.done = outline
-  self:write(cjson.encode { done = outline } .. "\n")
+  self:write(json.note { done = outline } .. "\n")
 end
 
 --- Say that a complete record is about to be taken back: when that is cut short, it is debris. It is
@@ -306,7 +305,7 @@ end
 --- Say that every step after `index` is taken back. It is not the end when that cannot be written: a
 -- full /run must not keep what is left from being taken back.
 function Record:note_undone(index)
-  pcall(self.write, self, cjson.encode { undone = index } .. "\n")
+  pcall(self.write, self, json.note { undone = index } .. "\n")
 end
 
 --- Forget the record: its part of the attachment is gone. Closing the book does the rest.
@@ -379,7 +378,7 @@ end
 -- @tparam string id of the container whose records do not count
 -- @treturn boolean
 function M.occupied(cookie, id)
-  local mark <const> = cjson.encode(cookie)
+  local mark <const> = json.note(cookie)
   for _, network in ipairs(files.list(M.root)) do
     for _, attachment in ipairs(files.list(M.root .. "/" .. network)) do
       local dir = ("%s/%s/%s"):format(M.root, network, attachment)

@@ -169,7 +169,49 @@ function M.decode(text, what, opts)
   return holder[1]
 end
 
---- Decode one JSON text a line.
+-- Our own notes ----------------------------------------------------------------------
+
+-- Bytes that are no UTF-8 (of CNI_ARGS, of a link's name) are written as these private characters, one
+-- each: U+EF80 to U+EFFF. Those characters themselves are written byte by byte.
+local private <const> = "\xEE[\xBE\xBF][\x80-\xBF]"
+
+local function hide(char) return (gsub(char, ".", function(b) return utf8.char(0xEF00 + byte(b)) end)) end
+local function show_again(char) return string.char(utf8.codepoint(char) - 0xEF00) end
+
+local function hide_bytes(text)
+  local out, at = {}, 1
+  while true do
+    local valid, bad = utf8.len(text, at)
+    out[#out + 1] = gsub(sub(text, at, (bad or 0) - 1), private, hide)
+    if valid then return table.concat(out) end
+    out[#out + 1] = hide(sub(text, bad, bad))
+    at = bad + 1
+  end
+end
+
+local function restore(value)
+  if type(value) == "string" then return (gsub(value, private, show_again)) end
+  if type(value) ~= "table" then return value end
+  local keys = {}
+  for key in next, value do keys[#keys + 1] = key end
+  for _, key in ipairs(keys) do
+    local item = restore(value[key])
+    value[key] = nil
+    value[restore(key)] = item
+  end
+  return value
+end
+
+--- Print a value on one line, for @{decode_lines}: a string comes back byte for byte, UTF-8 or not.
+-- @param value
+-- @treturn string without an end of line
+function M.note(value)
+  local line = cjson.encode(value)
+  if utf8.len(line) and not find(line, private) then return line end
+  return hide_bytes(line)
+end
+
+--- Decode one JSON text a line, as @{note} prints it.
 -- @tparam string text each line with its end
 -- @string[opt="JSON"] what the text is, for the message
 -- @treturn table list of the values
@@ -179,7 +221,7 @@ function M.decode_lines(text, what)
   local list, breaks = gsub(sub(text, 1, -2), "\n", ",")
   local values = M.decode("[" .. list .. "]", what)
   if #values ~= breaks + 1 then refuse(what or "JSON", "a line is not one value") end
-  return values
+  return find(text, private) and restore(values) or values
 end
 
 -- Encoding ---------------------------------------------------------------------------

@@ -55,7 +55,14 @@ local function check_ifname(value)
   end
 end
 
-local checks = { CNI_CONTAINERID = check_container_id, CNI_IFNAME = check_ifname }
+-- Results name it.
+local function check_netns(value)
+  if not utf8.len(value) then
+    fail.throw { code = codes.env, msg = "not UTF-8 (CNI_NETNS)", details = value }
+  end
+end
+
+local checks = { CNI_CONTAINERID = check_container_id, CNI_IFNAME = check_ifname, CNI_NETNS = check_netns }
 
 --- Split a search path at its colons; an empty element is the current directory.
 -- @string text
