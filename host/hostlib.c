@@ -182,6 +182,23 @@ static int host_deadline(lua_State *L)
 	return 0;
 }
 
+/***
+How long this call may still run: to the deadline, or to the end of the program once it has passed.
+@function time_left
+@treturn number|nil seconds; nil without a deadline
+*/
+static int host_time_left(lua_State *L)
+{
+	double left = state_time_left();
+
+	if (left > 0)
+		lua_pushnumber(L, left);
+	else
+		lua_pushnil(L);
+
+	return 1;
+}
+
 static const luaL_Reg functions[] = {
 	{ "deadline", host_deadline },
 	{ "environ", host_environ },
@@ -195,6 +212,7 @@ static const luaL_Reg functions[] = {
 	{ "read_stdin", host_read_stdin },
 	{ "run", command_run },
 	{ "source", scripts_source },
+	{ "time_left", host_time_left },
 	{ "types", scripts_types },
 	{ "write", host_write },
 	{ NULL, NULL },

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdint.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "report.h"
@@ -63,20 +67,72 @@ static void add_number(struct text *t, unsigned n)
 	add(t, at);
 }
 
-int report_text(int fd, const char *text, size_t len)
+static int64_t now_ms(void)
 {
-	while (len > 0) {
-		ssize_t n = write(fd, text, len);
+	struct timespec now;
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
+	clock_gettime(CLOCK_MONOTONIC, &now);
+
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* 0 once there is room, -ETIMEDOUT, or -errno. */
+static int await_room(int fd, int64_t deadline)
+{
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+
+	for (;;) {
+		int64_t left = deadline - now_ms();
+		int ret = poll(&room, 1, left > 0 ? (int)left : 0);
+
+		if (ret > 0)
+			return 0; /* what is wrong with it, if anything, write() says */
+		if (ret == 0)
+			return -ETIMEDOUT;
+		if (errno != EINTR)
 			return -errno;
-		text += n;
-		len -= (size_t)n;
+	}
+}
+
+/*
+ * In pieces that a pipe with any room has room for: so a write does not block for longer than we
+ * wait, whether the descriptor would or not.
+ */
+static int write_within(int fd, const char *text, size_t len, int patience_ms)
+{
+	int64_t deadline = now_ms() + patience_ms;
+
+	while (len > 0) {
+		int err = await_room(fd, deadline);
+		ssize_t n;
+
+		if (err)
+			return err;
+		n = write(fd, text, len < PIPE_BUF ? len : PIPE_BUF);
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
+			return -errno;
+		if (n < 0 && errno == EAGAIN)
+			poll(NULL, 0, 1); /* there was room, and others were quicker */
+		if (n > 0) {
+			text += n;
+			len -= (size_t)n;
+		}
 	}
 
 	return 0;
+}
+
+int report_text(int fd, const char *text, size_t len)
+{
+	/* For the answer, and for the log; nobody is waited for twice. */
+	static int answer_ms = 10000, log_ms = 1000;
+	int *patience_ms = fd == STDERR_FILENO ? &log_ms : &answer_ms;
+	int err = write_within(fd, text, len, *patience_ms);
+
+	if (err)
+		*patience_ms = 0;
+
+	return err;
 }
 
 void report_error(unsigned code, const char *msg, const char *details)

@@ -295,10 +295,25 @@ void state_deadline(lua_State *L, unsigned seconds)
 		.it_value.tv_sec = (time_t)seconds,
 		.it_interval.tv_sec = GRACE_SECONDS,
 	};
+	sigset_t alarm;
 
 	deadline_state = L;
 	deadline_seconds = seconds;
 	deadline_passed = 0;
 	sigaction(SIGALRM, &act, NULL);
+	/* Our caller may have blocked it, for itself. */
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	sigprocmask(SIG_UNBLOCK, &alarm, NULL);
 	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+double state_time_left(void)
+{
+	struct itimerval timer;
+
+	if (getitimer(ITIMER_REAL, &timer) < 0)
+		return 0;
+
+	return (double)timer.it_value.tv_sec + (double)timer.it_value.tv_usec / 1e6;
 }

@@ -48,4 +48,7 @@ void state_push_global(lua_State *L, const char *name);
 #define GRACE_SECONDS 5
 void state_deadline(lua_State *L, unsigned seconds);
 
+/* Seconds until the deadline, or until the end of the program once it has passed; 0: there is none. */
+double state_time_left(void);
+
 #endif

@@ -43,10 +43,17 @@ local function lease(req, spec)
 end
 
 --- Give a request what only the program has.
--- @tparam table req sets `log`, `environ` and `load_plugin` (own IPAM scripts by type, or nil)
+-- @tparam table req sets `log`, `environ`, `time_left`, `deliver` (gives the answer to the caller, or
+-- raises) and `load_plugin` (own IPAM scripts by type, or nil)
 -- @tparam table host the module of that name
 function M.equip(req, host)
-  req.log, req.environ = host.log, host.environ
+  req.log, req.environ, req.time_left = host.log, host.environ, host.time_left
+  req.deliver = function(text)
+    local ok, msg, errno = host.write(1, text)
+    if not ok then
+      fail.throw { code = fail.codes.io, msg = "give the caller the result: " .. msg, errno = errno }
+    end
+  end
   req.load_plugin = function(type_name)
     local script = host.load_plugin(type_name)
     if script and not script.ipam then
@@ -120,6 +127,7 @@ local function undo_record(record, caller, req, asked)
   record:note_leaving()
   local plan = plans.new("undo", {
     owner = owner_in(header), record = record, request = asked and req or nil,
+    time_left = req.time_left,
     seek = function() return place_of(sandbox.find(header, caller), header.netns) end,
   })
   plan.steps = record.steps
@@ -254,36 +262,38 @@ local function outline_of(result)
   return outline
 end
 
--- One try of an ADD: the text to print; or nil and the error, everything taken back or the error
--- saying that it is not.
+-- One try of an ADD. nil when the caller has its answer; or the error, everything taken back or the error
+-- saying that it is not. An answer that cannot be given has not been given: the record is complete before,
+-- since nobody could tell one that was answered from debris.
 local function attempt(req, plugin, ns, book, alone)
   local record = claim(req, plugin, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
-  local ok, answer = xpcall(function()
+  local ok, err = xpcall(function()
     local given = plugin.add(req)
     plan:flush()
     local result = result_of(req, given, plugin)
     local text = require("cni.result").render(result, req.version)
     record:finish(outline_of(result))
-    return text
+    req.deliver(text)
   end, fail.wrap)
   if ok then
     plan:close()
-    return answer
+    return nil
   end
-  answer = fail.wrap(answer)
+  err = fail.wrap(err)
+  record:note_leaving()
   local errors = plan:undo()
   plan:close()
   if #errors == 0 then
     record:remove()
   else
     local more = ("taking it back failed too: %s"):format(fail.join(errors))
-    answer.details = answer.details and answer.details .. "; " .. more or more
-    answer.retry = nil
+    err.details = err.details and err.details .. "; " .. more or more
+    err.retry = nil
     -- "Unknown container" would tell the runtime that there is nothing to clean up.
-    if answer.code == fail.codes.unknown_container then answer.code = fail.codes.internal end
+    if err.code == fail.codes.unknown_container then err.code = fail.codes.internal end
   end
-  return nil, answer
+  return err
 end
 
 -- What ADD and CHECK need: the namespace (an IPAM plugin can do without it) and a request with
@@ -299,17 +309,16 @@ local function prepare(req, plugin)
   return ns
 end
 
---- ADD.
+--- ADD. The result has been given to the caller when it returns.
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
--- @treturn string the result, as it is to be printed
 function M.add(req, plugin)
   local ns = prepare(req, plugin)
   local book <close>, alone = journal.open(owner_of(req), plugin.type)
-  local text, err
+  local err
   for _ = 1, 4 do
-    text, err = attempt(req, plugin, ns, book, alone)
-    if text then return text end
+    err = attempt(req, plugin, ns, book, alone)
+    if not err then return end
     if not err.retry then break end
     read_conf(req, plugin) -- a script may have filled in what it was given
   end

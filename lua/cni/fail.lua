@@ -47,18 +47,28 @@ function Fail:json(cni_version)
   })
 end
 
+-- What runtimes take a code for: an unsigned number of 32 bits, and not that of success.
+local function code_of(value)
+  local code = type(value) == "number" and math.tointeger(value)
+  return code and code > 0 and code <= 0xffffffff and code or M.codes.internal
+end
+
+local function text_of(value)
+  return value ~= nil and tostring(value) or nil
+end
+
 --- Make an error value without raising it.
--- @tparam table fields `msg`; `code` (999 when absent), `details`, `hint`, `errno`;
+-- @tparam table fields `msg`; `code` (999 when absent, or none), `details`, `hint`, `errno`;
 -- `retry`: chance was to blame, so that the ADD may go well when it is made once more
 -- @treturn fail
 function M.new(fields)
   local msg = fields.msg
   if msg == nil or msg == "" then msg = "unknown error" end
   return setmetatable({
-    code = fields.code or M.codes.internal,
+    code = code_of(fields.code),
     msg = tostring(msg),
-    details = fields.details ~= "" and fields.details or nil,
-    hint = fields.hint,
+    details = fields.details ~= "" and text_of(fields.details) or nil,
+    hint = text_of(fields.hint),
     errno = fields.errno,
     retry = fields.retry,
   }, Fail)

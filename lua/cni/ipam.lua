@@ -35,7 +35,7 @@ local function held(req, name)
   local loads, script = pcall(req.load_plugin, name)
   if loads and not script then
     local delegate = require "cni.step.delegate"
-    local there, why = pcall(delegate.find, name, req.path)
+    local there, why = pcall(delegate.executable, name, req)
     if there then return delegate.obtain(req.plan, name) end
     req.log("luacni: DEL goes without the IPAM plugin: " .. tostring(why))
     loads = false
@@ -96,7 +96,7 @@ end
 local function ask_others(req, name, options)
   local delegate = require "cni.step.delegate"
   -- What cannot be executed has given nothing that an undo would have to return.
-  if req.plan.mode == "apply" then delegate.find(name, req.path) end
+  if req.plan.mode == "apply" then delegate.executable(name, req) end
   local early = ready_for_others(req, options)
   local lease = delegate.obtain(req.plan, name)
   lease.early = early

@@ -65,12 +65,26 @@ local function read_stdin()
     too_long and "a network configuration has a few hundred bytes" or nil)
 end
 
+-- An IPAM plugin that one of our own types has executed executes IPAM plugins alone; anything else would go
+-- round for ever.
+local function is_called_back(plugin)
+  if not host.getenv(require("cni.step.delegate").mark) then return false end
+  local loads, ipam = pcall(function() return plugin.ipam end)
+  return loads and not ipam
+end
+
 local function answer(name, req)
   if req.command == "VERSION" then return version() end
   request.read_config(req, read_stdin())
   attach.equip(req, host)
   local plugin = find_plugin(name, req)
-  return attach[req.command:lower()](req, plugin) or ""
+  req.type = plugin.type
+  if is_called_back(plugin) then
+    if req.command == "DEL" then return "" end
+    fail.config("ipam.type", ("%s is called by the IPAM plugin that it calls itself"):format(plugin.type))
+  end
+  attach[req.command:lower()](req, plugin)
+  return "" -- an ADD has given its answer already
 end
 
 -- Called by hand under a plugin's name: say what this is, and succeed.
@@ -97,7 +111,9 @@ function M.main(name, args)
   end, fail.wrap)
   -- Out of memory is the one error that no handler sees.
   if not ok then text = fail.wrap(text):json(req and req.version) end
-  return host.write(1, text) and ok and 0 or 1
+  local said, why = host.write(1, text)
+  if not said then host.log("luacni: the answer cannot be given: " .. why .. ": " .. text) end
+  return said and ok and 0 or 1
 end
 
 return M

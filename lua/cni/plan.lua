@@ -42,14 +42,14 @@ M.__index = M
 -- @tparam string mode apply, verify, dry, erase or undo
 -- @tparam table env what the steps act upon: `owner` {network, id, ifname}; `pod` ({ ns = object,
 -- sandbox = path }; absent when the namespace is gone), or `seek`, a function that finds it when a step to
--- be taken back needs it; `record` (apply and undo); `prev` (the result so far); `request` (for
--- delegates)
+-- be taken back needs it; `record` (apply and undo); `prev` (the result so far); for delegates `request`,
+-- or `time_left` where there is none
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
     mode = mode, steps = {}, next = 1, locks = {}, last = {},
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
-    seek = env.seek,
+    seek = env.seek, time_left = env.time_left,
   }, M)
   plan.host = handle.new(plan, "host", env.host)
   plan.pod = handle.new(plan, "pod", env.pod or { absent = true })
