@@ -296,7 +296,7 @@ describe("With any number of descriptors to be had", function()
   end
 
   it("ADD and DEL are whole or can be repeated", function()
-    t.needs("prlimit", "macvlan")
+    t.needs("macvlan")
     local w = world.new({ type = "macvlan", master = "up0", ipam = bridge.ipam }, { far = true })
     local before = w:picture()
     local whole, failed = 0, 0
