@@ -169,11 +169,11 @@ end
 
 function M.undo(step, plan)
   if not is_name(step.want.type) then return end
-  local ok, err = pcall(M.call, "DEL", step.want.type, plan.request or recorded(plan))
-  -- What it has refused it does not hold, and to whom the container is unknown there is nothing to free.
-  if not ok and not step.refused and fail.wrap(err).code ~= fail.codes.unknown_container then
-    error(err, 0)
-  end
+  local text, err = M.ask("DEL", step.want.type, plan.request or recorded(plan))
+  -- Who has refused the ADD, and answers that it cannot do the DEL either, holds nothing; nor does one to
+  -- whom the container is unknown.
+  if text or step.refused or err.code == fail.codes.unknown_container then return end
+  error(err, 0)
 end
 
 function M.say(step)
