@@ -4,7 +4,8 @@
 --     host:  [ cni0 ]=====[ veth5f3a9c01 ]----sandbox: [ eth0 ]
 --            gateway        port                        peer
 --
--- Bridge and gateway address are shared: the first attachment makes them, the last takes them away.
+-- Bridge and gateway address are shared: the first attachment makes them, and they stay for the next
+-- one; with removeUnused the last one takes them away.
 
 local addr = require "cni.addr"
 local common = require "cni.common"
@@ -26,6 +27,8 @@ local conf = schema.record {
   vlan = schema.integer { min = 0, max = 4094, default = 0, doc = "The port's native VLAN; 0: none." },
   vlanTrunk = vlans.trunk { doc = "VLANs that the port carries tagged." },
   preserveDefaultVlan = schema.boolean { doc = "Keep the port's default VLAN beside those." },
+  removeUnused = schema.boolean {
+    doc = "Take the bridge that was made, and its address, away with the last attachment." },
   enabledad = schema.boolean { doc = "Detect duplicate IPv6 addresses." },
   disableContainerInterface = schema.boolean { doc = "Leave the sandbox's interface down." },
   dns = common.dns, ipam = common.ipam, args = common.args, runtimeConfig = common.runtime,
@@ -42,7 +45,7 @@ local function ensure_bridge(req)
   local c = req.conf
   return req.host:ensure_link {
     kind = "bridge", name = c.bridge, mtu = c.mtu, up = true, promisc = c.promiscMode or nil,
-    vlan_filtering = (c.vlan > 0 or c.vlanTrunk ~= nil) or nil,
+    vlan_filtering = (c.vlan > 0 or c.vlanTrunk ~= nil) or nil, keep = not c.removeUnused or nil,
   }
 end
 
@@ -66,7 +69,7 @@ local function gateway_link(req, br)
   local native = { vlan = c.vlan, preserveDefaultVlan = c.preserveDefaultVlan }
   return req.host:ensure_link {
     kind = "veth", name = c.bridge .. "." .. c.vlan, mtu = c.mtu, up = true,
-    peer = { master = br }, port_vlans = vlans.of(native),
+    peer = { master = br }, port_vlans = vlans.of(native), keep = not c.removeUnused or nil,
   }
 end
 
@@ -76,7 +79,7 @@ local function serve_gateways(req, link, lease)
     local cidr = addr.parse(ip.address)
     ip.gateway = ip.gateway or addr.text(cidr:first_host())
     req.host:ensure_addr(link, tostring(cidr:with_ip(addr.ip(ip.gateway))),
-      { replace = c.forceAddress })
+      { replace = c.forceAddress, keep = not c.removeUnused })
     if c.isDefaultGateway then lease:default_via(ip.gateway) end
   end
   ipam.forward(req, lease)

@@ -12,7 +12,7 @@ local far4, far6 = "192.0.2.2", "2001:db8::2"
 local host4, host6 = "192.0.2.1", "2001:db8::1"
 
 local function new(conf, opts)
-  local full = { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
+  local full = { type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true, ipMasq = true,
     ipam = dual }
   for key, value in pairs(conf or {}) do full[key] = value or nil end
   opts = opts or {}

@@ -14,7 +14,7 @@ local dual = { type = "host-local",
 local with = t.merge
 
 local function bridge(conf, opts)
-  return world.new(with({ type = "bridge", bridge = "br0" }, conf), opts)
+  return world.new(with({ type = "bridge", bridge = "br0", removeUnused = true }, conf), opts)
 end
 
 local function port_data(link) return link.linkinfo.info_slave_data end
@@ -48,7 +48,7 @@ describe("bridge ADD", function()
   end)
 
   it("makes the bridge cni0 when none is named", function()
-    local w = world.new({ type = "bridge" })
+    local w = world.new({ type = "bridge", removeUnused = true })
     w:add()
     assert.equal("bridge", t.link(w.host, "cni0").linkinfo.info_kind)
   end)
@@ -556,7 +556,7 @@ describe("bridge DEL", function()
 
   it("takes an attachment down that the reference made", function()
     t.needs("reference")
-    local w = world.new({ cniVersion = "1.0.0", type = "bridge", bridge = "br0",
+    local w = world.new({ cniVersion = "1.0.0", type = "bridge", bridge = "br0", removeUnused = true,
       isGateway = true, ipam = v4 })
     w:add({ bin = "reference" })
     w:del()
@@ -566,7 +566,7 @@ describe("bridge DEL", function()
 
   it("leaves addresses that the reference can take over, and the reverse", function()
     t.needs("reference")
-    local w = world.new({ cniVersion = "1.0.0", type = "bridge", bridge = "br0",
+    local w = world.new({ cniVersion = "1.0.0", type = "bridge", bridge = "br0", removeUnused = true,
       isGateway = true, ipam = v4 })
     w:add()
     w:check({ bin = "reference" })

@@ -48,7 +48,8 @@ local answer = '{"cniVersion":"1.1.0","ips":[{"address":"10.4.0.9/24","gateway":
   '"routes":[{"dst":"10.44.0.0/16"}],"dns":{"nameservers":["10.4.0.53"]}}'
 
 local function new(more, opts)
-  local conf = { type = "bridge", bridge = "br0", ipam = { type = "fake", some = { "thing" } } }
+  local conf = { type = "bridge", bridge = "br0",
+    removeUnused = true, ipam = { type = "fake", some = { "thing" } } }
   for key, value in pairs(more or {}) do conf[key] = value end
   opts = opts or {}
   opts.path = opts.path or bin
@@ -295,7 +296,7 @@ end)
 describe("Our IPAM under the reference bridge", function()
   local function ours(ipam)
     t.needs("reference")
-    return world.new({ cniVersion = "1.0.0", type = "bridge", bridge = "br0",
+    return world.new({ cniVersion = "1.0.0", type = "bridge", bridge = "br0", removeUnused = true,
       isGateway = true, ipam = ipam }, { bin = "reference", path = t.bin.ours, pods = 2 })
   end
 

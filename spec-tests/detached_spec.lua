@@ -6,7 +6,7 @@
 local t = require "support"
 local world = require "world"
 
-local conf = { type = "bridge", bridge = "br0", isGateway = true, ipMasq = true,
+local conf = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true, ipMasq = true,
   ipam = { type = "host-local", subnet = "10.5.0.0/24" } }
 
 local function new()

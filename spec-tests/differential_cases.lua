@@ -83,11 +83,9 @@ vlan("native", { vlan = 100, ipam = v4 }, { differs = { "default VLAN" } })
 vlan("preserveDefaultVlan", { vlan = 100, preserveDefaultVlan = true, ipam = v4 })
 vlan("layer 2", { vlan = 100, preserveDefaultVlan = true }, { steps = { "ADD", "DEL" } })
 vlan("isDefaultGateway", { vlan = 100, preserveDefaultVlan = true, isDefaultGateway = true,
-  ipam = v4 }, { steps = { "ADD", { ping = "10.1.0.1" }, "CHECK", "DEL" },
-  differs = { "VLAN gateway removed" } })
+  ipam = v4 }, { steps = { "ADD", { ping = "10.1.0.1" }, "CHECK", "DEL" } })
 vlan("isGateway, dual stack, mtu", { vlan = 100, preserveDefaultVlan = true, mtu = 1400,
-  isGateway = true, ipam = dual }, { steps = { "ADD", "CHECK", "DEL" },
-  differs = { "VLAN gateway removed" } })
+  isGateway = true, ipam = dual }, { steps = { "ADD", "CHECK", "DEL" } })
 vlan("two containers in one and in two VLANs", { vlan = 100, preserveDefaultVlan = true,
   ipam = v4 }, { steps = { "ADD", { verb = "ADD", id = "c2", netns = "pb" },
   { ping = "10.1.0.3" }, { verb = "DEL", id = "c2", netns = "pb" },
@@ -111,7 +109,8 @@ bridge("MAC, all three at once", { ipam = v4, runtimeConfig = { mac = mac3 },
   args = { cni = { mac = mac2 } } }, { args = "IgnoreUnknown=1;MAC=" .. mac1 })
 bridge("MAC, two of three", { ipam = v4, args = { cni = { mac = mac2 } } },
   { args = "IgnoreUnknown=1;MAC=" .. mac1 })
-bridge("MAC that is none", { runtimeConfig = { mac = "zz" } }, { steps = { "ADD", "DEL" } })
+bridge("MAC that is none", { runtimeConfig = { mac = "zz" } }, { steps = { "ADD", "DEL" },
+  differs = { "rollback" } })
 
 -- --- bridge: what was there before ---------------------------------------------
 
@@ -133,7 +132,7 @@ bridge("the gateway's address is there already", gw, { steps = {
   differs = { "bridge restored" } })
 bridge("the interface name is taken in the pod", gw, { steps = {
   { sh = "ip link add eth0 type veth peer name other", at = "pa" }, "ADD" },
-  differs = { "address first" } })
+  differs = { "address first", "rollback" } })
 bridge("two containers", gw, { steps = { "ADD", { verb = "ADD", id = "c2", netns = "pb" },
   { ping = "10.1.0.3" }, { ping = "10.1.0.1" }, "CHECK", "DEL",
   { verb = "CHECK", id = "c2", netns = "pb" }, { ping = "10.1.0.1", from = "pb" },
@@ -196,11 +195,11 @@ bridge("vlan out of range", { vlan = 5000 }, { steps = { "ADD", "DEL" },
   differs = { "DEL passes" } })
 bridge("an empty bridge name", { bridge = "" }, { steps = { "ADD" } })
 bridge("a namespace that does not exist", gw, { steps = {
-  { verb = "ADD", netns = "/run/netns/nowhere" } }, differs = { "code 8" } })
+  { verb = "ADD", netns = "/run/netns/nowhere" } }, differs = { "code 8", "rollback" } })
 bridge("a namespace path that is none", gw, { steps = {
-  { verb = "ADD", netns = "/etc/hosts" } }, differs = { "code 8" } })
+  { verb = "ADD", netns = "/etc/hosts" } }, differs = { "code 8", "rollback" } })
 bridge("an IPAM type that does not exist", { ipam = { type = "no-such-ipam" } },
-  { steps = { "ADD", "DEL" }, differs = { "rollback" } })
+  { steps = { "ADD", "DEL" }, differs = { "rollback", "DEL passes" } })
 bridge("the pool is empty", { ipam = with(v4, { rangeStart = "10.1.0.5",
   rangeEnd = "10.1.0.5" }) }, { steps = { "ADD", { verb = "ADD", id = "c2", netns = "pb" } },
   differs = { "rollback" } })

@@ -55,7 +55,7 @@ describe("a lease", function()
 end)
 
 describe("a book", function()
-  local l2 = { type = "bridge", bridge = "br0" }
+  local l2 = { type = "bridge", bridge = "br0", removeUnused = true }
 
   it("that cannot be read is not an empty one", function()
     local w = world.new(l2)

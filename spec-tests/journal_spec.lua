@@ -8,7 +8,7 @@ local world = require "world"
 
 local dual = { type = "host-local",
   ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } }
-local full = { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
+local full = { type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true, ipMasq = true,
   ipam = { type = "host-local", ranges = dual.ranges,
     routes = { { dst = "10.77.0.0/16", gw = "10.1.0.9" } } } }
 
@@ -42,13 +42,13 @@ describe("CHECK", function()
   end)
 
   it("passes on a layer-2 network", function()
-    local w = world.new({ type = "bridge", bridge = "br0" })
+    local w = world.new({ type = "bridge", bridge = "br0", removeUnused = true })
     w:add()
     w:check()
   end)
 
   it("passes with a /32 address and with a route in another table", function()
-    local w = world.new({ type = "bridge", bridge = "br0", ipam = { type = "static",
+    local w = world.new({ type = "bridge", bridge = "br0", removeUnused = true, ipam = { type = "static",
       addresses = { { address = "10.3.0.5/32" }, { address = "10.1.0.5/24" } },
       routes = { { dst = "10.8.0.0/16", gw = "10.1.0.1", table = 77 } } } })
     w:add()
@@ -526,7 +526,7 @@ describe("A script that fails half way", function()
 end)
 
 describe("A GC while an ADD is under way", function()
-  local conf = { type = "bridge", bridge = "br0",
+  local conf = { type = "bridge", bridge = "br0", removeUnused = true,
     ipam = { type = "host-local", subnet = "10.9.0.0/24" } }
   local dir = "/var/lib/cni/networks/spec"
 
@@ -536,7 +536,7 @@ describe("A GC while an ADD is under way", function()
     t.run("mkdir -p " .. dir .. " " .. shared .. " && "
       .. "printf 'gone\\r\\neth0' > " .. dir .. "/10.9.0.77")
     t.write("/run/spec/conf", t.conf_bytes({ cniVersion = "1.1.0", name = "spec",
-      type = "bridge", bridge = "br0", ipam = conf.ipam }))
+      type = "bridge", bridge = "br0", removeUnused = true, ipam = conf.ipam }))
     local add = t.cni_words({ verb = "ADD", type = "bridge", host = w.host, netns = w.pods[1],
       id = "young" })
     local gc = t.cni_words({ verb = "GC", type = "bridge", host = w.host, netns = false,

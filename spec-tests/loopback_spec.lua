@@ -135,7 +135,7 @@ end)
 describe("loopback beside bridge", function()
   it("in one chain, each takes back its own part", function()
     local w = loopback()
-    local bridge = { type = "bridge", bridge = "br0",
+    local bridge = { type = "bridge", bridge = "br0", removeUnused = true,
       ipam = { type = "host-local", subnet = "10.1.0.0/24" } }
     local before = w:picture()
     local first = w:add()

@@ -9,7 +9,7 @@ local plugins = require "plugins"
 local many = t.sanitized and 60 or 200
 
 local host
-local conf = { cniVersion = "1.1.0", name = "crowd", type = "bridge", bridge = "br0",
+local conf = { cniVersion = "1.1.0", name = "crowd", type = "bridge", bridge = "br0", removeUnused = true,
   isDefaultGateway = true, ipMasq = true, ipam = { type = "host-local", ranges = {
     { { subnet = "10.30.0.0/22" } }, { { subnet = "fd30::/64" } } } } }
 

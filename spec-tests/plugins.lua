@@ -75,7 +75,7 @@ M.list = {
       routes = { { dst = "0.0.0.0/0" } } } },
     breaks = {} },
 
-  { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0" }, breaks = {
+  { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0", removeUnused = true }, breaks = {
     { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
     { "the port is unplugged", at = "host", sh = "ip link set @PORT@ nomaster",
       says = "not plugged into br0" },
@@ -85,7 +85,7 @@ M.list = {
 
   { name = "bridge, dual stack with masquerade", ips = 2, reach = gateways,
     needs = { "nft-nat" },
-    conf = { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
+    conf = { type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true, ipMasq = true,
       hairpinMode = true, ipam = dual },
     breaks = addressed {
       { "the gateway's address is gone", at = "host", sh = "ip addr del 10.20.0.1/22 dev br0",
@@ -99,7 +99,7 @@ M.list = {
     } },
 
   { name = "bridge with a VLAN", ips = 2, reach = gateways, needs = { "bridge-vlan" },
-    conf = { type = "bridge", bridge = "br0", isDefaultGateway = true, vlan = 100,
+    conf = { type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true, vlan = 100,
       vlanTrunk = { { minID = 200, maxID = 202 } }, ipam = dual },
     breaks = addressed {
       { "the VLAN is gone", at = "host", sh = "bridge vlan del dev @PORT@ vid 100",

@@ -36,7 +36,7 @@ M.dual = { type = "host-local",
 
 --- A world with a masquerading bridge of both families.
 function M.bridge(more, opts)
-  local w = world.new(t.with({ type = "bridge", bridge = "br0", isGateway = true,
+  local w = world.new(t.with({ type = "bridge", bridge = "br0", removeUnused = true, isGateway = true,
     ipMasq = true, ipam = M.dual }, more), t.with({ forwarding = true }, opts))
   -- Addresses that ripen by themselves would make two pictures differ.
   local still = "for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/accept_dad; done"

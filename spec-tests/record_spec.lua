@@ -7,7 +7,7 @@ local plugins = require "plugins"
 local t = require "support"
 local world = require "world"
 
-local bridge = { type = "bridge", bridge = "br0", isGateway = true,
+local bridge = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true,
   ipam = { type = "host-local", subnet = "10.1.0.0/24" } }
 local site = "/etc/luacni/plugins/"
 local with = t.merge

@@ -7,7 +7,7 @@ local plugins = require "plugins"
 local t = require "support"
 local world = require "world"
 
-local bridge = { type = "bridge", bridge = "br0", isGateway = true,
+local bridge = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true,
   ipam = { type = "host-local", subnet = "10.1.0.0/24" } }
 
 -- Links give themselves no addresses in it, since those come some time later.

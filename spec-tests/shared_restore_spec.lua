@@ -12,7 +12,8 @@ local v4 = { type = "host-local", subnet = "10.1.0.0/24" }
 local function new(more, opts)
   opts = opts or {}
   opts.forwarding = true
-  local conf = { type = "bridge", bridge = "br0", isGateway = true, forceAddress = true, ipam = v4 }
+  local conf = { type = "bridge", bridge = "br0",
+    removeUnused = true, isGateway = true, forceAddress = true, ipam = v4 }
   for key, value in pairs(more or {}) do conf[key] = value or nil end
   local w = world.new(conf, opts)
   w:sh("ip link add br0 type bridge; echo 1 >/proc/sys/net/ipv6/conf/br0/addr_gen_mode; " ..

@@ -13,7 +13,8 @@ local subnet = { type = "host-local", subnet = "10.1.0.0/24" }
 local function new(more, opts)
   opts = opts or {}
   opts.far, opts.forwarding = true, true
-  return world.new(t.with({ type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
+  return world.new(t.with({ type = "bridge", bridge = "br0",
+    removeUnused = true, isDefaultGateway = true, ipMasq = true,
     ipam = subnet }, more), opts)
 end
 

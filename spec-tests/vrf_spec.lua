@@ -186,7 +186,7 @@ end)
 
 describe("vrf behind bridge", function()
   it("carries what bridge gave, and lets it go again", function()
-    local w = new({ type = "bridge", bridge = "br0", isDefaultGateway = true,
+    local w = new({ type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true,
       ipam = { type = "host-local", subnet = "10.5.2.0/24" } })
     chain(w, { table = 10 })
     t.same({ "default via 10.5.2.1 dev eth0" }, routes(w.pods[1], 10))

@@ -317,7 +317,8 @@ end
 -- @tparam table want `name`, `kind`, and options, all of which count only when it is made, but
 -- for `up`, `promisc` and `vlan_filtering`; `link` (object or name) when it stands on another;
 -- `vrf_table` when it must have that one, by default a VRF is given one that nothing uses;
--- for a veth pair `peer` ({ master = object }), and `port_vlans`, the VLANs of that port
+-- for a veth pair `peer` ({ master = object }), and `port_vlans`, the VLANs of that port; `keep`: it
+-- stays, once an attachment was whole
 -- @treturn table the link; its MAC is known once the plan has run
 function M:ensure_link(want)
   if want.peer then
@@ -354,11 +355,12 @@ end
 -- @tparam table link object from `ensure_link`
 -- @tparam string address such as 10.22.0.1/16
 -- @tparam[opt] table options `replace`: take an address that is in the way off the link, unless
--- an attachment needs it
+-- an attachment needs it; `keep`: on a link that was made here it stays, once an attachment was whole
 function M:ensure_addr(link, address, options)
+  options = options or {}
   push(self, "shared_addr", {
-    link = link.name, address = address, replace = options and options.replace,
-    group = self:group(link.name),
+    link = link.name, address = address, replace = options.replace or nil,
+    keep = options.keep or nil, group = self:group(link.name),
   })
 end
 

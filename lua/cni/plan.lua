@@ -295,6 +295,12 @@ function M:undo()
   return errors, strange
 end
 
+--- Whether what is taken back was a whole attachment, and not what a failed ADD has left.
+-- @treturn boolean
+function M:was_whole()
+  return self.mode == "erase" or self.mode == "undo" and self.record.done ~= nil
+end
+
 --- Close the sockets.
 function M:close()
   release(self)

@@ -88,7 +88,19 @@ function M.stdin(network, plugin, result, capability_args)
     cniVersion = json.compact(network.version),
     prevResult = result or false,
     runtimeConfig = runtime_config(plugin, capability_args or {}),
+    removeUnused = plugin.leaves_nothing and "true" or nil,
   })
+end
+
+-- A command leaves nothing behind: what a type would keep for the next attachment goes too, unless the
+-- configuration says otherwise.
+local function leave_nothing(host, network)
+  for _, plugin in ipairs(network.plugins) do
+    local ok, script = pcall(host.load_plugin, plugin.type)
+    local conf = ok and script and script.conf
+    plugin.leaves_nothing = conf and conf.fields and conf.fields.removeUnused ~= nil
+      and plugin.raw.removeUnused == nil
+  end
 end
 
 -- Where plugins are looked for when CNI_PATH does not say: beside this program, in the build
@@ -190,6 +202,7 @@ function M.new(host, network, options)
   local id = "run-" .. sys.random(6):gsub(".", function(c) return ("%02x"):format(c:byte()) end)
   local exe = assert(host.exe())
   local path = host.getenv("CNI_PATH")
+  leave_nothing(host, network)
   return {
     host = host, network = network, id = id, exe = exe,
     path = path and path ~= "" and path or default_path(exe),

@@ -150,9 +150,9 @@ local function decoded(text, path)
 end
 
 --- What was made here, and what was there before.
--- @treturn table `link`: nil, { mac =, kind =, vrf_table = } of one made here, or { before = {...} },
--- what was found; `addrs`: { [cidr] = true }, put there; `removed`: { [cidr] = { {...}, ... } }, the
--- addresses that were taken away for one, as they were
+-- @treturn table `link`: nil, { mac =, kind =, vrf_table =, stays = } of one made here, or
+-- { before = {...} }, what was found; `addrs`: { [cidr] = true or "stays" }, put there; `removed`:
+-- { [cidr] = { {...}, ... } }, the addresses that were taken away for one, as they were
 -- @raise code 5 when they are there and cannot be read
 function M.facts(group)
   local path = path_of(group, "facts")
@@ -169,6 +169,17 @@ function M.save(group, facts)
   else
     check(sys.unlink(path_of(group, "facts")))
   end
+end
+
+--- Write something down that most often has been written down already.
+-- @tparam string group not locked
+-- @tparam function change is given the facts; it changes them and returns true, or returns false
+function M.note(group, change)
+  if not change(M.facts(group)) then return end
+  local lock <close> = M.lock(group, "exclusive")
+  local facts = M.facts(group)
+  if change(facts) then M.save(group, facts) end
+  M.tidy(group, lock)
 end
 
 --- Remove the group's folder when nothing is left in it but the lock, which is let go.

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- Step `shared_addr`: an address on a shared link, such as a network's gateway on its bridge.
--- It goes with the last attachment that wants it, if it was put there for one.
+-- It goes with the last attachment that wants it, if it was put there for one. With `keep` it stays on a
+-- link that was made here, as the link does (cni.step.shared_link).
 -- @module cni.step.shared_addr
 
 local addr = require "cni.addr"
@@ -140,35 +141,44 @@ local function put(step, h, foreign)
 end
 
 -- A bridge that nobody gave a MAC takes the lowest of its ports', which come and go; a gateway's must
--- stay. It is the one that the bridge had before it got a port of ours.
-local function pin_mac(step, h, facts)
+-- stay, whoever made the bridge and put the address on it. It is the one that the bridge had before it
+-- got a port of ours.
+local function needs_pin(facts, present)
+  local known = facts.link
+  if not known then return not present end
+  return not known.mac and not known.pinned
+end
+
+local function pin_mac(step, h, group, facts)
   local known = facts.link or {}
-  if known.mac then return end
   local link = h:link(step.want.link)
   local mac = known.before and known.before.mac or link.mac
   if mac == none then mac = h.random_mac() end
   local ok, msg, errno = h:socket():send { { "set", "link", { index = link.index, mac = mac } } }
   if not ok then fail.kernel("keep the MAC of " .. link.name, msg, errno) end
+  known.pinned = true
+  shared.save(group, facts)
 end
 
 function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
-  plan:lock(group, "shared")
-  shared.join(group, want.address, plan.owner)
-  local present, foreign = survey(step, h)
-  if present and #foreign == 0 then return end
-
-  plan:lock(group, "exclusive")
-  shared.join(group, want.address, plan.owner)
-  present, foreign = survey(step, h)
-  if present and #foreign == 0 then return end
-  local facts = shared.facts(group)
+  local function join(how)
+    plan:lock(group, how)
+    shared.join(group, want.address, plan.owner)
+    local present, foreign = survey(step, h)
+    local facts = shared.facts(group)
+    local pin = needs_pin(facts, present)
+    return present and #foreign == 0 and not pin, facts, present, foreign, pin
+  end
+  if join("shared") then return end
+  local done, facts, present, foreign, pin = join("exclusive")
+  if done then return end
   remember(facts, want.address, foreign)
   if not present then facts.addrs[want.address] = true end
   shared.save(group, facts)
-  if not present then pin_mac(step, h, facts) end
-  put(step, h, foreign)
+  if pin then pin_mac(step, h, group, facts) end
+  if not present or #foreign > 0 then put(step, h, foreign) end
 end
 
 function M.verify(step, plan)
@@ -183,12 +193,22 @@ end
 function M.undo(step, plan)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
+  if want.keep and plan:was_whole() then
+    shared.note(group, function(facts)
+      local made = facts.link and not facts.link.before
+      if not made or facts.addrs[want.address] ~= true then return false end
+      facts.addrs[want.address] = "stays"
+      return true
+    end)
+  end
   if not shared.leave(group, want.address, plan.owner) then return end
   local lock <close> = shared.lock(group, "exclusive")
   if shared.used(group, want.address) then return end
   local facts, requests = shared.facts(group), {}
-  local link = (facts.addrs[want.address] or facts.removed[want.address]) and h:link(want.link)
-  if link and facts.addrs[want.address] then
+  local ours = facts.addrs[want.address]
+  if ours == "stays" and (want.keep or not plan:was_whole()) then return shared.tidy(group, lock) end
+  local link = (ours or facts.removed[want.address]) and h:link(want.link)
+  if link and ours then
     requests[1] = { "del", "addr", { index = link.index, address = want.address } }
   end
   facts.addrs[want.address] = nil

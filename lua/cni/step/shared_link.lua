@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- Step `shared_link`: a link that attachments share, such as a bridge. The first makes it, locked
 -- down before it is up; the last removes it, if it was made here and nobody else has plugged
--- anything into it or put an address on it.
+-- anything into it or put an address on it. With `keep` it stays, from the first attachment on that was
+-- whole: a failed ADD takes back what it made, unless it has served somebody since.
 -- @module cni.step.shared_link
 
 local fail = require "cni.fail"
@@ -82,10 +83,12 @@ local function make(step, h, vrf_table)
   local group = group_of(step, h)
   local facts = shared.facts(group)
   facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table }
+  facts.addrs = {} -- of one that is gone
   shared.save(group, facts)
   local attrs = {}
   for key, value in pairs(want) do attrs[key] = value end
   attrs.up, attrs.promisc, attrs.port_vlans, attrs.group = nil, nil, nil, nil
+  attrs.keep = nil
   attrs.vrf_table = vrf_table
   attrs.link = want.link and h:index(want.link)
   attrs.peer = want.peer and { name = want.peer.name, mtu = want.mtu }
@@ -157,12 +160,23 @@ local function learn(step, link, plan, facts)
   end
 end
 
+-- What is known of the link, if it is still the same one.
+local function facts_of(group, link)
+  local facts = shared.facts(group)
+  local made = facts.link and not facts.link.before
+  if link and made and (link.kind ~= facts.link.kind or link.mac ~= facts.link.mac) then
+    facts.link, facts.addrs = nil, {}
+  end
+  return facts
+end
+
 function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
   plan:lock(group, "shared")
   shared.join(group, "link", plan.owner)
-  local link, facts = find(step, h), shared.facts(group)
+  local link = find(step, h)
+  local facts = facts_of(group, link)
   if link and facts.link and not lacks(link, want) then return learn(step, link, plan, facts) end
 
   plan:lock(group, "exclusive")
@@ -182,7 +196,7 @@ function M.run(step, plan)
         msg = ("link %s could not be made, or has vanished at once"):format(want.name) }
     end
   end
-  facts = shared.facts(group)
+  facts = facts_of(group, link)
   remember(step, h, link, facts)
   if lacks(link, want) then adjust(step, h, link) end
   if made and want.peer then plug_peer(step, h) end
@@ -257,20 +271,28 @@ local function remove(step, plan, facts)
   h:forget(want.name)
 end
 
+-- It has served an attachment that wants it to stay.
+local function note_staying(facts)
+  local link = facts.link
+  if not link or link.before or link.stays then return false end
+  link.stays = true
+  return true
+end
+
 function M.undo(step, plan)
-  local h = plan[step.ns]
-  local name = group_of(step, h)
-  if not shared.leave(name, "link", plan.owner) then return end
-  local lock <close> = shared.lock(name, "exclusive")
-  if shared.used(name, "link") then return end
-  local facts = shared.facts(name)
-  if facts.link then
-    if not remove(step, plan, facts) then
-      facts.link = nil
-      shared.save(name, facts)
-    end
+  local want, h = step.want, plan[step.ns]
+  local group = group_of(step, h)
+  if want.keep and plan:was_whole() then shared.note(group, note_staying) end
+  if not shared.leave(group, "link", plan.owner) then return end
+  local lock <close> = shared.lock(group, "exclusive")
+  if shared.used(group, "link") then return end
+  local facts = shared.facts(group)
+  local stays = facts.link and facts.link.stays and (want.keep or not plan:was_whole())
+  if facts.link and not stays and not remove(step, plan, facts) then
+    facts.link = nil
+    shared.save(group, facts)
   end
-  shared.tidy(name, lock)
+  shared.tidy(group, lock)
   if chooses_table(step) then while_choosing(step, h) end -- what one that was killed has left
 end
 
