@@ -103,14 +103,14 @@ deps: ## install the Debian packages that are missing (DEPS=build, DEPS=demo: on
 
 RUN := spec-tests/run -j $(JOBS) $(if $(ONLY),-v -k '$(ONLY)')
 
-test: deps ## all specs, as root. SPECS="FILE...": some; ONLY=PATTERN: tests of such names; KERNEL=second: all on the second kernel
+test: deps ## all specs, as root. SPECS="FILE...": some; ONLY=PATTERN: tests of such names; KERNEL=second, KERNEL=stock: on another kernel
 	@$(MAKE) --no-print-directory -s all $(HELPERS) $(SHARED)
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
 # Left out: what compares two programs, kills one at its system calls or lets those fail, or starts
 # kernels. What goes the same way many times goes it less often (t.sanitized in spec-tests/support.lua).
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-ASAN_SPECS := $(filter-out $(foreach s,differential second_kernel kill_sweep errno errno_sweep,\
+ASAN_SPECS := $(filter-out $(foreach s,differential other_kernels kill_sweep errno errno_sweep,\
                 spec-tests/$(s)_spec.lua),\
                 $(wildcard spec-tests/*_spec.lua))
 

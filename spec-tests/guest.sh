@@ -2,6 +2,7 @@
 # A command on another kernel, with this machine's file system as its root: what second-kernel and
 # stock-kernel share. Each of them documents itself, then has
 #   guest_boots        seconds to boot in
+#   guest_limit        seconds to end in, boot and all, where LUACNI_GUEST_LIMIT says nothing
 #   guest_needs        refuse with the reason what cannot be (a function)
 #   guest_machine      the words that start a guest for $dir (a function: sets the array machine)
 # and reads this file. In the guest, guest-init comes first.
@@ -9,7 +10,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
-build=${LUACNI_BUILD:-$top/build}
+build=$(realpath -m "${LUACNI_BUILD:-$top/build}")
 
 refuse() { echo "$*" >&2; exit 125; }
 
@@ -20,7 +21,7 @@ guest_tried() {
 	# A process namespace of its own, so that nothing of the guest outlives it, however it ends; not
 	# as its first process, for which signals would mean something else. A network of its own too: the
 	# card's packets go by multicast to whoever listens in it, which is nobody.
-	timeout -s KILL "${LUACNI_GUEST_LIMIT:-900}" \
+	timeout -s KILL "${LUACNI_GUEST_LIMIT:-$guest_limit}" \
 		unshare --net --pid --fork --kill-child --mount-proc sh -c \
 		'ip link set lo up; ip route add 239.192.0.0/16 dev lo; "$@"; exit $?' sh \
 		"${machine[@]}" >"$dir/console" 2>&1 </dev/null &

@@ -339,9 +339,14 @@ local settle = [[
   done]]
 
 local multicast = [[
-  nsenter --net=%s timeout 5 socat -u \
+  far=%s
+  nsenter --net=$far timeout 9 socat -u \
     UDP4-RECVFROM:5353,ip-add-membership=224.0.0.251:up0 SYSTEM:'echo $SOCAT_PEERADDR' &
-  server=$!; sleep 0.3
+  server=$!
+  until nsenter --net=$far ip maddr show dev up0 | grep -q 224.0.0.251; do
+    kill -0 $server || break
+    sleep 0.05
+  done
   echo x | nsenter --net=%s socat -u - \
     UDP4-DATAGRAM:%s:5353,bind=10.22.0.1,ip-multicast-if=192.0.2.1
   wait $server]]

@@ -179,6 +179,7 @@ describe("nft", function()
     end)
 
     it("are destroyed whether there or not", function()
+      t.needs("nft-destroy")
       commit({ "add", "chain", in_t({ name = "c" }) })
       for _ = 1, 2 do commit({ "destroy", "chain", in_t({ name = "c" }) }) end
       assert.same({}, listed("chain"))

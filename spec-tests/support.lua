@@ -41,9 +41,9 @@ function M.read(path)
   return bytes
 end
 
---- Whether this is a guest of spec-tests/second-kernel or stock-kernel, where whatever is done takes
--- ten times as long.
-M.guest = (M.read("/proc/1/cmdline") or ""):find("guest-init", 1, true) ~= nil
+--- "second" or "stock" in a guest of spec-tests/second-kernel or stock-kernel, where whatever is done
+-- takes ten times as long; else nil.
+M.guest = (M.read("/proc/1/cmdline") or ""):match("guest%-init%z(%a+)")
 
 --- Write a file; its folder is made.
 function M.write(path, bytes)
@@ -674,10 +674,14 @@ local function short_ip6(text)
   return full:sub(2, -2)
 end
 
+-- Seconds for a server's life, a client's, and a silence: processes of a guest are slow to start.
+local server_lives, client_lives, silence = 9, 8, 2
+if M.guest then server_lives, client_lives, silence = 45, 40, 10 end
+
 local tcp = [[
-  nsenter --net=%s timeout 9 socat %s-LISTEN:7777,reuseaddr,fork \
+  nsenter --net=%s timeout %d socat %s-LISTEN:7777,reuseaddr,fork \
     SYSTEM:'echo $SOCAT_PEERADDR' 2>/dev/null & server=$!
-  nsenter --net=%s timeout 8 socat -T2 - \
+  nsenter --net=%s timeout %d socat -T%d - \
     %s:%s:7777,retry=80,interval=0.05,connect-timeout=2 2>/dev/null </dev/null
   kill $server 2>/dev/null; wait]]
 
@@ -686,7 +690,8 @@ local tcp = [[
 function M.tcp_source(from, to, address)
   local kind, at = "TCP4", address
   if address:find(":", 1, true) then kind, at = "TCP6", "[" .. address .. "]" end
-  local out = M.sh(tcp:format(ns_path(to), kind, ns_path(from), kind, at))
+  local out = M.sh(tcp:format(ns_path(to), server_lives, kind, ns_path(from), client_lives, silence,
+    kind, at))
   local peer = out:match("[%x.:]+")
   return peer and (kind == "TCP6" and short_ip6(peer) or peer)
 end
@@ -724,6 +729,14 @@ local function clashes()
   return status == 0
 end
 
+-- Where no program here could ask for it.
+local function since(major, minor)
+  return function()
+    local a, b = M.read("/proc/sys/kernel/osrelease"):match("^(%d+)%.(%d+)")
+    return tonumber(a) > major or tonumber(a) == major and tonumber(b) >= minor
+  end
+end
+
 -- What a kernel has; what this one lacks another may have.
 local kernel = {
   ["card"] = has_card,
@@ -739,6 +752,7 @@ local kernel = {
   ["ip6-rules"] = can_make("ip -6 rule add from fd01::1 lookup 7"),
   ["clash"] = clashes,
   ["vxlan"] = can_make("ip link add x0 type vxlan id 7 dstport 4789"),
+  ["nft-destroy"] = since(6, 3),
   ["nft-nat"] = can_make("nft add table inet t; nft 'add chain inet t c " ..
     "{ type nat hook postrouting priority 100; }'"),
   ["iptables"] = can_make("iptables -t nat -S && ip6tables -t nat -S"),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Asks ptrace() what user-mode-linux asks it, of a child of its own that has 1 in all registers of
-// SSE, and prints each answer: see spec-tests/second_kernel_spec.lua.
+// SSE, and prints each answer: see spec-tests/other_kernels_spec.lua.
 //   xstate_try LENGTH     bytes of extended state to set; 0: all there are
 #include <elf.h>
 #include <errno.h>

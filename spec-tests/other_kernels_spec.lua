@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- The other kernel of spec-tests/run: that it boots on every processor, that one that does not is
--- a failure and not a skip, and that what a test needs is spelt right.
+-- The other kernels of spec-tests/run: that they boot on every processor, that one that does not is
+-- a failure and not a skip, that a guest changes nothing here and does not outlive its limit, and that
+-- what a test needs is spelt right.
 
+local lfs = require "lfs"
 local t = require "support"
 
 describe("what the second kernel is started with", function()
@@ -93,6 +95,71 @@ it("has none", function() t.needs("card") error("there is one") end)
     end
   end)
 end)
+
+for kernel, release in pairs({ second = "^6%.1", stock = "^6%.1%.0%-%d+%-amd64" }) do
+  describe("a command on the " .. kernel .. " kernel", function()
+    local dir
+
+    before_each(function() dir = t.run("mktemp -d"):gsub("%s+$", "") end)
+    after_each(function() t.run { "rm", "-r", dir } end)
+
+    local function guest(command, limit)
+      local _, status, err = t.sh({ "spec-tests/" .. kernel .. "-kernel", dir, "sh", "-c", command },
+        { timeout = 400, env = { "MARK=a b", "LUACNI_GUEST_LIMIT=" .. (limit or 300) } })
+      return t.read(dir .. "/output"), status, err
+    end
+
+    -- Processes here that were started for this guest.
+    local function left()
+      local found = ""
+      for pid in lfs.dir("/proc") do
+        local words = pid:find("^%d") and t.read("/proc/" .. pid .. "/cmdline") or ""
+        if words:find(dir, 1, true) then found = found .. words:gsub("%z", " ") .. "\n" end
+      end
+      return found
+    end
+
+    it("has this machine's files, its words and its environment, and writes to one folder", function()
+      t.needs("guests")
+      local out, status = guest("uname -r; pwd; echo $MARK; id -u; touch /etc/x-$$ && echo written; " ..
+        "echo a >/tmp/in-the-guest && echo b >" .. dir .. "/made; nft add table inet t && echo nft; exit 7")
+      assert.equal(7, status)
+      local lines = {}
+      for line in out:gmatch("[^\n]+") do lines[#lines + 1] = line end
+      assert.truthy(lines[1]:find(release), out)
+      assert.same({ t.run("pwd"):gsub("%s+$", ""), "a b", "0" }, { lines[2], lines[3], lines[4] })
+      assert.is_nil(out:find("written", 1, true))
+      assert.equal(kernel == "stock", out:find("\nnft\n", 1, true) ~= nil, out)
+      assert.equal("b\n", t.read(dir .. "/made"))
+      assert.is_nil(t.read("/tmp/in-the-guest"))
+      assert.equal("", left())
+    end)
+
+    it("ends at its limit, and nothing of it is left", function()
+      t.needs("guests")
+      local began = os.time()
+      local out, status = guest("echo begun; sleep 500", kernel == "stock" and 60 or 20)
+      assert.equal(124, status)
+      assert.equal("begun\n", out)
+      assert.truthy(os.time() - began < 300)
+      assert.equal("", left())
+    end)
+
+    it("goes with whoever started it", function()
+      t.needs("guests")
+      t.sh({ "sh", "-c", ([[
+        spec-tests/%s-kernel %s sleep 500 & guest=$!
+        until [ -f %s/booted ]; do kill -0 $guest || exit 1; sleep 0.2; done
+        kill $guest; wait $guest]]):format(kernel, dir, dir) }, { timeout = 200 })
+      assert.truthy(t.read(dir .. "/booted"))
+      for _ = 1, 50 do
+        if left() == "" then break end
+        t.sh("sleep 0.1")
+      end
+      assert.equal("", left())
+    end)
+  end)
+end
 
 describe("what a test needs", function()
   it("has to be known", function()
