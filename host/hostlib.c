@@ -11,6 +11,7 @@ What only the program itself can give to the library.
 
 #include <lauxlib.h>
 
+#include "afresh.h"
 #include "hostlib.h"
 #include "report.h"
 #include "scripts.h"
@@ -200,6 +201,7 @@ static int host_time_left(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
+	{ "afresh", afresh },
 	{ "deadline", host_deadline },
 	{ "environ", host_environ },
 	{ "exe", host_exe },

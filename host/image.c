@@ -12,9 +12,16 @@
 #include "scripts.h"
 #include "state.h"
 
+static bool forgotten;
+
 lua_State *image_state(void)
 {
-	return alloc_stored_state();
+	return forgotten ? NULL : alloc_stored_state();
+}
+
+void image_forget(void)
+{
+	forgotten = true;
 }
 
 /*

@@ -17,6 +17,9 @@
 /* The stored state, or NULL. */
 lua_State *image_state(void);
 
+/* From now on there is none. To be called before it was asked for. */
+void image_forget(void);
+
 /* Build time: fill a state and write the section's bytes to a file. An exit status. */
 int image_make(const char *path);
 

@@ -14,6 +14,7 @@
 
 #include <lauxlib.h>
 
+#include "afresh.h"
 #include "alloc.h"
 #include "image.h"
 #include "report.h"
@@ -116,6 +117,8 @@ int main(int argc, char **argv)
 	}
 	set_signals();
 
+	if (afresh_asked(argc, argv))
+		image_forget();
 	L = image_state();
 	if (!L && argc == 3 && !strcmp(argv[1], "--make-image"))
 		return image_make(argv[2]);

@@ -56,7 +56,7 @@ static void push_loader(lua_State *L, const char *name)
 {
 	const struct embedded *file = NULL;
 
-	/* A stored state has all modules loaded, and their code is left out of the program. */
+	/* A stored state has all modules loaded. */
 	if (!image_state())
 		file = embedded_find(embedded_modules, embedded_modules_count, name);
 	if (file) {

@@ -14,6 +14,10 @@ local M = {}
 
 local stdin_limit = 1 << 20
 
+-- More than this of the caller's words is not taken apart in a state whose hashes can be foreseen: strings
+-- chosen for it would cost the square of their number.
+local foreseeable = 24 << 10
+
 local function no_plugin(type_name)
   local types = {}
   for i, entry in ipairs(host.types()) do types[i] = entry.name end
@@ -75,7 +79,9 @@ end
 
 local function answer(name, req)
   if req.command == "VERSION" then return version() end
-  request.read_config(req, read_stdin())
+  local bytes = read_stdin()
+  if #bytes + #(req.args or "") > foreseeable then host.afresh(bytes) end
+  request.read_config(req, bytes)
   attach.equip(req, host)
   local plugin = find_plugin(name, req)
   req.type = plugin.type
