@@ -135,7 +135,8 @@ static void set_room(lua_State *L)
 
 /*
  * Pushes the path and the text of the site's script for a type. 0: there is none, nothing is
- * pushed. Raises when it is not to be trusted. [-0, +(0|2), v]
+ * pushed. -errno: it could not be read, and why is pushed. Raises when it is not to be trusted.
+ * [-0, +(0|1|2), v]
  */
 static int push_site_text(lua_State *L, const char *type)
 {
@@ -151,9 +152,13 @@ static int push_site_text(lua_State *L, const char *type)
 	}
 	if (ret == -ENOENT)
 		return 0;
-	if (ret < 0) {
+	if (ret == -E2BIG || ret == -EPERM) {
 		lua_pushfstring(L, "%s: refused: %s", path, ret == -E2BIG ? "it is too long" : why);
 		lua_error(L);
+	}
+	if (ret < 0) {
+		lua_pushfstring(L, "%s: %s: %s", path, why, strerror(-ret));
+		return ret;
 	}
 
 	lua_pushstring(L, path);
@@ -249,15 +254,18 @@ static int push_loaded(lua_State *L, const char *type, const char *table)
 	return 1;
 }
 
+/* As push_site_text(), but what the script returns. */
 static int push_site_plugin(lua_State *L, const char *type)
 {
 	size_t len;
 	const char *path, *text;
+	int ret;
 
 	if (push_loaded(L, type, SITE_PLUGINS))
 		return 1;
-	if (!push_site_text(L, type))
-		return 0;
+	ret = push_site_text(L, type);
+	if (ret <= 0)
+		return ret;
 
 	path = lua_tostring(L, -2);
 	text = lua_tolstring(L, -1, &len);
@@ -303,17 +311,27 @@ Load the script of a type: the site's own, else the built-in one. Loading twice 
 table.
 @function load_plugin
 @tparam string type
-@treturn table|nil what the script returned; nil when no script has this name
+@treturn[1] table|nil what the script returned; nil alone when no script has this name
+@return[2] nil
+@treturn[2] string why the site's script could not be read
+@treturn[2] integer errno
 @raise text that begins with the file's name, when the script is refused, broken, or not a plugin
 */
 int scripts_load(lua_State *L)
 {
 	size_t len;
 	const char *type = luaL_checklstring(L, 1, &len);
+	int ret;
 
 	lua_settop(L, 1);
-	if (!is_type_name(type, len) ||
-	    (!push_site_plugin(L, type) && !push_builtin_plugin(L, type)))
+	ret = is_type_name(type, len) ? push_site_plugin(L, type) : 0;
+	if (ret < 0) {
+		lua_pushnil(L);
+		lua_insert(L, -2);
+		lua_pushinteger(L, -ret);
+		return 3;
+	}
+	if (!ret && (!is_type_name(type, len) || !push_builtin_plugin(L, type)))
 		lua_pushnil(L);
 
 	return 1;
@@ -348,19 +366,23 @@ The text of a type's script.
 @tparam string type
 @treturn string|nil nil when no script has this name
 @treturn string where it is: a path, or `built in`
-@raise text, when the site's script is refused
+@raise text, when the site's script is refused or cannot be read
 */
 int scripts_source(lua_State *L)
 {
 	size_t len;
 	const char *type = luaL_checklstring(L, 1, &len);
 	const struct embedded *file;
+	int ret;
 
 	if (!is_type_name(type, len)) {
 		lua_pushnil(L);
 		return 1;
 	}
-	if (push_site_text(L, type)) {
+	ret = push_site_text(L, type);
+	if (ret < 0)
+		lua_error(L);
+	if (ret) {
 		lua_insert(L, -2);
 		return 2;
 	}

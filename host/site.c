@@ -45,7 +45,7 @@ static int open_step(int dir, const char *name, int last, char *why, size_t size
 		return fd;
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
 		return refuse(why, size, path, end, "is a symbolic link");
-	snprintf(why, size, "%.*s: %s", (int)(end - path), path, strerror(err));
+	snprintf(why, size, "%.*s cannot be opened", (int)(end - path), path);
 
 	return -err;
 }

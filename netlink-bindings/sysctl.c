@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Write or read one file of /proc/sys; the path is checked. Returns bytes or -errno. */
@@ -23,6 +24,28 @@ static long sysctl_file(const char *path, bool writing, void *data, size_t len)
 	n = n < 0 ? -errno : n;
 	close(fd);
 	return n;
+}
+
+/*
+ * Whether there is nothing to read: no such setting, one that can only be written, or a secret that
+ * nobody has set, of which the kernel says EIO.
+ */
+static bool has_no_value(const char *path, int err)
+{
+	const char *name = strrchr(path, '/');
+	char full[300];
+	struct stat st;
+
+	snprintf(full, sizeof full, "/proc/sys/%s", path);
+	return err == -ENOENT || err == -ENOTDIR || (err == -EIO && !strcmp(name, "/stable_secret")) ||
+	       (err == -EACCES && stat(full, &st) == 0 && !(st.st_mode & 0444));
+}
+
+/* Whether a setting is not to be had here, or not in our power: the rest is not for passing over. */
+static bool is_denied(int err)
+{
+	return err == -ENOENT || err == -ENOTDIR || err == -EROFS || err == -EACCES ||
+	       err == -EPERM || err == -EINVAL;
 }
 
 /* The path of a sysctl at `idx`; raises unless it is a plain path below net/. */
@@ -59,7 +82,7 @@ static int write_settings(const struct nl_place *place, const struct setting *li
 		long n = sysctl_file(list[i].path, true, (void *)(uintptr_t)list[i].value,
 				     list[i].len);
 
-		err = n < 0 && !list[i].optional ? (int)n : 0;
+		err = n < 0 && !(list[i].optional && is_denied((int)n)) ? (int)n : 0;
 		if (err)
 			break;
 	}
@@ -73,8 +96,8 @@ static int write_settings(const struct nl_place *place, const struct setting *li
 Write settings in order, all in one visit to the namespace.
 @function ns.sysctl
 @tparam nil|string|ns where
-@tparam table list of `{ "net/ipv4/ip_forward", "1" }`; a third element `true` means that a failure
-  is ignored
+@tparam table list of `{ "net/ipv4/ip_forward", "1" }`; a third element `true` means that it need not be:
+  a setting that is not there, or that may not be written, is passed over
 @treturn[1] boolean true
 @return[2] nil
 @treturn[2] string what went wrong; the settings before it stay written
@@ -131,16 +154,25 @@ struct reading {
 	char value[256];
 };
 
-static int read_settings(const struct nl_place *place, struct reading *list, size_t count)
+/* *ret_failed: which could not be read, from 1. */
+static int read_settings(const struct nl_place *place, struct reading *list, size_t count,
+			 size_t *ret_failed)
 {
 	int home, err = netns_visit(place, &home);
 
 	if (err)
 		return err;
-	for (size_t i = 0; i < count; i++)
-		list[i].len = sysctl_file(list[i].path, false, list[i].value, sizeof list[i].value);
+	for (size_t i = 0; !err && i < count; i++) {
+		struct reading *r = &list[i];
+
+		r->len = sysctl_file(r->path, false, r->value, sizeof r->value);
+		if (r->len < 0 && !has_no_value(r->path, (int)r->len)) {
+			err = (int)r->len;
+			*ret_failed = i + 1;
+		}
+	}
 	netns_leave(home);
-	return 0;
+	return err;
 }
 
 /***
@@ -157,7 +189,7 @@ int netns_sysctl_get(lua_State *L)
 {
 	struct nl_place place = netns_place_arg(L, 1);
 	struct reading *list;
-	size_t count;
+	size_t count, failed = 0;
 	int err;
 
 	luaL_checktype(L, 2, LUA_TTABLE);
@@ -171,8 +203,10 @@ int netns_sysctl_get(lua_State *L)
 		lua_settop(L, 3);
 	}
 
-	err = read_settings(&place, list, count);
+	err = read_settings(&place, list, count, &failed);
 
+	if (failed)
+		return push_failure(L, err, "read sysctl %s", list[failed - 1].path);
 	if (err)
 		return push_failure(L, err, "visit namespace%s%s", place.path ? " " : "",
 				    place.path ? place.path : "");

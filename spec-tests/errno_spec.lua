@@ -112,3 +112,94 @@ describe("a book", function()
     assert.is_true(failed > 0)
   end)
 end)
+
+describe("Without a record", function()
+  it("a look that fails is an error of the DEL", function()
+    local w = world.new({ type = "host-device", device = "dev1" })
+    w:sh(t.pair("dev1", "end1"))
+    for _, name in ipairs { "socket", "sendto", "recvmsg" } do
+      each_call("ENOMEM", name, function(under)
+        w:add()
+        t.run("rm -r /run/luacni/attachments")
+        return t.cni { verb = "DEL", conf = w:config { prevResult = w.results["c1 eth0"] }, host = w.host,
+          netns = w.pods[1], under = under }
+      end, function(got)
+        if got.rc ~= 0 then w:del() end
+        assert.is_not_nil(t.link(w.host, "dev1"))
+      end)
+      w:del()
+    end
+  end)
+end)
+
+describe("GC", function()
+  it("frees no address whose link it could not take back", function()
+    local w = world.new({ type = "bridge", bridge = "br0",
+      ipam = { type = "host-local", ranges = { { { subnet = "10.1.0.0/24" } } } } })
+    local stood = 0
+    each_call("EIO", "sendto", function(under)
+      w:del()
+      w:add()
+      return t.cni { verb = "GC", conf = w:config { ["cni.dev/valid-attachments"] = t.list() },
+        host = w.host, netns = false, id = false, ifname = false, under = under }
+    end, function(got)
+      if not t.link(w.pods[1], "eth0") then return end
+      stood = stood + 1
+      assert.equal(1, got.rc)
+      local address = w.results["c1 eth0"].ips[1].address:match("^[^/]*")
+      assert.is_not_nil(t.read(leases .. "/" .. address))
+    end)
+    assert.is_true(stood > 0)
+  end)
+end)
+
+describe("A device that was lent", function()
+  it("is not taken for gone because the sandbox could not be searched", function()
+    local w = world.new({ type = "host-device", device = "dev1" })
+    w:sh(t.pair("dev1", "end1"))
+    for _, name in ipairs { "sendto", "recvmsg" } do
+      each_call("ENOMEM", name, function(under)
+        w:del()
+        w:add()
+        w:in_pod("ip link set eth0 down; ip link set eth0 name eth9")
+        return t.cni { verb = "DEL", conf = w:config { prevResult = w.results["c1 eth0"] }, host = w.host,
+          netns = w.pods[1], under = under }
+      end, function(got)
+        if got.rc ~= 0 then w:del() end
+        assert.is_not_nil(t.link(w.host, "dev1"))
+      end)
+    end
+  end)
+end)
+
+describe("A sysctl", function()
+  local path = "net/ipv4/conf/all/arp_ignore"
+
+  -- Let the calls of a name fail in an ADD that writes it, which answers 0 when it has done so.
+  local function each_write(name, optional)
+    t.write("/etc/luacni/plugins/quiet.lua", ([[
+      return { add = function(req) req.pod:set_sysctl { { "%s", "1", %s } } return {} end }
+    ]]):format(path, optional))
+    local w = world.new({ type = "quiet" })
+    each_call("ENOMEM", name, function(under)
+      assert.equal("0", t.sysctl(w.pods[1], path))
+      return t.cni { verb = "ADD", type = "luacni", conf = w:config(), host = w.host, netns = w.pods[1],
+        under = under }
+    end, function(got)
+      if got.rc == 0 then assert.equal("1", t.sysctl(w.pods[1], path)) end
+      w:del { type = "luacni" }
+      assert.equal("0", t.sysctl(w.pods[1], path))
+    end)
+  end
+
+  it("that could not be read before it is written is an error of the ADD", function()
+    each_write("read", false)
+  end)
+
+  it("that need not be is passed over when it is not there, and not when the call fails", function()
+    local sysctl = require("netlink").ns.sysctl
+    assert.is_true(sysctl(nil, { { "net/ipv4/none", "1", true } }))
+    assert.is_nil((sysctl(nil, { { "net/ipv4/none", "1" } })))
+    each_write("openat", true)
+  end)
+end)

@@ -42,6 +42,13 @@ local function lease(req, spec)
   return require("cni.step.lease").obtain(req.plan, spec)
 end
 
+-- A script by its type; one that could not be read is not one that is not there.
+local function load_script(host, type_name)
+  local script, msg, errno = host.load_plugin(type_name)
+  if msg then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
+  return script
+end
+
 --- Give a request what only the program has.
 -- @tparam table req sets `log`, `environ`, `time_left`, `deliver` (gives the answer to the caller, or
 -- raises) and `load_plugin` (own IPAM scripts by type, or nil)
@@ -55,7 +62,7 @@ function M.equip(req, host)
     end
   end
   req.load_plugin = function(type_name)
-    local script = host.load_plugin(type_name)
+    local script = load_script(host, type_name)
     if script and not script.ipam then
       fail.config("ipam.type", ("%s is no IPAM plugin"):format(type_name))
     end
@@ -71,7 +78,7 @@ end
 function M.plugin(host, type_name)
   if not host.has_plugin(type_name) then return nil end
   local function load(plugin, key)
-    local script = host.load_plugin(type_name)
+    local script = load_script(host, type_name)
     setmetatable(plugin, { __index = script })
     return script[key]
   end
@@ -351,10 +358,13 @@ end
 local function its_own(req, ns)
   if not ns or journal.occupied(sandbox.cookie(ns), req.container_id) then return nil end
   local entry = require("cni.erase").reported(req.prev, req.ifname)
-  local socket <close> = entry and (entry.mac or "") ~= "" and netlink.open(ns) or nil
-  local link = socket and socket:get("link", { name = req.ifname }, { "mac" })
-  if link and link.mac ~= entry.mac:lower() then return nil end
-  return ns
+  if not entry or (entry.mac or "") == "" then return ns end
+  local socket <close>, why, errno = netlink.open(ns)
+  if not socket then fail.kernel("open netlink in the sandbox", why, errno) end
+  local link
+  link, why, errno = socket:get("link", { name = req.ifname }, { "mac" })
+  if errno then fail.kernel("look up link " .. req.ifname, why, errno) end
+  return (not link or link.mac == entry.mac:lower()) and ns or nil
 end
 
 -- Whether a record's ADD gave what the runtime says that the chain gave.
@@ -447,11 +457,13 @@ function M.gc(req, plugin)
       end
     end
   end
-  local loads, why = pcall(function() return plugin.gc end)
-  if not loads then
-    req.log(("luacni: GC goes without the script of %s: %s"):format(plugin.type, tostring(why)))
-  end
   local ok, err = pcall(function()
+    local loads, why = fail.try(function() return plugin.gc end)
+    if not loads then
+      req.log(("luacni: GC goes without the script of %s: %s"):format(plugin.type, tostring(why)))
+    end
+    -- What could not be taken back may still have its address.
+    if #errors > 0 then return end
     if loads and plugin.gc then
       pcall(read_conf, req, plugin) -- what was leased is freed although the configuration has gone bad
       plugin.gc(req)

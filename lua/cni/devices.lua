@@ -3,6 +3,7 @@
 -- @module cni.devices
 
 local fail = require "cni.fail"
+local files = require "cni.files"
 local netlink = require "netlink"
 
 local sys = netlink.sys
@@ -23,9 +24,9 @@ function M.wanted(conf)
   local wanted = { device = conf.device, hwaddr = conf.hwaddr, kernelpath = conf.kernelpath,
     pci = conf.pciBusID }
   local id = conf.runtimeConfig and conf.runtimeConfig.deviceID
-  if id and sys.stat(device_path("pci", id)) then
+  if id and files.exists(device_path("pci", id)) then
     wanted.pci = id
-  elseif id and sys.stat(device_path("auxiliary", id)) then
+  elseif id and files.exists(device_path("auxiliary", id)) then
     wanted.pci, wanted.auxiliary = nil, id
   elseif id then
     fail.config("runtimeConfig.deviceID",
@@ -47,7 +48,7 @@ local userspace = { ["vfio-pci"] = true, uio_pci_generic = true, igb_uio = true 
 -- @raise code 7 when it is a PCI device without a driver
 function M.is_userspace(wanted)
   if not wanted.pci then return false end
-  local driver = sys.readlink(device_path("pci", wanted.pci) .. "/driver")
+  local driver = files.unless_absent(sys.readlink(device_path("pci", wanted.pci) .. "/driver"))
   if not driver then
     fail.config("pciBusID", ("PCI device %s is not there, or has no driver"):format(wanted.pci))
   end
@@ -56,22 +57,20 @@ end
 
 -- The first link that a device has, by sysfs.
 local function link_below(path)
-  local names = sys.list(path .. "/net") or {}
-  table.sort(names)
-  return names[1]
+  return files.list(path .. "/net")[1]
 end
 
 local function link_of_pci(path)
   local name = link_below(path)
   if name then return name end
-  for _, entry in ipairs(sys.list(path) or {}) do
+  for _, entry in ipairs(files.list(path)) do
     name = entry:find("^virtio") and link_below(path .. "/" .. entry)
     if name then return name end
   end
 end
 
 local function link_by_mac(host, mac)
-  for _, link in ipairs(host:socket():dump("link") or {}) do
+  for _, link in ipairs(host:dump("link")) do
     if link.mac == mac then return link.name end
   end
 end

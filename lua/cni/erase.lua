@@ -5,6 +5,8 @@
 --
 -- @module cni.erase
 
+local fail = require "cni.fail"
+
 local M = {}
 
 -- Steps for links, which another network's attachment of the same container may have made.
@@ -37,7 +39,7 @@ local function find_lease(req, plugin)
   if type(named) == "table" and named.type == plugin.type then
     req:lease(require("cni.leases").place(req.raw))
   else
-    pcall(require("cni.ipam").add, req)
+    fail.try(require("cni.ipam").add, req)
   end
 end
 
@@ -51,13 +53,13 @@ end
 local function find_masquerade(req)
   local ips = req.prev and req.prev.ips or {}
   if not req.raw.ipMasq or has_step(req.plan, "masq") then return end
-  pcall(require("cni.masq").add, req, ips)
+  fail.try(require("cni.masq").add, req, ips)
 end
 
 local function find_all(req, plugin)
-  local loads, del = pcall(function() return plugin.del end)
+  local loads, del = fail.try(function() return plugin.del end)
   if loads and del then return del(req) end
-  local ok = loads and pcall(function()
+  local ok = loads and fail.try(function()
     req.conf = plugin.conf and require("cni.schema").salvage(plugin.conf, req.raw) or req.raw
     plugin.add(req)
   end)

@@ -126,6 +126,22 @@ function M.join(list)
     details = table.concat(details, "; "), hint = hints[1] and table.concat(hints, "; ") }
 end
 
+--- Whether an error is that of a system call: it says that the call failed, and of what was asked nothing.
+-- @param err what was caught
+-- @treturn boolean
+function M.of_system(err)
+  return M.is(err) and err.errno ~= nil
+end
+
+--- As pcall, for what may be refused with good reason; but what failed in a system call fails here too.
+-- @tparam function fn
+-- @param ... its arguments
+function M.try(fn, ...)
+  local results = table.pack(pcall(fn, ...))
+  if not results[1] and M.of_system(results[2]) then error(results[2], 0) end
+  return table.unpack(results, 1, results.n)
+end
+
 --- Raise code 7 (invalid network configuration).
 -- @string where path of the key, "" for the whole
 -- @string msg what is wrong, and what is wanted

@@ -431,8 +431,10 @@ function M:set_sysctl(list, options)
   if not covered and self.plan.mode == "apply" then
     local paths = {}
     for i, entry in ipairs(list) do paths[i] = entry[1] end
+    local now, msg, errno = netlink.ns.sysctl_get(self.where, paths)
+    if not now then fail.kernel("read sysctls", msg, errno) end
     had = {}
-    for i, value in ipairs(netlink.ns.sysctl_get(self.where, paths) or {}) do
+    for i, value in ipairs(now) do
       if value then had[#had + 1] = { paths[i], value, true } end
     end
   end

@@ -32,15 +32,15 @@ end
 -- What a configuration and a script that may have gone bad still let us find; what was given, the runtime
 -- knows.
 local function held(req, name)
-  local loads, script = pcall(req.load_plugin, name)
+  local loads, script = fail.try(req.load_plugin, name)
   if loads and not script then
     local delegate = require "cni.step.delegate"
-    local there, why = pcall(delegate.executable, name, req)
+    local there, why = fail.try(delegate.executable, name, req)
     if there then return delegate.obtain(req.plan, name) end
     req.log("luacni: DEL goes without the IPAM plugin: " .. tostring(why))
     loads = false
   end
-  local ok, lease = pcall(function() return script.add(own_request(req, script, schema.salvage)) end)
+  local ok, lease = fail.try(function() return script.add(own_request(req, script, schema.salvage)) end)
   if ok then return lease or {} end
   if loads and script.del then
     script.del(req)

@@ -278,6 +278,8 @@ end
 function M:undo()
   local errors, strange = {}, {}
   release(self)
+  -- What is pending is not wanted any more, and a look must not have it done.
+  self.next = #self.steps + 1
   for i = #self.steps, 1, -1 do
     local step = self.steps[i]
     local kind = kind_of(step)

@@ -25,6 +25,8 @@ local M = {}
 local absent = { [errors.ENOENT] = true, [errors.ENOTDIR] = true, [errors.ESRCH] = true,
   [errors.EINVAL] = true }
 
+local forbidden = { [errors.EACCES] = true, [errors.EPERM] = true }
+
 -- What may be better the next time.
 local passing = { [errors.EMFILE] = true, [errors.ENFILE] = true, [errors.ENOMEM] = true,
   [errors.EINTR] = true, [errors.EAGAIN] = true }
@@ -89,8 +91,9 @@ local function look_around()
   if not processes and not absent[errno] then unreadable(msg, errno) end
   for _, pid in ipairs(processes or {}) do
     -- A process that ends meanwhile, or that we may not look into, shows nothing.
-    local path = pid:find "^%d" and "/proc/" .. pid .. "/ns/net"
-    local target = path and sys.readlink(path)
+    local path, target = pid:find "^%d" and "/proc/" .. pid .. "/ns/net", nil
+    if path then target, msg, errno = sys.readlink(path) end
+    if path and not target and not absent[errno] and not forbidden[errno] then unreadable(msg, errno) end
     local inode = target and target:match "^net:%[(%d+)%]$"
     if inode then note(inode, path) end
   end
@@ -150,7 +153,7 @@ function M.is_gone(header)
   local path = header.netns
   if header.cookie == "" or not path or path:find "^/proc/" then return false end
   local ok, found = pcall(M.find, header)
-  return ok and not found and header.mnt == sys.readlink "/proc/self/ns/mnt"
+  return ok and not found and header.mnt ~= nil and header.mnt == sys.readlink "/proc/self/ns/mnt"
 end
 
 return M

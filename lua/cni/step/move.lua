@@ -5,6 +5,7 @@
 -- @module cni.step.move
 
 local fail = require "cni.fail"
+local files = require "cni.files"
 local netlink = require "netlink"
 
 local M = {}
@@ -43,7 +44,7 @@ local function find(step, h, name)
   local link = h:link(name)
   if link and is_it(step, link) then return link end
   local alike = {}
-  for _, other in ipairs(h:socket():dump("link") or {}) do
+  for _, other in ipairs(h:dump("link")) do
     if is_it(step, other) then
       h.known[other.name] = other
       return other
@@ -100,9 +101,13 @@ local function fetch(step, h, link, host)
   local want, taken = step.want, host:link(step.want.link)
   local ok, msg, errno
   if not taken then
-    ok, msg, errno = h:socket():send { { "set", "link", {
-      index = link.index, netns = host:namespace() or netlink.ns.self(), name = want.link,
-    } } }
+    local home = host:namespace()
+    if not home then home, msg, errno = netlink.ns.self() end
+    if home then
+      ok, msg, errno = h:socket():send { { "set", "link", {
+        index = link.index, netns = home, name = want.link,
+      } } }
+    end
   end
   if ok then return end
   taken = taken or errno == netlink.sys.errno.EEXIST and host:link(want.link)
@@ -129,7 +134,7 @@ end
 local function await_home(step, host)
   local had = step.had or {}
   local device = had.parent_dev and ("/sys/bus/%s/devices/%s"):format(had.parent_bus, had.parent_dev)
-  if not device or not netlink.sys.stat(device .. "/net") then return end
+  if not device or not files.exists(device .. "/net") then return end
   host:socket():await("link", { parent_bus = had.parent_bus, parent_dev = had.parent_dev,
     phys_port_name = had.phys_port_name }, {}, {}, patience)
   local link = find(step, host, step.want.link)
