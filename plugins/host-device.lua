@@ -21,6 +21,10 @@ local conf = schema.record {
   },
 }
 
+conf:check(function(c)
+  if c.device == "lo" then return "device: every namespace keeps its own lo, which cannot be lent" end
+end)
+
 local function add(req)
   local c = req.conf
   local wanted = devices.wanted(c)
@@ -30,7 +34,7 @@ local function add(req)
       pciID = wanted.pci } })
   end
   local eth = req.host:lend_link(function() return devices.link_of(req.host, wanted) end,
-    { ns = req.pod, name = req.ifname })
+    { ns = req.pod, name = req.ifname, wanted = wanted })
   eth.pciID = wanted.pci
   local lease = ipam.add(req)
   ipam.apply(lease, req.pod, eth)

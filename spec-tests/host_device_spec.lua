@@ -387,6 +387,123 @@ describe("host-device DEL", function()
   end)
 end)
 
+describe("host-device brings back", function()
+  local things = [[
+    ip addr add 192.0.2.5/24 broadcast 192.0.2.255 dev dev1
+    ip addr add 192.0.2.6/24 dev dev1 label dev1:second
+    ip addr add 198.18.0.1 peer 198.18.0.2/32 dev dev1
+    ip -6 addr add 2001:db8:7::5/64 dev dev1 nodad
+    ip addr add 192.0.2.77/32 dev dev1 valid_lft 500 preferred_lft 500
+    ip route add 198.51.100.0/24 via 192.0.2.1 dev dev1 metric 50 mtu 1400
+    ip route add default via 192.0.2.1 dev dev1
+    ip route add 203.0.113.0/24 dev dev1 table 77
+    ip -6 route add 2001:db8:8::/64 via 2001:db8:7::1 dev dev1
+    ip -6 route add default via 2001:db8:7::1 dev dev1 metric 30 ]]
+
+  local function furnished()
+    local w = lender({ ipam = dual }, { pods = 2 })
+    w:sh(things)
+    local before = w:picture()
+    w:sh("ip addr del 192.0.2.77/32 dev dev1; true")
+    local lasting = w:picture()
+    w:sh("ip addr add 192.0.2.77/32 dev dev1 valid_lft 500 preferred_lft 500")
+    assert.is_false(pcall(t.same, before, lasting))
+    return w, lasting
+  end
+
+  it("the addresses and routes that the device had, but for what somebody has to renew", function()
+    local w, lasting = furnished()
+    w:add()
+    assert.equal("", (t.run("ip route show table all dev dev1 2>/dev/null; true", { host = w.host })))
+    w:del()
+    t.same(lasting, w:picture())
+    w:sh("ip addr add 192.0.2.77/32 dev dev1 valid_lft 500 preferred_lft 500")
+    w:add()
+    w:gc({})
+    t.same(lasting, w:picture())
+  end)
+
+  it("them too when the ADD fails", function()
+    local w, lasting = furnished()
+    w:fails("ADD", { conf = { ipam = with(dual, { routes = {
+      { dst = "10.9.0.0/16", gw = "172.16.0.1" } } }) } })
+    t.same(lasting, w:picture())
+  end)
+
+  it("what still fits of them", function()
+    local w = furnished()
+    w:add()
+    w:sh("ip addr add 192.0.2.9/24 dev dev2; ip route add default via 192.0.2.1 dev dev2")
+    w:del()
+    local list = " " .. table.concat(world.addrs(w.host, "dev1"), " ") .. " "
+    assert.truthy(list:find(" 192.0.2.5/24 ", 1, true), list)
+    assert.equal("dev2", t.ip(w.host, "-4 route show default")[1].dev)
+  end)
+
+  it("none to a device that had none, or was down", function()
+    local w = lender({}, { down = true })
+    w:sh("ip addr add 192.0.2.5/24 dev dev1")
+    local before = w:picture()
+    w:add()
+    w:del()
+    t.same(before, w:picture())
+  end)
+end)
+
+describe("host-device ADD of what a sandbox that is gone had borrowed", function()
+  -- A link that the kernel has brought home from it, under a name of its choice.
+  local function strayed(change)
+    local w = lender({}, { pods = 2 })
+    w:sh("ip link set dev1 alias mine; ip addr add 192.0.2.5/24 dev dev1")
+    local before = w:picture()
+    w:add()
+    w:in_pod((change or ":") .. "; ip link set eth0 down; ip link set eth0 netns host name back7")
+    t.remove_netns(w.pods[1])
+    w.pods[1] = table.remove(w.pods, 2)
+    before.kernel.pod1 = nil
+    return w, before
+  end
+
+  for name, how in pairs {
+    ["by its name"] = { conf = {} },
+    ["by its MAC"] = { conf = { device = false, hwaddr = mac1 } },
+    ["by its MAC, which the sandbox had changed"] = { conf = { device = false, hwaddr = mac1 },
+      change = "ip link set eth0 down; ip link set eth0 address 0a:00:00:00:00:99" },
+  } do
+    it("takes it back first, and finds it " .. name, function()
+      local w, before = strayed(how.change)
+      w:add({ id = "c2", conf = how.conf })
+      assert.equal("dev1", t.link(w.pods[1], "eth0").ifalias)
+      assert.equal(mac1, t.link(w.pods[1], "eth0").address)
+      w:check({ id = "c2", conf = how.conf })
+      w:del({ id = "c2", conf = how.conf })
+      t.same(before, w:picture())
+    end)
+  end
+
+  it("knows its name by the alias, where the record is lost", function()
+    local w = strayed()
+    t.run("rm -rf /run/luacni")
+    w:add({ id = "c2" })
+    w:del({ id = "c2" })
+    local dev = t.link(w.host, "dev1")
+    assert.equal(mac1, dev.address)
+    assert.is_nil(t.link(w.host, "back7"))
+    -- Of two that could be it, none is.
+    w:sh("ip link set dev1 alias dev9; ip link set dev2 alias dev9")
+    w:fails("ADD", { id = "c3", conf = { device = "dev9" } }, 7)
+  end)
+
+  it("leaves alone what a living one has", function()
+    local w = lender({}, { pods = 2 })
+    w:add()
+    local before = w:picture()
+    w:fails("ADD", { id = "c2", pod = 2 }, 7)
+    w:fails("ADD", { id = "c2", pod = 2, conf = { device = false, hwaddr = mac1 } }, 7)
+    t.same(before, w:picture())
+  end)
+end)
+
 describe("host-device GC", function()
   it("returns what is not in the list, and leaves what is", function()
     local w = lender({ ipam = dual }, { pods = 2 })
@@ -451,6 +568,7 @@ describe("host-device ADD that fails returns the device:", function()
   fails("no such device", { device = "dev9", ipam = dual }, { code = 7, says = "dev9" })
   fails("no device of such a MAC", { device = false, hwaddr = "0a:00:00:00:00:99" },
     { code = 7, says = "0a:00:00:00:00:99" })
+  fails("lo, which every namespace keeps", { device = "lo", ipam = dual }, { code = 7, says = "lo" })
   fails("none is named", { device = false }, { code = 7, says = "hwaddr" })
   fails("a MAC that is none", { device = false, hwaddr = "zz" }, { code = 7, says = "hwaddr" })
   fails("a path that is not of a device", { device = false, kernelpath = "/sys/class/net/dev1" },
@@ -580,9 +698,34 @@ describe("host-device whose namespace vanishes:", function()
     t.same(before, card())
   end)
 
-  it("DEL waits while somebody is in it still, says so, and returns it when they have left", function()
+  it("the ADD of another container takes it from there, by name and by MAC", function()
+    for _, conf in ipairs { {}, { device = false, hwaddr = "mac" } } do
+      lend(true)
+      if conf.hwaddr then conf.hwaddr = t.link(w.pods[1], "net1").address end
+      vanish("net1")
+      w.pods[1] = t.netns("pod2")
+      w:add({ id = "c2", ifname = "net1", conf = conf })
+      assert.equal("eth0", t.link(w.pods[1], "net1").ifalias)
+      w:del({ id = "c2", ifname = "net1", conf = conf })
+      t.same(before, card())
+      t.cleanup()
+    end
+  end)
+
+  it("DEL takes it from there while somebody is in it still", function()
     lend()
     w:in_pod("sleep 99 >/dev/null 2>&1 & echo $! >/run/spec/stays")
+    t.remove_netns(w.pods[1])
+    w.pods[1] = nil
+    w:del(gone)
+    t.run("kill $(cat /run/spec/stays)")
+    t.same(before, card())
+  end)
+
+  it("DEL waits while it is held by a descriptor alone, says so, and returns it when that is closed", function()
+    lend()
+    w:in_pod("sh -c 'exec 7</proc/self/ns/net; exec nsenter --net=/proc/1/ns/net sleep 99' " ..
+      ">/dev/null 2>&1 & echo $! >/run/spec/stays; sleep 0.5")
     t.remove_netns(w.pods[1])
     w.pods[1] = nil
     w:fails("DEL", gone, 11)

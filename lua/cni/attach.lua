@@ -172,6 +172,28 @@ local function is_live(record, caller)
   return (ns ~= nil or record.header.cookie == "") and stands(record, ns)
 end
 
+-- What a sandbox that is gone, or a dead ADD, has borrowed of what an ADD looks for now, goes back first.
+-- True when there was any.
+local function reclaim(req, wanted, link)
+  local lent, errors, found = require("cni.step.move").lent, {}, false
+  for idle in journal.with_step "move" do
+    local book <close> = idle
+    for _, record in ipairs(book:living()) do
+      local is_for = false
+      for _, step in ipairs(record.steps) do
+        is_for = is_for or step.kind == "move" and step.did and lent(step, wanted, link)
+      end
+      if is_for and not (is_whole(record) and sandbox.find(record.header)) then
+        found = true
+        local failed = undo_record(record, nil, req)
+        table.move(failed, 1, #failed, #errors + 1, errors)
+      end
+    end
+  end
+  if #errors > 0 then error(fail.join(errors), 0) end
+  return found
+end
+
 -- Take back what no living attachment has. Returns the records of those that live.
 local function clear_debris(book, caller, req)
   local living = {}
@@ -275,6 +297,7 @@ end
 local function attempt(req, plugin, ns, book, alone)
   local record = claim(req, plugin, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
+  plan.reclaim = function(wanted, link) return reclaim(req, wanted, link) end
   local ok, err = xpcall(function()
     local given = plugin.add(req)
     plan:flush()

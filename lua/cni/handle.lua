@@ -252,10 +252,33 @@ function M:add_tap(want)
   return tap
 end
 
+-- A link to lend, and its name. One whose borrower died is there under a name of the kernel's choice, or
+-- still in a namespace that is ending: what has its record gives it back first. Where that is lost, its
+-- alias is its name.
+local function find_to_lend(self, find, wanted)
+  local ok, name = pcall(find)
+  local device = ok and self:link(name)
+  local reclaim = (not device or (device.alias or "") ~= "") and self.plan.reclaim
+  if reclaim and reclaim(wanted, device or nil) then
+    ok, name = pcall(find)
+    device = ok and self:link(name)
+  end
+  if not ok and wanted.device then
+    local strayed = self:dump("link", { alias = wanted.device })
+    if #strayed == 1 then
+      self:learn(wanted.device, strayed[1].index)
+      strayed[1].alias = nil -- whose it was before, the record alone knew
+      return strayed[1], wanted.device
+    end
+  end
+  if not ok then error(name, 0) end
+  return device, name
+end
+
 --- Lend a link of this namespace to another one. It comes back under its name, with its alias, MAC and
--- MTU, and up if it was; addresses, routes and sysctls a link loses on the way.
+-- MTU, its addresses and routes, and up if it was; sysctls a link loses on the way.
 -- @tparam function find gives its name; not asked where it must have been moved already
--- @tparam table want `ns` (handle), `name` (the name there)
+-- @tparam table want `ns` (handle), `name` (the name there), and `wanted`: what is looked for (cni.devices)
 -- @treturn table the link there
 function M:lend_link(find, want)
   local home, mode = want.ns, self.plan.mode
@@ -267,13 +290,12 @@ function M:lend_link(find, want)
     push(self, "move", { link = name, into = home.name, name = want.name, alias = name })
     return object(home, want.name, lent and lent.mac)
   end
-  local name = find()
-  local device = self:link(name)
+  local device, name = find_to_lend(self, find, want.wanted or {})
   if not device then
     fail.config("device", ("there is no link %s in the host"):format(name))
   end
   push(self, "move", { link = name, into = home.name, name = want.name, alias = name },
-    { had = require("cni.step.move").before(device) })
+    { had = require("cni.step.move").before(self, device) })
   return object(home, want.name, device.mac)
 end
 

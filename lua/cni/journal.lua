@@ -373,27 +373,50 @@ function M.namesakes(owner, type_name)
   end
 end
 
---- Whether records of other containers are for a namespace.
--- @tparam string cookie of the namespace
--- @tparam string id of the container whose records do not count
--- @treturn boolean
-function M.occupied(cookie, id)
-  local mark <const> = json.note(cookie)
+-- Every book whose text has a mark in it, be it in use or not: folder, file name, text.
+local function marked(mark)
+  local found = {}
   for _, network in ipairs(files.list(M.root)) do
     for _, attachment in ipairs(files.list(M.root .. "/" .. network)) do
       local dir = ("%s/%s/%s"):format(M.root, network, attachment)
       for _, name in ipairs(files.list(dir)) do
         local text = files.read(dir .. "/" .. name) or ""
-        local book = {}
-        if text:find(mark, 1, true) then load(book, text) end
-        for _, record in ipairs(book.records or {}) do
-          local header = record.header
-          if not record.gone and header.cookie == cookie and header.id ~= id then return true end
-        end
+        if text:find(mark, 1, true) then found[#found + 1] = { dir, name, text } end
       end
     end
   end
+  return found
+end
+
+--- Whether records of other containers are for a namespace.
+-- @tparam string cookie of the namespace
+-- @tparam string id of the container whose records do not count
+-- @treturn boolean
+function M.occupied(cookie, id)
+  for _, found in ipairs(marked(json.note(cookie))) do
+    local book = {}
+    load(book, found[3])
+    for _, record in ipairs(book.records) do
+      local header = record.header
+      if not record.gone and header.cookie == cookie and header.id ~= id then return true end
+    end
+  end
   return false
+end
+
+--- Every book of whichever network that has a step of a kind and that no living process works with.
+-- @tparam string kind
+-- @treturn function iterator over locked Books; close each
+function M.with_step(kind)
+  local found, i = marked('"kind":' .. json.note(kind)), 0
+  return function()
+    while i < #found do
+      i = i + 1
+      local dir, name = found[i][1], found[i][2]
+      local book = open_idle(dir .. "/" .. name, dir)
+      if book then return book end
+    end
+  end
 end
 
 --- Every book of a network and type that no living process works with.

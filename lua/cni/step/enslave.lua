@@ -4,36 +4,12 @@
 -- when the link is let go.
 -- @module cni.step.enslave
 
+local carry = require "cni.carry"
 local fail = require "cni.fail"
 
 local M = {}
 
 local main = 254
-
--- What a route keeps in another table.
-local of_route = { "dst", "from", "gw", "src", "tos", "protocol", "scope", "type", "onlink",
-  "priority", "realms", "pref", "ttl_propagate", "multipath", "lock", "mtu", "window", "rtt", "rttvar",
-  "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "features", "rto_min",
-  "initrwnd", "quickack", "congestion", "fastopen_no_cookie" }
-
-local of_hop = { "oif", "gw", "weight", "onlink", "realms" }
-
--- What an address keeps.
-local of_addr = { "address", "peer", "valid_lft", "preferred_lft", "priority", "proto",
-  "noprefixroute" }
-
-local function picked(from, keys)
-  local some = {}
-  for _, key in ipairs(keys) do some[key] = from[key] end
-  return some
-end
-
-local function leaves_by(route, index)
-  for _, hop in ipairs(route.multipath or {}) do
-    if hop.oif ~= index then return false end
-  end
-  return route.multipath ~= nil or route.oif == index
-end
 
 --- What there is to remember of a link before its master changes: its IPv6 addresses and its routes,
 -- but for those that the kernel makes for each address.
@@ -42,33 +18,12 @@ end
 -- @tparam[opt] int table_id the table its routes are in, by default the main one
 -- @treturn table for the step's `had`
 function M.before(h, link, table_id)
-  local had = { addrs = {}, routes = {} }
-  for _, have in ipairs(h:addrs(link.name, "inet6")) do
-    if have.scope ~= "link" and have.scope ~= 253 then
-      local address = picked(have, of_addr)
-      -- It has been found to be unique, unless that is still being found out.
-      address.nodad = not have.tentative or nil
-      had.addrs[#had.addrs + 1] = address
-    end
-  end
-  for _, family in ipairs { "inet", "inet6" } do
-    for _, have in ipairs(h:routes { family = family, table = table_id or main }) do
-      if have.protocol ~= "kernel" and leaves_by(have, link.index) then
-        local route = picked(have, of_route)
-        for i, hop in ipairs(route.multipath or {}) do route.multipath[i] = picked(hop, of_hop) end
-        had.routes[#had.routes + 1] = route
-      end
-    end
-  end
-  -- A gateway can be named when it can be reached.
-  table.sort(had.routes, function(a, b)
-    return not (a.gw or a.multipath) and (b.gw or b.multipath) ~= nil
-  end)
-  return had
+  return { addrs = carry.addrs(h, link, { family = "inet6" }),
+    routes = carry.routes(h, link, { table = table_id or main }) }
 end
 
 -- Put the link under a master (0: none), with what it had, into a table. Returns what `send` does.
-local function carry(h, link, had, master, table_id)
+local function put(h, link, had, master, table_id)
   local requests = { { "set", "link", { index = link.index, master = master } } }
   for _, address in ipairs(had.addrs) do
     address.index = link.index
@@ -84,7 +39,7 @@ end
 function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
   local vrf = h:link(want.master, { "vrf_table" })
-  local ok, msg, errno = carry(h, h:link(want.link), step.had, vrf.index, vrf.vrf_table)
+  local ok, msg, errno = put(h, h:link(want.link), step.had, vrf.index, vrf.vrf_table)
   if not ok then fail.kernel(M.say(step), msg, errno) end
 end
 
@@ -105,7 +60,7 @@ function M.undo(step, plan)
   local vrf = link and h:link(want.master, { "vrf_table" })
   if not link or link.master and not (vrf and link.master == vrf.index) then return end
   local had = step.had or M.before(h, link, link.master and vrf.vrf_table)
-  local ok, msg, errno, _, statuses = carry(h, link, had, 0, main)
+  local ok, msg, errno, _, statuses = put(h, link, had, 0, main)
   if not ok and not (statuses and statuses[1] == 0) then
     fail.kernel(("take %s out of VRF %s"):format(want.link, want.master), msg, errno)
   end

@@ -4,6 +4,7 @@
 -- neither, by its alias, which in the sandbox is the name it had in the host, or by its MAC.
 -- @module cni.step.move
 
+local carry = require "cni.carry"
 local fail = require "cni.fail"
 local files = require "cni.files"
 local netlink = require "netlink"
@@ -17,10 +18,12 @@ local patience = 5000
 local marks = { "kind", "permanent_mac", "parent_bus", "parent_dev", "phys_port_name" }
 
 --- What there is to remember of a link before it is moved.
+-- @tparam handle h the host's
 -- @tparam table link as netlink gives it
 -- @treturn table for the step's `had`
-function M.before(link)
-  local had = { mac = link.mac, mtu = link.mtu, up = link.up, alias = link.alias }
+function M.before(h, link)
+  local had = { mac = link.mac, mtu = link.mtu, up = link.up, alias = link.alias,
+    addrs = carry.addrs(h, link, { lasting = true }), routes = carry.routes(h, link, { lasting = true }) }
   for _, mark in ipairs(marks) do had[mark] = link[mark] end
   return had
 end
@@ -163,6 +166,19 @@ function M.undo(step, plan)
   change.name = link.name ~= want.link and want.link or nil
   local ok, msg, errno = host:socket():send { { "set", "link", change } }
   if not ok then fail.kernel("return " .. want.link .. " to the host", msg, errno) end
+  carry.restore(host, { index = link.index, name = want.link }, had)
+end
+
+--- Whether a step lent what somebody looks for now.
+-- @tparam table step
+-- @tparam table wanted as of cni.devices
+-- @tparam table|nil link what has been found of it in the host
+-- @treturn boolean
+function M.lent(step, wanted, link)
+  local had = step.had or {}
+  local place = wanted.pci or wanted.auxiliary or wanted.kernelpath and wanted.kernelpath:match "[^/]*$"
+  return step.want.link == wanted.device or had.mac ~= nil and had.mac == wanted.hwaddr
+    or place ~= nil and had.parent_dev == place or link ~= nil and is_it(step, link)
 end
 
 function M.stands(step, plan)

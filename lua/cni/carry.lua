@@ -1,0 +1,124 @@
+-- SPDX-License-Identifier: MIT
+--- What a link has that the kernel takes from it, when it goes to another namespace or another master:
+-- its addresses, and the routes that leave by it. What the kernel makes of the former by itself is left
+-- to it; for a link that is away for long, so is what others renew: addresses that run out, and what
+-- routers announce.
+--
+-- @module cni.carry
+
+local fail = require "cni.fail"
+local netlink = require "netlink"
+
+local errors = netlink.sys.errno
+
+local M = {}
+
+-- What a route keeps.
+local of_route = { "dst", "from", "gw", "src", "tos", "protocol", "scope", "type", "onlink",
+  "priority", "realms", "pref", "ttl_propagate", "multipath", "lock", "mtu", "window", "rtt", "rttvar",
+  "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "features", "rto_min",
+  "initrwnd", "quickack", "congestion", "fastopen_no_cookie" }
+
+local of_hop = { "oif", "gw", "weight", "onlink", "realms" }
+
+-- What an address keeps.
+local of_addr = { "address", "peer", "valid_lft", "preferred_lft", "priority", "proto",
+  "noprefixroute" }
+
+-- And one of IPv4 beside that.
+local of_addr4 = { "broadcast", "label", "scope" }
+
+-- Routes that somebody renews.
+local passing = { ra = true, redirect = true }
+
+local function pick(into, from, keys)
+  for _, key in ipairs(keys) do into[key] = from[key] end
+  return into
+end
+
+local function leaves_by(route, index)
+  for _, hop in ipairs(route.multipath or {}) do
+    if hop.oif ~= index then return false end
+  end
+  return route.multipath ~= nil or route.oif == index
+end
+
+--- The addresses of a link, but for those of the link itself.
+-- @tparam handle h
+-- @tparam table link as netlink gives it
+-- @tparam[opt] table options `family`: only this one's; `lasting`: only those that do not run out
+-- @treturn table list, for `restore`
+function M.addrs(h, link, options)
+  local list = {}
+  options = options or {}
+  for _, have in ipairs(h:addrs(link.name, options.family)) do
+    if have.scope ~= "link" and have.scope ~= 253 and (have.permanent or not options.lasting) then
+      local address = pick({ family = have.family }, have, of_addr)
+      if have.family == "inet" then pick(address, have, of_addr4) end
+      -- It has been found to be unique, unless that is still being found out.
+      if have.family == "inet6" then address.nodad = not have.tentative or nil end
+      list[#list + 1] = address
+    end
+  end
+  return list
+end
+
+--- The routes that leave by a link and no other.
+-- @tparam handle h
+-- @tparam table link as netlink gives it
+-- @tparam[opt] table options `table`: only those of this table; `lasting`: only those that nobody renews, and
+-- that have one hop: the kernel picks them, however many routes others have
+-- @treturn table list, for `restore`
+function M.routes(h, link, options)
+  local list = {}
+  options = options or {}
+  for _, family in ipairs { "inet", "inet6" } do
+    for _, have in ipairs(h:routes { family = family, table = options.table,
+      oif = options.lasting and link.index or nil }) do
+      if have.protocol ~= "kernel" and leaves_by(have, link.index)
+        and not (options.lasting and passing[have.protocol]) then
+        local route = pick({ table = have.table }, have, of_route)
+        for i, hop in ipairs(route.multipath or {}) do route.multipath[i] = pick({}, hop, of_hop) end
+        list[#list + 1] = route
+      end
+    end
+  end
+  -- A gateway can be named when it can be reached.
+  table.sort(list, function(a, b)
+    return not (a.gw or a.multipath) and (b.gw or b.multipath) ~= nil
+  end)
+  return list
+end
+
+-- What says that something is there, or does not fit any more: addresses and links have changed since.
+local outdated = { [errors.EEXIST] = true, [errors.ENETUNREACH] = true, [errors.EHOSTUNREACH] = true,
+  [errors.EINVAL] = true, [errors.ENODEV] = true, [errors.EADDRNOTAVAIL] = true,
+  [errors.ENETDOWN] = true, [errors.EACCES] = true }
+
+--- Give a link back what it had, as far as it still fits.
+-- @tparam handle h
+-- @tparam table link `index`, `name`
+-- @tparam table had `addrs` and `routes` of @{addrs} and @{routes}
+-- @raise when the kernel cannot do it now
+function M.restore(h, link, had)
+  local requests = {}
+  for _, address in ipairs(had.addrs or {}) do
+    address.index = link.index
+    requests[#requests + 1] = { "add", "addr", address }
+  end
+  for _, route in ipairs(had.routes or {}) do
+    route.oif = not route.multipath and link.index or nil
+    for _, hop in ipairs(route.multipath or {}) do hop.oif = link.index end
+    requests[#requests + 1] = { "add", "route", route }
+  end
+  if #requests == 0 then return end
+  local ok, msg, errno, _, statuses = h:socket():send(requests)
+  if ok then return end
+  for _, status in ipairs(statuses or { errno }) do
+    if status ~= 0 and not outdated[status] then
+      fail.kernel("give " .. link.name .. " back its addresses and routes", msg, errno)
+    end
+  end
+end
+
+return M
