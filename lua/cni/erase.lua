@@ -10,8 +10,8 @@ local fail = require "cni.fail"
 local M = {}
 
 -- Steps for links, which another network's attachment of the same container may have made.
-local of_links = { link = true, set = true, addr = true, route = true, tap = true, move = true,
-  enslave = true }
+local of_links = { link = true, set = true, shared_set = true, addr = true, route = true, tap = true,
+  move = true, enslave = true }
 
 local function has_step(plan, ...)
   for _, step in ipairs(plan.steps) do

@@ -386,30 +386,33 @@ function M:ensure_addr(link, address, options)
   })
 end
 
---- Change a link.
+-- Tells a step from all others that there are or have been.
+local function new_id()
+  return (netlink.sys.random(8):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+--- Change a link. What was there before this attachment is there after it, and before the last one that
+-- sets the same, see cni.values.
 -- @tparam table|string link object or name
 -- @tparam table want attributes, such as { up = true }
 -- @treturn table the link
 function M:set_link(link, want)
   local name = name_of(link)
-  local covered = self.fresh[name] and true or nil
-  local had
-  if not covered and self.plan.mode ~= "verify" then
-    local now = self:link(name)
-    if now then
-      had = {}
-      for key in pairs(want) do had[key] = now[key] end
-      if want.master then had.master = now.master and self:link(now.master).name or 0 end
-      link = { name = name, mac = now.mac, sandbox = self.sandbox }
-    end
+  local found = not self.fresh[name] and self.plan.mode ~= "verify" and self:link(name, { "mac" })
+  if found then
+    link = { name = name, mac = found.mac, sandbox = self.sandbox }
   elseif type(link) == "string" then
     link = { name = name, sandbox = self.sandbox }
   end
-  if want.mac and type(link) == "table" then link.mac = want.mac end
+  if want.mac then link.mac = want.mac end
   want.master = name_of(want.master)
-  want.link = name
-  push(self, "set", want, { had = had, covered = covered })
-  return type(link) == "table" and link or { name = name, sandbox = self.sandbox }
+  if self.fresh[name] then
+    want.link = name
+    push(self, "set", want, { covered = true })
+  else
+    push(self, "shared_set", { link = name, set = want, group = self:group("values:"), id = new_id() })
+  end
+  return link
 end
 
 --- Give a link an address.
@@ -445,23 +448,15 @@ end
 
 --- Write sysctls, in order, in one visit to the namespace.
 -- @tparam table list of { path, value [, optional] }, paths below /proc/sys
--- @tparam[opt] table options `keep`: leave them as they are on undo; `link`: the object they are of
+-- @tparam[opt] table options `keep`: leave them as they are on undo; `link`: the object they are of; what was
+-- there before comes back otherwise, after the last attachment that sets the same (cni.values)
 function M:set_sysctl(list, options)
   options = options or {}
-  local covered = options.keep or (options.link and self.fresh[name_of(options.link)])
-  local had
-  if not covered and self.plan.mode == "apply" then
-    local paths = {}
-    for i, entry in ipairs(list) do paths[i] = entry[1] end
-    local now, msg, errno = netlink.ns.sysctl_get(self.where, paths)
-    if not now then fail.kernel("read sysctls", msg, errno) end
-    had = {}
-    for i, value in ipairs(now) do
-      if value then had[#had + 1] = { paths[i], value, true } end
-    end
+  if options.keep or options.link and self.fresh[name_of(options.link)] then
+    push(self, "sysctl", { list = list, keep = options.keep }, { covered = true })
+  else
+    push(self, "shared_sysctl", { list = list, group = self:group("values:"), id = new_id() })
   end
-  push(self, "sysctl", { list = list, keep = options.keep },
-    { had = had, covered = covered and true or nil })
 end
 
 --- Keep a link of the host from believing what its other end says of routes: no router

@@ -139,7 +139,7 @@ end
 local function decoded(text, path)
   local ok, facts = pcall(json.decode, text, "facts")
   if ok and type(facts) ~= "table" then ok, facts = false, "not an object" end
-  for _, key in ipairs { "link", "addrs", "removed" } do
+  for _, key in ipairs { "link", "addrs", "removed", "values" } do
     if ok and facts[key] ~= nil and type(facts[key]) ~= "table" then
       ok, facts = false, key .. " is not an object"
     end
@@ -152,7 +152,8 @@ end
 --- What was made here, and what was there before.
 -- @treturn table `link`: nil, { mac =, kind =, vrf_table =, stays = } of one made here, or
 -- { before = {...} }, what was found; `addrs`: { [cidr] = true or "stays" }, put there; `removed`:
--- { [cidr] = { {...}, ... } }, the addresses that were taken away for one, as they were
+-- { [cidr] = { {...}, ... } }, the addresses that were taken away for one, as they were; `values`: see
+-- cni.values
 -- @raise code 5 when they are there and cannot be read
 function M.facts(group)
   local path = path_of(group, "facts")
@@ -164,7 +165,7 @@ end
 
 --- Write that down; hold the lock exclusively.
 function M.save(group, facts)
-  if facts.link or next(facts.addrs) or next(facts.removed) then
+  if facts.link or next(facts.addrs) or next(facts.removed) or next(facts.values or {}) then
     check(sys.write_file(path_of(group, "facts"), json.compact(facts), 384))
   else
     check(sys.unlink(path_of(group, "facts")))

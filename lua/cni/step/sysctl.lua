@@ -8,7 +8,7 @@ local netlink = require "netlink"
 local errors = netlink.sys.errno
 local M = {}
 
-local function values(h, paths)
+local function values_at(h, paths)
   local now, msg, errno = netlink.ns.sysctl_get(h.where, paths)
   if not now then fail.kernel("read sysctls", msg, errno) end
   return now
@@ -18,6 +18,19 @@ local function paths_of(list)
   local paths = {}
   for i, entry in ipairs(list) do paths[i] = entry[1] end
   return paths
+end
+
+--- What settings are now.
+-- @tparam handle h
+-- @tparam table list of { path, ... }
+-- @treturn table values in its order, false for one that is not there
+function M.values(h, list)
+  return values_at(h, paths_of(list))
+end
+
+-- The kernel shows a value of several words with tabs between them.
+local function is(now, value)
+  return now and now:gsub("%s+", " ") == value:gsub("%s+", " ")
 end
 
 -- Why a setting could not be written.
@@ -31,7 +44,7 @@ local function cause(h, entry, errno)
     return path:find("^net/ipv6/") and require("cni.hints").no_ipv6()
       or "this kernel knows no such setting"
   elseif errno == errors.EROFS then
-    local now = values(h, { path })[1]
+    local now = values_at(h, { path })[1]
     return ("/proc/sys is read-only here, and the value is %s: have %s set, or /proc/sys writable")
       :format(now or "not to be read", value)
   end
@@ -67,7 +80,7 @@ local function keep_routers(h)
     local link = h:link(index, {})
     if link then paths[#paths + 1] = "net/ipv6/conf/" .. link.name .. "/accept_ra" end
   end
-  for i, value in ipairs(values(h, paths)) do
+  for i, value in ipairs(values_at(h, paths)) do
     if value == "1" then
       local ok, msg, errno = netlink.ns.sysctl(h.where, { { paths[i], "2" } })
       -- A link that has just gone has no routes to lose.
@@ -84,7 +97,11 @@ local function begins_to_forward(list)
   end
 end
 
-local function set(list, h, what)
+--- Write settings in order, and what keeps them from doing harm.
+-- @tparam table list of { path, value [, optional] }
+-- @tparam handle h
+-- @tparam string what it is for
+function M.set(list, h, what)
   if #list == 0 then return end
   if begins_to_forward(list) then keep_routers(h) end
   write(list, h, what)
@@ -94,20 +111,20 @@ function M.run(step, plan)
   local list, h = step.want.list, plan[step.ns]
   if step.want.keep then
     -- Reading is cheap; a write to ip_forward walks every link of the host.
-    local now, missing = values(h, paths_of(list)), {}
+    local now, missing = M.values(h, list), {}
     for i, entry in ipairs(list) do
-      if now[i] ~= entry[2] then missing[#missing + 1] = entry end
+      if not is(now[i], entry[2]) then missing[#missing + 1] = entry end
     end
     list = missing
   end
-  set(list, h, M.say(step))
+  M.set(list, h, M.say(step))
 end
 
 function M.verify(step, plan)
   local list, h = step.want.list, plan[step.ns]
-  local now = values(h, paths_of(list))
+  local now = M.values(h, list)
   for i, entry in ipairs(list) do
-    if not entry[3] and now[i] ~= entry[2] then
+    if not entry[3] and not is(now[i], entry[2]) then
       return ("sysctl %s is %s, not %s"):format(entry[1], now[i] or "absent", entry[2])
     end
   end
@@ -115,7 +132,7 @@ end
 
 function M.undo(step, plan)
   local h = plan:at(step.ns)
-  if h and step.had then set(step.had, h, "restore sysctls") end
+  if h and step.had then M.set(step.had, h, "restore sysctls") end
 end
 
 function M.say(step)

@@ -1,0 +1,115 @@
+-- SPDX-License-Identifier: MIT
+--- Step `shared_set`: attributes of a link that was there before, so that other attachments may set
+-- them too (cni.values). Those of a link that the same plan makes are `set`.
+-- @module cni.step.shared_set
+
+local fail = require "cni.fail"
+local netlink = require "netlink"
+local set = require "cni.step.set"
+local values = require "cni.values"
+
+local M = {}
+
+-- The attributes by name, those of the port with its own.
+local function flat(attrs)
+  local list = {}
+  for key, value in pairs(attrs) do
+    if key == "port" then
+      for option, setting in pairs(value) do list["port." .. option] = setting end
+    else
+      list[key] = value
+    end
+  end
+  return list
+end
+
+local function now_of(h, link, name)
+  local option = name:match "^port%.(.*)"
+  if option then return link.port and link.port[option] end
+  if name ~= "master" then return link[name] end
+  local master = link.master and h:link(link.master, {})
+  return master and master.name or 0
+end
+
+local function looker(step, h)
+  return function()
+    local want, items = step.want, {}
+    local link = h:link(want.link)
+    for name, value in pairs(flat(want.set)) do
+      items[#items + 1] = { key = ("link %s %s"):format(want.link, name), name = name, value = value,
+        now = link and now_of(h, link, name), of = link and link.index }
+    end
+    return items
+  end
+end
+
+local function writer(step, h, what)
+  return function(list)
+    local attrs = { index = h:index(step.want.link) }
+    for _, item in ipairs(list) do
+      local option = item.name:match "^port%.(.*)"
+      if option then
+        attrs.port = attrs.port or {}
+        attrs.port[option] = item.value
+      elseif item.name == "master" and item.value ~= 0 then
+        local master = h:link(item.value, {})
+        -- One that has gone since cannot be given back to.
+        attrs.master = master and master.index or 0
+      else
+        attrs[item.name] = item.value
+      end
+    end
+    local ok, msg, errno = h:socket():send { { "set", "link", attrs } }
+    if not ok and not (what and errno == netlink.sys.errno.ENODEV) then
+      fail.kernel(what or M.say(step), msg, errno)
+    end
+  end
+end
+
+function M.run(step, plan)
+  local h = plan[step.ns]
+  h:index(step.want.link) -- or an error
+  if step.want.set.master and step.want.set.master ~= 0 then h:index(step.want.set.master) end
+  values.set(step, plan, looker(step, h), writer(step, h))
+end
+
+-- As a step `set` has it, without the attributes in `but`.
+local function plain(step, but)
+  local want = { link = step.want.link }
+  for name, value in pairs(step.want.set) do
+    if name == "port" then
+      want.port = {}
+      for option, setting in pairs(value) do
+        want.port[option] = not but["port." .. option] and setting or nil
+      end
+    elseif not but[name] then
+      want[name] = value
+    end
+  end
+  return { kind = "set", ns = step.ns, want = want }
+end
+
+function M.verify(step, plan)
+  local difference = set.verify(plain(step, {}), plan)
+  if not difference then return nil end
+  local others = {}
+  for _, item in ipairs(looker(step, plan[step.ns])()) do
+    others[item.name] = values.overruled(step, plan, item)
+  end
+  return set.verify(plain(step, others), plan)
+end
+
+function M.undo(step, plan)
+  local h = plan[step.ns]
+  values.give_back(step, plan, looker(step, h), writer(step, h, "restore link " .. step.want.link))
+end
+
+function M.stands(step, plan)
+  return step.ns == "pod" and not M.verify(step, plan)
+end
+
+function M.say(step)
+  return set.say(plain(step, {}))
+end
+
+return M

@@ -1,0 +1,51 @@
+-- SPDX-License-Identifier: MIT
+--- Step `shared_sysctl`: settings below /proc/sys that other attachments may set too (cni.values).
+-- @module cni.step.shared_sysctl
+
+local sysctl = require "cni.step.sysctl"
+local values = require "cni.values"
+
+local M = { say = sysctl.say }
+
+local function looker(step, h)
+  return function()
+    local list, items = step.want.list, {}
+    local now = h.absent and {} or sysctl.values(h, list)
+    for i, entry in ipairs(list) do
+      items[i] = { key = "sysctl " .. entry[1], name = entry[1], value = entry[2],
+        now = now[i] or nil, optional = entry[3] }
+    end
+    return items
+  end
+end
+
+local function writer(h, what, optional)
+  return function(list)
+    local writes = {}
+    for i, item in ipairs(list) do writes[i] = { item.name, item.value, optional or item.optional } end
+    sysctl.set(writes, h, what)
+  end
+end
+
+function M.run(step, plan)
+  local h = plan[step.ns]
+  values.set(step, plan, looker(step, h), writer(h, M.say(step)))
+end
+
+function M.verify(step, plan)
+  local h, list = plan[step.ns], {}
+  local difference = sysctl.verify(step, plan)
+  if not difference then return nil end
+  for i, item in ipairs(looker(step, h)()) do
+    if not values.overruled(step, plan, item) then list[#list + 1] = step.want.list[i] end
+  end
+  return sysctl.verify({ ns = step.ns, want = { list = list } }, plan)
+end
+
+-- That of a link which has gone is gone too.
+function M.undo(step, plan)
+  local h = plan[step.ns]
+  values.give_back(step, plan, looker(step, h), writer(h, "restore sysctls", true))
+end
+
+return M

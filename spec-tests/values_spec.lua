@@ -1,0 +1,233 @@
+-- SPDX-License-Identifier: MIT
+-- Values that several attachments set on one link or sysctl that was there before them: whichever goes first,
+-- whoever is killed when, the others keep theirs, and after the last one all is as it was; what somebody
+-- else has set meanwhile stays.
+
+local t = require "support"
+local world = require "world"
+
+local path = "net/ipv4/conf/up0/proxy_arp"
+
+-- A site's type that sets what its configuration says, on a link and a sysctl of the host.
+local script = [[
+  return { add = function(req)
+    local c = req.raw
+    if c.set then req.host:set_link(c.link or "up0", c.set) end
+    if c.lo then req.pod:set_link("lo", c.lo) end
+    if c.sysctl then req.host:set_sysctl { { c.path or "]] .. path .. [[", c.sysctl } } end
+    if c.bad then error "no" end
+    return {}
+  end }]]
+
+local function new(more, opts)
+  local w = world.new(t.with({ type = "luacni" }, more), opts)
+  t.write("/etc/luacni/plugins/site.lua", script)
+  w:sh("ip link add up0 type veth peer name up1; ip link set up0 addrgenmode none; " ..
+    "ip link set up1 addrgenmode none; ip link set up0 up; ip link set up0 down; " ..
+    "ip link add br0 address 0a:00:00:00:00:01 type bridge; ip link set br0 addrgenmode none; " ..
+    "ip link add br1 address 0a:00:00:00:00:02 type bridge; ip link set br1 addrgenmode none")
+  return w
+end
+
+local function conf(more) return t.merge({ type = "site" }, more) end
+
+local function call(id, more) return { id = id, type = "luacni", conf = conf(more) } end
+
+-- What is set: how to see it, what is there before, two values.
+local cases = {
+  { "the MTU", { { mtu = 1400 }, { mtu = 1300 } },
+    function(w) return t.link(w.host, "up0").mtu end, 1500, { 1400, 1300 } },
+  { "up", { { up = true }, { up = true } },
+    function(w) return t.has_flag(t.link(w.host, "up0"), "UP") end, false, { true, true } },
+  { "promiscuity", { { promisc = true }, { promisc = true } },
+    function(w) return t.has_flag(t.link(w.host, "up0"), "PROMISC") end, false, { true, true } },
+  { "the master", { { master = "br0" }, { master = "br1" } },
+    function(w) return t.link(w.host, "up0").master or "none" end, "none", { "br0", "br1" } },
+  { "a flag of the port", { { port = { hairpin = true } }, { port = { hairpin = true } } },
+    function(w) return t.link(w.host, "up0").linkinfo.info_slave_data.hairpin end, false,
+    { true, true }, "ip link set up0 master br0" },
+}
+
+local function both_orders(what, first, second, look, before, values, prepare)
+  for _, order in ipairs { { "c1", "c2" }, { "c2", "c1" } } do
+    it(("%s is right whatever order they go in: %s first"):format(what, order[1]), function()
+      local w = new()
+      if prepare then w:sh(prepare) end
+      local calls = { c1 = call("c1", first), c2 = call("c2", second) }
+      local whole = w:picture()
+      assert.equal(before, look(w))
+      w:add(calls.c1)
+      assert.equal(values[1], look(w))
+      w:add(calls.c2)
+      assert.equal(values[2], look(w))
+      w:check(calls.c1)
+      w:check(calls.c2)
+      w:del(calls[order[1]])
+      assert.equal(order[1] == "c1" and values[2] or values[1], look(w))
+      w:check(calls[order[2]])
+      w:del(calls[order[2]])
+      assert.equal(before, look(w))
+      t.same(whole, w:picture())
+    end)
+  end
+end
+
+describe("What two attachments set on one link:", function()
+  for _, case in ipairs(cases) do
+    both_orders(case[1], { set = case[2][1] }, { set = case[2][2] }, case[3], case[4], case[5], case[6])
+  end
+end)
+
+describe("What two attachments set by sysctl:", function()
+  local function look(w) return t.sysctl(w.host, path) end
+  both_orders("a value of a link", { sysctl = "1" }, { sysctl = "1" }, look, "0", { "1", "1" })
+  local other = "net/ipv4/ip_local_port_range"
+  both_orders("a value in several words", { path = other, sysctl = "20000 30000" },
+    { path = other, sysctl = "21000\t31000" }, function(w) return t.sysctl(w.host, other) end,
+    "32768\t60999", { "20000\t30000", "21000\t31000" })
+end)
+
+describe("In the sandbox,", function()
+  it("lo stays up until the last attachment that wants it so has gone", function()
+    local w = new()
+    local function up() return t.has_flag(t.link(w.pods[1], "lo"), "UP") end
+    local one, two = call("c1", { lo = { up = true } }), call("c1", { lo = { up = true } })
+    two.ifname = "net1"
+    w:add(one)
+    w:add(two)
+    w:del(one)
+    assert.is_true(up())
+    w:check(two)
+    w:del(two)
+    assert.is_false(up())
+    assert.equal("", (t.sh("find /run/luacni/shared -mindepth 1")))
+  end)
+end)
+
+describe("A value", function()
+  local mtu = function(w) return t.link(w.host, "up0").mtu end
+
+  it("that somebody else has set since stays, also when the one below goes", function()
+    local w = new()
+    local one, two = call("c1", { set = { mtu = 1400 } }), call("c2", { set = { mtu = 1300 } })
+    w:add(one)
+    w:add(two)
+    w:sh("ip link set up0 mtu 1234")
+    assert.truthy(w:fails("CHECK", two).text:find("1234", 1, true))
+    w:del(two)
+    assert.equal(1234, mtu(w))
+    w:del(one)
+    assert.equal(1234, mtu(w))
+    assert.equal("", (t.sh("find /run/luacni/shared -mindepth 1")))
+  end)
+
+  it("that was so already is left so, and CHECK sees when it is not", function()
+    local w = new()
+    local one = call("c1", { set = { mtu = 1500 }, sysctl = "0" })
+    w:add(one)
+    w:check(one)
+    w:sh("ip link set up0 mtu 1499")
+    w:fails("CHECK", one)
+    w:del(one)
+    assert.equal(1499, mtu(w))
+  end)
+
+  it("of a failed ADD is taken back, and a younger one's is not touched", function()
+    local w = new()
+    local before = w:picture()
+    w:fails("ADD", call("c1", { set = { mtu = 1400 }, sysctl = "1", bad = true }))
+    t.same(before, w:picture())
+    w:add(call("c2", { set = { mtu = 1300 } }))
+    local with = w:picture()
+    w:fails("ADD", call("c1", { set = { mtu = 1400 }, bad = true }))
+    t.same(with, w:picture())
+    w:del(call("c2", { set = { mtu = 1300 } }))
+    t.same(before, w:picture())
+  end)
+
+  it("set twice by one attachment comes back once", function()
+    local w = new()
+    t.write("/etc/luacni/plugins/site.lua", [[
+      return { add = function(req)
+        req.host:set_link("up0", { mtu = 1400 })
+        req.host:set_link("up0", { mtu = 1300 })
+        return {}
+      end }]])
+    w:add(call("c1"))
+    assert.equal(1300, mtu(w))
+    w:check(call("c2"))
+    w:del(call("c1"))
+    assert.equal(1500, mtu(w))
+  end)
+
+  it("without a record is taken back by whose it is", function()
+    local w = new()
+    local one, two = call("c1", { set = { mtu = 1400 } }), call("c2", { set = { mtu = 1300 } })
+    w:add(one)
+    w:add(two)
+    t.run("rm -rf /run/luacni/attachments")
+    w:del(two)
+    assert.equal(1400, mtu(w))
+    w:del(one)
+    assert.equal(1500, mtu(w))
+  end)
+end)
+
+describe("When the link is gone,", function()
+  for what, harm in pairs({ ["for good"] = "ip link del up0", ["and there is another of its name"] =
+      "ip link del up0; ip link add up0 mtu 1400 type veth peer name up1" }) do
+    it(what .. ", DEL goes through and leaves nothing written down", function()
+      local w = new()
+      local one = call("c1", { set = { mtu = 1400, up = true }, sysctl = "1" })
+      local two = call("c2", { set = { mtu = 1300 } })
+      w:add(one)
+      w:add(two)
+      w:sh(harm)
+      w:del(one)
+      w:del(two)
+      assert.equal("", (t.sh("find /run/luacni/shared -mindepth 1")))
+      local link = t.link(w.host, "up0")
+      assert.equal(harm:find("another") and 1400 or nil, link and harm:find("another") and link.mtu)
+    end)
+  end
+
+  it("as well as when the sandbox is", function()
+    local w = new()
+    local one = call("c1", { lo = { up = true, mtu = 60000 } })
+    w:add(one)
+    t.remove_netns(w.pods[1])
+    one.pod = "/run/netns/pod1"
+    w:del(one)
+    w.pods[1] = nil
+    assert.equal("", (t.sh("find /run/luacni/shared -mindepth 1")))
+  end)
+end)
+
+describe("Killed at every change,", function()
+  local function sweep(verb, recover)
+    local w = new()
+    local before = w:picture()
+    local one = call("c1", { set = { mtu = 1400, up = true, promisc = true }, sysctl = "1" })
+    local two = call("c2", { set = { mtu = 1300 }, sysctl = "1" })
+    w:add(two)
+    local with, swept = w:picture(), 0
+    for n = 1, 150, t.sanitized and 9 or 1 do
+      if verb == "DEL" then w:add(one) end
+      local line = t.cni_words({ verb = verb, type = "luacni", host = w.host, netns = w.pods[1], id = "c1",
+        under = ("%s %d"):format(t.helper("killat"), n) })
+      local _, status = t.sh(line, { stdin = t.conf_bytes(w:config(one.conf)) })
+      if status == 100 then break end
+      assert.equal(101, status)
+      swept = n
+      recover(w, one)
+      t.same(with, w:picture(), ("%s killed at change %d"):format(verb, n))
+    end
+    assert.is_true(swept > 10 and swept < 150)
+    w:del(one)
+    w:del(two)
+    t.same(before, w:picture())
+  end
+
+  it("an ADD is mended by a DEL", function() sweep("ADD", function(w, one) w:del(one) end) end)
+  it("a DEL is mended by a DEL", function() sweep("DEL", function(w, one) w:del(one) end) end)
+end)
