@@ -107,7 +107,7 @@ echo "$CNI_COMMAND $(nsenter --net=$CNI_NETNS ip -o link show $CNI_IFNAME 2>/dev
 ]]
 
 local probed = {
-  { { type = "bridge", bridge = "br0" }, up = true },
+  { { type = "bridge", bridge = "br0", removeUnused = true }, up = true },
   { { type = "macvlan", master = "up0" }, up = true, needs = "macvlan" },
   { { type = "vlan", master = "up0", vlanId = 7 }, up = true, needs = "vlan" },
   { { type = "ipvlan", master = "up0" }, up = true, needs = "ipvlan" },
@@ -172,7 +172,7 @@ describe("An IPAM plugin of others", function()
   end
 
   it("that refuses leaves no link; one that is nowhere makes none", function()
-    local w = with_probe({ type = "bridge", bridge = "br0" })
+    local w = with_probe({ type = "bridge", bridge = "br0", removeUnused = true })
     local before = on_master.glance(w)
     t.write("/run/spec/bin/probe", "#!/bin/sh\ncat >/dev/null\n[ $CNI_COMMAND = DEL ] || " ..
       "{ echo '{ \"code\": 100, \"msg\": \"no room\" }'; exit 1; }\n")
