@@ -19,7 +19,13 @@
 #define CLASSES (FINE / GRAIN + 7 * 4)
 #define FIRST_CHUNK ((size_t)256 << 10)
 #define CHUNK ((size_t)1 << 20)
-#define IMAGE ((size_t)4 << 20) /* room for it at build time; only what is used is stored */
+#if IMAGE
+#define ROOM ((size_t)4 << 20) /* for the image at build time; only what is used is stored */
+#define STORED __attribute__((section("luaimage")))
+#else
+#define ROOM GRAIN
+#define STORED
+#endif
 
 /* Undoing what a script did needs memory too: a reserve, opened once the script has its error. */
 #define RESERVE ((size_t)16 << 20)
@@ -40,9 +46,9 @@ struct arena {
 };
 
 /* The section that the build stores: the arena's own account, and what was taken from it then. */
-static __attribute__((section("luaimage"))) _Alignas(4096) struct {
+static STORED _Alignas(4096) struct {
 	struct arena arena;
-	_Alignas(GRAIN) char blocks[IMAGE];
+	_Alignas(GRAIN) char blocks[ROOM];
 } image = {
 	.arena = {
 		.next = first_chunk,
@@ -68,6 +74,11 @@ int alloc_exhausted(void)
 lua_State *alloc_stored_state(void)
 {
 	return arena->state;
+}
+
+int alloc_storing(void)
+{
+	return arena->storing;
 }
 
 /* Whether a block lies in what is stored, or will be. */
@@ -236,7 +247,7 @@ void alloc_begin_image(void)
 {
 	arena->storing = 1;
 	arena->next = image.blocks;
-	arena->end = image.blocks + IMAGE;
+	arena->end = image.blocks + ROOM;
 }
 
 void *alloc_outside(void *ud, void *ptr, size_t osize, size_t nsize)
@@ -257,7 +268,7 @@ void alloc_litter(size_t most)
 
 int alloc_end_image(lua_State *L, const void **start, size_t *size)
 {
-	if (arena->end != image.blocks + IMAGE || arena->littered)
+	if (arena->end != image.blocks + ROOM || arena->littered)
 		return -1;
 
 	arena->stored = arena->next;

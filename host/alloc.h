@@ -22,6 +22,9 @@ int alloc_exhausted(void);
 /* The state that the program was built with, or NULL. */
 lua_State *alloc_stored_state(void);
 
+/* Whether what is allocated is going to be stored. */
+int alloc_storing(void);
+
 /* From now on until alloc_end_image() everything goes into the section that is to be stored. */
 void alloc_begin_image(void);
 

@@ -43,6 +43,8 @@ local function by_name(a, b) return a.name < b.name end
 table.sort(modules, by_name)
 table.sort(plugins, by_name)
 
+-- Code comes behind the image's place, and is cut off when that is filled: see host/image.h. The
+-- sources stay, for `luacni show`.
 local blobs = { code = {}, source = {} }
 local sizes = { code = 0, source = 0 }
 local function place(kind, bytes)
@@ -76,5 +78,5 @@ local function include(label, section)
     .. "extern const char %s[];\n\n"):format(section, label, out, label, label)
 end
 
-write(out .. ".c", '#include "state.h"\n\n', include("code", '.rodata.code,\\"a\\"'),
+write(out .. ".c", '#include "state.h"\n\n', include("code", 'luaimage,\\"aw\\"'),
   include("source", '.rodata.sources,\\"a\\"'), rows("modules", modules), rows("plugins", plugins))

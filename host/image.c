@@ -12,6 +12,9 @@
 #include "scripts.h"
 #include "state.h"
 
+/* Registry of the stored state: chunk by script's address in the list of embedded files. */
+#define CHUNKS "luacni.chunks"
+
 static bool forgotten;
 
 lua_State *image_state(void)
@@ -22,6 +25,49 @@ lua_State *image_state(void)
 void image_forget(void)
 {
 	forgotten = true;
+}
+
+static int add_piece(lua_State *L, const void *piece, size_t size, void *buffer)
+{
+	(void)L; /* the stored one; the buffer is another state's */
+	luaL_addlstring(buffer, piece, size);
+
+	return 0;
+}
+
+/* Push the bytes of a chunk of the stored state, whose stack is nobody's. */
+static void push_stored(lua_State *L, lua_State *stored, const struct embedded *file)
+{
+	luaL_Buffer b;
+
+	lua_settop(stored, 0);
+	lua_getfield(stored, LUA_REGISTRYINDEX, CHUNKS);
+	lua_rawgetp(stored, 1, file);
+	luaL_buffinit(L, &b);
+	lua_dump(stored, add_piece, &b, 0);
+	luaL_pushresult(&b);
+}
+
+void image_push_chunk(lua_State *L, const struct embedded *file, const char *name)
+{
+	lua_State *stored = alloc_stored_state();
+	const char *code = file->code;
+	size_t size = file->code_size;
+
+	if (stored) {
+		push_stored(L, stored, file);
+		code = lua_tolstring(L, -1, &size);
+	}
+	if (luaL_loadbufferx(L, code, size, name, "b") != LUA_OK)
+		lua_error(L);
+	if (stored)
+		lua_remove(L, -2);
+	if (alloc_storing()) {
+		luaL_getsubtable(L, LUA_REGISTRYINDEX, CHUNKS);
+		lua_pushvalue(L, -2);
+		lua_rawsetp(L, -2, file);
+		lua_pop(L, 1);
+	}
 }
 
 /*
@@ -187,7 +233,7 @@ int image_make(const char *path)
 	lua_gc(L, LUA_GCCOLLECT);
 	state_delay_gc(L);
 	if (alloc_end_image(L, &start, &size) < 0) {
-		report_error(REPORT_INTERNAL, "the image is full", "raise IMAGE in host/alloc.c");
+		report_error(REPORT_INTERNAL, "the image is full", "raise ROOM in host/alloc.c");
 		return 1;
 	}
 	if (write_file(path, start, size) < 0) {

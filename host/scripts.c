@@ -293,8 +293,7 @@ static int push_builtin_plugin(lua_State *L, const char *type)
 	if (!file)
 		return 0;
 
-	if (luaL_loadbufferx(L, file->code, file->code_size, type, "b") != LUA_OK)
-		lua_error(L);
+	image_push_chunk(L, file, type);
 	run_script(L, type, type, BUILTIN_PLUGINS);
 
 	return 1;

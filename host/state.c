@@ -60,8 +60,7 @@ static void push_loader(lua_State *L, const char *name)
 	if (!image_state())
 		file = embedded_find(embedded_modules, embedded_modules_count, name);
 	if (file) {
-		if (luaL_loadbufferx(L, file->code, file->code_size, name, "b") != LUA_OK)
-			lua_error(L);
+		image_push_chunk(L, file, name);
 		return;
 	}
 	for (const luaL_Reg *module = c_modules; module->name; module++)

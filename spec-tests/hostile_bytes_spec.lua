@@ -6,7 +6,7 @@ local p = require "protocol"
 local t = require "support"
 local world = require "world"
 
-local bridge = { type = "bridge", bridge = "br0",
+local bridge = { type = "bridge", bridge = "br0", removeUnused = true,
   ipam = { type = "host-local", subnet = "10.5.0.0/24" } }
 
 -- The answer is nothing, or one JSON object, whatever the outcome.

@@ -9,7 +9,8 @@ local dest = "/run/spec/dest"
 local bin = dest .. "/opt/cni/bin"
 
 local function install(more)
-  return t.run(("make -s install DESTDIR=%s BUILD=%s %s"):format(dest, t.build, more or ""),
+  return t.run(("make -s install DESTDIR=%s BUILD=%s IMAGE=%s %s"):format(dest, t.build,
+    t.read(t.build .. "/image.chosen"):sub(1, 1), more or ""),
     { timeout = 300 })
 end
 
