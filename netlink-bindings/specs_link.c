@@ -141,6 +141,9 @@ static const struct attr_spec link_lookup_rows[] = {
 	{ .key = "index", ATTR_FIELD(struct ifinfomsg, ifi_index), .kind = ATTR_S32, .min = 1,
 	  .max = INT32_MAX },
 	{ .key = "name", .type = IFLA_IFNAME, .kind = ATTR_HOOK, .hook = &hook_link_name },
+	/* Of the namespace that has this number where it is asked, as in link_netnsid. */
+	{ .key = "netnsid", .type = IFLA_TARGET_NETNSID, .kind = ATTR_S32, .min = 0,
+	  .max = INT32_MAX },
 };
 
 const struct attr_table rtnl_link_lookup =

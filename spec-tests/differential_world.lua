@@ -192,17 +192,19 @@ World.__index = World
 
 --- Make the namespaces: `host`, the pods pa and pb and, for traffic, `far`
 -- behind the host's uplink at 192.0.2.2 and 2001:db8::2.
+-- That takes a router's advertisements though it forwards: the reference does not care for them.
 function M.new(side, case)
   t.wipe()
   local literal = t.conf_bytes(case.conf) .. t.json(case.steps or {}) .. (case.args or "")
   local w = setmetatable({
     side = side, case = case, names = new_names(literal), results = {},
-    host = t.host("host"), pods = { pa = t.netns("pa") },
+    host = t.host("host", { accepts = { "up0" }, watched = side == "ours", accept_ra = 2,
+      lived_in = not case.bare }), pods = { pa = t.netns("pa") },
     leases_only = case.type == "host-local" or case.type == "static",
   }, World)
   if literal:find('"pb"', 1, true) then w.pods.pb = t.netns("pb") end
   if case.traffic then
-    w.far = t.host("far")
+    w.far = t.netns("far", { lo = "up" })
     t.run("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad", { host = w.far })
     t.run([[
       ip link add up0 type veth peer name up0 netns far
@@ -215,8 +217,7 @@ function M.new(side, case)
       ip -n far link set up0 up
       ip -n far route add default via 192.0.2.1
       ip -n far -6 route add default via 2001:db8::1
-      ip route add default via 192.0.2.2
-      ip -6 route add default via 2001:db8::2]], { host = w.host })
+]], { host = w.host })
   end
   if case.setup then t.run(case.setup, { host = w.host }) end
   for _, pod in pairs(w.pods) do

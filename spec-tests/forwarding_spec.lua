@@ -13,8 +13,9 @@ local v4 = { type = "host-local", subnet = "10.1.0.0/24" }
 local function new(conf, accept_ra)
   local full = { type = "bridge", bridge = "br0", isGateway = true, ipam = dual }
   for key, value in pairs(conf or {}) do full[key] = value end
-  local w = world.new(full)
-  w.router = t.host("router")
+  -- The one router is this one.
+  local w = world.new(full, { lived_in = false })
+  w.router = t.netns("router", { lo = "up" })
   w:sh(([[ip link add up0 type veth peer name r0 netns router
     echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad; echo %d >/proc/sys/net/ipv6/conf/up0/accept_ra
     ip link add quiet0 type veth peer name q0 netns router

@@ -71,6 +71,7 @@ local function state()
     mounts = lines_of("/proc/self/mountinfo",
       function(line) return (line:gsub("^%d+ %d+ ", "")) end),
     processes = processes(),
+    resolver = lines_of("/etc/resolv.conf"),
   }
 end
 

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -65,6 +66,11 @@ enum { SETTINGS = 2 };
 static const struct way addr_skip[] = { { { IFA_CACHEINFO } } };
 static const struct way route_skip[] = { { { RTA_CACHEINFO } }, { { RTA_EXPIRES } } };
 static const struct way neigh_skip[] = { { { NDA_CACHEINFO } }, { { NDA_PROBES } } };
+static const struct way chain_skip[] = { { { NFTA_CHAIN_COUNTERS } } };
+/* Entered, for what is_counter() says. */
+static const struct way rule_skip[] = {
+	{ { NFTA_RULE_EXPRESSIONS, NFTA_LIST_ELEM, USHRT_MAX } },
+};
 static const struct way element_skip[] = {
 	{ { NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_EXPIRATION } },
 };
@@ -97,9 +103,20 @@ static enum verdict judge(const struct way *skip, size_t count, const unsigned s
 	return verdict;
 }
 
+/* An expression of a rule, that counts what passes. */
+static bool is_counter(const char *data, size_t length)
+{
+	static const char name[] = "counter";
+
+	return length >= sizeof(struct rtattr) + sizeof(name) &&
+		memcmp(data + sizeof(struct rtattr), name, sizeof(name)) == 0;
+}
+
 static void attributes(const char *data, size_t length, const struct way *skip, size_t count,
 		       unsigned short *way, size_t depth)
 {
+	if (skip == rule_skip && depth == 2 && is_counter(data, length))
+		return;
 	while (length >= sizeof(struct rtattr)) {
 		struct rtattr attr;
 		size_t step;
@@ -204,9 +221,9 @@ static const struct dump {
 	{ "table", NETLINK_NETFILTER, NFT(NFT_MSG_GETTABLE), AF_UNSPEC, sizeof(struct nfgenmsg),
 	  NULL, NULL, 0, false, false },
 	{ "chain", NETLINK_NETFILTER, NFT(NFT_MSG_GETCHAIN), AF_UNSPEC, sizeof(struct nfgenmsg),
-	  NULL, NULL, 0, false, false },
+	  NULL, SKIPPING(chain_skip), false, false },
 	{ "rules", NETLINK_NETFILTER, NFT(NFT_MSG_GETRULE), AF_UNSPEC, sizeof(struct nfgenmsg),
-	  NULL, NULL, 0, false, false },
+	  NULL, SKIPPING(rule_skip), false, false },
 	{ "set", NETLINK_NETFILTER, NFT(NFT_MSG_GETSET), AF_UNSPEC, sizeof(struct nfgenmsg),
 	  NULL, NULL, 0, false, false },
 };
@@ -328,7 +345,7 @@ static int show(const char *where, const struct dump *dump, const struct set *se
 static void settings(const char *where)
 {
 	static const char *const names[] = {
-		"ipv4/ip_forward", "ipv4/conf/*/arp_notify", "ipv4/conf/*/proxy_arp",
+		"ipv4/ip_forward", "ipv4/conf/*/rp_filter", "ipv4/conf/*/arp_notify", "ipv4/conf/*/proxy_arp",
 		"ipv6/conf/*/forwarding", "ipv6/conf/*/accept_ra", "ipv6/conf/*/accept_dad",
 		"ipv6/conf/*/enhanced_dad", "ipv6/conf/*/keep_addr_on_down",
 		"ipv6/conf/*/disable_ipv6",

@@ -48,6 +48,9 @@ local nft_changes = {
     "add element inet x s { 10.0.0.1 comment \"x\" }'",
 }
 
+local counting = "nft add table inet x; nft 'add chain inet x c { type filter hook output priority 0; " ..
+  "policy accept; }'; nft 'add rule inet x c ip daddr 127.0.0.1 counter accept'"
+
 -- One world for each change.
 local function sees(before, command, settings)
   local ns = t.netns("n", { lo = "up" })
@@ -94,6 +97,10 @@ describe("a glance", function()
   it("is the same when nothing was changed, whatever was sent and counted", function()
     assert.is_false(sees("ip addr add 10.1.0.1/24 dev lo", "ping -n -q -c 1 10.1.0.1"))
     assert.is_false(sees(":", ":", true))
+    if t.has("nft-nat") then
+      assert.is_false(sees(counting, "ping -n -q -c 1 127.0.0.1"))
+      assert.is_true(sees(counting, "nft 'insert rule inet x c counter'"))
+    end
   end)
 end)
 

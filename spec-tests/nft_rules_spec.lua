@@ -355,7 +355,7 @@ describe("nft masquerading", function()
   local w, handle
 
   before_each(function()
-    w = world.new({}, { far = true, forwarding = true, pods = 2 })
+    w = world.new({}, { far = true, forwarding = true, pods = 2, accepts = { "p1", "p2" } })
     for n = 1, 2 do
       t.run((pod:gsub("N", n):gsub("M", n + 1)), { host = w.host })
     end
@@ -364,7 +364,7 @@ describe("nft masquerading", function()
   end)
   after_each(function() handle:close() end)
 
-  local function text() return t.run("nft list ruleset", { host = w.host }) end
+  local function text() return t.our_rules(w.host) end
 
   local function source(number, address)
     return t.tcp_source(w.pods[number], w.far, address)
@@ -380,7 +380,7 @@ describe("nft masquerading", function()
     local saved = text()
     assert.equal(ruleset, saved)
     local before = t.nft(w.host)
-    t.run("nft flush ruleset; nft -f -", { host = w.host, stdin = saved })
+    t.run(t.flush .. "; nft -f -", { host = w.host, stdin = saved })
     t.same(before, t.nft(w.host))
     assert.equal("192.0.2.1", source(1, "192.0.2.2"))
   end)
@@ -441,7 +441,7 @@ describe("nft masquerading", function()
       { "add", "element", element("net_fd00__/64", "ipv6_addr", "fd00::2") } })
     assert.matches("ip saddr @net_10.22.0.0/16 ip daddr != 10.22.0.0/16 masquerade", text(),
       1, true)
-    t.run("nft flush ruleset; nft -f -", { host = w.host, stdin = text() })
+    t.run(t.flush .. "; nft -f -", { host = w.host, stdin = text() })
     assert.equal("192.0.2.1", source(1, "192.0.2.2"))
     assert.equal("2001:db8::1", source(1, "2001:db8::2"))
     assert.equal("10.22.0.3", source(2, "192.0.2.2"))

@@ -4,6 +4,7 @@
 -- A test makes one world and does several things in it: on a slow kernel a world costs a second.
 
 local assert = require "luassert"
+local lived_in = require "lived_in"
 local system = require "system"
 local t = require "support"
 local world = require "world"
@@ -295,6 +296,11 @@ function M.promises(spec, p)
     describe(kind .. " without a master", function()
       test("stands on the link of the default route, IPv4's before IPv6's", function()
         local w = new({ master = false })
+        w:add()
+        assert.is_true(M.stands_on(w, "eth0"))
+        w:del()
+        w:sh("ip route del default; ip -6 route del default")
+        lived_in.so_be_it(w.host)
         M.refused(w, { {}, 7, "master", "default route", "host" },
           { { conf = { linkInContainer = true } }, 7, "default route", "sandbox" })
         w:sh("ip link add up6 type veth peer name up7; ip link set up7 addrgenmode none up; " ..

@@ -14,9 +14,7 @@ local conf = { cniVersion = "1.1.0", name = "crowd", type = "bridge", bridge = "
     { { subnet = "10.30.0.0/22" } }, { { subnet = "fd30::/64" } } } } }
 
 local function new_world(pods)
-  host = t.host("host")
-  t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; " ..
-    "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding", { host = host })
+  host = t.host("host", { forwarding = true })
   t.netns_many("p", pods)
 end
 

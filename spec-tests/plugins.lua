@@ -93,7 +93,7 @@ M.list = {
       { "the default route is gone", sh = "ip route del default", says = "0%.0%.0%.0/0" },
       { "the port does not reflect", at = "host",
         sh = "bridge link set dev @PORT@ hairpin off", says = "hairpin" },
-      { "the masquerade is gone", at = "host", sh = "nft flush ruleset", says = "masquerad" },
+      { "the masquerade is gone", at = "host", sh = t.flush, says = "masquerad" },
       { "forwarding is off", at = "host", sh = "echo 0 >/proc/sys/net/ipv4/ip_forward",
         says = "ip_forward" },
     } },
@@ -207,7 +207,7 @@ M.list = {
         says = "10%.20%.0%.%d+" },
       { "the route to the gateway is gone", sh = "ip route del 10.20.0.1 dev eth0",
         says = "10%.20%.0%.1" },
-      { "the masquerade is gone", at = "host", sh = "nft flush ruleset", says = "masquerad" },
+      { "the masquerade is gone", at = "host", sh = t.flush, says = "masquerad" },
     } },
 
   { name = "dummy", ips = 2, needs = { "dummy" },

@@ -247,14 +247,13 @@ describe("results:", function()
 
   it("P-RES-13: empty in 0.3.0 and later are an object with a version, never an empty stdout",
     function()
-      t.write("/etc/luacni/plugins/silent.lua", "return { add = function() end }\n")
       for _, version in ipairs(p.since("0.3.0")) do
+        t.write("/etc/luacni/plugins/silent.lua", "return { add = function() end }\n")
         local w = world.new({ type = "silent", cniVersion = version })
         local result = p.shaped(w:call("ADD", { type = "luacni" }).out, version)
         result.cniVersion, result.dns = nil, nil
         assert.is_nil(next(result))
-        t.remove_netns(w.host)
-        t.remove_netns(w.pods[1])
+        t.cleanup()
       end
     end)
 

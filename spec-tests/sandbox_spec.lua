@@ -147,7 +147,7 @@ describe("A second ADD", function()
     -- The namespace is gone in fact; but who knows?
     t.remove_netns(w.pods[1])
     w.pods[1] = w.pods[2]
-    w:sh("while ip -o link show type veth | grep -q .; do sleep 0.05; done")
+    w:sh("while ip -o link show master br0 2>&- | grep -q .; do sleep 0.05; done")
     local before = w:picture()
     w:fails("ADD", nil, 5)
     t.same(before, w:picture())

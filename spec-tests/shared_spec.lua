@@ -26,7 +26,8 @@ local function masqueraded(w, pod) return t.tcp_source(w.pods[pod], w.far, far4)
 local function elements(w)
   local list = {}
   for _, item in ipairs(t.many(w.host, { "nft -j list ruleset" })[1].nftables) do
-    for _, elem in ipairs(item.set and item.set.elem or {}) do
+    local ours = item.set and item.set.table == "luacni" and item.set.elem
+    for _, elem in ipairs(ours or {}) do
       local value = type(elem) == "table" and elem.elem.val or elem
       list[#list + 1] = item.set.name .. " " .. value
     end
@@ -35,7 +36,7 @@ local function elements(w)
   return list
 end
 
-local function rules(w) return (t.run("nft list ruleset", { host = w.host })) end
+local function rules(w) return t.our_rules(w.host) end
 
 describe("Two networks with one subnet, each on its own bridge,", function()
   for first, second in pairs({ [1] = 2, [2] = 1 }) do
@@ -61,7 +62,7 @@ describe("Two networks with one subnet, each on its own bridge,", function()
     w:add()
     local listed = rules(w)
     assert.truthy(listed:find("masq_10.1.0.0/24_N-a.b_c", 1, true), listed)
-    w:sh("nft list ruleset >/run/spec/rules; nft flush ruleset; nft -f /run/spec/rules")
+    w:sh("nft list table inet luacni >/run/spec/rules; nft delete table inet luacni; nft -f /run/spec/rules")
     assert.equal(listed, rules(w))
     w:check()
     w:del()
@@ -252,7 +253,7 @@ describe("Masquerading while others change the rules:", function()
   it("a rule set flushed between making a set and filling it is made again", function()
     local w = new()
     run(w, [[
-      command = "nft flush ruleset"
+      command = "nft delete table inet luacni"
       function when(method, batch)
         return method == "commit" and batch[1][1] == "create" and "before"
       end
@@ -312,9 +313,9 @@ describe("An attachment that was made when networks of one subnet had one set", 
       mv %s br0; mv %s nft:masq
       mv nft:masq/masq_10.1.0.0,24_net nft:masq/10.1.0.0,24
       echo '{"addrs":{"10.1.0.0/24":true},"removed":{}}' >nft:masq/facts
-      nft list ruleset | sed -e 's,comment "masq_10.1.0.0/24_net",comment "10.1.0.0/24",' \
+      nft list table inet luacni | sed -e 's,comment "masq_10.1.0.0/24_net",comment "10.1.0.0/24",' \
         -e 's,masq_10.1.0.0/24_net,masq_10.1.0.0/24,' >/run/spec/rules
-      nft flush ruleset; nft -f /run/spec/rules
+      nft delete table inet luacni; nft -f /run/spec/rules
     ]]):format(t.shared_dir(w.host, "br0"), t.shared_dir(w.host, "nft:masq")), { host = w.host })
   end
 

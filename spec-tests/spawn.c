@@ -7,12 +7,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
+#include <netinet/ip_icmp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <arpa/inet.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -272,6 +276,132 @@ static int spawn_del_netns(lua_State *L)
 	return 1;
 }
 
+/* A process in another namespace that ends with 0 for true; 1: false; 2: it could not say. */
+static int in_netns(const char *netns, int (*what)(const void *), const void *with)
+{
+	int status = -1, fd = open(netns, O_RDONLY | O_CLOEXEC);
+	pid_t pid = fd < 0 ? -1 : fork();
+
+	if (pid == 0)
+		_exit(setns(fd, CLONE_NEWNET) < 0 ? 2 : what(with));
+	if (fd >= 0)
+		close(fd);
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+}
+
+/* To all nodes: here is a router, for as long as can be, and its prefix, on the link. */
+static int advertise(const void *link)
+{
+	struct {
+		struct nd_router_advert head;
+		struct nd_opt_prefix_info prefix;
+	} ra = {
+		.head.nd_ra_type = ND_ROUTER_ADVERT, .head.nd_ra_router_lifetime = htons(9000),
+		.prefix.nd_opt_pi_type = ND_OPT_PREFIX_INFORMATION, .prefix.nd_opt_pi_len = 4,
+		.prefix.nd_opt_pi_prefix_len = 64,
+		.prefix.nd_opt_pi_flags_reserved = ND_OPT_PI_FLAG_ONLINK,
+		.prefix.nd_opt_pi_valid_time = 0xffffffff,
+		.prefix.nd_opt_pi_preferred_time = 0xffffffff,
+	};
+	struct sockaddr_in6 all = { .sin6_family = AF_INET6, .sin6_scope_id = if_nametoindex(link) };
+	int sock = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6), hops = 255;
+
+	inet_pton(AF_INET6, "ff02::1", &all.sin6_addr);
+	inet_pton(AF_INET6, "2001:db8:5::", &ra.prefix.nd_opt_pi_prefix);
+	return sock >= 0 &&
+	       setsockopt(sock, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof(hops)) == 0 &&
+	       sendto(sock, &ra, sizeof(ra), 0, (struct sockaddr *)&all, sizeof(all)) == sizeof(ra) ? 0 : 2;
+}
+
+/***
+ * Advertise a router on a link, as radvd would, once.
+ * @function advertise
+ * @tparam string netns path of the router's namespace
+ * @tparam string link its link, which has a link-local address
+ * @raise when that cannot be
+ */
+static int spawn_advertise(lua_State *L)
+{
+	const char *netns = luaL_checkstring(L, 1), *link = luaL_checkstring(L, 2);
+
+	if (in_netns(netns, advertise, link) != 0)
+		return luaL_error(L, "%s: nothing can be advertised on %s", netns, link);
+	return 0;
+}
+
+static unsigned short checksum(const unsigned short *word, size_t words)
+{
+	unsigned int sum = 0;
+
+	while (words--)
+		sum += *word++;
+	sum = (sum >> 16) + (sum & 0xffff);
+	return (unsigned short)~(sum + (sum >> 16));
+}
+
+/* Echo requests are sent until one comes back: the first may be lost while a neighbour is looked for. */
+static int echo(int sock, const void *request, size_t size, const struct sockaddr *to, socklen_t length,
+		size_t skip, unsigned char wanted)
+{
+	unsigned char reply[512];
+
+	for (int tries = 0; tries < 4; tries++) {
+		struct pollfd poller = { .fd = sock, .events = POLLIN };
+
+		if (sendto(sock, request, size, 0, to, length) < 0)
+			return 1;
+		while (poll(&poller, 1, 100 << tries) > 0) {
+			ssize_t got = recv(sock, reply, sizeof(reply), 0);
+
+			if (got >= (ssize_t)(skip + size) && reply[skip] == wanted &&
+			    memcmp(reply + skip + 4, (const char *)request + 4, size - 4) == 0)
+				return 0;
+		}
+	}
+	return 1;
+}
+
+static int ping(const void *address)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET };
+	struct sockaddr_in6 to6 = { .sin6_family = AF_INET6 };
+	struct icmphdr request = { .type = ICMP_ECHO, .un.echo.id = (unsigned short)getpid() };
+	struct icmp6_hdr request6 = { .icmp6_type = ICMP6_ECHO_REQUEST };
+	bool four = inet_pton(AF_INET, address, &to.sin_addr) == 1;
+	int sock;
+
+	if (!four && inet_pton(AF_INET6, address, &to6.sin6_addr) != 1)
+		return 2;
+	sock = socket(four ? AF_INET : AF_INET6, SOCK_RAW | SOCK_CLOEXEC, four ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	if (sock < 0)
+		return 2;
+	request.checksum = checksum((const void *)&request, sizeof(request) / 2);
+	request6.icmp6_id = (unsigned short)getpid();
+	return four ? echo(sock, &request, sizeof(request), (void *)&to, sizeof(to), 20, ICMP_ECHOREPLY) :
+		echo(sock, &request6, sizeof(request6), (void *)&to6, sizeof(to6), 0, ICMP6_ECHO_REPLY);
+}
+
+/***
+ * Whether an address answers, without a program: within two seconds at the latest, and mostly at once.
+ * @function pings
+ * @tparam string netns path of the namespace that asks
+ * @tparam string address
+ * @treturn boolean
+ * @raise when it could not ask
+ */
+static int spawn_pings(lua_State *L)
+{
+	const char *netns = luaL_checkstring(L, 1), *address = luaL_checkstring(L, 2);
+	int status = in_netns(netns, ping, address);
+
+	if (status > 1)
+		return luaL_error(L, "%s: cannot ping %s", netns, address);
+	lua_pushboolean(L, status == 0);
+	return 1;
+}
+
 int luaopen_spawn(lua_State *L);
 
 int luaopen_spawn(lua_State *L)
@@ -283,5 +413,9 @@ int luaopen_spawn(lua_State *L)
 	lua_setfield(L, -2, "add_netns");
 	lua_pushcfunction(L, spawn_del_netns);
 	lua_setfield(L, -2, "del_netns");
+	lua_pushcfunction(L, spawn_advertise);
+	lua_setfield(L, -2, "advertise");
+	lua_pushcfunction(L, spawn_pings);
+	lua_setfield(L, -2, "pings");
 	return 1;
 }

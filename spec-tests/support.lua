@@ -246,11 +246,18 @@ function M.remove_netns(ns)
   assert(spawn.del_netns(ns.path), ns.path)
 end
 
---- A namespace to play the host: lo up, and room for pods.
-function M.host(name) return M.netns(name, { lo = "up" }) end
+--- A namespace to play the host: lo up, and lived in (see lived_in.lua) but for `lived_in = false`.
+-- opts: those of lived_in.furnish
+function M.host(name, opts)
+  local ns = M.netns(name, { lo = "up" })
+  if not opts or opts.lived_in ~= false then require "lived_in".furnish(ns, opts) end
+  return ns
+end
 
---- Remove what the test made: namespaces, leases, records. Runs after each test.
+--- Remove what the test made: namespaces, leases, records. Runs after each test. Raises when what
+-- is others' on a host is not as it was.
 function M.cleanup()
+  local noticed = require "lived_in".noticed()
   for i = #made, 1, -1 do
     spawn.del_netns(made[i].path)
     made[i] = nil
@@ -266,6 +273,9 @@ function M.cleanup()
   if next(M.files("/var/lib/cni")) or next(M.files("/etc/luacni"))
     or lfs.attributes("/run/luacni") or lfs.attributes("/run/cni") then
     M.wipe()
+  end
+  if #noticed > 0 then
+    error("what is others' is not as it was:\n" .. table.concat(noticed, "\n"), 0)
   end
 end
 
@@ -309,6 +319,14 @@ end
 -- ---------------------------------------------------------------------------
 -- Plugins
 -- ---------------------------------------------------------------------------
+
+--- Shell that takes away the rules that are ours. (The whole rule set is others' too.)
+M.flush = "nft delete table inet luacni"
+
+--- The rules that are ours, as nft lists them; "" when there are none.
+function M.our_rules(ns)
+  return (M.sh("nft list table inet luacni", { host = ns }))
+end
 
 local function plugin_env(call)
   local dir = M.bin[call.bin or "ours"] or call.bin
@@ -432,9 +450,10 @@ local function links_of(list)
   for _, link in ipairs(list) do
     links[link.ifname] = scrub(link, transient.link)
     links[link.ifname].flags = steady(link.flags)
-    -- Timers of a bridge run; they are not state anybody set.
+    -- Timers of a bridge run, and its ports' states follow the carrier: nobody sets them.
     for _, part in pairs(links[link.ifname].linkinfo or {}) do
       if type(part) == "table" then
+        part.state = nil
         for key in pairs(part) do
           if key:find("timer") then part[key] = nil end
         end
@@ -495,7 +514,8 @@ local pictures = {}
 
 -- Whether a link has not yet the IPv6 address that the kernel gives it some time after it came up.
 local function lacks_own(link)
-  if link.operstate ~= "UP" then return false end
+  -- Its state follows the carrier a second later, when much is going on.
+  if not M.has_flag(link, "LOWER_UP") or link.link_type == "loopback" then return false end
   for _, item in ipairs(link.addr_info or {}) do
     if item.family == "inet6" and item.scope == "link" then return false end
   end

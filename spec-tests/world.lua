@@ -32,24 +32,30 @@ local far = { host = [[
 --- A new world.
 -- conf: the configuration of its network (cniVersion 1.1.0 and a name are filled in);
 -- opts: pods (number of them, 1), forwarding (true: already on), far (a network
--- behind the host at 192.0.2.2 and 2001:db8::2), bin, path.
+-- behind the host's link up0, at 192.0.2.2 and 2001:db8::2; the host's administrator lets pass what
+-- goes by up0), accepts (list of other links that he lets pass), lived_in (false: a bare host, and the
+-- spec says why), bin, path.
 function M.new(conf, opts)
   opts = opts or {}
   local function at(name) return { name = name, path = "/run/netns/" .. name } end
   local w = setmetatable({ conf = conf, bin = opts.bin, path = opts.path, results = {},
     pods = {}, host = at("host") }, World)
-  t.host("host")
+  local accepts = { table.unpack(opts.accepts or {}) }
+  if opts.far then accepts[#accepts + 1] = "up0" end
+  -- The reference's plugins lose what a router advertised, unless the administrator takes care.
+  t.host("host", { forwarding = opts.forwarding, accepts = accepts, lived_in = opts.lived_in,
+    accept_ra = opts.bin == "reference" and 2 or nil })
   for i = 1, opts.pods or 1 do
     w.pods[i] = at("pod" .. i)
     -- The kernel's own 127.0.0.1 comes with the first time up, and stays.
     t.netns("pod" .. i, { lo = "down" })
   end
-  if opts.forwarding then
+  if opts.forwarding and opts.lived_in == false then
     t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding",
       { host = w.host })
   end
   if opts.far then
-    w.far = t.host("far")
+    w.far = t.netns("far", { lo = "up" })
     t.run(far.host, { host = w.host })
     t.run(far.far, { host = w.far })
   end

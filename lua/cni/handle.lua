@@ -303,11 +303,22 @@ local function random_name()
   return ("veth%02x%02x%02x%02x"):format(netlink.sys.random(4):byte(1, 4))
 end
 
+-- The other end of a veth of another namespace, if it is here. An index tells that only together with
+-- the namespace that it is one of: there it has to be the same link.
+local function other_end(self, peer_ns, eth)
+  if not eth.link or not eth.link_netnsid then return nil end
+  local here, there = self:link(eth.link), { index = eth.link, netnsid = eth.link_netnsid }
+  if not here or here.kind ~= "veth" then return nil end
+  local link, msg, errno = peer_ns:socket():get("link", there, { "name", "mac" })
+  if errno then fail.kernel("look up the other end of " .. eth.name, msg, errno) end
+  return link and link.name == here.name and link.mac == here.mac and here or nil
+end
+
 -- What is there already of a pair that this plan would make: its host end is known by its peer.
 local function find_port(self, peer_ns, peer_name)
   local eth = peer_ns and peer_ns:link(peer_name)
-  local port = eth and eth.kind == "veth" and eth.link and self:link(eth.link)
-  if port and port.kind == "veth" then return port.name, port.mac, eth.mac end
+  local port = eth and eth.kind == "veth" and other_end(self, peer_ns, eth)
+  if port then return port.name, port.mac, eth.mac end
 end
 
 --- Make a veth pair, both ends born in place.
