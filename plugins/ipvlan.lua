@@ -67,9 +67,7 @@ local function add(req)
     fail.config("ipam.type", "is missing", "only a chain that has addresses can do without")
   end
   ipam.apply(lease, req.pod, eth, options)
-  local answer = ipam.answer(req, lease, { eth })
-  answer.instead = req.prev ~= nil
-  return answer
+  return ipam.answer(req, lease, { eth })
 end
 
 return { conf = conf, add = add }

@@ -389,4 +389,36 @@ vrf("version 0.3.1", { cniVersion = "0.3.1" }, { steps = both,
   prev = { cniVersion = "0.3.1", interfaces = chained.interfaces,
   ips = { { version = "4", address = "10.1.0.5/24", interface = 0 } } } })
 
+-- --- in a chain -------------------------------------------------------------------
+
+-- What the plugins before have said, in a network such as nomad's: [loopback, TYPE, firewall].
+local so_far = { cniVersion = "1.0.0",
+  interfaces = { { name = "lo", mac = "00:00:00:00:00:00", sandbox = "/run/netns/pa" } },
+  ips = { { address = "127.0.0.1/8", interface = 0 }, { address = "::1/128", interface = 0 } },
+  routes = { { dst = "10.99.0.0/16", gw = "10.1.0.99" } }, dns = { nameservers = { "192.0.2.53" } } }
+
+for _, entry in ipairs({
+  { "bridge", { bridge = "br0", isGateway = true, ipam = routed } },
+  { "bridge", { bridge = "br0" } },
+  { "bridge", { bridge = "br0", ipam = with_dns }, { "dns of IPAM" } },
+  { "ptp", { ipam = v4 } },
+  { "vlan", { master = "m0", vlanId = 100, ipam = v4 } },
+  { "macvlan", { master = "m0", ipam = v4 } },
+  { "macvlan", { master = "m0" } },
+  { "ipvlan", { master = "m0", ipam = v4 } },
+  { "host-device", { device = "dev0", ipam = v4 } },
+  { "host-device", { device = "dev0" } },
+  { "dummy", { ipam = v4 } },
+  { "tap", { ipam = v4 } },
+  { "tap", { ipam = false } },
+  { "loopback", {} },
+  { "host-local", { ipam = routed } },
+  { "static", { ipam = with_dns } },
+}) do
+  local type, conf = entry[1], entry[2]
+  family(type, conf, { setup = master .. pair("dev0", "dev1"), steps = both, prev = so_far,
+    needs = ({ vlan = { "vlan" }, ipvlan = { "ipvlan" }, dummy = { "dummy" } })[type] })(
+    "in a chain, " .. t.json(conf), {}, { differs = entry[3] })
+end
+
 return M

@@ -235,13 +235,14 @@ function M.of_chain(req)
   return setmetatable(lease, Lease)
 end
 
---- What a plugin answers: its interfaces, and what the lease gave.
+--- What a plugin of an interface answers: its interfaces, and what the lease gave. A result begins with
+-- it: what the chain had before is not passed on.
 -- @tparam table req its `conf` may have `dns`, which then counts instead of the lease's
 -- @tparam table lease from `add`
 -- @tparam table interfaces list of links
--- @treturn table `interfaces`, `ips`, `routes`, `dns`
+-- @treturn table `interfaces`, `ips`, `routes`, `dns`, `instead`
 function M.answer(req, lease, interfaces)
-  return { interfaces = interfaces, ips = lease.ips, routes = lease.routes,
+  return { instead = true, interfaces = interfaces, ips = lease.ips, routes = lease.routes,
     dns = common.dns_of(req.conf, lease) }
 end
 
