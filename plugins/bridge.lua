@@ -14,6 +14,9 @@ local masq = require "cni.masq"
 local schema = require "cni.schema"
 local vlans = require "cni.vlans"
 
+-- With a VLAN the gateway's address lives on a link of its own, plugged into the bridge.
+local function gateway_name(c) return c.bridge .. "." .. c.vlan end
+
 local conf = schema.record {
   bridge = schema.ifname { default = "cni0", doc = "Name of the bridge." },
   mtu = schema.mtu { doc = "MTU of both ends, and of the bridge when it is made." },
@@ -23,6 +26,7 @@ local conf = schema.record {
   ipMasq = common.ip_masq, ipMasqBackend = common.ip_masq_backend,
   hairpinMode = schema.boolean { doc = "Let the port send back what came from it." },
   promiscMode = schema.boolean { doc = "Make the bridge promiscuous." },
+  macspoofchk = schema.unserved { doc = "Not served: packets of other MACs are not kept from leaving." },
   portIsolation = schema.boolean { doc = "Isolate the port from other isolated ports." },
   vlan = schema.integer { min = 0, max = 4094, default = 0, doc = "The port's native VLAN; 0: none." },
   vlanTrunk = vlans.trunk { doc = "VLANs that the port carries tagged." },
@@ -35,6 +39,18 @@ local conf = schema.record {
 }
 conf:implies("isDefaultGateway", "isGateway")
 conf:never_both("hairpinMode", "promiscMode", "a promiscuous bridge would see every packet twice")
+local function without_addresses(c) return not (c.ipam and c.ipam.type) end
+for _, key in ipairs { "isDefaultGateway", "isGateway", "ipMasq" } do
+  conf:idle(key, without_addresses, "there are no addresses without ipam.type")
+end
+conf:idle("forceAddress", function(c) return not c.isGateway end, "it is for isGateway")
+conf:check(function(c)
+  local name = c.vlan > 0 and c.isGateway and not without_addresses(c) and gateway_name(c)
+  if name and #name > 15 then
+    return ("bridge: the gateway of a VLAN has a link of its own, and %s is more than 15 bytes long")
+      :format(name)
+  end
+end)
 conf:check(function(c)
   if c.disableContainerInterface and c.ipam and c.ipam.type then
     return "disableContainerInterface and ipam exclude each other: a link that is down has no routes"
@@ -62,13 +78,12 @@ local function plug(req, br)
   return port, eth
 end
 
--- With a VLAN the gateway's address lives on a link of its own, plugged into the bridge.
 local function gateway_link(req, br)
   local c = req.conf
   if c.vlan == 0 then return br end
   local native = { vlan = c.vlan, preserveDefaultVlan = c.preserveDefaultVlan }
   return req.host:ensure_link {
-    kind = "veth", name = c.bridge .. "." .. c.vlan, mtu = c.mtu, up = true,
+    kind = "veth", name = gateway_name(c), mtu = c.mtu, up = true,
     peer = { master = br }, port_vlans = vlans.of(native), keep = not c.removeUnused or nil,
   }
 end

@@ -15,7 +15,7 @@ local conf = schema.record {
   linkInContainer = master.in_container,
   mode = schema.enum { values = { "bridge", "private", "vepa", "passthru" }, default = "bridge",
     empty = "absent", doc = "Whether links on one master reach each other." },
-  mtu = schema.mtu { doc = "MTU; default: the master's." },
+  mtu = schema.mtu { strict = true, doc = "MTU; default: the master's." },
   mac = schema.mac { doc = "MAC; `args`, CNI_ARGS and `runtimeConfig` count before it." },
   bcqueuelen = schema.integer { min = 0, max = 0xffffffff, default = 0,
     doc = "Broadcast frames that may queue on the master; 0: the kernel's default." },

@@ -14,7 +14,7 @@ local conf = schema.record {
     type = schema.string,
     addresses = schema.list(schema.record {
       address = schema.cidr { required = true, doc = "Address with its prefix length." },
-      gateway = schema.ip { doc = "Gateway of this address." },
+      gateway = schema.ip { unspecified = "absent", doc = "Gateway of this address." },
     }, { doc = "The addresses." }),
     routes = ipam_conf.routes,
     dns = common.dns { doc = "Resolver settings of the result." },

@@ -10,7 +10,7 @@ local id = schema.integer { min = 0, max = 0xffffffff }
 
 local conf = schema.record {
   mac = schema.mac { doc = "MAC; `args`, CNI_ARGS and `runtimeConfig` count before it." },
-  mtu = schema.mtu { doc = "MTU." },
+  mtu = schema.mtu { strict = true, doc = "MTU." },
   multiQueue = schema.boolean { doc = "Let it be opened several times, a queue each." },
   owner = id { doc = "Number of the user who may open it." },
   group = id { doc = "Number of the group who may open it." },

@@ -24,7 +24,7 @@ local conf = schema.record {
   egressQosMap = schema.list(schema.record {
     from = schema.integer(any), to = schema.integer(priority),
   }, { doc = "The kernel's priority to that of a sent frame." }),
-  mtu = schema.mtu { doc = "MTU; default: the master's." },
+  mtu = schema.mtu { strict = true, doc = "MTU; default: the master's." },
   enabledad = common.enabledad,
   dns = common.dns, ipam = common.ipam_required, args = common.args,
   runtimeConfig = common.runtime,

@@ -103,7 +103,6 @@ return {
     why = "the neighbours are told of an address when its link comes up",
     { key = "^p%a sysctl ipv4/conf/%w+/arp_notify$", reference = "^0$", ours = "^1$" },
   },
-  ["negative MTU"] = works("a negative MTU counts as none, with every plugin", "ADD"),
   ["MTU of a later plugin"] = passes("a later plugin of the chain may change the MTU", "CHECK"),
   ["no duplicates"] = { everywhere = true,
     why = "where an IPv6 address is unique by construction, nothing waits for duplicates",

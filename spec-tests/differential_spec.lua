@@ -52,6 +52,12 @@ local function take(world, step)
   return world:call(step)
 end
 
+-- What ADD has accepted, CHECK is content with straight after.
+local function check_again(world, step)
+  local facts, got = world:call(t.merge(step, { verb = "CHECK" }))
+  return facts.status ~= "0" and got.out .. got.err or nil
+end
+
 local function play(side, case)
   local world = worlds.new(side, case)
   local history = { { name = "0 start", facts = world:facts() } }
@@ -63,6 +69,8 @@ local function play(side, case)
     history[#history + 1] = {
       name = step.remove_ns and number .. " namespace gone" or step_name(number, step),
       facts = facts, said = got and got.rc ~= 0 and got.out .. got.err or nil,
+      discontent = side == "ours" and step.verb == "ADD" and facts.status == "0" and world:checks(step)
+        and check_again(world, step) or nil,
     }
   end
   t.cleanup()
@@ -176,7 +184,13 @@ for _, case in ipairs(playable) do
         end
       end
     end
-    local complaints = judge(case, compare(reference, play("ours", case)))
+    local ours = play("ours", case)
+    local complaints = judge(case, compare(reference, ours))
+    for _, entry in ipairs(ours) do
+      if entry.discontent then
+        complaints[#complaints + 1] = entry.name .. ": CHECK straight after: " .. entry.discontent
+      end
+    end
     if #complaints > 0 then error(table.concat(complaints, "\n"), 0) end
   end)
 end

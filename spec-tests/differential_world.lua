@@ -267,6 +267,12 @@ local function conf_of(world, step)
   return full
 end
 
+--- Whether the configuration of a step has a version that has CHECK.
+function World:checks(step)
+  local conf = conf_of(self, step)
+  return type(conf) == "table" and (conf.cniVersion or "0.1.0") >= "0.4.0"
+end
+
 --- One plugin call; returns its facts.
 function World:call(step)
   local case = self.case

@@ -211,10 +211,12 @@ describe("requested addresses", function()
 end)
 
 describe("routes", function()
-  it("are passed on", function()
+  it("are passed on, the host bits of their destinations set to zero", function()
     local routes = { { dst = "0.0.0.0/0" }, { dst = "10.5.0.1/16", gw = "10.1.0.9", mtu = 1400,
       advmss = 1360, priority = 5, table = 100, scope = 0 } }
-    assert.are.same(routes, add(ipam { subnet = "10.1.0.0/24", routes = routes }).routes)
+    local given = add(ipam { subnet = "10.1.0.0/24", routes = routes }).routes
+    routes[2].dst = "10.5.0.0/16"
+    assert.are.same(routes, given)
   end)
 
   it("with a bad destination or a negative metric are refused", function()

@@ -260,9 +260,10 @@ local function result_of(req, answer, plugin)
   for _, key in ipairs { "interfaces", "ips", "routes" } do result[key] = result[key] or {} end
   result.dns = answer.dns or result.dns
   local entry, own = {}, nil
+  local newest = request.at_least(req.version, "1.1.0")
   for _, link in ipairs(answer.interfaces or {}) do
     local copy = { name = link.name, mac = link.mac, sandbox = link.sandbox,
-      socketPath = link.socketPath, pciID = link.pciID }
+      socketPath = newest and link.socketPath or nil, pciID = newest and link.pciID or nil }
     result.interfaces[#result.interfaces + 1] = copy
     entry[link] = copy
     if link.sandbox and (not own or link.name == req.ifname) then own = copy end
@@ -329,13 +330,13 @@ end
 -- What ADD and CHECK need: the namespace (an IPAM plugin can do without it) and a request with
 -- everything in it.
 local function prepare(req, plugin)
+  read_conf(req, plugin)
+  read_prev(req)
   local ns, why = open_namespace(req)
   if not ns and not plugin.ipam then
     fail.throw { code = fail.codes.netns,
       msg = ("failed to open netns %q: %s"):format(req.netns, why) }
   end
-  read_conf(req, plugin)
-  read_prev(req)
   return ns
 end
 
@@ -344,6 +345,11 @@ end
 -- @tparam table plugin what the script returned
 function M.add(req, plugin)
   local ns = prepare(req, plugin)
+  if plugin.conf and plugin.conf.notes then
+    for _, note in ipairs(require("cni.schema").notes(plugin.conf, req.conf)) do
+      req.log(("luacni: %s: %s"):format(plugin.type, note))
+    end
+  end
   local book <close>, alone = journal.open(owner_of(req), plugin.type)
   local err
   for _ = 1, 4 do

@@ -121,13 +121,15 @@ end
 
 -- What is wrong with one plugin's configuration, as lines.
 local function problems_of(network, entry, plugin)
-  local problems = {}
+  local problems, notes = {}, {}
   local req = { command = "ADD" }
   local ok, err = pcall(function()
     require("cni.request").read_config(req, require("cni.run").stdin(network, entry))
-    require("cni.schema").read(plugin.conf, req.raw)
+    local schema = require "cni.schema"
+    notes = schema.notes(plugin.conf, schema.read(plugin.conf, req.raw))
   end)
   if not ok then problems[1] = tostring(fail.wrap(err)) end
+  table.move(notes, 1, #notes, #problems + 1, problems)
   for _, key in ipairs(unknown_keys(plugin, req.raw or entry.raw)) do
     problems[#problems + 1] = ("nothing reads the key %q%s"):format(key.path,
       key.nearest and (', did you mean "%s"?'):format(key.nearest) or "")

@@ -445,6 +445,8 @@ end
 -- result of the whole chain no longer does
 function M:add_route(want, options)
   want.link = name_of(want.link)
+  want.dst = tostring(addr.parse(want.dst):network())
+  if want.gw and addr.is_unspecified(addr.ip(want.gw)) then want.gw = nil end
   push(self, "route", want, { covered = self.fresh[want.link] and true or nil,
     reported = options and options.reported })
 end

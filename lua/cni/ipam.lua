@@ -80,6 +80,17 @@ local function prepare_link(pod, link, options, ipv6)
   pod:set_sysctl(list, { link = link })
 end
 
+-- What others say, in our words: destinations without host bits, no gateway of 0.0.0.0 or ::.
+local function normal(lease)
+  for _, ip in ipairs(lease.ips or {}) do
+    if ip.gateway and addr.is_unspecified(addr.ip(ip.gateway)) then ip.gateway = nil end
+  end
+  for _, route in ipairs(lease.routes or {}) do
+    route.dst = tostring(addr.parse(route.dst):network())
+  end
+  return lease
+end
+
 -- A foreign plugin may want to use the interface: what the plan has so far is done, and the link up.
 local function ready_for_others(req, options)
   local plan, pod, name = req.plan, req.pod, req.ifname
@@ -98,7 +109,7 @@ local function ask_others(req, name, options)
   -- What cannot be executed has given nothing that an undo would have to return.
   if req.plan.mode == "apply" then delegate.executable(name, req) end
   local early = ready_for_others(req, options)
-  local lease = delegate.obtain(req.plan, name)
+  local lease = normal(delegate.obtain(req.plan, name))
   lease.early = early
   return lease
 end
@@ -161,12 +172,18 @@ local function is_neighbour(ips, gw)
   return inside
 end
 
+-- What is on the link (scope 253, and 254 for the host itself) has no next hop; nor has what names none.
+local function next_hop(route, gateway)
+  if not route.gw then return (route.scope or 0) < 253 and gateway or nil end
+  return not addr.is_unspecified(addr.ip(route.gw)) and route.gw or nil
+end
+
 -- alone: the own networks are not on the link; the route by a neighbour there has to say it is.
 local function add_routes(lease, pod, link, alone)
   local via, seen = gateways(lease.ips), {}
   for _, route in ipairs(lease.routes) do
     local dst = addr.parse(route.dst)
-    local gw = route.gw or via[dst.family]
+    local gw = next_hop(route, via[dst.family])
     local key = table.concat({ route.dst, gw or "", route.table or 254, route.priority or 0 }, " ")
     if not seen[key] then
       seen[key] = true
@@ -194,12 +211,16 @@ function M.apply(lease, pod, link, options)
   if not lease.none then prepare_link(pod, link, options, has_ipv6(lease)) end
   -- What is announced is what the link has when it comes up.
   if lease.early and options.announce then pod:set_link(link, { up = false }) end
+  local given = {}
   for _, ip in ipairs(lease.ips) do
     ip.interface = link
     -- Without detection it is usable at once, as the source of a route, too.
     local nodad = not options.dad and addr.parse(ip.address).family == "inet6"
-    pod:add_addr(link, ip.address, { nodad = nodad or nil,
-      noprefixroute = options.routes and true or nil })
+    if not given[ip.address] then
+      pod:add_addr(link, ip.address, { nodad = nodad or nil,
+        noprefixroute = options.routes and true or nil })
+    end
+    given[ip.address] = true
   end
   pod:set_link(link, { up = true })
   for _, route in ipairs(options.routes or {}) do
@@ -232,7 +253,7 @@ function M.of_chain(req)
     lease.ips[i] = { address = ip.address, gateway = ip.gateway }
   end
   for i, route in ipairs(prev.routes or {}) do lease.routes[i] = route end
-  return setmetatable(lease, Lease)
+  return setmetatable(normal(lease), Lease)
 end
 
 --- What a plugin of an interface answers: its interfaces, and what the lease gave. A result begins with

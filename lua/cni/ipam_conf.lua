@@ -15,8 +15,8 @@ local number = schema.integer { min = 0, max = 4294967295 }
 
 --- `routes`: passed on to the result.
 M.routes = schema.list(schema.record {
-  dst = schema.cidr { required = true, doc = "Destination." },
-  gw = schema.ip { doc = "Next hop; the gateway of the address when absent." },
+  dst = schema.cidr { required = true, masked = true, doc = "Destination." },
+  gw = schema.ip { doc = "Next hop; the gateway of the address when absent, none when 0.0.0.0 or ::." },
   mtu = number { doc = "Path MTU." },
   advmss = number { doc = "Segment size to announce." },
   priority = number { doc = "Metric." },
@@ -83,12 +83,27 @@ local function add_gateways(list, words)
   for _, word in ipairs(words) do
     local bytes = addr.ip(word)
     if not bytes then bad_arg("GATEWAY", word, "an IP address") end
-    for _, entry in ipairs(list) do
+    for _, entry in ipairs(addr.is_unspecified(bytes) and {} or list) do
       if not entry.gateway and addr.parse(entry.address):contains(bytes) then
         entry.gateway = addr.text(bytes)
       end
     end
   end
+end
+
+-- Each address once.
+local function distinct(list)
+  local once, seen = {}, {}
+  for _, entry in ipairs(list) do
+    local first = seen[entry.address]
+    if first then
+      first.gateway = first.gateway or entry.gateway
+    else
+      once[#once + 1] = entry
+      seen[entry.address] = entry
+    end
+  end
+  return once
 end
 
 --- Addresses as they are written: those of the capability `ips`, else of `args.cni.ips`, else the
@@ -101,7 +116,7 @@ function M.written(req, configured)
   local list, instead = {}, from_runtime(req.conf)
   if not instead or #instead == 0 then instead = from_config(req.conf) or {} end
   for i, text in ipairs(instead) do list[i] = { address = text } end
-  if #list > 0 then return list end
+  if #list > 0 then return distinct(list) end
   for i, entry in ipairs(configured or {}) do
     list[i] = { address = entry.address, gateway = entry.gateway }
   end
@@ -110,6 +125,7 @@ function M.written(req, configured)
     if not cidr then bad_arg("IP", word, "an address with prefix length") end
     list[#list + 1] = { address = tostring(cidr) }
   end
+  list = distinct(list)
   add_gateways(list, from_args(req, "GATEWAY"))
   return list
 end

@@ -17,7 +17,8 @@ M.fields = {
   subnet = schema.cidr { network = true, doc = "Network that the addresses are of." },
   rangeStart = schema.ip { doc = "First address to give; the one after the network's own." },
   rangeEnd = schema.ip { doc = "Last address to give; the last before IPv4's broadcast." },
-  gateway = schema.ip { doc = "Gateway, never given away; the one after the network's own." },
+  gateway = schema.ip { unspecified = "absent",
+    doc = "Gateway, never given away; the one after the network's own." },
 }
 
 --- A list of range sets.

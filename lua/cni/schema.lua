@@ -87,6 +87,15 @@ end
 
 local none <const>, ranged <const> = {}, { min = true, max = true }
 
+--- A key that promises something which is not done here: what asks for it is refused, and not taken for
+-- done. Absent and false are fine. Options `doc`.
+M.unserved = new("unserved", function(_, value, where)
+  if value == false then return false end
+  config(where, show(value) .. ": luacni does not do this, and a container would be taken for protected",
+    "leave it out, or have another plugin do it")
+end, none)
+M.unserved.text = function() return "false" end
+
 -- Scalars ----------------------------------------------------------------------------
 
 --- true or false.
@@ -114,11 +123,14 @@ M.integer = new("integer", function(t, value, where)
 end, ranged)
 M.integer.text = function(t) return range_text(t, "integer") end
 
---- The MTU of a link. 0 and below mean the default, as if it were absent.
+--- The MTU of a link. 0 means the default, as if it were absent, and so does what is below it, but for
+-- `strict = true`.
 M.mtu = new("mtu", function(t, value, where)
-  if math.type(value) == "integer" and value <= 0 then return t.default end
+  if math.type(value) == "integer" and (value == 0 or value < 0 and not t.strict) then
+    return t.default
+  end
   return M.integer.read(t, value, where)
-end, ranged)
+end, { min = true, max = true, strict = true })
 M.mtu.min, M.mtu.max = 68, 65535
 M.mtu.text = M.integer.text
 
@@ -202,8 +214,8 @@ local function check_family(t, bytes, value, where, what)
   end
 end
 
---- An address without prefix length. Option `family` ("inet", "inet6"). An empty text
--- counts as absent. Read as canonical text.
+--- An address without prefix length. Options `family` ("inet", "inet6"); `unspecified = "absent"` to
+-- take 0.0.0.0 and :: for none. An empty text counts as absent. Read as canonical text.
 M.ip = new("ip", function(t, value, where)
   if value == "" then return t.default end
   local addr = require "cni.addr"
@@ -216,8 +228,9 @@ M.ip = new("ip", function(t, value, where)
     wanted(where, value, "an IP address", hint)
   end
   check_family(t, bytes, value, where, "address")
+  if t.unspecified == "absent" and addr.is_unspecified(bytes) then return t.default end
   return addr.text(bytes)
-end, { family = true })
+end, { family = true, unspecified = true })
 M.ip.text = function(t) return (family_words[t.family] or "IP ") .. "address" end
 
 local function network_hint(cidr)
@@ -225,7 +238,8 @@ local function network_hint(cidr)
 end
 
 --- An address with prefix length: "10.1.2.0/24". Options `family`; `network = true`
--- when no host bit may be set. Read as canonical text, host bits kept.
+-- when no host bit may be set; `masked = true` to set them to zero. Read as canonical text, host bits
+-- kept otherwise.
 M.cidr = new("cidr", function(t, value, where)
   local addr = require "cni.addr"
   local cidr = addr.parse(value)
@@ -241,8 +255,8 @@ M.cidr = new("cidr", function(t, value, where)
   if t.network and not cidr:is_network() then
     wanted(where, value, "a network: it has host bits set", network_hint(cidr))
   end
-  return tostring(cidr)
-end, { family = true, network = true })
+  return tostring(t.masked and cidr:network() or cidr)
+end, { family = true, network = true, masked = true })
 M.cidr.text = function(t)
   local family = family_words[t.family] or "IP "
   return t.network and family .. "network as ADDRESS/LENGTH"
@@ -445,7 +459,32 @@ function Record.__index:check(check, doc)
   return add_rule(self, { apply = apply_check, check = check, doc = doc })
 end
 
+--- A key that does nothing when others are not set: no mistake, but seldom meant.
+-- @string key
+-- @tparam function idle called with the values read; true when it does nothing
+-- @string why what it would need
+-- @treturn record itself
+function Record.__index:idle(key, idle, why)
+  add_rule(self, { apply = function() end, key = key, idle = idle, why = why }, key)
+  self.notes = true
+  return self
+end
+
 --- @section end
+
+--- The keys that are set and do nothing, a sentence each.
+-- @tparam record rec
+-- @tparam table conf of @{read}
+-- @treturn {string,...}
+function M.notes(rec, conf)
+  local list = {}
+  for _, rule in ipairs(rec.notes and rec.rules or {}) do
+    if rule.idle and is_set(conf[rule.key]) and rule.idle(conf) then
+      list[#list + 1] = ("%s does nothing: %s"):format(rule.key, rule.why)
+    end
+  end
+  return list
+end
 
 --- Read and validate a configuration.
 -- @tparam record rec

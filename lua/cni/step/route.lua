@@ -54,7 +54,7 @@ local function given_up(step, prev)
   if not step.reported or not prev then return false end
   local dst = addr.parse(step.want.dst)
   for _, route in ipairs(prev.routes or {}) do
-    if addr.parse(route.dst) == dst then return false end
+    if addr.parse(route.dst):network() == dst then return false end
   end
   return true
 end
