@@ -243,20 +243,16 @@ device("by name", {}, { steps = { "ADD", "CHECK", "DEL" } })
 device("by name, layer 2", { ipam = false }, { steps = { "ADD", "DEL" } })
 device("by MAC", { device = false, hwaddr = mac1 }, { setup = marked, steps = both })
 device("by name rather than by MAC", { hwaddr = mac2 }, { setup = marked, steps = both })
-device("a MAC that nobody has", { device = false, hwaddr = mac2 }, { steps = add,
-  differs = { "address first" } })
+device("a MAC that nobody has", { device = false, hwaddr = mac2 }, { steps = add })
 device("a MAC that is none", { device = false, hwaddr = "zz" }, { steps = add })
 device("no selector", { device = false }, { steps = both, differs = { "DEL passes" } })
-device("a device that is not there", { device = "nope" }, { steps = add,
-  differs = { "address first" } })
+device("a device that is not there", { device = "nope" }, { steps = add })
 device("a kernelpath that is not there", { device = false,
-  kernelpath = "/sys/devices/pci0000:00/nope" }, { steps = add,
-  differs = { "address first" } })
+  kernelpath = "/sys/devices/pci0000:00/nope" }, { steps = add })
 device("a kernelpath outside of /sys/devices", { device = false, kernelpath = "/etc" },
   { steps = add })
 device("a PCI address that is not there", { device = false, pciBusID = "0000:7f:1f.7" },
-  { steps = add,
-  differs = { "address first" } })
+  { steps = add })
 device("a deviceID that is not there", { device = false,
   runtimeConfig = { deviceID = "0000:7f:1f.7" }, capabilities = { deviceID = true } },
   { steps = add })

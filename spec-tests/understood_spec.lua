@@ -178,3 +178,65 @@ describe("A configuration", function()
     end
   end)
 end)
+
+describe("IPv6 routes that the kernel has joined into one of several hops", function()
+  local function dual(four, six)
+    return { type = "host-local", ranges = { { { subnet = four } }, { { subnet = six } } } }
+  end
+  local function hops(ns, dst)
+    local list = {}
+    for _, route in ipairs(t.ip(ns, "-6 route show " .. dst)) do
+      for _, hop in ipairs(route.nexthops or { route }) do
+        list[#list + 1] = ("%s %s %d"):format(hop.dev, hop.gateway, route.metric)
+      end
+    end
+    table.sort(list)
+    return list
+  end
+
+  it("are each attachment's own: CHECK finds them, and misses one that is gone", function()
+    local w = new({ isDefaultGateway = true, ipam = dual("10.1.0.0/24", "fd01::/64") })
+    local second = { ifname = "net1", conf = { name = "other", bridge = "br1",
+      ipam = dual("10.2.0.0/24", "fd02::/64") } }
+    w:add()
+    w:add(second)
+    t.same({ "eth0 fd01::1 1024", "net1 fd02::1 1024" }, hops(w.pods[1], "default"))
+    w:check()
+    w:check(second)
+    w:in_pod("ip -6 route del default via fd02::1 dev net1")
+    w:check()
+    assert.truthy(w:fails("CHECK", second).text:find("::/0 via fd02::1", 1, true))
+    w:in_pod("ip -6 route append default via fd02::1 dev net1")
+    w:del()
+    t.same({ "net1 fd02::1 1024" }, hops(w.pods[1], "default"))
+    w:check(second)
+  end)
+
+  it("go hop by hop, and by metric, when a DEL takes a route off a link that stays", function()
+    t.write("/etc/luacni/plugins/way.lua", [[
+      local schema = require "cni.schema"
+      return { conf = schema.record { by = schema.string, gw = schema.ip, metric = schema.integer },
+        add = function(req)
+          local c = req.conf
+          req.pod:add_route { dst = "fd77::1/64", link = c.by, gw = c.gw, priority = c.metric }
+          return { interfaces = {} }
+        end }]])
+    t.run(("rm -rf /run/spec/ways; mkdir /run/spec/ways; ln -s %s/luacni /run/spec/ways/way"):format(t.bin.ours))
+    local w = new({ type = "way", ipam = false }, { bin = "/run/spec/ways" })
+    w:in_pod(t.pair("a0", "a1") .. t.pair("b0", "b1") ..
+      "ip -6 addr add fd01::2/64 dev a0 nodad; ip -6 addr add fd02::2/64 dev b0 nodad; " ..
+      "ip -6 route add fd77::/64 via fd01::1 dev a0 metric 5")
+    local one = { id = "c1", conf = { by = "a0", gw = "fd01::1" } }
+    local two = { id = "c2", conf = { by = "b0", gw = "fd02::1" } }
+    w:add(one)
+    w:add(two)
+    t.same({ "a0 fd01::1 1024", "a0 fd01::1 5", "b0 fd02::1 1024" }, hops(w.pods[1], "fd77::/64"))
+    w:check(one)
+    w:check(two)
+    w:del(one)
+    t.same({ "a0 fd01::1 5", "b0 fd02::1 1024" }, hops(w.pods[1], "fd77::/64"))
+    w:check(two)
+    w:del(two)
+    t.same({ "a0 fd01::1 5" }, hops(w.pods[1], "fd77::/64"))
+  end)
+end)

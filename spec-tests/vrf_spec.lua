@@ -184,6 +184,111 @@ describe("vrf behind ptp", function()
   end)
 end)
 
+-- Two interfaces, each the default route's, as of the cluster's network and another one.
+describe("vrf beside another interface with the same destinations", function()
+  local function both(prefix, six)
+    return { type = "host-local", ranges = { { { subnet = prefix .. ".0/24" } }, { { subnet = six .. "/64" } } } }
+  end
+
+  local function two()
+    t.needs("vrf")
+    local w = world.new({ type = "bridge", bridge = "br0", isDefaultGateway = true,
+      ipam = both("10.5.2", "fd05:1::") }, { forwarding = true })
+    local second = { ifname = "net1", conf = { name = "other", bridge = "br1",
+      ipam = both("10.6.2", "fd06:1::") } }
+    w:add()
+    w:add(second)
+    return w, second
+  end
+
+  local first = { "default via 10.5.2.1 dev eth0", "default via fd05:1::1 dev eth0" }
+  local other = { "default via 10.6.2.1 dev net1", "default via fd06:1::1 dev net1" }
+
+  -- Default routes of a table, each hop of those that the kernel has joined as a line.
+  local function defaults(ns, table_id)
+    local lines = {}
+    for _, family in ipairs { "-4", "-6" } do
+      for _, route in ipairs(t.ip(ns, family .. " route show default table " .. table_id)) do
+        for _, hop in ipairs(route.nexthops or { route }) do
+          lines[#lines + 1] = ("default via %s dev %s"):format(hop.gateway, hop.dev)
+        end
+      end
+    end
+    table.sort(lines)
+    return lines
+  end
+
+  local function sorted(...)
+    local all_of = {}
+    for _, list in ipairs({ ... }) do table.move(list, 1, #list, #all_of + 1, all_of) end
+    table.sort(all_of)
+    return all_of
+  end
+
+  it("moves its own default routes alone, there and back, and takes none of the other's along", function()
+    local w, second = two()
+    t.same(sorted(first, other), defaults(w.pods[1], "main"))
+    local behind = vrf(w, { name = "other", table = 10 }, { ifname = "net1" })
+    w:add(behind)
+    t.same(first, defaults(w.pods[1], "main"))
+    t.same(other, defaults(w.pods[1], 10))
+    w:check()
+    w:check(second)
+    w:check(behind)
+    w:del(behind)
+    t.same(sorted(first, other), defaults(w.pods[1], "main"))
+    w:check()
+    w:check(second)
+    w:del(second)
+    t.same(first, defaults(w.pods[1], "main"))
+    assert.is_true(answers(w.pods[1], "10.5.2.1"))
+    w:check()
+  end)
+
+  it("shares a VRF with it, and leaves it there with its own", function()
+    for _, lost in ipairs { false, true } do
+      local w, second = two()
+      local mine, behind = vrf(w, { table = 10 }), vrf(w, { name = "other", table = 10 }, { ifname = "net1" })
+      w:add(mine)
+      w:add(behind)
+      t.same({}, defaults(w.pods[1], "main"))
+      t.same(sorted(first, other), defaults(w.pods[1], 10))
+      for _, call in ipairs({ false, second, mine, behind }) do w:check(call or nil) end
+      if lost then t.run("rm -rf /run/luacni") end
+      w:del(mine)
+      t.same(first, defaults(w.pods[1], "main"))
+      t.same(other, defaults(w.pods[1], 10))
+      assert.is_true(answers(w.pods[1], "10.6.2.1", "red"))
+      w:del()
+      t.same({}, defaults(w.pods[1], "main"))
+      t.same(other, defaults(w.pods[1], 10))
+      w:del(behind)
+      t.same(other, defaults(w.pods[1], "main"))
+      t.cleanup()
+    end
+  end)
+
+  it("moves two routes of one destination that differ in metric or gateway", function()
+    local w = two()
+    w:in_pod("ip route add 198.51.100.0/24 via 10.5.2.1 metric 7; " ..
+      "ip route add 198.51.100.0/24 via 10.5.2.9 metric 8; " ..
+      "ip route append 192.0.2.0/24 via 10.5.2.1; ip route append 192.0.2.0/24 via 10.5.2.9; " ..
+      "ip -6 route add fd77::/64 via fd05:1::1 metric 7; ip -6 route add fd77::/64 via fd05:1::9 metric 8; " ..
+      "ip -6 route append fd78::/64 via fd05:1::1; ip -6 route append fd78::/64 via fd05:1::9")
+    local function lines(table_id)
+      return t.run(("for f in -4 -6; do ip $f route show dev eth0 proto boot table %s | " ..
+        "grep -v default; done; " ..
+        "ip -6 route show fd78::/64 table %s"):format(table_id, table_id), { host = w.pods[1] })
+        :gsub(" table %d+", "")
+    end
+    local before = lines("main")
+    w:add(vrf(w, { table = 10 }))
+    assert.equal(before, lines(10))
+    w:del(vrf(w, { table = 10 }))
+    assert.equal(before, lines("main"))
+  end)
+end)
+
 describe("vrf behind bridge", function()
   it("carries what bridge gave, and lets it go again", function()
     local w = new({ type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true,

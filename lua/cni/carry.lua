@@ -36,11 +36,25 @@ local function pick(into, from, keys)
   return into
 end
 
-local function leaves_by(route, index)
-  for _, hop in ipairs(route.multipath or {}) do
-    if hop.oif ~= index then return false end
+-- Of a route what leaves by a link; nil when nothing does. The kernel joins IPv6 routes that differ in the
+-- next hop alone, whosever they are: of those each hop is a route. One of IPv4 is whole or not the link's.
+local function part_by(route, index, family)
+  local part, others = pick({ table = route.table }, route, of_route), false
+  if not route.multipath then return route.oif == index and part or nil end
+  part.multipath = {}
+  for _, hop in ipairs(route.multipath) do
+    if hop.oif == index then
+      part.multipath[#part.multipath + 1] = pick({}, hop, of_hop)
+    else
+      others = true
+    end
   end
-  return route.multipath ~= nil or route.oif == index
+  if #part.multipath == 0 or others and family == "inet" then return nil end
+  if #part.multipath == 1 then
+    part.gw, part.onlink = part.multipath[1].gw, part.multipath[1].onlink
+    part.multipath = nil
+  end
+  return part
 end
 
 --- The addresses of a link, but for those of the link itself.
@@ -63,31 +77,27 @@ function M.addrs(h, link, options)
   return list
 end
 
---- The routes that leave by a link and no other.
+--- The routes that leave by a link, and the hops of those that the kernel has joined with others'.
 -- @tparam handle h
 -- @tparam table link as netlink gives it
 -- @tparam[opt] table options `table`: only those of this table; `lasting`: only those that nobody renews, and
 -- that have one hop: the kernel picks them, however many routes others have
 -- @treturn table list, for `restore`
 function M.routes(h, link, options)
-  local list = {}
+  local list, by_gateway = {}, {}
   options = options or {}
   for _, family in ipairs { "inet", "inet6" } do
     for _, have in ipairs(h:routes { family = family, table = options.table,
       oif = options.lasting and link.index or nil }) do
-      if have.protocol ~= "kernel" and leaves_by(have, link.index)
-        and not (options.lasting and passing[have.protocol]) then
-        local route = pick({ table = have.table }, have, of_route)
-        for i, hop in ipairs(route.multipath or {}) do route.multipath[i] = pick({}, hop, of_hop) end
-        list[#list + 1] = route
+      if have.protocol ~= "kernel" and not (options.lasting and passing[have.protocol]) then
+        local part = part_by(have, link.index, family)
+        local fit = part and (part.gw or part.multipath) and by_gateway or list
+        fit[#fit + 1] = part
       end
     end
   end
-  -- A gateway can be named when it can be reached.
-  table.sort(list, function(a, b)
-    return not (a.gw or a.multipath) and (b.gw or b.multipath) ~= nil
-  end)
-  return list
+  -- A gateway can be named when it can be reached. Otherwise they keep their order, which is a rank.
+  return table.move(by_gateway, 1, #by_gateway, #list + 1, list)
 end
 
 -- What says that something is there, or does not fit any more: addresses and links have changed since.
@@ -109,7 +119,7 @@ function M.restore(h, link, had)
   for _, route in ipairs(had.routes or {}) do
     route.oif = not route.multipath and link.index or nil
     for _, hop in ipairs(route.multipath or {}) do hop.oif = link.index end
-    requests[#requests + 1] = { "add", "route", route }
+    requests[#requests + 1] = { "append", "route", route }
   end
   if #requests == 0 then return end
   local ok, msg, errno, _, statuses = h:socket():send(requests)

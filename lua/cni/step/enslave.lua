@@ -5,6 +5,7 @@
 -- @module cni.step.enslave
 
 local carry = require "cni.carry"
+local errors = require("netlink").sys.errno
 local fail = require "cni.fail"
 
 local M = {}
@@ -22,24 +23,55 @@ function M.before(h, link, table_id)
     routes = carry.routes(h, link, { table = table_id or main }) }
 end
 
--- Put the link under a master (0: none), with what it had, into a table. Returns what `send` does.
-local function put(h, link, had, master, table_id)
-  local requests = { { "set", "link", { index = link.index, master = master } } }
+-- Requests that take a link's hops out of the IPv6 routes that it shares with others: those stay when the
+-- link goes down, and would use it from then on again.
+local function leave_shared(h, link, table_id)
+  local requests = {}
+  for _, route in ipairs(h:routes { family = "inet6", table = table_id }) do
+    local others, own = false, {}
+    for _, hop in ipairs(route.multipath or {}) do
+      if hop.oif == link.index then own[#own + 1] = hop else others = true end
+    end
+    for _, hop in ipairs(others and own or {}) do
+      requests[#requests + 1] = { "del", "route", { dst = route.dst, gw = hop.gw, oif = hop.oif,
+        table = table_id, priority = route.priority } }
+    end
+  end
+  return requests
+end
+
+-- Put the link under a master (0: none), with what it had, from a table into another one: beside the
+-- routes of others to the same destinations, and behind them. Returns what `send` does, of the first
+-- request that matters, and whether the link has its master.
+local function put(h, link, had, master, from, table_id)
+  local requests = leave_shared(h, link, from)
+  local first = #requests + 1
+  requests[first] = { "set", "link", { index = link.index, master = master } }
   for _, address in ipairs(had.addrs) do
     address.index = link.index
     requests[#requests + 1] = { "replace", "addr", address }
   end
   for _, route in ipairs(had.routes) do
     route.oif, route.table = not route.multipath and link.index or nil, table_id
-    requests[#requests + 1] = { "replace", "route", route }
+    requests[#requests + 1] = { "append", "route", route }
   end
-  return h:socket():send(requests)
+  local ok, msg, errno, index, statuses = h:socket():send(requests)
+  if ok or not statuses then return ok, msg, errno end
+  for i, status in ipairs(statuses) do
+    -- That the very same route is there already is no failure.
+    if status ~= 0 and not (status == errors.EEXIST and requests[i][2] == "route") then
+      local again, why, number = false, msg, errno
+      if i ~= index then again, why, number = h:socket():send { requests[i] } end
+      if not again then return nil, why, number, statuses[first] == 0 end
+    end
+  end
+  return true
 end
 
 function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
   local vrf = h:link(want.master, { "vrf_table" })
-  local ok, msg, errno = put(h, h:link(want.link), step.had, vrf.index, vrf.vrf_table)
+  local ok, msg, errno = put(h, h:link(want.link), step.had, vrf.index, main, vrf.vrf_table)
   if not ok then fail.kernel(M.say(step), msg, errno) end
 end
 
@@ -60,8 +92,9 @@ function M.undo(step, plan)
   local vrf = link and h:link(want.master, { "vrf_table" })
   if not link or link.master and not (vrf and link.master == vrf.index) then return end
   local had = step.had or M.before(h, link, link.master and vrf.vrf_table)
-  local ok, msg, errno, _, statuses = put(h, link, had, 0, main)
-  if not ok and not (statuses and statuses[1] == 0) then
+  local from = link.master and vrf.vrf_table or main
+  local ok, msg, errno, free = put(h, link, had, 0, from, main)
+  if not ok and not free then
     fail.kernel(("take %s out of VRF %s"):format(want.link, want.master), msg, errno)
   end
 end

@@ -52,15 +52,26 @@ end
 -- else now (a later plugin of the chain took it away on purpose).
 local function given_up(step, prev)
   if not step.reported or not prev then return false end
-  local dst = addr.parse(step.want.dst)
+  local want = step.want
+  local dst = addr.parse(want.dst)
   for _, route in ipairs(prev.routes or {}) do
-    if addr.parse(route.dst):network() == dst then return false end
+    local gw = route.gw and not addr.is_unspecified(addr.ip(route.gw)) and route.gw
+    if addr.parse(route.dst):network() == dst and (not gw or gw == want.gw)
+      and (route.table or 0) == (want.table or 0) then return false end
   end
   return true
 end
 
+-- Whether a route, or a hop of one that the kernel has joined with others', leaves by a link and gateway.
+local function has_hop(want, have, index)
+  for _, hop in ipairs(have.multipath or { have }) do
+    if hop.oif == index and (hop.gw or false) == (want.gw or false) then return true end
+  end
+  return false
+end
+
 local function matches(want, have, index)
-  if have.oif ~= index or (have.gw or false) ~= (want.gw or false) then return false end
+  if not has_hop(want, have, index) then return false end
   for _, key in ipairs { "mtu", "advmss", "src" } do
     if want[key] and want[key] ~= 0 and have[key] ~= want[key] then return false end
   end
@@ -91,7 +102,10 @@ end
 function M.undo(step, plan)
   local h = plan:at(step.ns)
   if not h or not h:link(step.want.link) then return end
-  local ok, msg, errno = h:socket():send { { "del", "route", attributes(step, h) } }
+  local route = attributes(step, h)
+  -- Without a metric any one would do; the kernel has given it this one.
+  if (route.priority or 0) == 0 and addr.parse(route.dst).family == "inet6" then route.priority = 1024 end
+  local ok, msg, errno = h:socket():send { { "del", "route", route } }
   if not ok and errno ~= errors.ESRCH then
     fail.kernel("remove route " .. step.want.dst, msg, errno)
   end
