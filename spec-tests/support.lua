@@ -694,14 +694,15 @@ local function short_ip6(text)
   return full:sub(2, -2)
 end
 
--- Seconds for a server's life, a client's, and a silence: processes of a guest are slow to start.
-local server_lives, client_lives, silence = 9, 8, 2
-if M.guest then server_lives, client_lives, silence = 45, 40, 10 end
+-- Seconds for a server's life, a client's, and for an answer once the client has no more to say:
+-- processes of a guest are slow to start.
+local server_lives, client_lives, patience = 9, 8, 2
+if M.guest then server_lives, client_lives, patience = 45, 40, 10 end
 
 local tcp = [[
-  nsenter --net=%s timeout %d socat %s-LISTEN:7777,reuseaddr,fork \
+  nsenter --net=%s timeout %d socat -t%d %s-LISTEN:7777,reuseaddr,fork \
     SYSTEM:'echo $SOCAT_PEERADDR' 2>/dev/null & server=$!
-  nsenter --net=%s timeout %d socat -T%d - \
+  nsenter --net=%s timeout %d socat -t%d - \
     %s:%s:7777,retry=80,interval=0.05,connect-timeout=2 2>/dev/null </dev/null
   kill $server 2>/dev/null; wait]]
 
@@ -710,8 +711,8 @@ local tcp = [[
 function M.tcp_source(from, to, address)
   local kind, at = "TCP4", address
   if address:find(":", 1, true) then kind, at = "TCP6", "[" .. address .. "]" end
-  local out = M.sh(tcp:format(ns_path(to), server_lives, kind, ns_path(from), client_lives, silence,
-    kind, at))
+  local out = M.sh(tcp:format(ns_path(to), server_lives, patience, kind, ns_path(from), client_lives,
+    patience, kind, at))
   local peer = out:match("[%x.:]+")
   return peer and (kind == "TCP6" and short_ip6(peer) or peer)
 end
