@@ -128,13 +128,13 @@ local function owner_in(header)
 end
 
 -- Take a record back and forget it. On failure it stays, for a later try. `caller`: see cni.sandbox.
--- `asked`: the request is for this very attachment.
-local function undo_record(record, caller, req, asked)
+-- `asked`: the request is for this very attachment. `batch`: with others, in an action of cni.batch.
+local function undo_record(record, caller, req, asked, batch)
   local header = record.header
   record:note_leaving()
   local plan = plans.new("undo", {
     owner = owner_in(header), record = record, request = asked and req or nil,
-    time_left = req.time_left,
+    time_left = req.time_left, batch = batch,
     seek = function() return place_of(sandbox.find(header, caller), header.netns) end,
   })
   plan.steps = record.steps
@@ -473,19 +473,22 @@ end
 -- do not stop it; they are reported together at the end.
 function M.gc(req, plugin)
   local _, valid = request.valid_attachments(req)
-  local errors = {}
+  local errors, batch = {}, require("cni.batch").new()
+  local function collect(failed) table.move(failed, 1, #failed, #errors + 1, errors) end
   for found, unreadable in journal.each(req.network, plugin.type) do
-    local book <close> = found
     if not found then errors[#errors + 1] = unreadable end
-    for _, record in ipairs(found and book:living() or {}) do
-      local header = record.header
-      if not (is_whole(record) and valid[header.id .. "/" .. header.ifname])
-        or sandbox.is_gone(header) then
-        local failed = undo_record(record, nil, req)
-        table.move(failed, 1, #failed, #errors + 1, errors)
+    batch:start(function()
+      local book <close> = found
+      for _, record in ipairs(book and book:living() or {}) do
+        local header = record.header
+        if not (is_whole(record) and valid[header.id .. "/" .. header.ifname])
+          or sandbox.is_gone(header) then
+          collect(undo_record(record, nil, req, false, batch))
+        end
       end
-    end
+    end)
   end
+  collect(batch:finish())
   local ok, err = pcall(function()
     local loads, why = fail.try(function() return plugin.gc end)
     if not loads then

@@ -43,13 +43,13 @@ M.__index = M
 -- @tparam table env what the steps act upon: `owner` {network, id, ifname}; `pod` ({ ns = object,
 -- sandbox = path }; absent when the namespace is gone), or `seek`, a function that finds it when a step to
 -- be taken back needs it; `record` (apply and undo); `prev` (the result so far); for delegates `request`,
--- or `time_left` where there is none
+-- or `time_left` where there is none; `batch`: of cni.batch, when many are taken back together
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
     mode = mode, steps = {}, next = 1, locks = {}, last = {},
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
-    seek = env.seek, time_left = env.time_left,
+    seek = env.seek, time_left = env.time_left, batch = env.batch,
   }, M)
   plan.host = handle.new(plan, "host", env.host)
   plan.pod = handle.new(plan, "pod", env.pod or { absent = true })

@@ -196,6 +196,10 @@ local function remove(step, h, name, certain)
   local link = h:link(name, certain and { "kind" } or nil)
   if not link or link.kind ~= want.kind then return end
   if not certain and (want.mac and link.mac ~= want.mac or odd_key(want, link)) then return end
+  if h.plan.batch and h.name == "host" then
+    h.plan.batch:gone(h, link.index)
+    if not h:link(link.index, {}) then return h:forget(name) end
+  end
   local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
   if not ok then fail.kernel("remove link " .. name, msg, errno) end
   h:forget(name)

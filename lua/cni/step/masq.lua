@@ -259,9 +259,8 @@ local function take_out(socket, wants, owner)
   return ok
 end
 
-function M.undo(step, plan)
-  local h = plan[step.ns]
-  local socket <close>, group = open(h), group_of(step, h)
+local function undo(socket, step, plan)
+  local group = group_of(step, plan[step.ns])
   local wants = table.move(step.want.addresses, 1, #step.want.addresses, 1, {})
   if plan.mode == "erase" then
     -- Without a record nobody knows which program it was.
@@ -273,6 +272,17 @@ function M.undo(step, plan)
   for _, want in ipairs(wants) do
     if shared.leave(group, mark_of(want), plan.owner) then remove(socket, group, want) end
   end
+end
+
+-- A socket that has deleted elements waits for RCU when it is closed: many attachments share one.
+function M.undo(step, plan)
+  local h, batch = plan[step.ns], plan.batch
+  if batch then
+    batch.nft = batch.nft or open(h)
+    return undo(batch.nft, step, plan)
+  end
+  local socket <close> = open(h)
+  undo(socket, step, plan)
   socket:leave_open()
 end
 

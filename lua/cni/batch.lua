@@ -1,0 +1,88 @@
+-- SPDX-License-Identifier: MIT
+--- Many attachments taken back together, as GC does. The kernel waits for RCU whenever it deletes a
+-- link, some 15 ms, and once for all links of a group: so each attachment is taken back as far as its
+-- link, then all those links are put into a group of their own and deleted by it, then the attachments go
+-- on. What is given back for reuse is older than the link, and so comes after it, as ever.
+--
+-- Each attachment is a coroutine that stops where a link of the host is to be deleted. What is killed
+-- meanwhile leaves links in a group that nobody knows, and records that tell of them.
+--
+-- @module cni.batch
+
+local fail = require "cni.fail"
+local netlink = require "netlink"
+
+local M = {}
+M.__index = M
+
+--- How many attachments are under way at a time: each has files and sockets open.
+M.size = 64
+
+--- Begin.
+-- @treturn table the batch; finish it
+function M.new()
+  return setmetatable({ jobs = {}, links = {}, errors = {} }, M)
+end
+
+local function go_on(self, job)
+  local ok, err = coroutine.resume(job)
+  if not ok then self.errors[#self.errors + 1] = fail.wrap(err) end
+  if coroutine.status(job) == "suspended" then self.jobs[#self.jobs + 1] = job end
+end
+
+-- A number that no link has for its group. 0 is everybody's.
+local function free_group(h)
+  local used = { [0] = true }
+  for _, link in ipairs(h:dump("link", nil, { "group" })) do used[link.group or 0] = true end
+  local number
+  repeat number = ("<I4"):unpack(netlink.sys.random(4)) & 0x7fffffff until not used[number]
+  return number
+end
+
+-- Delete links in one go. What that cannot do is left for each to do alone.
+local function delete(h, indices)
+  if #indices < 2 then return end
+  local group, requests = free_group(h), {}
+  for i, index in ipairs(indices) do
+    requests[i] = { "set", "link", { index = index, group = group } }
+  end
+  h:socket():send(requests) -- one that has gone meanwhile is no harm
+  h:socket():send { { "del", "link", { group = group } } }
+end
+
+-- Delete what links have gathered, and go on with all jobs, until none waits for a link any more.
+local function settle(self)
+  while #self.jobs > 0 do
+    local jobs, links, h = self.jobs, self.links, self.handle
+    self.jobs, self.links, self.handle = {}, {}, nil
+    local ok, err = pcall(delete, h, links)
+    if not ok then self.errors[#self.errors + 1] = fail.wrap(err) end
+    for _, job in ipairs(jobs) do go_on(self, job) end
+  end
+end
+
+--- Begin to take something back.
+-- @tparam function action does it; it may stop in @{gone}
+function M:start(action)
+  go_on(self, coroutine.create(action))
+  if #self.jobs >= M.size then settle(self) end
+end
+
+--- Wait until a link of the host is deleted, or has to be deleted alone. In an action only.
+-- @tparam handle h
+-- @tparam int index
+function M:gone(h, index)
+  self.handle = self.handle or h
+  self.links[#self.links + 1] = index
+  coroutine.yield()
+end
+
+--- Do what is left.
+-- @treturn table fail values of actions that raised one
+function M:finish()
+  settle(self)
+  if self.nft then self.nft:leave_open() end
+  return self.errors
+end
+
+return M

@@ -1,0 +1,72 @@
+-- SPDX-License-Identifier: MIT
+-- GC of many attachments: they are taken back together, in more than one portion; those that are valid, and
+-- links of others in whatever group, notice nothing; killed at any point, the next GC takes the rest.
+
+local t = require "support"
+local world = require "world"
+
+local conf = { type = "bridge", bridge = "br0", isGateway = true, ipMasq = true, removeUnused = true,
+  ipam = { type = "host-local", subnet = "10.1.0.0/24" } }
+
+local function add_many(w, first, last)
+  t.write("/run/spec/conf", t.conf_bytes(w:config()))
+  local lines = {}
+  for i = first, last do
+    lines[#lines + 1] = t.cni_words({ verb = "ADD", type = "bridge", host = w.host, netns = w.pods[i],
+      id = "c" .. i }) .. " </run/spec/conf >/dev/null"
+  end
+  t.run(table.concat(lines, " && "), { timeout = 200 })
+end
+
+describe("A GC of more attachments than are taken back at a time", function()
+  it("takes them all and nothing else", function()
+    local w = world.new(conf, { pods = 68, forwarding = true })
+    w:sh("ip link add mine0 group 77 type veth peer name mine1 group 4711")
+    local before = w:picture()
+    w:add({ id = "c1", pod = 1 })
+    w:add({ id = "c2", pod = 2 })
+    local both = w:picture()
+    add_many(w, 3, 68)
+    assert.equal(68 + 1, #t.ip(w.host, "link show type veth") - 1)
+    w:gc({ { "c1" }, { "c2" } })
+    t.same(both, w:picture())
+    w:check({ id = "c1", pod = 1 })
+    assert.is_true(t.ping(w.pods[1], world.addrs(w.pods[2], "eth0")[1]:match("[^/]+")))
+    w:gc({})
+    t.same(before, w:picture())
+  end)
+
+  it("takes what it can when one of them resists, and says which", function()
+    local w = world.new(conf, { pods = 4, forwarding = true })
+    local before = w:picture()
+    add_many(w, 1, 4)
+    local book = "/run/luacni/attachments/net/c2:eth0/bridge"
+    local kept = t.read(book)
+    t.write(book, (kept:gsub('"subnet":"10.1.0.0\\/24","set":', '"subnet":5,"set":')
+      :gsub('"address":"10.1.0.%d+"', '"address":"nonsense"')))
+    local e = w:fails("GC", { conf = { ["cni.dev/valid-attachments"] = t.list() } })
+    assert.truthy(e.text:find("nonsense", 1, true), e.text)
+    t.same({ "c2:eth0" }, { (t.run("ls /run/luacni/attachments/net"):gsub("%s+$", "")) })
+    t.write(book, kept)
+    w:gc({})
+    t.same(before, w:picture())
+  end)
+
+  it("and killed at every change, is mended by the next GC", function()
+    local w = world.new(conf, { pods = 3, forwarding = true })
+    local before, swept = w:picture(), 0
+    local gc = t.conf_bytes(w:config({ ["cni.dev/valid-attachments"] = t.list() }))
+    for n = 1, 300, t.sanitized and 23 or 3 do
+      add_many(w, 1, 3)
+      local line = t.cni_words({ verb = "GC", type = "bridge", host = w.host, netns = false, id = false,
+        ifname = false, under = ("%s %d"):format(t.helper("killat"), n) })
+      local _, status = t.sh(line, { stdin = gc })
+      if status == 100 then break end
+      assert.equal(101, status)
+      swept = n
+      w:gc({})
+      t.same(before, w:picture(), "killed at change " .. n)
+    end
+    assert.is_true(swept > 30 and swept < 290)
+  end)
+end)
