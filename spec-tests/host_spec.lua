@@ -3,6 +3,7 @@
 -- libraries, nothing in the environment changes what is loaded, a site's scripts are found and
 -- refused for the right reasons, and a script out of bounds ends as an error.
 
+local lfs = require "lfs"
 local t = require "support"
 
 local site = "/etc/luacni/plugins"
@@ -200,8 +201,8 @@ describe("a site's script", function()
     ["load"] = { "load 'return 1'", "odd%.lua:1: .*'load'" },
     ["debug"] = { "debug.getregistry()", "odd%.lua:1: .*'debug'" },
     ["rawset"] = { "rawset(string, 'x', 1)", "odd%.lua:1: .*'rawset'" },
-    ["require of C modules"] = { "require 'netlink'", "odd%.lua:1: .*netlink" },
-    ["require of the program"] = { "require 'cni.main'", "odd%.lua:1: .*cni%.main" },
+    ["require of C modules"] = { "require 'netlink'", "odd%.lua:1: .*'netlink'" },
+    ["require of the program"] = { "require 'cni.run'", "odd%.lua:1: .*'cni%.run'" },
     ["changing a library"] = { "string.format = nil", "odd%.lua:1: .*'format'" },
     ["the strings' metatable"] = { "getmetatable('').__index = nil", "odd%.lua:1: " },
     ["leaving its room"] = { "setmetatable(_ENV, nil)", "odd%.lua:1: " },
@@ -216,6 +217,61 @@ describe("a site's script", function()
       assert.is_truthy(refusal(case[1]):find(case[2]))
     end)
   end
+
+  it("requires the modules that are for scripts, and no other", function()
+    local public = {}
+    for name in ("addr common devices fail ipam ipam_conf json leases masq master names ranges request resolv "
+      .. "schema vlans"):gmatch("%S+") do public["cni." .. name] = true end
+    local others = { "host", "netlink", "cjson", "cjson.safe", "io", "os", "debug", "cni", "cni.", "cni.none", "cni.addr\0",
+      "cni/addr", "..", "cni.step.link.x" }
+    for path in t.run("find lua -name '*.lua'"):gmatch("lua/(%S+)%.lua") do others[#others + 1] = path:gsub("/", ".") end
+    local seen = 0
+    for _, name in ipairs(others) do
+      local text = ("local m = require %q return { add = function() return { dns = { domain = type(m) } } end }")
+        :format(name)
+      if public[name] then
+        seen = seen + 1
+        assert.equal("table", answer(text))
+      else
+        local said = refusal(text)
+        assert.is_truthy(said:find("cannot require '" .. name:gsub("%z.*", "") .. "'", 1, true), said)
+        assert.is_truthy(said:find("req.host and req.pod", 1, true) and said:find("cni.schema", 1, true), said)
+      end
+    end
+    assert.equal(16, seen)
+  end)
+
+  it("can be a copy of any shipped one", function()
+    for name in lfs.dir("plugins") do
+      local text = name:find("%.lua$") and t.read("plugins/" .. name)
+      for module in (text or ""):gmatch('require%s*%(?%s*["\']([^"\']+)') do
+        assert.equal("table", answer(("local m = require %q return { add = function() return { dns = { domain = "
+          .. "type(m) } } end }"):format(module)), name)
+      end
+    end
+  end)
+
+  it("reaches nothing else by a global", function()
+    local names = {}
+    for name in pairs(_G) do names[#names + 1] = name end
+    for _, name in ipairs({ "coroutine", "package", "host", "netlink", "loadfile", "dofile", "collectgarbage", "arg" }) do
+      names[#names + 1] = name
+    end
+    local allowed = {}
+    for name in ("assert error getmetatable ipairs next pairs pcall print rawequal rawget rawlen select setmetatable "
+      .. "tonumber tostring type xpcall require math string table utf8"):gmatch("%S+") do allowed[name] = true end
+    for _, name in ipairs(names) do
+      if name:find("^[%a_][%w_]*$") and name ~= "_G" then
+        local text = ("local v = %s return { add = function() return { dns = { domain = type(v) } } end }"):format(name)
+        if allowed[name] then
+          assert.is_truthy(answer(text):find("^[ft]"))
+        elseif name ~= "rawset" then
+          assert.is_truthy(refusal(text):find("'" .. name .. "' is not defined", 1, true), name)
+        end
+      end
+    end
+    refusal "local v = _G"
+  end)
 
   it("has the libraries it needs", function()
     assert.equal("3 a-b 4.0 é 2", answer([[
