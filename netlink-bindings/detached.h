@@ -8,11 +8,9 @@
 
 #include "nl.h"
 
-#define DETACHED_BYTES 64 /* the longest message */
-
 /*
  * Have one message sent on the socket of `nl`; the answer comes to that socket. 0 with *ret_fd set
- * to a descriptor that becomes readable when the sender has ended, for the caller to close; or
+ * to a descriptor that poll() tells of when the sender has ended, for the caller to close; or
  * -errno, -EAGAIN when all senders are busy.
  */
 int detached_send(const struct nl *nl, const void *msg, size_t len, int *ret_fd);
