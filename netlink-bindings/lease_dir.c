@@ -365,7 +365,8 @@ static int take_lock(struct lease_dir *d, const char *path, int64_t deadline)
 	d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (d->fd < 0)
 		return -errno;
-	d->lock = openat(d->fd, "lock", O_RDONLY | O_CREAT | O_CLOEXEC, 0750);
+	d->lock = openat(d->fd, "lock",
+			 O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0750);
 	if (d->lock < 0)
 		return errno == ENOENT ? -EAGAIN : -errno;
 	err = sys_flock(d->lock, LOCK_EX, deadline);
@@ -373,7 +374,7 @@ static int take_lock(struct lease_dir *d, const char *path, int64_t deadline)
 		return err;
 	if (fstat(d->fd, &dir) < 0 || fstat(d->lock, &mine) < 0)
 		return -errno;
-	if (fstatat(d->fd, "lock", &named, 0) < 0)
+	if (fstatat(d->fd, "lock", &named, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? -EAGAIN : -errno;
 
 	return dir.st_nlink == 0 || named.st_ino != mine.st_ino ? -EAGAIN : 0;

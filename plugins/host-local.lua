@@ -29,7 +29,7 @@ local conf = schema.record {
 }
 
 local function spec_of(req)
-  return { dir = req.conf.ipam.dataDir, network = req.network, sets = ranges.of(req),
+  return { dir = leases.place(req.raw).dir, network = req.network, sets = ranges.of(req),
     requested = ipam_conf.requested(req) }
 end
 

@@ -112,8 +112,10 @@ describe("the environment", function()
   end)
 
   it("P-ENV-10: splits CNI_PATH", function()
-    assert.are.same({ "/a", "/b c", "." }, request.split_path "/a:/b c:")
-    assert.are.same({ ".", "/a", ".", "/b" }, request.split_path ":/a::/b")
+    local here = require("lfs").currentdir()
+    assert.are.same({ "/a", "/b c", here }, request.split_path "/a:/b c:")
+    assert.are.same({ here, "/a", here, "/b" }, request.split_path ":/a::/b")
+    assert.are.same({ here, here .. "/bin", here .. "/../x" }, request.split_path ".:bin:../x")
     assert.are.same({}, request.split_path "")
   end)
 

@@ -53,4 +53,13 @@ function M.exists(path)
   return M.unless_absent(sys.stat(path)) ~= nil
 end
 
+--- A folder's path that is right from anywhere: a record keeps it.
+-- @string folder empty: the current one
+-- @treturn string
+function M.absolute(folder)
+  local here = folder:sub(1, 1) ~= "/" and sys.readlink "/proc/self/cwd"
+  if not here then return folder end
+  return (folder == "" or folder == ".") and here or here .. "/" .. folder
+end
+
 return M

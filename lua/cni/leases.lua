@@ -450,6 +450,7 @@ function M.place(raw)
   local ipam = raw.ipam
   local dir = type(ipam) == "table" and member(ipam, "dataDir")
   if type(dir) ~= "string" or dir == "" then dir = M.default_dir end
+  if dir:sub(1, 1) ~= "/" then dir = require("cni.files").absolute(dir) end
   return { dir = dir, network = raw.name }
 end
 

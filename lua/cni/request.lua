@@ -66,12 +66,12 @@ local checks = { CNI_CONTAINERID = check_container_id, CNI_IFNAME = check_ifname
 
 --- Split a search path at its colons; an empty element is the current directory.
 -- @string text
--- @treturn {string,...}
+-- @treturn {string,...} absolute, each
 function M.split_path(text)
   local list = {}
   if text == "" then return list end
   for folder in (text .. ":"):gmatch("([^:]*):") do
-    list[#list + 1] = folder == "" and "." or folder
+    list[#list + 1] = folder:sub(1, 1) == "/" and folder or require("cni.files").absolute(folder)
   end
   return list
 end
