@@ -182,7 +182,8 @@ describe("A DEL of a record", function()
     if not entry.ipam and not entry.prev and entry.conf and plugins.type(entry) ~= "loopback" then
       it(("(%s) takes it back in the sandbox that it is for"):format(entry.name), function()
         t.needs(table.unpack(entry.needs or {}))
-        for _, way in ipairs(strayed) do
+        -- In a guest, where all takes longer, those that find it in different places.
+        for _, way in ipairs(t.guest and { strayed[1], strayed[6] } or strayed) do
           t.wipe()
           local w = plugins.world(entry, 2)
           local before = w:picture()

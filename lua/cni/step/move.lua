@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- Step `move`: a link of the host that is lent to the sandbox. It is known again wherever it is and
 -- whatever it is called by then: by its permanent MAC and its place on the bus, or, when it has
--- neither, by its alias, which in the sandbox is the name it had in the host, or by its MAC.
+-- neither, by its alias, which in the sandbox is the name it had in the host, or by its MAC. It comes back
+-- as it was, with the addresses and routes that it had (cni.carry).
 -- @module cni.step.move
 
 local carry = require "cni.carry"
