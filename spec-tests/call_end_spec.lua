@@ -9,7 +9,7 @@ local bin = "/run/spec/bin"
 
 local function new(ipam, opts)
   t.run("rm -rf " .. bin .. "; mkdir -p " .. bin)
-  local w = world.new({ type = "bridge", bridge = "br0", ipam = ipam or { type = "host-local",
+  local w = world.new({ type = "bridge", bridge = "br0", removeUnused = true, ipam = ipam or { type = "host-local",
     subnet = "10.1.0.0/24" } }, t.merge({ forwarding = true, path = bin .. ":" .. t.bin.ours }, opts))
   for _, ns in ipairs { w.host, table.unpack(w.pods) } do
     t.run("echo 1 >/proc/sys/net/ipv6/conf/default/addr_gen_mode", { host = ns })
