@@ -8,16 +8,19 @@ local world = require "world"
 
 local report = "/run/spec/report"
 
--- Let every call of a name fail, one a run: `run(under)` makes the plugin's call, under what makes its n-th
--- system call of that name fail; `judge(got)` looks at what came of it. Ends with the run that has no n-th.
+-- Let every call of a name (nil: of any) fail, one a run: `run(under, n)` makes the plugin's call, under what
+-- makes its n-th such system call fail; `judge(got, n)` looks at what came of it. Ends with the run that has
+-- no n-th. `errno` may be a list, of which each call gets another one.
 local function each_call(errno, name, run, judge)
-  for n = 1, 200 do
-    local got = run(("%s -e %s -s %s -o %s %d"):format(t.helper("killat"), errno, name, report, n))
+  for n = 1, 400 do
+    local this = type(errno) == "table" and errno[n % #errno + 1] or errno
+    local only = name and "-s " .. name or ""
+    local got = run(("%s -e %s %s -o %s %d"):format(t.helper("killat"), this, only, report, n), n)
     if t.read(report):find("^finished") then
-      assert.is_true(n > 1, "no " .. name .. " in this run")
+      assert.is_true(n > 1, "no such call in this run")
       return
     end
-    if judge then judge(got) end
+    if judge then judge(got, n) end
   end
   error("it never came to its end")
 end
@@ -51,6 +54,72 @@ describe("a lease", function()
         assert.is_true(bytes ~= "" or name == "lock", name .. " is empty")
       end
     end)
+  end
+end)
+
+describe("a lease directory", function()
+  local conf = { cniVersion = "1.1.0", name = "net", type = "host-local",
+    ipam = { type = "host-local", ranges = { { { subnet = "10.1.0.0/24" } } } } }
+  local index = "/run/luacni/leases"
+
+  local function call(verb, id, under)
+    return t.cni { verb = verb, type = "host-local", conf = conf, id = id, under = under,
+      netns = "/run/netns/none", timeout = 20 }
+  end
+
+  -- Who has which address, by the files.
+  local function held()
+    local by = {}
+    for name, bytes in pairs(t.files(leases)) do
+      if name:find("^10%.") then by[name] = bytes end
+    end
+    return by
+  end
+
+  local function count(by)
+    local n = 0
+    for _ in pairs(by) do n = n + 1 end
+    return n
+  end
+
+  -- What is done to the index before each call.
+  local states = {
+    { "the index gone", function() t.run("rm -rf " .. index) end },
+    { "the index cut short",
+      function() t.run(("for f in %s/*; do truncate -s 100 $f; done"):format(index)) end },
+    { "a lease removed by somebody else", function() os.remove(leases .. "/10.1.0.200") end },
+  }
+
+  for _, state in ipairs(states) do
+    local what, spoil = table.unpack(state)
+    for _, errnos in ipairs { { "ENOSPC" }, { "EIO", "EPERM", "ENOMEM", "EACCES", "EMFILE" } } do
+      it(("gives each address once, with %s and any call failing (%s)"):format(what,
+        table.concat(errnos, ", ")), function()
+        t.wipe()
+        for i = 1, 9 do assert.equal(0, call("ADD", "other" .. i).rc) end
+        each_call(errnos, nil, function(under, n)
+          t.write(leases .. "/10.1.0.200", "theirs\r\neth0")
+          assert.equal(0, call("DEL", "none").rc)
+          spoil()
+          return call("ADD", "c" .. n, under)
+        end, function(got, n)
+          local mine = got.rc == 0 and got.json.ips[1].address:match("^[^/]*")
+          for address, owner in pairs(held()) do
+            if owner == "c" .. n .. "\r\neth0" then
+              assert.equal(mine, address)
+              mine = nil
+            end
+          end
+          assert.is_true(not mine, "given and not written down")
+          -- And so with DEL.
+          got = call("DEL", "c" .. n, ("%s -e %s -o /dev/null %d"):format(t.helper("killat"),
+            errnos[n % #errnos + 1], n))
+          if got.rc ~= 0 then assert.equal(0, call("DEL", "c" .. n).rc) end
+          os.remove(leases .. "/10.1.0.200")
+          assert.equal(9, count(held()))
+        end)
+      end)
+    end
   end
 end)
 
@@ -150,6 +219,48 @@ describe("GC", function()
       assert.is_not_nil(t.read(leases .. "/" .. address))
     end)
     assert.is_true(stood > 0)
+  end)
+end)
+
+describe("GC with few descriptors to be had", function()
+  local conf = { type = "bridge", bridge = "br0", isGateway = true, ipMasq = true, removeUnused = true,
+    ipam = { type = "host-local", ranges = { { { subnet = "10.1.0.0/24" } } } } }
+  local theirs = { id = "c2", pod = 2, conf = { name = "net2", bridge = "br1",
+    ipam = { type = "host-local", ranges = { { { subnet = "10.2.0.0/24" } } } } } }
+
+  local function gc(w, limit, ...)
+    local valid = {}
+    for i, id in ipairs { ... } do valid[i] = { containerID = id, ifname = "eth0" } end
+    return t.cni { verb = "GC", conf = w:config { ["cni.dev/valid-attachments"] = t.list(valid) },
+      host = w.host, netns = false, id = false, ifname = false, under = "prlimit --nofile=" .. limit }
+  end
+
+  it("loses nothing that is listed, and says so when it could not take what is not", function()
+    t.needs("nft-nat")
+    local w = world.new(conf, { pods = 3, forwarding = true })
+    w:add { id = "c3", pod = 3 }
+    w:add(theirs)
+    local failed = 0
+    for limit = 4, 20 do
+      w:add()
+      local got = gc(w, limit, "c1", "c3")
+      w:check()
+      w:check { id = "c3", pod = 3 }
+      w:check(theirs)
+      failed = failed + (got.rc ~= 0 and 1 or 0)
+      got = gc(w, limit, "c3")
+      failed = failed + (got.rc ~= 0 and 1 or 0)
+      if got.rc == 0 then
+        assert.is_nil(t.link(w.pods[1], "eth0"))
+      else
+        w:gc { { "c3" } }
+      end
+      assert.is_nil(t.link(w.pods[1], "eth0"))
+      assert.same({}, t.files("/run/luacni/attachments/net/c1:eth0"))
+      w:check { id = "c3", pod = 3 }
+      w:check(theirs)
+    end
+    assert.is_true(failed > 3, "the limit was never felt")
   end)
 end)
 
