@@ -54,15 +54,22 @@ void image_push_chunk(lua_State *L, const struct embedded *file, const char *nam
 	const char *code = file->code;
 	size_t size = file->code_size;
 
-	if (stored) {
+	/* Of a plugin there is the source, for people. */
+	if (stored && file->source) {
+		lua_pushfstring(L, "@%s.lua", name);
+		code = file->source;
+		size = file->source_size;
+	} else if (stored) {
 		push_stored(L, stored, file);
 		code = lua_tolstring(L, -1, &size);
+	} else {
+		lua_pushstring(L, name);
 	}
-	if (luaL_loadbufferx(L, code, size, name, "b") != LUA_OK)
+	if (luaL_loadbufferx(L, code, size, stored && file->source ? lua_tostring(L, -1) : name,
+			     NULL) != LUA_OK)
 		lua_error(L);
-	if (stored)
-		lua_remove(L, -2);
-	if (alloc_storing()) {
+	lua_remove(L, -2);
+	if (alloc_storing() && !file->source) {
 		luaL_getsubtable(L, LUA_REGISTRYINDEX, CHUNKS);
 		lua_pushvalue(L, -2);
 		lua_rawsetp(L, -2, file);
