@@ -297,6 +297,7 @@ static int ready_index(struct lease_dir *d, const char *index_dir)
 		err = lease_index_load(&d->index);
 		if (!err && is_ours(d, &st) && is_fresh(d, &st))
 			return 0;
+		d->foreign = !err && is_ours(d, &st) && d->index.head.clean;
 	}
 	d->shared = is_shared(d->fd);
 	if (d->shared)
@@ -353,7 +354,7 @@ void lease_dir_close(struct lease_dir *d)
 	if (d->fd >= 0)
 		close(d->fd);
 	d->fd = d->lock = -1;
-	d->unsettled = d->debris_known = d->shared = false;
+	d->unsettled = d->debris_known = d->shared = d->foreign = false;
 }
 
 /* -EAGAIN: the directory or its lock was removed while we waited for it. */

@@ -384,6 +384,18 @@ static int store_each(lua_State *L)
 }
 
 /***
+Whether somebody else changed the directory between our last change and this opening.
+@function store:foreign
+@treturn boolean
+*/
+static int store_foreign(lua_State *L)
+{
+	lua_pushboolean(L, check_store(L)->foreign);
+
+	return 1;
+}
+
+/***
 Close the store and give the lock back. Closing twice is fine.
 @function store:close
 */
@@ -413,6 +425,7 @@ static const luaL_Reg store_methods[] = {
 	{ "last", store_last },
 	{ "set_last", store_set_last },
 	{ "each", store_each },
+	{ "foreign", store_foreign },
 	{ "close", store_close },
 	{ NULL, NULL },
 };

@@ -147,7 +147,7 @@ local function undo_record(record, caller, req, asked, batch)
       require("cni.json").compact(step.want)))
   end
   record:remove()
-  return errors
+  return errors, plan.missed
 end
 
 -- Whether anything is there of what a record says was made, or it says nothing of such a thing.
@@ -192,6 +192,31 @@ local function reclaim(req, wanted, link)
   end
   if #errors > 0 then error(fail.join(errors), 0) end
   return found
+end
+
+-- Whether what a record is of is certainly no more: its ADD or DEL died, its sandbox is gone, or all that
+-- was made is (the reference's DEL knows nothing of records).
+local function is_stale(record)
+  if not is_whole(record) or sandbox.is_gone(record.header) then return true end
+  local ns = sandbox.find(record.header)
+  return (ns ~= nil or record.header.cookie == "") and not stands(record, ns)
+end
+
+-- How long a call that was not made for it may tidy up, in seconds.
+local patience <const> = 1
+
+-- Somebody else works on the network too: take back what he has taken apart. What fails, or takes too
+-- long, is left to the next time.
+local function sweep(req)
+  local late = netlink.sys.clock() + patience
+  for found in journal.each(req.network) do
+    local book <close> = found
+    for _, record in ipairs(found and book:living() or {}) do
+      local ok, stale = pcall(is_stale, record)
+      if ok and stale then pcall(undo_record, record, nil, req) end
+    end
+    if netlink.sys.clock() > late then return end
+  end
 end
 
 -- Take back what no living attachment has. Returns the records of those that live.
@@ -354,6 +379,7 @@ function M.add(req, plugin)
   local err
   for _ = 1, 4 do
     err = attempt(req, plugin, ns, book, alone)
+    if not err and req.plan.foreign then pcall(sweep, req) end
     if not err then return end
     if not err.retry then break end
     read_conf(req, plugin) -- a script may have filled in what it was given
@@ -361,15 +387,40 @@ function M.add(req, plugin)
   error(err, 0)
 end
 
--- Without a record: what `add` would make is taken back, by name and by owner.
+-- Whether a plugin is called for the addresses alone.
+local function is_ipam(req, plugin)
+  local loads, ipam = pcall(function() return plugin.ipam end)
+  local named = req.raw.ipam
+  return loads and ipam or type(named) == "table" and named.type == plugin.type
+end
+
+-- Kinds of steps that leave something which a second DEL does not find any more.
+local telling = { link = true, tap = true, move = true, lease = true }
+
+local function leaves_something(plan)
+  local steps = {}
+  for _, step in ipairs(plan.steps) do
+    if telling[step.kind] then steps[#steps + 1] = step end
+  end
+  return #steps > 0 and plan:stands(steps)
+end
+
+-- Without a record: what `add` would make is taken back, by name and by owner; and what the reference
+-- plugins have made, which have no records.
 local function erase(req, plugin, ns)
   local plan = new_plan("erase", req, ns, nil)
   local shared = journal.elsewhere(owner_of(req))
   local ok, err = pcall(require("cni.erase").find, req, plugin, shared)
+  local told, strange = pcall(leaves_something, plan)
   local errors = plan:undo()
+  if #errors == 0 and not is_ipam(req, plugin) then
+    local cleared, why = pcall(require("cni.reference").clear, plan, require("cni.leases").place(req.raw))
+    if not cleared then errors[1] = fail.wrap(why) end
+  end
   plan:close()
   if not ok then errors[#errors + 1] = fail.wrap(err) end
   if #errors > 0 then error(fail.join(errors), 0) end
+  if told and strange then pcall(sweep, req) end
 end
 
 -- The namespace that a DEL names; or nil and the error, when that cannot be told: whoever has a record may
@@ -434,12 +485,17 @@ function M.del(req, plugin)
   local book <close> = journal.open(owner_of(req), plugin.type)
   local record, deleted = book:find(journal.digest(req.raw))
   local caller = { ns = ns, problem = problem }
+  local missed
   if record then
-    local errors = undo_record(record, caller, req, true)
+    local errors
+    errors, missed = undo_record(record, caller, req, true)
     if #errors > 0 then error(fail.join(errors), 0) end
-  elseif not deleted then
+    -- Somebody else may have made it anew.
+    missed = missed and ns and #book:living() == 0
+  end
+  if missed or not record and not deleted then
     pcall(read_prev, req) -- what cannot be read tells nothing
-    if undo_renamed(req, plugin, caller) then return end
+    if not record and undo_renamed(req, plugin, caller) then return end
     if problem then error(problem, 0) end
     erase(req, plugin, its_own(req, ns))
   end
@@ -469,6 +525,13 @@ function M.dry_run(req, plugin)
   return words
 end
 
+-- What cannot be told of a valid attachment is no ground to take it.
+local function is_to_go(record, valid)
+  if not valid[record.header.id .. "/" .. record.header.ifname] then return true end
+  local ok, stale = pcall(is_stale, record)
+  return ok and stale
+end
+
 --- GC: take back what belongs to no valid attachment, or to a namespace that is gone. Failures
 -- do not stop it; they are reported together at the end.
 function M.gc(req, plugin)
@@ -480,9 +543,7 @@ function M.gc(req, plugin)
     batch:start(function()
       local book <close> = found
       for _, record in ipairs(book and book:living() or {}) do
-        local header = record.header
-        if not (is_whole(record) and valid[header.id .. "/" .. header.ifname])
-          or sandbox.is_gone(header) then
+        if is_to_go(record, valid) then
           collect(undo_record(record, nil, req, false, batch))
         end
       end

@@ -75,7 +75,7 @@ local function prepare_link(pod, link, options, ipv6)
   if ipv6 then
     set("net/ipv6/conf/lo/disable_ipv6", "0", true)
     set(conf6 .. "/disable_ipv6", "0", true)
-    set(conf6 .. "/keep_addr_on_down", "1")
+    set(conf6 .. "/keep_addr_on_down", "1", true)
   end
   pod:set_sysctl(list, { link = link })
 end

@@ -421,17 +421,22 @@ end
 
 --- Every book of a network and type that no living process works with.
 -- @tparam string network the network's name
--- @tparam string type_name
+-- @tparam[opt] string type_name nil: of all types
 -- @treturn function iterator over locked Books; close each. In place of one that cannot be read: false, and
 -- a fail value
 function M.each(network, type_name)
-  local base, file = M.root .. "/" .. component(network), component(type_name)
-  local attachments, i = files.list(base), 0
+  local base, file = M.root .. "/" .. component(network), type_name and component(type_name)
+  local paths, i = {}, 0
+  for _, attachment in ipairs(files.list(base)) do
+    local dir = base .. "/" .. attachment
+    for _, name in ipairs(file and { file } or files.list(dir)) do
+      paths[#paths + 1] = { dir .. "/" .. name, dir }
+    end
+  end
   return function()
-    while i < #attachments do
+    while i < #paths do
       i = i + 1
-      local dir = base .. "/" .. attachments[i]
-      local ok, book = pcall(open_idle, dir .. "/" .. file, dir)
+      local ok, book = pcall(open_idle, paths[i][1], paths[i][2])
       if not ok then return false, book end
       if book then return book end
     end

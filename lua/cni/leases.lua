@@ -66,9 +66,19 @@ local function open_existing(spec)
   broken("read the leases", msg, errno, path_of(spec))
 end
 
--- Who holds an address, by its file: the first line is the container, the second the interface.
-local function holder(spec, text)
-  local id, ifname = (sys.read_file(path_of(spec) .. "/" .. text) or ""):match("^([^\r\n]+)\r?\n?([^\r\n]*)")
+--- Who holds an address, by its file.
+-- @tparam table spec `dir` and `network`
+-- @string text the address
+-- @treturn[1] string container
+-- @treturn[1] string interface, "" in files of old
+-- @return[2] nil nobody
+function M.holder(spec, text)
+  local bytes = sys.read_file(path_of(spec) .. "/" .. text) or ""
+  return bytes:match("^([^\r\n]+)\r?\n?([^\r\n]*)")
+end
+
+local function held_by(spec, text)
+  local id, ifname = M.holder(spec, text)
   if not id then return nil end
   return ("it is held by %scontainer %s"):format(ifname ~= "" and ifname .. " of " or "", id)
 end
@@ -149,7 +159,7 @@ local function named(set, n, requested, done, s, spec)
       end
       if must("search", s:next_free(text, text)) then return text, range end
       fail.throw { msg = ("the requested address %s of range set %d (%s) is leased already"):format(
-        text, n, ranges.text(set)), details = holder(spec, text) }
+        text, n, ranges.text(set)), details = held_by(spec, text) }
     end
   end
 end
@@ -208,7 +218,7 @@ local function reserve(s, pick, owner)
     if not pick.text then full(s, pick.spec, pick.set, pick.n) end
   end
   fail.throw { msg = ("%s is leased already"):format(pick.text),
-    details = holder(pick.spec, pick.text) }
+    details = held_by(pick.spec, pick.text) }
 end
 
 local function take(s, picks, owner, taken)
@@ -233,7 +243,8 @@ Prepared.__index = Prepared
 -- refused here, before there is anything to write down or to take back.
 -- @tparam table spec
 -- @tparam table owner
--- @treturn table a choice with `ips` (as of @{allocate}), `commit()` and `close()`; close it
+-- @treturn table a choice with `ips` (as of @{allocate}), `foreign` (somebody else has changed the
+-- directory since we did), `commit()` and `close()`; close it
 -- @raise as @{allocate}
 function M.prepare(spec, owner)
   local s = open(spec)
@@ -242,7 +253,8 @@ function M.prepare(spec, owner)
     s:close()
     error(picks, 0)
   end
-  return setmetatable({ store = s, picks = picks, owner = owner, ips = answer(picks) }, Prepared)
+  return setmetatable({ store = s, picks = picks, owner = owner, ips = answer(picks),
+    foreign = s:foreign() }, Prepared)
 end
 
 --- Take what was chosen: all of it, or on failure none.

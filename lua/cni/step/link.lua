@@ -194,6 +194,7 @@ end
 local function remove(step, h, name, certain)
   local want = step.want
   local link = h:link(name, certain and { "kind" } or nil)
+  h.plan.missed = h.plan.missed or not link
   if not link or link.kind ~= want.kind then return end
   if not certain and (want.mac and link.mac ~= want.mac or odd_key(want, link)) then return end
   if h.plan.batch and h.name == "host" then

@@ -82,16 +82,18 @@ end
 
 -- Look at the rules and change them so that nobody else's change comes between. `build` gives the batch.
 local function change(socket, what, build)
-  local ok, msg, errno
+  local ok, msg, errno, hint
   for _ = 1, patience do
     local generation = checked(socket:generation())
     local batch = build()
     if #batch == 0 then return end
-    ok, msg, errno = socket:commit(batch, nil, generation)
+    local at
+    ok, msg, errno, at = socket:commit(batch, nil, generation)
     if ok then return end
+    hint = errno == errors.ENOENT and require("cni.hints").expression(batch[at], msg) or nil
     if errno ~= errors.ERESTART then break end
   end
-  fail.kernel(what, msg, errno)
+  fail.kernel(what, msg, errno, nil, hint)
 end
 
 local function add_table(batch)
@@ -203,7 +205,8 @@ function M.verify(step, plan)
   local rules = rules_by_mark(socket) or {}
   for _, want in ipairs(step.want.addresses) do
     local what = missing(socket, rules, want)
-    if what and missing(socket, rules, of_old(want)) then
+    if what and missing(socket, rules, of_old(want))
+        and not require("cni.reference").masquerades(plan[step.ns], plan.owner, want.address) then
       return ("address %s is not masqueraded: %s missing from table inet luacni"):format(
         want.address, what)
     end

@@ -1,0 +1,221 @@
+-- SPDX-License-Identifier: MIT
+--- What the reference plugins have left of an attachment that they made, so that a node can change over
+-- while it runs: rules of its masquerading and of its guard against forged MACs.
+--
+--     ip nat, ip6 nat                    -s ADDRESS -j CNI-HASH in POSTROUTING, and that chain; iptables'
+--                                        own tables, in nf_tables or the legacy ones; HASH is of network and
+--                                        container
+--     inet cni_plugins_masquerade        rules in masq_checks, known by their comment
+--     bridge nat                         macspoofchk: two chains an interface, and a rule in PREROUTING
+--
+-- The chain CNI-HASH is of all interfaces that a container has in the network. Links and routes go as
+-- links and routes do; bridges stay, as with the reference. Loaded when a DEL finds no record, or a CHECK
+-- no rule of ours.
+-- @module cni.reference
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local legacy = require "cni.legacy"
+local netlink = require "netlink"
+local sha512 = require "cni.sha512"
+
+local errors = netlink.sys.errno
+local M = {}
+
+-- How often it is tried again when somebody else changes the rules at the same moment.
+local patience <const> = 100
+
+local families = { ip = "inet", ip6 = "inet6" }
+
+local function chain_of(owner)
+  return "CNI-" .. sha512(owner.network .. owner.id):sub(1, 24)
+end
+
+local function comment_of(owner)
+  return ("%s-%s"):format(sha512(owner.network):sub(1, 16),
+    sha512(owner.ifname .. ":" .. owner.id):sub(1, 16))
+end
+
+-- A family of tables that the kernel lacks has none.
+local function checked(found, msg, errno)
+  if found == nil and errno and errno ~= errors.ENOENT and errno ~= errors.EAFNOSUPPORT then
+    fail.kernel("look at the rules of other plugins", msg, errno)
+  end
+  return found
+end
+
+local function get_chain(socket, family, table_name, name)
+  return checked(socket:get("chain", { family = family, table = table_name, name = name }))
+end
+
+local function rules_of(socket, family, table_name, chain)
+  return checked(socket:dump("rule", { family = family, table = table_name, chain = chain })) or {}
+end
+
+-- nil: the kernel has no nf_tables, and therefore no such rules.
+local function open(h)
+  local socket, msg, errno = netlink.nft(h:namespace())
+  if not socket then fail.kernel("open nf_tables", msg, errno) end
+  local generation
+  generation, msg, errno = socket:generation()
+  if generation then return socket end
+  socket:close()
+  -- Without arguments there is nothing else that could be invalid.
+  if errno ~= errors.EINVAL then fail.kernel("look at the rules of other plugins", msg, errno) end
+end
+
+-- The bytes of the address whose packets a rule sends to a chain, or nil.
+local function sends(rule, chain)
+  local to, from = false, nil
+  for i, expr in ipairs(rule.exprs or {}) do
+    local data = expr.data
+    if expr[1] == "immediate" and data and data.chain == chain then to = true end
+    local load = rule.exprs[i - 1]
+    if expr[1] == "cmp" and load and load[1] == "payload" and #data == load.len then from = data end
+  end
+  return to and from
+end
+
+-- The rules that send to the chain of an attachment: rule by address.
+local function senders(socket, family, chain)
+  local found = {}
+  if not get_chain(socket, family, "nat", chain) then return nil end
+  for _, rule in ipairs(rules_of(socket, family, "nat", "POSTROUTING")) do
+    local bytes = sends(rule, chain)
+    if bytes then found[#found + 1] = { handle = rule.handle, address = addr.text(bytes) } end
+  end
+  return found
+end
+
+-- Masquerading by iptables in nf_tables. `kept`: whether an address is another attachment's.
+local function drop_chain(batch, socket, family, chain, kept)
+  local found = senders(socket, family, chain)
+  if not found then return end
+  local last = true
+  for _, rule in ipairs(found) do
+    if kept(rule.address) then
+      last = false
+    else
+      batch[#batch + 1] = { "del", "rule",
+        { family = family, table = "nat", chain = "POSTROUTING", handle = rule.handle } }
+    end
+  end
+  if not last then return end
+  batch[#batch + 1] = { "flush", "chain", { family = family, table = "nat", name = chain } }
+  batch[#batch + 1] = { "del", "chain", { family = family, table = "nat", name = chain } }
+end
+
+local masquerade = { family = "inet", table = "cni_plugins_masquerade", chain = "masq_checks" }
+
+-- The rules with a comment that begins so.
+local function marked(socket, where, comment)
+  local found = {}
+  if not get_chain(socket, where.family, where.table, where.chain) then return found end
+  for _, rule in ipairs(rules_of(socket, where.family, where.table, where.chain)) do
+    if (rule.comment or ""):sub(1, #comment) == comment then found[#found + 1] = rule end
+  end
+  return found
+end
+
+local function drop_marked(batch, socket, where, comment)
+  for _, rule in ipairs(marked(socket, where, comment)) do
+    batch[#batch + 1] = { "del", "rule", { family = where.family, table = where.table,
+      chain = where.chain, handle = rule.handle } }
+  end
+end
+
+-- The guard against forged MACs: the jump first, then the chains that it leads to.
+local function drop_guard(batch, socket, owner)
+  local name = ("cni-br-iface-%s-%s"):format(owner.id, owner.ifname)
+  if not get_chain(socket, "bridge", "nat", name) then return end
+  for _, rule in ipairs(rules_of(socket, "bridge", "nat", "PREROUTING")) do
+    for _, expr in ipairs(rule.exprs or {}) do
+      if expr[1] == "immediate" and expr.data and expr.data.chain == name then
+        batch[#batch + 1] = { "del", "rule",
+          { family = "bridge", table = "nat", chain = "PREROUTING", handle = rule.handle } }
+      end
+    end
+  end
+  for _, verb in ipairs { "flush", "del" } do
+    for _, chain in ipairs { name, name .. "-mac" } do
+      if get_chain(socket, "bridge", "nat", chain) then
+        batch[#batch + 1] = { verb, "chain", { family = "bridge", table = "nat", name = chain } }
+      end
+    end
+  end
+end
+
+-- Look at the rules and take out what is to go, so that nobody else's change comes between.
+local function take_out(socket, owner, kept)
+  local ok, msg, errno
+  local chain, comment = chain_of(owner), comment_of(owner)
+  for _ = 1, patience do
+    local generation, batch = checked(socket:generation()), {}
+    for family in pairs(families) do drop_chain(batch, socket, family, chain, kept) end
+    drop_marked(batch, socket, masquerade, comment)
+    drop_guard(batch, socket, owner)
+    if #batch == 0 then return end
+    ok, msg, errno = socket:commit(batch, nil, generation)
+    if ok then return end
+    if errno ~= errors.ERESTART then break end
+  end
+  fail.kernel("remove the rules of another plugin", msg, errno)
+end
+
+-- Which addresses the container's other interfaces have in the network: what is on a link of the
+-- sandbox, and what is leased.
+local function others(plan, place)
+  local on_links = {}
+  for _, entry in ipairs(plan:at("pod") and plan.pod:socket():dump("addr") or {}) do
+    local cidr = addr.parse(entry.address)
+    if cidr then on_links[cidr:text()] = true end
+  end
+  local leases = require "cni.leases"
+  return function(address)
+    if on_links[address] then return true end
+    local id, ifname = leases.holder(place, address)
+    return id == plan.owner.id and ifname ~= "" and ifname ~= plan.owner.ifname
+  end
+end
+
+--- Take away what there is of an attachment; none is fine. Its link and its lease are gone by now.
+-- @tparam table plan its `owner` and handles
+-- @tparam table place of the network's leases, as of cni.leases
+function M.clear(plan, place)
+  local kept, owner = others(plan, place), plan.owner
+  local socket <close> = open(plan.host)
+  if socket then take_out(socket, owner, kept) end
+  legacy.clear(plan, chain_of(owner), ('name: "%s" id: "%s"'):format(owner.network, owner.id), kept)
+end
+
+-- Whether the chain of the container hides what comes to it.
+local function hides(socket, family, chain)
+  for _, rule in ipairs(rules_of(socket, family, "nat", chain)) do
+    for _, expr in ipairs(rule.exprs or {}) do
+      if expr[1] == "masq" or expr[1] == "target" then return true end
+    end
+  end
+  return false
+end
+
+--- Whether the reference's rules masquerade an address of an attachment.
+-- @tparam table h handle of the host
+-- @tparam table owner
+-- @string address
+-- @treturn boolean
+function M.masquerades(h, owner, address)
+  local bytes, chain = addr.ip(address), chain_of(owner)
+  local family = #bytes == 4 and "ip" or "ip6"
+  local socket <close> = open(h)
+  for _, rule in ipairs(socket and senders(socket, family, chain) or {}) do
+    if rule.address == address and hides(socket, family, chain) then return true end
+  end
+  for _, rule in ipairs(socket and marked(socket, masquerade, comment_of(owner)) or {}) do
+    for _, expr in ipairs(rule.exprs or {}) do
+      if expr[1] == "cmp" and expr.data == bytes then return true end
+    end
+  end
+  return legacy.masquerades(family, chain, address)
+end
+
+return M
