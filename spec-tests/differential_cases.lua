@@ -213,7 +213,8 @@ bridge("unknown CNI_ARGS with IgnoreUnknown in another place", gw,
   { args = "FOO=bar;K8S_POD_NAME=x;IgnoreUnknown=true" })
 bridge("malformed CNI_ARGS", gw, { args = "IgnoreUnknown=1;FOO", steps = { "ADD" } })
 bridge("IP by CNI_ARGS", gw, { args = "IgnoreUnknown=1;IP=10.1.0.77" })
-bridge("its own namespace as the pod", gw, { steps = {
+-- In a host with an eth0 the reference would fail for that name alone.
+bridge("its own namespace as the pod", gw, { bare = true, steps = {
   { verb = "ADD", netns = "/run/netns/host" } }, differs = { "own namespace" } })
 bridge("layer 2 under 0.2.0", { cniVersion = "0.2.0" }, { steps = { "ADD", "DEL" },
   differs = { "rollback" } })

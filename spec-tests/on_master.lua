@@ -141,7 +141,9 @@ function M.promises(spec, p)
       local before = t.ip(w.host, "link show")
       local names, status = names_seen(w)
       assert.equal(0, status, t.read("/run/spec/watched.out"))
-      names = names:gsub("host up0\n", "")
+      -- Links that are there already get their carrier meanwhile.
+      for _, link in ipairs(before) do names = names:gsub("host " .. link.ifname .. "\n", "") end
+      if t.has("clash") then names = names:gsub("pod1 tmp%x+\n", "") end
       assert.equal("pod1 eth0\n", names)
       assert.equal(#before, #t.ip(w.host, "link show"))
       local links = t.ip(w.pods[1], "link show")
