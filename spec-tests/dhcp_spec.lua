@@ -31,7 +31,8 @@ end)
 local function new(conf, opts)
   t.needs("reference", "dnsmasq", table.unpack(opts.needs or {}))
   local w = world.new(with({ cniVersion = "1.0.0", master = "up0", enabledad = false, ipam = { type = "dhcp" } }, conf),
-    { far = true, forwarding = true, pods = opts.pods, path = t.bin.ours .. ":/usr/lib/cni" })
+    { far = true, forwarding = true, pods = opts.pods, path = t.bin.ours .. ":/usr/lib/cni",
+      accepts = { "br0" } }) -- where iptables sees what is bridged
   if opts.host then w:sh(opts.host) end
   local wire = opts.wire or "up0"
   t.run((opts.far or "true") .. ("; ip addr add 10.9.0.1/24 dev %s"):format(wire), { host = w.far })

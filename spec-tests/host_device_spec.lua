@@ -433,11 +433,11 @@ describe("host-device brings back", function()
   it("what still fits of them", function()
     local w = furnished()
     w:add()
-    w:sh("ip addr add 192.0.2.9/24 dev dev2; ip route add default via 192.0.2.1 dev dev2")
+    w:sh("ip addr add 192.0.2.9/24 dev dev2; ip route add 198.18.64.0/24 via 192.0.2.1 dev dev2")
     w:del()
     local list = " " .. table.concat(world.addrs(w.host, "dev1"), " ") .. " "
     assert.truthy(list:find(" 192.0.2.5/24 ", 1, true), list)
-    assert.equal("dev2", t.ip(w.host, "-4 route show default")[1].dev)
+    assert.equal("dev2", t.ip(w.host, "-4 route show 198.18.64.0/24")[1].dev)
   end)
 
   it("none to a device that had none, or was down", function()

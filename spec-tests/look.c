@@ -44,6 +44,9 @@ struct way {
 	unsigned short type[4];
 };
 
+/* What a bridge has learnt; newer than many a machine's headers. */
+enum { BRPORT_MCAST_N_GROUPS = 41, BR_FDB_N_LEARNED = 48 };
+
 static const struct way link_skip[] = {
 	{ { IFLA_STATS } }, { { IFLA_STATS64 } }, { { IFLA_OPERSTATE } }, { { IFLA_CARRIER } },
 	{ { IFLA_CARRIER_CHANGES } }, { { IFLA_CARRIER_UP_COUNT } },
@@ -59,6 +62,8 @@ static const struct way link_skip[] = {
 	{ { IFLA_LINKINFO, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_MESSAGE_AGE_TIMER } },
 	{ { IFLA_LINKINFO, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_FORWARD_DELAY_TIMER } },
 	{ { IFLA_LINKINFO, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_HOLD_TIMER } },
+	{ { IFLA_LINKINFO, IFLA_INFO_DATA, BR_FDB_N_LEARNED } },
+	{ { IFLA_LINKINFO, IFLA_INFO_SLAVE_DATA, BRPORT_MCAST_N_GROUPS } },
 	/* The last ones, SETTINGS of them, unless settings are wanted. */
 	{ { IFLA_AF_SPEC, AF_INET } }, { { IFLA_AF_SPEC, AF_INET6, IFLA_INET6_CONF } },
 };

@@ -488,10 +488,11 @@ function M.del(req, plugin)
   local missed
   if record then
     local errors
+    local whole = is_whole(record)
     errors, missed = undo_record(record, caller, req, true)
     if #errors > 0 then error(fail.join(errors), 0) end
     -- Somebody else may have made it anew.
-    missed = missed and ns and #book:living() == 0
+    missed = missed and whole and ns and #book:living() == 0
   end
   if missed or not record and not deleted then
     pcall(read_prev, req) -- what cannot be read tells nothing

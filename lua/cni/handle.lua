@@ -392,7 +392,7 @@ end
 function M:ensure_addr(link, address, options)
   options = options or {}
   push(self, "shared_addr", {
-    link = link.name, address = address, replace = options.replace or nil,
+    link = link.name, address = address, replace = options.replace,
     keep = options.keep or nil, group = self:group(link.name),
   })
 end
