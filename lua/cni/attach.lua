@@ -395,7 +395,7 @@ local function is_ipam(req, plugin)
 end
 
 -- Kinds of steps that leave something which a second DEL does not find any more.
-local telling = { link = true, tap = true, move = true, lease = true }
+local telling = { link = true, tap = true, move = true, enslave = true, lease = true }
 
 local function leaves_something(plan)
   local steps = {}

@@ -287,6 +287,9 @@ function M.undo(step, plan)
   local lock <close> = shared.lock(group, "exclusive")
   if shared.used(group, "link") then return end
   local facts = shared.facts(group)
+  -- Of a VRF without a record nothing is written down; as with the reference, it goes when it is empty.
+  local vrf = plan.mode == "erase" and want.kind == "vrf" and not facts.link and h:link(want.name, { "mac" })
+  if vrf then facts.link = { kind = "vrf", mac = vrf.mac } end
   local stays = facts.link and facts.link.stays and (want.keep or not plan:was_whole())
   if facts.link and not stays and not remove(step, plan, facts) then
     facts.link = nil
