@@ -263,7 +263,10 @@ local function remove(step, plan, facts)
   local link = h:link(want.name, { "kind", "mac" })
   if not link then return end
   if facts.link.before then return restore(h, link, facts.link.before) end
-  if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac then return end
+  if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac then
+    plan.missed = true -- somebody has made it anew
+    return
+  end
   -- Still ours: whoever is the last the next time may find it free.
   if in_use(h, link) then return true end
   local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
