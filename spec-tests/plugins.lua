@@ -121,8 +121,8 @@ M.list = {
     breaks = addressed {
       { "the VLAN is another", at = "host", sh = "m=$(ip -n pod1 -j link show eth0 | " ..
         "sed 's/.*\"address\":\"\\([^\"]*\\).*/\\1/'); ip -n pod1 link del eth0; " ..
-        "ip link add link up0 name eth0 netns pod1 address $m type vlan id 99 " ..
-        "ingress-qos-map 1:2 egress-qos-map 3:4",
+        "ip link add link up0 name v99 netns pod1 address $m type vlan id 99 " ..
+        "ingress-qos-map 1:2 egress-qos-map 3:4; ip -n pod1 link set v99 name eth0",
         says = "vlan_id is 99, not 5" },
       { "the kind is another", sh = "ip link del eth0; ip link add eth0 type dummy",
         says = "kind is dummy, not vlan" },
