@@ -172,15 +172,19 @@ function M.save(group, facts)
   end
 end
 
---- Write something down that most often has been written down already.
+--- Write something down that most often has been written down already. It is not the end when there is no
+-- room for it: a full /run must not keep what is left from being taken back.
 -- @tparam string group not locked
 -- @tparam function change is given the facts; it changes them and returns true, or returns false
 function M.note(group, change)
   if not change(M.facts(group)) then return end
   local lock <close> = M.lock(group, "exclusive")
   local facts = M.facts(group)
-  if change(facts) then M.save(group, facts) end
+  local ok, err = pcall(function()
+    if change(facts) then M.save(group, facts) end
+  end)
   M.tidy(group, lock)
+  if not ok and fail.wrap(err).errno ~= sys.errno.ENOSPC then error(err, 0) end
 end
 
 --- Remove the group's folder when nothing is left in it but the lock, which is let go.

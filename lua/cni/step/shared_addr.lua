@@ -193,7 +193,8 @@ end
 function M.undo(step, plan)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
-  if want.keep and plan:was_whole() then
+  local whole = plan:was_whole()
+  if want.keep and whole then
     shared.note(group, function(facts)
       local made = facts.link and not facts.link.before
       if not made or facts.addrs[want.address] ~= true then return false end
@@ -205,8 +206,10 @@ function M.undo(step, plan)
   local lock <close> = shared.lock(group, "exclusive")
   if shared.used(group, want.address) then return end
   local facts, requests = shared.facts(group), {}
-  local ours = facts.addrs[want.address]
-  if ours == "stays" and (want.keep or not plan:was_whole()) then return shared.tidy(group, lock) end
+  local ours, made = facts.addrs[want.address], facts.link and not facts.link.before
+  local stays = ours == "stays"
+  if whole then stays = made and ours and want.keep end
+  if stays then return shared.tidy(group, lock) end
   local link = (ours or facts.removed[want.address]) and h:link(want.link)
   if link and ours then
     requests[1] = { "del", "addr", { index = link.index, address = want.address } }

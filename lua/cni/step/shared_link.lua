@@ -285,7 +285,8 @@ end
 function M.undo(step, plan)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
-  if want.keep and plan:was_whole() then shared.note(group, note_staying) end
+  local whole = plan:was_whole()
+  if want.keep and whole then shared.note(group, note_staying) end
   if not shared.leave(group, "link", plan.owner) then return end
   local lock <close> = shared.lock(group, "exclusive")
   if shared.used(group, "link") then return end
@@ -293,7 +294,8 @@ function M.undo(step, plan)
   -- Of a VRF without a record nothing is written down; as with the reference, it goes when it is empty.
   local vrf = plan.mode == "erase" and want.kind == "vrf" and not facts.link and h:link(want.name, { "mac" })
   if vrf then facts.link = { kind = "vrf", mac = vrf.mac } end
-  local stays = facts.link and facts.link.stays and (want.keep or not plan:was_whole())
+  local stays = facts.link and not facts.link.before
+  if whole then stays = stays and want.keep else stays = stays and facts.link.stays end
   if facts.link and not stays and not remove(step, plan, facts) then
     facts.link = nil
     shared.save(group, facts)
