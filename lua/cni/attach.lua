@@ -195,9 +195,10 @@ local function reclaim(req, wanted, link)
 end
 
 -- Whether what a record is of is certainly no more: its ADD or DEL died, its sandbox is gone, or all that
--- was made is (the reference's DEL knows nothing of records).
+-- was made is (the reference's DEL knows nothing of records). One that made nothing tells nothing.
 local function is_stale(record)
   if not is_whole(record) or sandbox.is_gone(record.header) then return true end
+  if #record.steps == 0 then return false end
   local ns = sandbox.find(record.header)
   return (ns ~= nil or record.header.cookie == "") and not stands(record, ns)
 end
