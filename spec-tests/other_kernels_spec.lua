@@ -109,14 +109,22 @@ for kernel, release in pairs({ second = "^6%.1", stock = "^6%.1%.0%-%d+%-amd64" 
       return t.read(dir .. "/output"), status, err
     end
 
-    -- Processes here that were started for this guest.
-    local function left()
+    local function of_guest()
       local found = ""
       for pid in lfs.dir("/proc") do
         local words = pid:find("^%d") and t.read("/proc/" .. pid .. "/cmdline") or ""
         if words:find(dir, 1, true) then found = found .. words:gsub("%z", " ") .. "\n" end
       end
       return found
+    end
+
+    -- Processes here that were started for this guest. What was killed takes a moment to end.
+    local function left()
+      for _ = 1, 50 do
+        if of_guest() == "" then break end
+        t.sh("sleep 0.1")
+      end
+      return of_guest()
     end
 
     it("has this machine's files, its words and its environment, and writes to one folder", function()
@@ -152,10 +160,6 @@ for kernel, release in pairs({ second = "^6%.1", stock = "^6%.1%.0%-%d+%-amd64" 
         until [ -f %s/booted ]; do kill -0 $guest || exit 1; sleep 0.2; done
         kill $guest; wait $guest]]):format(kernel, dir, dir) }, { timeout = 200 })
       assert.truthy(t.read(dir .. "/booted"))
-      for _ = 1, 50 do
-        if left() == "" then break end
-        t.sh("sleep 0.1")
-      end
       assert.equal("", left())
     end)
   end)
