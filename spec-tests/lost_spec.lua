@@ -154,7 +154,13 @@ for _, entry in ipairs(plugins.list) do
           local w, expected = prepared(entry)
           w:add()
           lose()
+          local port = w:port(1)
           t.remove_netns(w.pods[1])
+          -- The kernel takes a namespace apart some time after it was removed.
+          for _ = 1, 100 do
+            if not port or not t.link(w.host, port.ifname) then break end
+            t.sh("sleep 0.05")
+          end
           w.pods[1] = t.netns("pod1", { lo = "down" })
           w:add({ id = "c9" })
           w:del()
