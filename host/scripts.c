@@ -198,7 +198,8 @@ static const struct {
 	const char *name;
 	int type, required;
 } plugin_fields[] = {
-	{ "add", LUA_TFUNCTION, 1 },    { "check", LUA_TFUNCTION, 0 },
+	{ "add", LUA_TFUNCTION, 1 },    { "chained", LUA_TBOOLEAN, 0 },
+	{ "check", LUA_TFUNCTION, 0 },
 	{ "conf", LUA_TTABLE, 0 },      { "del", LUA_TFUNCTION, 0 },
 	{ "doc", LUA_TSTRING, 0 },      { "gc", LUA_TFUNCTION, 0 },
 	{ "ipam", LUA_TBOOLEAN, 0 },    { "repair", LUA_TFUNCTION, 0 },

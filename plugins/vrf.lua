@@ -33,4 +33,5 @@ local function add(req)
   req.pod:enslave(req.ifname, vrf)
 end
 
-return { conf = conf, add = add }
+-- The interface is another plugin's: a DEL that knows nothing else leaves it.
+return { conf = conf, add = add, chained = true }

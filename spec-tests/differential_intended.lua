@@ -112,6 +112,10 @@ return {
     { key = "^host addr veth%d+ fd", reference = "nodad=false", ours = "nodad=true" },
     { key = "^host sysctl ipv6/conf/veth%d+/accept_dad$", reference = "^1$", ours = "^0$" },
   },
+  ["gateway link locked down"] = {
+    why = "the host believes nothing that comes in by the link of a VLAN's gateway says of routes",
+    { key = "^host sysctl ipv6/conf/br0%.%d+/accept_ra$", reference = "^1$", ours = "^0$", must = true },
+  },
   ["IPv6 at once"] = { why = "so that it can be used at once",
     { step = "ping", key = "^answers$", reference = "false", ours = "true" },
   },

@@ -179,7 +179,7 @@ ipvlan("on top of another plugin's link", { master = false, ipam = false,
   linkInContainer = true }, { setup = "", setup_pod = master, prev = below, steps = both,
   differs = { "linkInContainer" } })
 ipvlan("on top of two links", { master = false, ipam = false, linkInContainer = true },
-  { setup = "", setup_pod = master, steps = both, differs = { "DEL passes" }, prev = with(below,
+  { setup = "", setup_pod = master, steps = both, prev = with(below,
   { interfaces = { below.interfaces[1], { name = "m1", sandbox = "/run/netns/pa" } } }) })
 ipvlan("in the sandbox", { linkInContainer = true }, { setup = "", setup_pod = master,
   differs = { "linkInContainer" } })

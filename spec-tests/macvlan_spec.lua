@@ -16,8 +16,8 @@ on_master.promises({ describe = describe, it = it }, {
   needs = "macvlan", conf = { type = "macvlan" }, second = {}, finds = true, optional_ipam = true,
   far = neighbour, wire = "up0",
   other = { "ip link set eth0 type macvlan mode vepa", "mode is vepa, not bridge" },
-  like = "nsenter --net=/run/netns/host ip link add link up1 name eth0 netns pod1 " ..
-    "address @MAC@ type macvlan mode bridge",
+  like = "nsenter --net=/run/netns/host ip link add link up1 name like0 netns pod1 " ..
+    "address @MAC@ type macvlan mode bridge; ip link set like0 name eth0",
 })
 
 local function macvlan(conf, opts)

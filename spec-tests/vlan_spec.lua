@@ -13,10 +13,10 @@ on_master.promises({ describe = describe, it = it }, {
     "ip addr add 10.1.0.250/24 dev up0.100; ip -6 addr add fd01::fa/64 dev up0.100 nodad; " ..
     "ip link set up0.100 up",
   wire = "up0.100",
-  other = { "ip link del eth0; nsenter --net=/run/netns/host ip link add link up0 name eth0 " ..
-    "netns pod1 address @MAC@ type vlan id 99", "vlan_id is 99, not 100" },
-  like = "nsenter --net=/run/netns/host ip link add link up1 name eth0 netns pod1 " ..
-    "address @MAC@ type vlan id 100",
+  other = { "ip link del eth0; nsenter --net=/run/netns/host ip link add link up0 name v99 " ..
+    "netns pod1 address @MAC@ type vlan id 99; ip link set v99 name eth0", "vlan_id is 99, not 100" },
+  like = "nsenter --net=/run/netns/host ip link add link up1 name like0 netns pod1 " ..
+    "address @MAC@ type vlan id 100; ip link set like0 name eth0",
 })
 
 local function vlan(conf, opts)

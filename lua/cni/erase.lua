@@ -68,7 +68,7 @@ local function find_all(req, plugin)
   end
   if not ok then
     find_lease(req, plugin)
-    find_link(req)
+    if not (loads and plugin.chained) then find_link(req) end
     find_masquerade(req)
   end
 end
