@@ -75,7 +75,8 @@ end
 
 --- Fill a plan with the steps that an ADD would have taken.
 -- @tparam table req `plan` in the mode erase; `prev` as far as it is readable
--- @tparam table plugin its `type`; its script may not load
+-- @tparam table plugin its `type`; its script may not load. `chained` says that the interface is made by
+-- a plugin before it, and so is not its to remove
 -- @tparam boolean shared whether another network has this interface too
 -- @raise what the script's own `del` says; the plan has its steps all the same
 function M.find(req, plugin, shared)
