@@ -498,6 +498,7 @@ int luaopen_netlink_rtnl(lua_State *L)
 		{ "dump", rtnl_dump },
 		{ "await", rtnl_await },
 		{ "del_link_quick", rtnl_del_link_quick },
+		{ "del_group_quick", rtnl_del_group_quick },
 		{ "fd", rtnl_fd },
 		{ "close", rtnl_close },
 		{ NULL, NULL },

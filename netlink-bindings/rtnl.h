@@ -77,5 +77,6 @@ void rtnl_push_what(lua_State *L, const char *verb, const char *object, int attr
 
 int rtnl_await(lua_State *L);
 int rtnl_del_link_quick(lua_State *L);
+int rtnl_del_group_quick(lua_State *L);
 
 #endif

@@ -6,6 +6,8 @@
 #include "rtnl.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/netconf.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
 #include <string.h>
@@ -157,11 +159,36 @@ int rtnl_await(lua_State *L)
 
 /*** Deleting without the wait ***/
 
-/* Whether one of the notifications says that the link is gone. */
+/* A link that a message says is about to be unregistered, as far as IPv4 goes; 0: none. */
+static int index_of_netconf(const struct nlmsghdr *msg)
+{
+	size_t at = NLMSG_ALIGN(sizeof(struct netconfmsg)), len = mnl_nlmsg_get_payload_len(msg);
+	const char *payload = mnl_nlmsg_get_payload(msg);
+	struct nlattr attr;
+	int index;
+
+	/* It is the first of the attributes. */
+	if (len < at + sizeof attr + sizeof index)
+		return 0;
+	memcpy(&attr, payload + at, sizeof attr);
+	if (attr.nla_type != NETCONFA_IFINDEX || attr.nla_len != sizeof attr + sizeof index)
+		return 0;
+	memcpy(&index, payload + at + sizeof attr, sizeof index);
+	return index;
+}
+
+/*
+ * Whether one of the notifications says that the link is gone: that nobody finds it any more. Of links
+ * that go together all are by then.
+ *
+ * A bridge waits for RCU before it sends RTM_DELLINK, but not before IPv4 says that it has let go.
+ */
 static bool says_gone(const struct nlmsghdr *msg, int index)
 {
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
 
+	if (msg->nlmsg_type == RTM_DELNETCONF)
+		return index_of_netconf(msg) == index;
 	/* A bridge port says so too, but under its own family and while it still exists. */
 	return msg->nlmsg_type == RTM_DELLINK &&
 	       mnl_nlmsg_get_payload_len(msg) >= sizeof *ifi && ifi->ifi_family == AF_UNSPEC &&
@@ -224,7 +251,10 @@ static int await_gone(struct nl *events, int child, int index, int64_t deadline,
 	}
 }
 
-/* Have a link deleted by a detached sender, and wait for the news of it. Owns what it opens. */
+/*
+ * Have the request in h->nl.out, which deletes links, sent by a detached sender, and wait for the news
+ * that they are gone, `index` being one of them. Owns what it opens.
+ */
 static int delete_quickly(struct rtnl *h, int index, int timeout_ms, struct nl_failure *fail)
 {
 	int64_t deadline = nl_deadline(timeout_ms);
@@ -232,6 +262,8 @@ static int delete_quickly(struct rtnl *h, int index, int timeout_ms, struct nl_f
 	int child = -1, err = listen_for(h, &rtnl_objects[0]);
 
 	*fail = (struct nl_failure){ 0 };
+	if (!err)
+		err = nl_subscribe(&h->events, RTNLGRP_IPV4_NETCONF);
 	if (!err) {
 		msg->nlmsg_seq = ++h->events.seq;
 		err = detached_send(&h->events, msg, h->nl.out.len, &child);
@@ -250,6 +282,27 @@ static int delete_quickly(struct rtnl *h, int index, int timeout_ms, struct nl_f
 	if (err && !fail->error)
 		*fail = (struct nl_failure){ .error = -err };
 	return err;
+}
+
+/* Put the request into h->nl.out that deletes a link, or with index 0 those of a group. 0 or -errno. */
+static int build_deletion(struct rtnl *h, int index, uint32_t group)
+{
+	struct ifinfomsg del = { .ifi_index = index };
+	long at;
+
+	nl_buf_clear(&h->nl.out);
+	at = nl_begin(&h->nl.out, RTM_DELLINK, NLM_F_ACK, sizeof del);
+	if (at < 0)
+		return (int)at;
+	memcpy(h->nl.out.data + at + NLMSG_HDRLEN, &del, sizeof del);
+	if (!index) {
+		int err = nl_put(&h->nl.out, IFLA_GROUP, &group, sizeof group);
+
+		if (err)
+			return err;
+		nl_end(&h->nl.out, (size_t)at);
+	}
+	return 0;
 }
 
 /* The index of the link that the RTM_GETLINK in h->nl.out asks for; 0: there is none. */
@@ -275,7 +328,8 @@ static int find_index(struct rtnl *h, int timeout, int *ret, struct nl_failure *
 }
 
 /***
-Delete a link and return when it is gone for every observer.
+Delete a link and return when it is gone for every observer: no request finds it, or its name taken. (A
+bridge's folder in /sys stays for the time of the cleaning up.)
 
 The kernel goes on cleaning up for some 15 ms inside the request; a detached child of ours waits for
 that (it holds none of the caller's descriptors, and finishes whatever becomes of us).
@@ -300,19 +354,47 @@ int rtnl_del_link_quick(lua_State *L)
 
 	err = find_index(h, timeout, &index, &fail);
 	if (index) {
-		struct ifinfomsg del = { .ifi_index = index };
-		long at;
-
-		nl_buf_clear(&h->nl.out);
-		at = nl_begin(&h->nl.out, RTM_DELLINK, NLM_F_ACK, sizeof del);
-		if (at >= 0)
-			memcpy(h->nl.out.data + at + NLMSG_HDRLEN, &del, sizeof del);
 		fail = (struct nl_failure){ .error = ENOMEM };
-		err = at < 0 ? -ENOMEM : delete_quickly(h, index, timeout, &fail);
+		err = build_deletion(h, index, 0);
+		if (!err)
+			err = delete_quickly(h, index, timeout, &fail);
 	}
 
 	if (err && !rtnl_is_absent(fail.error)) {
 		rtnl_push_what(L, "del", "link", 2);
+		return push_nl_failure(L, &fail, lua_tostring(L, -1));
+	}
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+/***
+Delete the links of a group, as `del_link_quick` does one. The kernel's cleaning up takes no longer than
+that of one link.
+@function rtnl:del_group_quick
+@tparam integer group a number that no other links have for their group; not 0, which all have
+@tparam integer index of the oldest of them, which the kernel begins with
+@tparam[opt=10000] integer timeout_ms
+@treturn[1] boolean true, also when there were none of that group
+@return[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno
+*/
+int rtnl_del_group_quick(lua_State *L)
+{
+	struct rtnl *h = rtnl_check(L);
+	lua_Integer group = luaL_checkinteger(L, 2), index = luaL_checkinteger(L, 3);
+	int timeout = rtnl_timeout_arg(L, 4, RTNL_TIMEOUT_MS), err;
+	struct nl_failure fail = { .error = ENOMEM };
+
+	luaL_argcheck(L, group > 0 && group <= UINT32_MAX, 2, "a group is 1 to 2^32-1");
+	luaL_argcheck(L, index > 0 && index <= INT_MAX, 3, "an index is from 1 on");
+
+	err = build_deletion(h, 0, (uint32_t)group);
+	if (!err)
+		err = delete_quickly(h, (int)index, timeout, &fail);
+	if (err && !rtnl_is_absent(fail.error)) {
+		lua_pushfstring(L, "del links of group %I", group);
 		return push_nl_failure(L, &fail, lua_tostring(L, -1));
 	}
 	lua_pushboolean(L, 1);

@@ -212,6 +212,12 @@ local bindings = {
       peer = { name = "alloc3" } } } }
     assert(made or errno == 17)
     assert(h:del_link_quick { name = "alloc2" })]] },
+  { "del_group_quick", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    local made, _, errno = h:send { { "add", "link", { name = "alloc2", kind = "veth", group = 4711,
+      peer = { name = "alloc3" } } } }
+    assert(made or errno == 17)
+    assert(h:del_group_quick(4711, 1))]] },
   { "sys, folders", "return require('netlink').sys", [[
     local sys = ...
     assert(sys.mkdirs("/run/spec/alloc/a/b", 448) ~= nil and sys.mkdir("/run/spec/alloc/c", 448) ~= nil)

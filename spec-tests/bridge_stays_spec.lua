@@ -90,6 +90,39 @@ describe("The bridge", function()
     t.same(before, w:picture())
   end)
 
+  it("goes with the last port by one request", function()
+    t.needs("strace")
+    -- The end of a batch for nf_tables has the same number.
+    local w = new({ removeUnused = true, ipMasq = false }, { pods = 2 })
+    local before = w:picture()
+    local function deletions(id, pod)
+      t.write("/run/spec/conf", t.conf_bytes(w:config()))
+      t.run("rm -f /run/spec/trace")
+      t.run(t.cni_words({ verb = "DEL", type = "bridge", host = w.host, netns = w.pods[pod], id = id,
+        under = "strace -f -e trace=sendto -o /run/spec/trace" }) .. " </run/spec/conf")
+      -- The name, or the number where strace does not know what socket it is.
+      local named, numbered = "nlmsg_type=RTM_DELLINK", "nlmsg_type=0x11[ ,]"
+      local trace = t.read("/run/spec/trace")
+      return select(2, trace:gsub(named, "")) + select(2, trace:gsub(numbered, ""))
+    end
+    w:add()
+    w:add({ id = "c2", pod = 2 })
+    assert.equal(1, deletions("c1", 1), t.read("/run/spec/trace"))
+    assert.truthy(bridge(w))
+    assert.equal(1, deletions("c2", 2), t.read("/run/spec/trace"))
+    t.same(before, w:picture())
+  end)
+
+  it("of somebody else that had its MAC from the port gets back the one before", function()
+    local w = new({ removeUnused = true, isGateway = false, ipMasq = false })
+    w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none up")
+    local before = t.link(w.host, "br0").address
+    w:add()
+    assert.not_equal(before, t.link(w.host, "br0").address)
+    w:del()
+    assert.equal(before, t.link(w.host, "br0").address)
+  end)
+
   it("stays with a DEL without a record", function()
     local w = new()
     w:add()

@@ -61,7 +61,7 @@ describe("A detached child of a DEL", function()
   end)
 
   it("killed before any of its requests has the parent do it", function()
-    assert.is_true(sweep("") >= 2)
+    assert.is_true(sweep("") >= 1)
   end)
 
   it("killed at any of its system calls has the parent do it", function()
@@ -70,7 +70,7 @@ describe("A detached child of a DEL", function()
 
   for _, us in ipairs({ 0, 50, 200, 1000, 5000, 20000 }) do
     it(("killed %d microseconds into a request has it done all the same"):format(us), function()
-      assert.is_true(sweep("-w " .. us) >= 2)
+      assert.is_true(sweep("-w " .. us) >= 1)
     end)
   end
 

@@ -39,14 +39,28 @@ local function free_group(h)
   return number
 end
 
--- Delete links in one go. What that cannot do is left for each to do alone.
-local function delete(h, indices)
-  if #indices < 2 then return end
+-- Put links into a group of their own. One that has gone meanwhile is no harm.
+local function gather(h, indices)
   local group, requests = free_group(h), {}
   for i, index in ipairs(indices) do
     requests[i] = { "set", "link", { index = index, group = group } }
   end
-  h:socket():send(requests) -- one that has gone meanwhile is no harm
+  return group, h:socket():send(requests)
+end
+
+--- Delete a few links of one attachment in one go: see `del_group_quick` of netlink.
+-- @tparam handle h
+-- @tparam {int,...} indices the oldest one's first
+-- @treturn boolean false: it cannot be done in one go
+function M.delete_few(h, indices)
+  local group, ok = gather(h, indices)
+  return ok and h:socket():del_group_quick(group, indices[1], 5000) or false
+end
+
+-- Delete links in one go. What that cannot do is left for each to do alone.
+local function delete(h, indices)
+  if #indices < 2 then return end
+  local group = gather(h, indices)
   h:socket():send { { "del", "link", { group = group } } }
 end
 

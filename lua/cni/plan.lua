@@ -271,12 +271,39 @@ local function find_pod(plan, step)
   if found then plan.pod = handle.new(plan, "pod", found) end
 end
 
+--- Whether a shared link may go with this attachment, so that a port of it is best deleted along with it:
+-- its step, which is older than the port's, does that. The port is `going` until then.
+-- @tparam string name
+-- @tparam handle h
+-- @treturn boolean
+function M:may_remove(name, h)
+  if self.batch then return false end
+  for _, step in ipairs(self.steps) do
+    if step.kind == "shared_link" and step.did and step.want.name == name and step.ns == h.name then
+      return not (step.want.keep and self:was_whole())
+    end
+  end
+  return false
+end
+
+--- Delete what is going, by itself.
+function M:let_go()
+  local going = self.going
+  self.going = nil
+  if going then going.delete() end
+end
+
 --- Take back what was done, newest first. Failures do not stop it, except that nothing is
 -- given back for reuse while something newer still stands; and what a newer version has done stays.
 -- @treturn table fail values, empty when all is taken back that is known here
 -- @treturn table steps of kinds that are not known
 function M:undo()
   local errors, strange = {}, {}
+  local function try(action)
+    local ok, err = pcall(action)
+    if not ok then errors[#errors + 1] = fail.wrap(err) end
+    return ok
+  end
   release(self)
   -- What is pending is not wanted any more, and a look must not have it done.
   self.next = #self.steps + 1
@@ -285,15 +312,18 @@ function M:undo()
     local kind = kind_of(step)
     if step.did and kind.unknown then strange[#strange + 1] = step end
     if step.did and not step.covered and kind.undo then
+      -- What is older, but for what it may go along with, finds it gone.
+      if self.going and step.kind ~= "shared_link" then try(function() self:let_go() end) end
       if kind.last and #errors > 0 then break end
       if kind.last and self.record then self.record:note_undone(i) end
-      local ok, err = pcall(function()
+      local ok = try(function()
         find_pod(self, step)
         kind.undo(step, self)
       end)
-      if ok then step.did = nil else errors[#errors + 1] = fail.wrap(err) end
+      if ok then step.did = nil end
     end
   end
+  try(function() self:let_go() end)
   return errors, strange
 end
 

@@ -201,9 +201,16 @@ local function remove(step, h, name, certain)
     h.plan.batch:gone(h, link.index)
     if not h:link(link.index, {}) then return h:forget(name) end
   end
-  local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
-  if not ok then fail.kernel("remove link " .. name, msg, errno) end
-  h:forget(name)
+  local function delete()
+    local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
+    if not ok then fail.kernel("remove link " .. name, msg, errno) end
+    h:forget(name)
+  end
+  if want.master and h.plan:may_remove(want.master, h) then
+    h.plan.going = { index = link.index, delete = delete }
+  else
+    delete()
+  end
 end
 
 function M.undo(step, plan)

@@ -232,14 +232,16 @@ function M.verify(step, plan)
   learn(step, link, plan, facts)
 end
 
--- Ports and addresses of others keep a link that we made.
-local function in_use(h, link)
+-- Ports and addresses of others keep a link that we made; `own` is the index of the port that goes too.
+local function in_use(h, link, own)
   local function list(object, filter)
     local found, msg, errno = h:socket():dump(object, filter)
     if not found then fail.kernel(("list the %ss of %s"):format(object, link.name), msg, errno) end
     return found
   end
-  if #list("link", { master = link.index }) > 0 then return true end
+  for _, port in ipairs(list("link", { master = link.index })) do
+    if port.index ~= own then return true end
+  end
   for _, have in ipairs(list("addr", { index = link.index })) do
     if have.scope ~= "link" and have.scope ~= 253 then return true end
   end
@@ -260,6 +262,7 @@ end
 -- True when it has to stay, being in use.
 local function remove(step, plan, facts)
   local want, h = step.want, plan[step.ns]
+  if facts.link.before then plan:let_go() end -- its MAC may have been the port's
   local link = h:link(want.name, { "kind", "mac" })
   if not link then return end
   if facts.link.before then return restore(h, link, facts.link.before) end
@@ -268,7 +271,13 @@ local function remove(step, plan, facts)
     return
   end
   -- Still ours: whoever is the last the next time may find it free.
-  if in_use(h, link) then return true end
+  local going = plan.going
+  if in_use(h, link, going and going.index) then return true end
+  if going and require("cni.batch").delete_few(h, { link.index, going.index }) then
+    plan.going = nil
+    return h:forget(want.name)
+  end
+  plan:let_go()
   local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
   if not ok then fail.kernel("remove " .. want.name, msg, errno) end
   h:forget(want.name)
@@ -287,9 +296,14 @@ function M.undo(step, plan)
   local group = group_of(step, h)
   local whole = plan:was_whole()
   if want.keep and whole then shared.note(group, note_staying) end
-  if not shared.leave(group, "link", plan.owner) then return end
+  if not shared.leave(group, "link", plan.owner) then
+    if not plan.going then return end
+    plan:let_go()
+    -- Whoever was the last meanwhile has seen our port, and has left the link to us.
+    if shared.used(group, "link") then return end
+  end
   local lock <close> = shared.lock(group, "exclusive")
-  if shared.used(group, "link") then return end
+  if shared.used(group, "link") then return plan:let_go() end
   local facts = shared.facts(group)
   -- Of a VRF without a record nothing is written down; as with the reference, it goes when it is empty.
   local vrf = plan.mode == "erase" and want.kind == "vrf" and not facts.link and h:link(want.name, { "mac" })
