@@ -13,8 +13,8 @@ local refused = { ipam = { type = "host-local", subnet = "10.1.0.0/24",
 local function new(more, opts)
   opts = opts or {}
   opts.forwarding = true
-  return world.new(t.with({ type = "bridge", bridge = "br0", isGateway = true, ipMasq = true,
-    ipam = v4 }, more), opts)
+  return world.new(t.with({ type = "bridge", bridge = "br0", isGateway = true,
+    ipMasq = t.has("nft-nat"), ipam = v4 }, more), opts)
 end
 
 -- What somebody who listens on the bridge would notice.
@@ -90,27 +90,49 @@ describe("The bridge", function()
     t.same(before, w:picture())
   end)
 
-  it("goes with the last port by one request", function()
-    t.needs("strace")
-    -- The end of a batch for nf_tables has the same number.
-    local w = new({ removeUnused = true, ipMasq = false }, { pods = 2 })
-    local before = w:picture()
-    local function deletions(id, pod)
-      t.write("/run/spec/conf", t.conf_bytes(w:config()))
-      t.run("rm -f /run/spec/trace")
-      t.run(t.cni_words({ verb = "DEL", type = "bridge", host = w.host, netns = w.pods[pod], id = id,
-        under = "strace -f -e trace=sendto -o /run/spec/trace" }) .. " </run/spec/conf")
-      -- The name, or the number where strace does not know what socket it is.
-      local named, numbered = "nlmsg_type=RTM_DELLINK", "nlmsg_type=0x11[ ,]"
-      local trace = t.read("/run/spec/trace")
-      return select(2, trace:gsub(named, "")) + select(2, trace:gsub(numbered, ""))
-    end
+  -- How many requests a DEL deletes links with. Without masquerading: the end of a batch for nf_tables has
+  -- the same number.
+  local function deletions(w, id, pod)
+    t.write("/run/spec/conf", t.conf_bytes(w:config()))
+    os.remove("/run/spec/trace")
+    t.run(t.cni_words({ verb = "DEL", type = "bridge", host = w.host, netns = w.pods[pod], id = id,
+      under = "strace -f -e trace=sendto -o /run/spec/trace" }) .. " </run/spec/conf")
+    -- The name, or the number where strace does not know what socket it is.
+    local named, numbered = "nlmsg_type=RTM_DELLINK", "nlmsg_type=0x11[ ,]"
+    local trace = t.read("/run/spec/trace")
+    return select(2, trace:gsub(named, "")) + select(2, trace:gsub(numbered, ""))
+  end
+
+  for name, more in pairs({ ["the last port"] = {}, ["the last port and a VLAN's gateway"] = { vlan = 100 } }) do
+    it("goes with " .. name .. " by one request", function()
+      t.needs("strace", more.vlan and "bridge-vlan" or nil)
+      local w = new(t.merge({ removeUnused = true, ipMasq = false }, more), { pods = 2 })
+      local before = w:picture()
+      w:add()
+      w:add({ id = "c2", pod = 2 })
+      assert.equal(1, deletions(w, "c1", 1), t.read("/run/spec/trace"))
+      assert.truthy(bridge(w))
+      assert.equal(1, deletions(w, "c2", 2), t.read("/run/spec/trace"))
+      t.same(before, w:picture())
+    end)
+  end
+
+  it("with an address of somebody else stays, while the port and a VLAN's gateway go", function()
+    t.needs("bridge-vlan")
+    local w = new({ removeUnused = true, ipMasq = false, vlan = 100 })
     w:add()
-    w:add({ id = "c2", pod = 2 })
-    assert.equal(1, deletions("c1", 1), t.read("/run/spec/trace"))
+    w:sh("ip addr add 10.7.0.1/24 dev br0")
+    w:del()
     assert.truthy(bridge(w))
-    assert.equal(1, deletions("c2", 2), t.read("/run/spec/trace"))
-    t.same(before, w:picture())
+    assert.is_nil(bridge(w, "br0.100"))
+    t.same({}, t.ip(w.host, "link show master br0"))
+    w:sh("ip addr del 10.7.0.1/24 dev br0")
+    w:add()
+    w:sh("ip addr add 10.7.0.1/24 dev br0.100")
+    w:del()
+    t.same({ "10.7.0.1/24" }, world.addrs(w.host, "br0.100"))
+    assert.equal(1, #t.ip(w.host, "link show master br0"))
+    w:sh("ip addr del 10.7.0.1/24 dev br0.100")
   end)
 
   it("of somebody else that had its MAC from the port gets back the one before", function()

@@ -28,7 +28,9 @@
 --
 -- `had` holds what was there before, for undo. `covered` marks what dies with a link that this
 -- same plan makes, so that nobody takes it back twice. A kind with `last = true` gives back
--- something others may then be given (an address): it is undone only when all newer steps are.
+-- something others may then be given (an address): it is undone only when all newer steps are. One
+-- with `along = true` may have a link go along with an older one (cni.along); what is older than that
+-- finds it gone.
 --
 -- @module cni.plan
 
@@ -271,28 +273,6 @@ local function find_pod(plan, step)
   if found then plan.pod = handle.new(plan, "pod", found) end
 end
 
---- Whether a shared link may go with this attachment, so that a port of it is best deleted along with it:
--- its step, which is older than the port's, does that. The port is `going` until then.
--- @tparam string name
--- @tparam handle h
--- @treturn boolean
-function M:may_remove(name, h)
-  if self.batch then return false end
-  for _, step in ipairs(self.steps) do
-    if step.kind == "shared_link" and step.did and step.want.name == name and step.ns == h.name then
-      return not (step.want.keep and self:was_whole())
-    end
-  end
-  return false
-end
-
---- Delete what is going, by itself.
-function M:let_go()
-  local going = self.going
-  self.going = nil
-  if going then going.delete() end
-end
-
 --- Take back what was done, newest first. Failures do not stop it, except that nothing is
 -- given back for reuse while something newer still stands; and what a newer version has done stays.
 -- @treturn table fail values, empty when all is taken back that is known here
@@ -304,6 +284,7 @@ function M:undo()
     if not ok then errors[#errors + 1] = fail.wrap(err) end
     return ok
   end
+  local function let_go() if self.along then require("cni.along").let_go(self) end end
   release(self)
   -- What is pending is not wanted any more, and a look must not have it done.
   self.next = #self.steps + 1
@@ -312,8 +293,7 @@ function M:undo()
     local kind = kind_of(step)
     if step.did and kind.unknown then strange[#strange + 1] = step end
     if step.did and not step.covered and kind.undo then
-      -- What is older, but for what it may go along with, finds it gone.
-      if self.going and step.kind ~= "shared_link" then try(function() self:let_go() end) end
+      if self.along and not kind.along then try(let_go) end
       if kind.last and #errors > 0 then break end
       if kind.last and self.record then self.record:note_undone(i) end
       local ok = try(function()
@@ -323,7 +303,7 @@ function M:undo()
       if ok then step.did = nil end
     end
   end
-  try(function() self:let_go() end)
+  try(let_go)
   return errors, strange
 end
 

@@ -4,10 +4,11 @@
 -- ADD died in the middle), its kind, the MAC we chose and the attributes of its kind decide.
 -- @module cni.step.link
 
+local along = require "cni.along"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
-local M = {}
+local M = { along = true }
 
 -- Keys of `want` that are not attributes to compare with the kernel's. What its packets begin with, the
 -- program that opens a tap says.
@@ -201,16 +202,15 @@ local function remove(step, h, name, certain)
     h.plan.batch:gone(h, link.index)
     if not h:link(link.index, {}) then return h:forget(name) end
   end
-  local function delete()
-    local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
-    if not ok then fail.kernel("remove link " .. name, msg, errno) end
+  local function delete(gone)
+    if not (gone and gone(link.index)) then
+      local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
+      if not ok then fail.kernel("remove link " .. name, msg, errno) end
+    end
     h:forget(name)
   end
-  if want.master and h.plan:may_remove(want.master, h) then
-    h.plan.going = { index = link.index, delete = delete }
-  else
-    delete()
-  end
+  if want.master and along.may_go(h.plan, want.master, h) then return along.later(h.plan, delete) end
+  delete()
 end
 
 function M.undo(step, plan)

@@ -5,13 +5,14 @@
 -- whole: a failed ADD takes back what it made, unless it has served somebody since.
 -- @module cni.step.shared_link
 
+local along = require "cni.along"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 local shared = require "cni.shared"
 
 local errors = netlink.sys.errno
 local none = "00:00:00:00:00:00"
-local M = {}
+local M = { along = true }
 
 -- What must be so on a link that exists already; anything else counts only when it is made.
 local kept = { "up", "promisc", "vlan_filtering" }
@@ -232,7 +233,7 @@ function M.verify(step, plan)
   learn(step, link, plan, facts)
 end
 
--- Ports and addresses of others keep a link that we made; `own` is the index of the port that goes too.
+-- Ports and addresses of others keep a link that we made; those in `own`, a set of indices, go too.
 local function in_use(h, link, own)
   local function list(object, filter)
     local found, msg, errno = h:socket():dump(object, filter)
@@ -240,7 +241,7 @@ local function in_use(h, link, own)
     return found
   end
   for _, port in ipairs(list("link", { master = link.index })) do
-    if port.index ~= own then return true end
+    if not own[port.index] then return true end
   end
   for _, have in ipairs(list("addr", { index = link.index })) do
     if have.scope ~= "link" and have.scope ~= 253 then return true end
@@ -259,27 +260,31 @@ local function restore(h, link, before)
   if not ok then fail.kernel("restore " .. link.name, msg, errno) end
 end
 
--- True when it has to stay, being in use.
-local function remove(step, plan, facts)
+-- True when it has to stay, being in use. `gone`: of cni.along, when it goes along with its master.
+local function remove(step, plan, facts, gone)
   local want, h = step.want, plan[step.ns]
-  if facts.link.before then plan:let_go() end -- its MAC may have been the port's
-  local link = h:link(want.name, { "kind", "mac" })
+  if facts.link.before then along.let_go(plan) end -- its MAC may have been a port's
+  local link = h:link(want.name, { "kind", "mac", "link", "link_netnsid" })
   if not link then return end
   if facts.link.before then return restore(h, link, facts.link.before) end
   if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac then
     plan.missed = true -- somebody has made it anew
     return
   end
+  local others <close> = along.begin(plan)
   -- Still ours: whoever is the last the next time may find it free.
-  local going = plan.going
-  if in_use(h, link, going and going.index) then return true end
-  if going and require("cni.batch").delete_few(h, { link.index, going.index }) then
-    plan.going = nil
-    return h:forget(want.name)
+  if in_use(h, link, others.ports) then return true end
+  local done
+  if gone then
+    done = gone(link.index, not link.link_netnsid and link.link or nil)
+  elseif #others.links > 0 then
+    done = require("cni.batch").delete_few(h, { link.index, table.unpack(others.links) })
+    others:finish(done)
   end
-  plan:let_go()
-  local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
-  if not ok then fail.kernel("remove " .. want.name, msg, errno) end
+  if not done then
+    local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
+    if not ok then fail.kernel("remove " .. want.name, msg, errno) end
+  end
   h:forget(want.name)
 end
 
@@ -291,31 +296,40 @@ local function note_staying(facts)
   return true
 end
 
-function M.undo(step, plan)
+-- When our books say that nobody uses it. `gone`: as for remove().
+local function take_back(step, plan, whole, gone)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
-  local whole = plan:was_whole()
-  if want.keep and whole then shared.note(group, note_staying) end
-  if not shared.leave(group, "link", plan.owner) then
-    if not plan.going then return end
-    plan:let_go()
-    -- Whoever was the last meanwhile has seen our port, and has left the link to us.
-    if shared.used(group, "link") then return end
-  end
   local lock <close> = shared.lock(group, "exclusive")
-  if shared.used(group, "link") then return plan:let_go() end
+  if shared.used(group, "link") then return end
   local facts = shared.facts(group)
   -- Of a VRF without a record nothing is written down; as with the reference, it goes when it is empty.
   local vrf = plan.mode == "erase" and want.kind == "vrf" and not facts.link and h:link(want.name, { "mac" })
   if vrf then facts.link = { kind = "vrf", mac = vrf.mac } end
   local stays = facts.link and not facts.link.before
   if whole then stays = stays and want.keep else stays = stays and facts.link.stays end
-  if facts.link and not stays and not remove(step, plan, facts) then
+  if facts.link and not stays and not remove(step, plan, facts, gone) then
     facts.link = nil
     shared.save(group, facts)
   end
   shared.tidy(group, lock)
   if chooses_table(step) then while_choosing(step, h) end -- what one that was killed has left
+end
+
+function M.undo(step, plan)
+  local want, h = step.want, plan[step.ns]
+  local group = group_of(step, h)
+  local whole = plan:was_whole()
+  if want.keep and whole then shared.note(group, note_staying) end
+  if not shared.leave(group, "link", plan.owner) then
+    -- Whoever was the last before our ports were gone has left the link to us.
+    along.let_go(plan)
+    if shared.used(group, "link") then return end
+  end
+  if want.peer and along.may_go(plan, want.peer.master, h) then
+    return along.later(plan, function(gone) take_back(step, plan, whole, gone) end)
+  end
+  take_back(step, plan, whole)
 end
 
 function M.say(step)
