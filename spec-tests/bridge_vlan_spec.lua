@@ -11,7 +11,7 @@ local native_marks = "PVID, Egress Untagged"
 
 local function bridge(conf, opts)
   t.needs("bridge-vlan")
-  conf.type, conf.bridge = "bridge", "br0"
+  conf.type, conf.bridge, conf.removeUnused = "bridge", "br0", true
   return world.new(conf, opts)
 end
 
@@ -227,12 +227,15 @@ end)
 -- What arrives
 -- ---------------------------------------------------------------------------
 
--- IPv6 is off everywhere: then nobody sends anything that the test did not ask for.
-local function quiet(w)
+-- A world where IPv6 is off everywhere, on a host of which nobody else takes note: then nobody sends
+-- anything that the test did not ask for.
+local function quiet(conf, pods)
+  local w = bridge(conf, { pods = pods, lived_in = false })
   local off = "for c in all default; do " ..
     "echo 1 >/proc/sys/net/ipv6/conf/$c/disable_ipv6; done"
   w:sh(off)
   for i in ipairs(w.pods) do w:in_pod(off, i) end
+  return w
 end
 
 local function received(w, pod, link)
@@ -242,8 +245,7 @@ end
 
 describe("bridge VLANs keep apart:", function()
   it("a pod hears those of its own VLAN and no frame of another", function()
-    local w = bridge({ ipam = static("10.9.0.1/24"), vlan = 100 }, { pods = 3 })
-    quiet(w)
+    local w = quiet({ ipam = static("10.9.0.1/24"), vlan = 100 }, 3)
     w:add()
     w:add({ id = "c2", pod = 2, conf = { ipam = static("10.9.0.2/24") } })
     w:add({ id = "c3", pod = 3, conf = { ipam = static("10.9.0.3/24"), vlan = 200 } })
@@ -256,8 +258,7 @@ describe("bridge VLANs keep apart:", function()
   end)
 
   it("without vlan the same pods hear each other", function()
-    local w = bridge({ ipam = static("10.9.0.1/24") }, { pods = 2 })
-    quiet(w)
+    local w = quiet({ ipam = static("10.9.0.1/24") }, 2)
     w:add()
     w:add({ id = "c2", pod = 2, conf = { ipam = static("10.9.0.2/24") } })
     local before = received(w, 2)
@@ -266,8 +267,7 @@ describe("bridge VLANs keep apart:", function()
   end)
 
   it("the bridge itself is in none of them", function()
-    local w = bridge({ ipam = static("10.9.0.1/24"), vlan = 100 })
-    quiet(w)
+    local w = quiet({ ipam = static("10.9.0.1/24"), vlan = 100 })
     w:sh("ip link add br0 type bridge; ip addr add 10.9.0.9/24 dev br0; ip link set br0 up")
     w:add()
     assert.is_false(t.ping(w.pods[1], "10.9.0.9"))
@@ -286,8 +286,7 @@ describe("bridge trunks", function()
 
   local function trunks()
     t.needs("bridge-vlan", "vlan")
-    local w = bridge({ vlan = 7, vlanTrunk = { { minID = 200, maxID = 202 } } }, { pods = 3 })
-    quiet(w)
+    local w = quiet({ vlan = 7, vlanTrunk = { { minID = 200, maxID = 202 } } }, 3)
     w:add()
     return w
   end
