@@ -99,12 +99,12 @@ local function look_around()
   end
 end
 
--- The first of several paths that names the namespace; they were of one inode a moment ago.
+-- The first of several paths that names the namespace; they were of its inode a moment ago.
 local function first_that_is(cookie, paths)
   local problem
   for _, path in ipairs(paths) do
     local ok, ns = pcall(M.open, path)
-    if ok and ns then return M.cookie(ns) == cookie and ns or nil end
+    if ok and ns and M.cookie(ns) == cookie then return ns end
     problem = problem or not ok and ns
   end
   if problem then error(problem, 0) end
