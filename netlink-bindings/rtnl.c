@@ -386,9 +386,9 @@ static int rtnl_get(lua_State *L)
 /***
 Read all objects that agree with a filter, in one consistent picture.
 
-The kernel filters by what it can (links: `master`, `kind`; addresses: `index`, `family`; routes:
-`table`, `oif`, `protocol`, `type`, `family`; rules: `family`; neighbours: `index`, `family`; VLANs:
-`index`), the rest is compared here. A dump that was interrupted is asked for again.
+The kernel filters by what it can (links: `master`, `kind`; addresses: `index`, `family`, `netnsid`;
+routes: `table`, `oif`, `protocol`, `type`, `family`; rules: `family`; neighbours: `index`, `family`;
+VLANs: `index`), the rest is compared here. A dump that was interrupted is asked for again.
 @function rtnl:dump
 @tparam string object
 @tparam[opt] table filter

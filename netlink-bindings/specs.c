@@ -78,6 +78,7 @@ static const struct attr_spec addr_rows[] = {
 	  .offset = offsetof(struct ifa_cacheinfo, ifa_prefered) },
 	{ .key = "priority", .type = IFA_RT_PRIORITY, .kind = ATTR_U32 },
 	{ .key = "proto", .type = IFA_PROTO, .kind = ATTR_U8 },
+	{ .key = "netnsid", .type = IFA_TARGET_NETNSID, .kind = ATTR_S32, .flags = ATTR_READONLY },
 	{ .type = IFA_FLAGS, .kind = ATTR_FLAT, .flags = ATTR_UNNESTED, .table = &addr_flags },
 };
 
@@ -88,6 +89,9 @@ static const struct attr_spec addr_filter_rows[] = {
 	{ .key = "family", ATTR_FIELD(struct ifaddrmsg, ifa_family), .kind = ATTR_U8,
 	  .words = ATTR_WORDS(family_words) },
 	{ .key = "index", ATTR_FIELD(struct ifaddrmsg, ifa_index), .kind = ATTR_U32, .min = 1,
+	  .max = INT32_MAX },
+	/* Of the namespace that has this number here, as in link_netnsid of a link. */
+	{ .key = "netnsid", .type = IFA_TARGET_NETNSID, .kind = ATTR_S32, .min = 0,
 	  .max = INT32_MAX },
 };
 

@@ -652,6 +652,26 @@ describe("addresses", function()
     assert.is_nil(ours.peer)
   end)
 
+  it("of a link in another namespace, by the number that it has here", function()
+    send({ "add", "link", { name = "w0", kind = "veth", peer = { name = "w1", netns = netlink.ns.open(pod.path) } } })
+    t.run("ip addr add 10.1.2.3/24 dev w1; ip -6 addr add fd00::5/64 dev w1 nodad", { host = pod })
+    send({ "add", "addr", { index = index, address = "10.1.9.9/24" } })
+    local w0 = h:get("link", { name = "w0" })
+    local function addresses(more)
+      local list = {}
+      for _, a in ipairs(assert(h:dump("addr", t.merge({ index = w0.link, netnsid = w0.link_netnsid }, more)))) do
+        list[#list + 1] = a.address
+      end
+      return list
+    end
+    t.same({ "10.1.2.3/24", "fd00::5/64" }, addresses())
+    t.same({ "10.1.2.3/24" }, addresses({ family = "inet" }))
+    t.same({ "fd00::5/64" }, addresses({ family = "inet6" }))
+    local list, _, errno = h:dump("addr", { index = w0.link, netnsid = 4711 })
+    assert.is_nil(list)
+    assert.equal(22, errno)
+  end)
+
   it("IPv6 with nodad, noprefixroute", function()
     send({ "add", "addr", { index = index, address = "FD00:0::5/64", nodad = true,
       noprefixroute = true } })

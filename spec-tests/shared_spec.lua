@@ -138,6 +138,88 @@ describe("A second runtime with a /run of its own in the same network namespace"
       t.run("rm -rf /run/spec/run2")
     end)
   end
+
+  local subnets = { type = "host-local", subnet = "10.2.0.0/24" }
+  local masq = { ipMasq = t.has("nft-nat") }
+  local vlan = { ipMasq = false, vlan = 100 }
+
+  for what, more in pairs({ ["a bridge"] = masq, ["a VLAN of a bridge"] = vlan }) do
+    local on = more.vlan and "br0.100" or "br0"
+    local c1, c2 = {}, { id = "c2", pod = 2, conf = {} }
+
+    local function shared_by_both()
+      t.needs(more.vlan and "bridge-vlan" or nil)
+      local w = new(more, { pods = 2 })
+      local before = w:picture()
+      w:add(c1)
+      call(w, "ADD", c2)
+      return w, before
+    end
+
+    it("on " .. what .. " that the other one made goes first, and takes nothing", function()
+      local w, before = shared_by_both()
+      call(w, "DEL", c2)
+      w:check(c1)
+      assert.is_true(t.ping(w.pods[1], "10.1.0.1"))
+      w:del(c1)
+      t.run("rm -rf /run/spec/run2")
+      t.same(before, w:picture())
+    end)
+
+    it("keeps " .. what .. " and the address from the other one that made them, until nobody is left", function()
+      local w, before = shared_by_both()
+      w:del(c1)
+      call(w, "CHECK", c2)
+      t.same({ "10.1.0.1/24" }, world.addrs(w.host, on))
+      assert.is_true(t.ping(w.pods[2], "10.1.0.1"))
+      -- Another attachment of the first one's comes and goes, and has nothing to do with that address.
+      local c3 = { conf = { name = "third", ipam = subnets } }
+      w:add(c3)
+      w:del(c3)
+      assert.is_true(t.ping(w.pods[2], "10.1.0.1"))
+      t.same({ "10.1.0.1/24" }, world.addrs(w.host, on))
+      call(w, "DEL", c2)
+      w:add(c3)
+      w:del(c3)
+      t.run("rm -rf /run/spec/run2")
+      t.same(before, w:picture())
+    end)
+  end
+
+  it("keeps the address on a bridge of others while it has a container of that network", function()
+    local w = new(masq, { pods = 3 })
+    w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none up; " ..
+      "ip link add uplink type veth peer name wire; ip link set uplink master br0 up; ip link set wire up")
+    local before = w:picture()
+    local c1, c2 = {}, { id = "c2", pod = 2, conf = {} }
+    w:add(c1)
+    call(w, "ADD", c2)
+    w:del(c1)
+    t.same({ "10.1.0.1/24" }, world.addrs(w.host, "br0"))
+    assert.is_true(t.ping(w.pods[2], "10.1.0.1"))
+    w:add(c1)
+    call(w, "DEL", c2)
+    -- Of another network, its container does not count, nor does the administrator's port.
+    c2.conf = { name = "other", ipam = subnets }
+    call(w, "ADD", c2)
+    w:del(c1)
+    t.same({ "10.2.0.1/24" }, world.addrs(w.host, "br0"))
+    call(w, "DEL", c2)
+    t.run("rm -rf /run/spec/run2")
+    t.same(before, w:picture())
+  end)
+
+  it("is not taken for one when it is another network of the same runtime", function()
+    local w = new(masq, { pods = 2 })
+    local before = w:picture()
+    local c2 = { id = "c2", pod = 2, conf = { name = "other", ipam = subnets } }
+    w:add()
+    w:add(c2)
+    w:del()
+    t.same({ "10.2.0.1/24" }, world.addrs(w.host, "br0"))
+    w:del(c2)
+    t.same(before, w:picture())
+  end)
 end)
 
 describe("Two hosts that share a /run", function()

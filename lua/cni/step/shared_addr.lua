@@ -1,12 +1,13 @@
 -- SPDX-License-Identifier: MIT
 --- Step `shared_addr`: an address on a shared link, such as a network's gateway on its bridge.
--- It goes with the last attachment that wants it, if it was put there for one. With `keep` it stays on a
--- link that was made here, as the link does (cni.step.shared_link).
+-- It goes with the last attachment that wants it, if it was put there for one, unless somebody else needs
+-- it (cni.ports). With `keep` it stays on a link that was made here, as the link does (cni.step.shared_link).
 -- @module cni.step.shared_addr
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
+local ports = require "cni.ports"
 local shared = require "cni.shared"
 
 local errors = netlink.sys.errno
@@ -210,8 +211,10 @@ function M.undo(step, plan)
   local stays = ours == "stays"
   if whole then stays = made and ours and want.keep end
   if stays then return shared.tidy(group, lock) end
-  local link = (ours or facts.removed[want.address]) and h:link(want.link)
+  local link = (ours or facts.removed[want.address])
+    and h:link(want.link, { "kind", "link", "link_netnsid" })
   if link and ours then
+    if ports.need(plan, h, link, want.address) then return end
     requests[1] = { "del", "addr", { index = link.index, address = want.address } }
   end
   facts.addrs[want.address] = nil

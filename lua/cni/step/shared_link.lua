@@ -8,6 +8,7 @@
 local along = require "cni.along"
 local fail = require "cni.fail"
 local netlink = require "netlink"
+local ports = require "cni.ports"
 local shared = require "cni.shared"
 
 local errors = netlink.sys.errno
@@ -233,18 +234,24 @@ function M.verify(step, plan)
   learn(step, link, plan, facts)
 end
 
--- Ports and addresses of others keep a link that we made; those in `own`, a set of indices, go too.
-local function in_use(h, link, own)
+-- Ports and addresses of others keep a link that we made. `own`: indices of ports that go too. An address of
+-- ours that nobody wants any more is there when somebody else's port needed it (cni.step.shared_addr).
+local function in_use(step, plan, link, own, facts)
+  local h = plan[step.ns]
   local function list(object, filter)
     local found, msg, errno = h:socket():dump(object, filter)
     if not found then fail.kernel(("list the %ss of %s"):format(object, link.name), msg, errno) end
     return found
   end
+  local function is_idle(address)
+    return facts.addrs[address] == true and not shared.used(group_of(step, h), address)
+      and not ports.need(plan, h, link, address)
+  end
   for _, port in ipairs(list("link", { master = link.index })) do
     if not own[port.index] then return true end
   end
   for _, have in ipairs(list("addr", { index = link.index })) do
-    if have.scope ~= "link" and have.scope ~= 253 then return true end
+    if have.scope ~= "link" and have.scope ~= 253 and not is_idle(have.address) then return true end
   end
   return false
 end
@@ -273,7 +280,7 @@ local function remove(step, plan, facts, gone)
   end
   local others <close> = along.begin(plan)
   -- Still ours: whoever is the last the next time may find it free.
-  if in_use(h, link, others.ports) then return true end
+  if in_use(step, plan, link, others.ports, facts) then return true end
   local done
   if gone then
     done = gone(link.index, not link.link_netnsid and link.link or nil)
@@ -309,6 +316,7 @@ local function take_back(step, plan, whole, gone)
   local stays = facts.link and not facts.link.before
   if whole then stays = stays and want.keep else stays = stays and facts.link.stays end
   if facts.link and not stays and not remove(step, plan, facts, gone) then
+    if not facts.link.before then facts.addrs, facts.removed = {}, {} end
     facts.link = nil
     shared.save(group, facts)
   end

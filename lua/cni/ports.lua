@@ -1,0 +1,97 @@
+-- SPDX-License-Identifier: MIT
+--- Whose the ports of a bridge are. Our books know what they have plugged in; of another runtime, with
+-- a /run of its own, or of somebody else, the bridge alone knows.
+-- @module cni.ports
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local shared = require "cni.shared"
+
+local M = {}
+
+-- The other end of a pair that is here with both its ends.
+local function end_here(h, link)
+  if link.kind ~= "veth" or not link.link or link.link_netnsid then return nil end
+  return h:link(link.link, { "master" })
+end
+
+-- Whether a link is shared, and was made here.
+local function is_made(h, name)
+  local known = shared.facts(h:group(name)).link
+  return known and not known.before
+end
+
+-- The bridge that a link is, or is plugged into with its other end.
+local function bridge_of(h, link)
+  if link.kind == "bridge" then return link end
+  local port = end_here(h, link)
+  return port and port.master and h:link(port.master, {})
+end
+
+-- Steps that bring a link into a namespace.
+local brings = { link = true, tap = true, move = true }
+
+local function note_names(names, steps, h)
+  for _, step in ipairs(steps) do
+    local want = step.want
+    if brings[step.kind] and (want.into or step.ns) == h.name then names[want.name] = true end
+  end
+end
+
+-- The ports that nobody of ours has plugged in.
+local function of_others(plan, h, bridge)
+  local keys = { "name", "index", "kind", "link", "link_netnsid" }
+  local own, recorded, others = {}, nil, {}
+  note_names(own, plan.steps, h)
+  for _, port in ipairs(h:dump("link", { master = bridge.index }, keys)) do
+    local other = not own[port.name] and end_here(h, port)
+    if not own[port.name] and not (other and is_made(h, other.name)) then
+      if not recorded then
+        recorded = {}
+        for _, record in ipairs(require("cni.journal").all()) do note_names(recorded, record.steps, h) end
+      end
+      if not recorded[port.name] then others[#others + 1] = port end
+    end
+  end
+  return others
+end
+
+-- Whether the other end of a port has an address of a network. nil: it is not in another namespace, or has
+-- none at all; such as where a virtual machine has it.
+local function leads_to(h, port, cidr)
+  if port.kind ~= "veth" or not port.link_netnsid then return nil end
+  local list, msg, errno = h:socket():dump("addr",
+    { index = port.link, netnsid = port.link_netnsid, family = cidr.family }, { "address", "scope" })
+  if not list and h:link(port.index, {}) then
+    fail.kernel("list the addresses at the other end of " .. port.name, msg, errno)
+  end
+  local found
+  for _, have in ipairs(list or {}) do
+    if addr.parse(have.address):overlaps(cidr) then return true end
+    if have.scope ~= "link" then found = false end
+  end
+  return found
+end
+
+--- Whether somebody else's port needs an address. One that leads to an address of the same network does,
+-- one that leads to others does not; any other does if the bridge was made here. What an ADD that failed has
+-- put on a bridge of others nobody needs.
+-- @tparam table plan of an attachment, being taken back
+-- @tparam handle h
+-- @tparam table link that the address is on, with `kind`, `link` and `link_netnsid`: a bridge, or one whose
+-- other end is plugged into one
+-- @tparam string address such as 10.22.0.1/16
+-- @treturn boolean
+function M.need(plan, h, link, address)
+  local bridge = bridge_of(h, link)
+  local made = bridge and is_made(h, bridge.name)
+  if not bridge or not made and not plan:was_whole() then return false end
+  local cidr = addr.parse(address)
+  for _, port in ipairs(of_others(plan, h, bridge)) do
+    local leads = leads_to(h, port, cidr)
+    if leads or leads == nil and made then return true end
+  end
+  return false
+end
+
+return M
