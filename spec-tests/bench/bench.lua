@@ -9,7 +9,7 @@
 --                   bridge-0-1 bridge-60000-1 masq-0-1 masq-60000-1 lease-0-1
 --                   lease-60000-1 bridge-0-50 bridge-60000-50 masq-0-50 masq-60000-50
 --                   vlan-0-1 macvlan-0-1 ipvlan-0-1 dummy-0-1 ptp-0-1 tap-0-1
---                   host-device-0-1 vrf-0-1
+--                   host-device-0-1 vrf-0-1 first-0-1 unused-0-1
 --
 -- What this kernel cannot do is left out, and what `make bench KERNEL=second` measures; its
 -- list is what BENCH_CASES=missing prints.
@@ -22,19 +22,25 @@ local ROUNDS = tonumber(os.getenv("BENCH_N")) or 30
 local WANTED = os.getenv("BENCH_CASES") or ""
 local CALLS, FULL = 50, 60000
 local TARGETS = {
-  add_limit = 1.6, bridge = 10, masq = 20, del = 8, memory = 4, size = 1.5, growth = 1.2,
+  add_limit = 1.6, bridge = 10, masq = 20, del = 8, memory = 4, size = 1.5, growth = 1.2, last = 1.5,
   other = { wall = 8, cpu = 10 },
 }
 
 -- What is measured: the plugin's type, what the limit program is told, and for the types
 -- beside bridge a part of the configuration, the link that is there before, and a line
--- for a scratch namespace that fails where the kernel cannot do it.
+-- for a scratch namespace that fails where the kernel cannot do it. `empty`: the node has no other
+-- attachment, nor the bridge before ADD; in this subnet, and with `more` in the configuration. (The limit
+-- leaves the bridge, whatever that says.)
 local KINDS = {
   { name = "bridge", type = "bridge", title = "bridge" },
   { name = "masq", type = "bridge", title = "bridge ipMasq", limit = "-m ",
     probe = "nft add table inet t && nft 'add chain inet t c { type nat hook postrouting "
       .. "priority 100; }'" },
   { name = "lease", type = "host-local", title = "host-local alone", limit = "-l " },
+  { name = "first", type = "bridge", empty = "10.4", more = "",
+    title = { ADD = "bridge, first of an empty node", DEL = "bridge, the last attachment" } },
+  { name = "unused", type = "bridge", empty = "10.5", more = [["removeUnused":true,]],
+    title = { ADD = "bridge removeUnused, first", DEL = "bridge removeUnused, the last" } },
   { name = "vlan", conf = [["master":"up0","vlanId":100,]], link = "up0",
     probe = "ip link add link up0 x0 type vlan id 5" },
   { name = "macvlan", conf = [["master":"up0",]], link = "up0",
@@ -89,9 +95,9 @@ local function cases()
   local list = {}
   for _, calls in ipairs { 1, CALLS } do
     for _, kind in ipairs(KINDS) do
-      for _, leases in ipairs(kind.conf and { 0 } or { 0, FULL }) do
+      for _, leases in ipairs((kind.conf or kind.empty) and { 0 } or { 0, FULL }) do
         local name = string.format("%s-%d-%d", kind.name, leases, calls)
-        local alone = kind.conf ~= nil or kind.name == "lease"
+        local alone = kind.conf or kind.empty or kind.name == "lease"
         if is_wanted(name) and not (alone and calls > 1) and can(kind) then
           list[#list + 1] = { name = name, kind = kind, leases = leases, calls = calls }
         end
@@ -102,7 +108,8 @@ local function cases()
 end
 
 local function title(verb, case)
-  return string.format("%s %s%s%s", verb, case.kind.title or case.kind.name,
+  local words = case.kind.title or case.kind.name
+  return string.format("%s %s%s%s", verb, type(words) == "table" and words[verb] or words,
     case.leases > 0 and ", " .. case.leases .. " leases" or "",
     case.calls > 1 and ", " .. case.calls .. " at once" or "")
 end
@@ -115,14 +122,23 @@ local function plugin_dir(dir)
   end
 end
 
+-- What comes behind a contestant's name in the network's, its bridge, and the network's subnet.
+local function network(case)
+  local kind = case.kind
+  if kind.conf then return "other", nil, "10.3" end
+  if kind.empty then return kind.name, "br-" .. kind.name, kind.empty end
+  return tostring(case.leases), "br" .. case.leases, SUBNETS[case.leases]
+end
+
 local function limit(case)
   local kind = case.kind
+  local name, bridge, subnet = network(case)
   if kind.conf then
     return string.format("%s/bench/limit -k %s limit-other %s 10.3.0.1/16", BUILD, kind.name,
       kind.link)
   end
-  return string.format("%s/bench/limit %slimit-%d br%d %s.0.1/16", BUILD, kind.limit or "",
-    case.leases, case.leases, SUBNETS[case.leases])
+  return string.format("%s/bench/limit %slimit-%s %s %s.0.1/16", BUILD, kind.limit or "", name, bridge,
+    subnet)
 end
 
 local function contestants()
@@ -167,10 +183,10 @@ local function config(who, case)
       who.name, kind.name, kind.conf,
       kind.chained and CHAIN or IPAM:format("10.3", [=[,"routes":[{"dst":"0.0.0.0/0"}]]=]))
   end
-  return string.format([=[{"cniVersion":"1.0.0","name":"%s-%d","type":"bridge",]=]
-    .. [=["bridge":"br%d","isDefaultGateway":true,"ipMasq":%s,%s}]=],
-    who.name, case.leases, case.leases, kind.name == "masq",
-    IPAM:format(SUBNETS[case.leases], ""))
+  local name, bridge, subnet = network(case)
+  return string.format([=[{"cniVersion":"1.0.0","name":"%s-%s","type":"bridge",]=]
+    .. [=["bridge":"%s","isDefaultGateway":true,"ipMasq":%s,%s%s}]=],
+    who.name, name, bridge, kind.name == "masq", kind.more or "", IPAM:format(subnet, ""))
 end
 
 local function write_config(who, case)
@@ -186,8 +202,9 @@ local function build_world(who_all, list)
   sh("mkdir -p /run/bench && ip link set lo up")
   for _, who in ipairs(who_all) do
     sh("ip netns add node-%s && ip -n node-%s link set lo up", who.name, who.name)
-    sh("cd /var/lib/cni && mkdir -p networks/%s-0 networks/%s-%d networks/%s-other",
-      who.name, who.name, FULL, who.name)
+    for _, case in ipairs(list) do
+      sh("mkdir -p /var/lib/cni/networks/%s-%s", who.name, (network(case)))
+    end
     for _, pair in ipairs { "up", "dev" } do
       sh("ip -n node-%s link add %s0 up type veth peer name %s1", who.name, pair, pair)
       sh("ip -n node-%s link set %s1 up", who.name, pair)
@@ -254,8 +271,8 @@ local function effect(who, case)
     for line in pairs(picture(ns)) do lines[ns:gsub("-.*", "") .. ": " .. line] = true end
   end
   call_once(who, case, "DEL")
-  -- The limit's bridge stays: in what is measured it never goes.
-  os.execute("ip -n node-" .. who.name .. " link del br0 2>/dev/null")
+  local _, bridge = network(case)
+  if bridge then os.execute(("ip -n node-%s link del %s 2>/dev/null"):format(who.name, bridge)) end
   return lines
 end
 
@@ -318,6 +335,10 @@ local function plan_case(plan, who_all, case)
     for turn = 1, #who_all do
       local who = who_all[(turn + round) % #who_all + 1]
       if round <= rounds(who, case) then
+        if case.kind.empty then
+          plan.line("node /run/netns/node-%s", who.name)
+          plan.line("do ip link del %s", select(2, network(case)))
+        end
         local how = (round == 0 or case.calls > 1) and "count" or "run"
         plan.call(how, who, case, "ADD", 1)
         plan.call(how, who, case, "DEL", 1)
@@ -478,6 +499,21 @@ local function print_lease_cost(figures)
   end
 end
 
+local function print_last_cost(figures)
+  local function median(who, case)
+    local figure = figures[("%s:DEL:%s-0-1"):format(who, case)]
+    return figure and quantile(figure.wall, 0.5)
+  end
+  if not (median("ours", "bridge") and median("ours", "unused")) then return end
+  print()
+  print("The DEL of the last attachment to a bridge divided by one of any other, wall; ours: <= " .. TARGETS.last)
+  for _, kind in ipairs { "first", "unused" } do
+    print(string.format("  %-18s ours %s  reference %s", kind == "first" and "bridge" or "removeUnused",
+      ratio(median("ours", kind), median("ours", "bridge")),
+      ratio(median("reference", kind), median("reference", "bridge"))))
+  end
+end
+
 local function print_sizes()
   print()
   print(string.format("Size of the program, stripped, MB (ours: <= %g)", TARGETS.size))
@@ -497,7 +533,7 @@ local function main()
   -- The attachment that stays masquerades, where the kernel can.
   local resident = can(KINDS[2]) and KINDS[2] or KINDS[1]
   for _, case in ipairs(list) do
-    if not case.kind.conf then wanted[case.leases] = resident end
+    if not case.kind.conf and not case.kind.empty then wanted[case.leases] = resident end
   end
   build_world(who_all, list)
   for _, case in ipairs(list) do
@@ -516,6 +552,7 @@ local function main()
     os.time() - began))
   print_all(list, figures)
   print_lease_cost(figures)
+  print_last_cost(figures)
   print_sizes()
 end
 

@@ -9,6 +9,7 @@
  *     config FILE                           what the plugins read
  *     fill DIRECTORY A.B FIRST COUNT        leases A.B.x.y of other containers, as host-local's
  *     settle MILLISECONDS                   rest between two runs
+ *     do PROGRAM ARG..                      something that does not count, and may fail
  *     run LABEL FIRST COUNT PROGRAM ARG..   COUNT calls at once, for containers cFIRST, ..
  *     count LABEL FIRST COUNT PROGRAM ARG.. the same, and counts the processes started
  *
@@ -225,6 +226,23 @@ static void fill(char **words)
 	close(dir);
 }
 
+static void do_aside(char **words)
+{
+	int quiet = open("/dev/null", O_RDWR | O_CLOEXEC), status;
+	pid_t pid = vfork();
+
+	if (pid == 0) {
+		dup2(quiet, STDOUT_FILENO);
+		dup2(quiet, STDERR_FILENO);
+		execvp(words[1], words + 1);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 127))
+		give_up(words[1]);
+	close(quiet);
+	nanosleep(&settle, NULL);
+}
+
 static void enter(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -261,6 +279,8 @@ static void obey(struct run *run, int count)
 		fill(words);
 	} else if (strcmp(words[0], "settle") == 0 && count == 2) {
 		settle.tv_nsec = atol(words[1]) * 1000000;
+	} else if (strcmp(words[0], "do") == 0 && count > 1) {
+		do_aside(words);
 	} else if ((strcmp(words[0], "run") == 0 || strcmp(words[0], "count") == 0) && count > 4) {
 		run->counted = words[0][0] == 'c';
 		do_run(run);
