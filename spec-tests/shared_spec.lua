@@ -149,7 +149,7 @@ describe("A second runtime with a /run of its own in the same network namespace"
 
     local function shared_by_both()
       t.needs(more.vlan and "bridge-vlan" or nil)
-      local w = new(more, { pods = 2 })
+      local w = new(more, { pods = 3 })
       local before = w:picture()
       w:add(c1)
       call(w, "ADD", c2)
@@ -169,6 +169,10 @@ describe("A second runtime with a /run of its own in the same network namespace"
     it("keeps " .. what .. " and the address from the other one that made them, until nobody is left", function()
       local w, before = shared_by_both()
       w:del(c1)
+      call(w, "CHECK", c2)
+      w:add(c1)
+      w:add({ id = "c3", pod = 3 })
+      w:gc({ { "c2" } }) -- the leases are of both
       call(w, "CHECK", c2)
       t.same({ "10.1.0.1/24" }, world.addrs(w.host, on))
       assert.is_true(t.ping(w.pods[2], "10.1.0.1"))

@@ -62,11 +62,12 @@ local function leads_to(h, port, cidr)
   if port.kind ~= "veth" or not port.link_netnsid then return nil end
   local list, msg, errno = h:socket():dump("addr",
     { index = port.link, netnsid = port.link_netnsid, family = cidr.family }, { "address", "scope" })
-  if not list and h:link(port.index, {}) then
+  if not list then
+    if not h:link(port.index, {}) then return false end -- it has just gone
     fail.kernel("list the addresses at the other end of " .. port.name, msg, errno)
   end
   local found
-  for _, have in ipairs(list or {}) do
+  for _, have in ipairs(list) do
     if addr.parse(have.address):overlaps(cidr) then return true end
     if have.scope ~= "link" then found = false end
   end
