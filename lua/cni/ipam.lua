@@ -29,8 +29,20 @@ local function own_request(req, script, read)
   }, { __index = req })
 end
 
--- What a configuration and a script that may have gone bad still let us find; what was given, the runtime
--- knows.
+-- What the runtime knows to have been given, but for what another attachment has by now.
+local function reported(req)
+  local leases = require "cni.leases"
+  local place, ips = leases.place(req.raw), {}
+  for _, ip in ipairs(req.prev and req.prev.ips or {}) do
+    local id = leases.holder(place, addr.parse(ip.address):text())
+    if not id or id == req.container_id then
+      ips[#ips + 1] = { address = ip.address, gateway = ip.gateway }
+    end
+  end
+  return ips
+end
+
+-- What a configuration and a script that may have gone bad, and leases that may be lost, still let us find.
 local function held(req, name)
   local loads, script = fail.try(req.load_plugin, name)
   if loads and not script then
@@ -41,17 +53,14 @@ local function held(req, name)
     loads = false
   end
   local ok, lease = fail.try(function() return script.add(own_request(req, script, schema.salvage)) end)
-  if ok then return lease or {} end
-  if loads and script.del then
+  lease = ok and lease or {}
+  if not ok and loads and script.del then
     script.del(req)
-  else
+  elseif not ok then
     req:lease(require("cni.leases").place(req.raw))
   end
-  local ips = {}
-  for i, ip in ipairs(req.prev and req.prev.ips or {}) do
-    ips[i] = { address = ip.address, gateway = ip.gateway }
-  end
-  return { ips = ips }
+  if #(lease.ips or {}) == 0 then lease.ips = reported(req) end
+  return lease
 end
 
 local function has_ipv6(lease)
