@@ -314,3 +314,21 @@ describe("A sysctl", function()
     each_write("openat", true)
   end)
 end)
+
+describe("a bridge", function()
+  it("that could not be locked down is not given to anybody", function()
+    local w = world.new({ type = "bridge", bridge = "br0", removeUnused = true })
+    local failed = 0
+    each_call({ "EMFILE", "ENOMEM" }, "openat", function(under)
+      w:del()
+      return t.cni { verb = "ADD", type = "bridge", conf = w:config(), host = w.host, netns = w.pods[1],
+        under = under, timeout = 20 }
+    end, function(got, n)
+      failed = failed + (got.rc ~= 0 and 1 or 0)
+      local heard = got.rc == 0 and t.sysctl(w.host, "net/ipv6/conf/br0/accept_ra") or "0"
+      assert.equal("0", heard, "call " .. n)
+    end)
+    assert.is_true(failed > 0)
+    w:del()
+  end)
+end)

@@ -68,9 +68,12 @@ local function find(step, h)
   return link
 end
 
--- A VRF hears nothing itself: what its links hear of routes is theirs.
+-- A VRF hears nothing itself: what its links hear of routes is theirs. A setting that is not there, or not in
+-- our power, is passed over; a link that could not be locked down for another reason does not come up.
 local function lock_down(h, want, name)
-  if want.kind ~= "vrf" then netlink.ns.sysctl(h.where, h.locked_down(name)) end
+  if want.kind == "vrf" then return end
+  local ok, msg, errno = netlink.ns.sysctl(h.where, h.locked_down(name))
+  if not ok then fail.kernel("lock down " .. name, msg, errno) end
 end
 
 -- Of what a bridge can be asked for, this alone is refused as not supported.
@@ -98,7 +101,7 @@ local function make(step, h, vrf_table)
   if not ok and errno ~= errors.EEXIST then
     fail.kernel(M.say(step), msg, errno, want.kind, no_filter(want, msg, errno))
   end
-  lock_down(h, want, want.name)
+  if not want.up then lock_down(h, want, want.name) end -- or before it comes up
 end
 
 -- A VRF whose table is for us to choose: nobody else chooses one in its namespace meanwhile.
