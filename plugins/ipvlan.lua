@@ -36,7 +36,9 @@ end
 local function link_below(req)
   local home = req.conf.linkInContainer and req.pod or req.host
   local eth = req.pod:link(req.ifname)
-  local parent = eth and eth.link and home:link(eth.link)
+  -- An index is of a namespace, and of another one than the link's own when that has a number there.
+  local there = eth and (eth.link_netnsid ~= nil) == (home ~= req.pod)
+  local parent = there and eth.link and home:link(eth.link)
   if not parent and req.plan.mode == "verify" then
     fail.throw { msg = ("link %s %s"):format(req.ifname,
       eth and "stands on no link of the " .. home.name or "is not in the sandbox") }

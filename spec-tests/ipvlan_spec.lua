@@ -288,6 +288,20 @@ describe("ipvlan behind another plugin", function()
     assert.is_true(on_master.stands_on(w, "up1"))
   end)
 
+  it("does not take a link of the sandbox for its master, which has the same number in the host", function()
+    t.needs("ipvlan")
+    local w = chained({})
+    local result = w:add({ prev = prev() })
+    local up0 = t.link(w.host, "up0")
+    w:in_pod(([[ip link del eth0
+      ip link add m0 index %d address %s type veth peer name m1; ip link set m0 up
+      ip link add eth0 link m0 type ipvlan mode l2; ip link set eth0 up
+      ip addr add 10.1.0.7/24 dev eth0; ip -6 addr add fd01::7/64 dev eth0 nodad
+      ip route add 10.9.0.0/16 via 10.1.0.1]]):format(up0.ifindex, up0.address))
+    on_master.says(w:fails("CHECK", { prev = result }), "eth0", "stands on no link of the host")
+    on_master.says(w:fails("CHECK", { prev = result, conf = { master = "up0" } }), "eth0 does not stand on up0")
+  end)
+
   it("needs to know which of its interfaces to stand on", function()
     t.needs("ipvlan")
     local w = chained({})

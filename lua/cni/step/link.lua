@@ -176,8 +176,9 @@ function M.verify(step, plan)
     return ("link %s: mtu is %d, not %d"):format(want.name, link.mtu, want.mtu)
   end
   if want.link then
+    -- An index of another namespace than the link's own has that one's number beside it.
     local parent = plan[step.ns]:link(want.link)
-    if not parent or link.link ~= parent.index then
+    if not parent or link.link ~= parent.index or (link.link_netnsid ~= nil) ~= (want.into ~= nil) then
       return ("link %s does not stand on %s"):format(want.name, want.link)
     end
   end
