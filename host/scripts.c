@@ -388,7 +388,8 @@ int scripts_has(lua_State *L)
 }
 
 /***
-The text of a type's script.
+The text of a type's script. A site's that is empty gives way to the built-in one: it is the file that a
+shell has just made for what is to be copied into it.
 @function source
 @tparam string type
 @treturn string|nil nil when no script has this name
@@ -409,11 +410,11 @@ int scripts_source(lua_State *L)
 	ret = push_site_text(L, type);
 	if (ret < 0)
 		lua_error(L);
-	if (ret) {
+	file = embedded_find(embedded_plugins, embedded_plugins_count, type);
+	if (ret && (lua_rawlen(L, -1) || !file)) {
 		lua_insert(L, -2);
 		return 2;
 	}
-	file = embedded_find(embedded_plugins, embedded_plugins_count, type);
 	if (!file) {
 		lua_pushnil(L);
 		return 1;

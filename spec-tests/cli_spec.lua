@@ -120,6 +120,20 @@ describe("the command line", function()
     assert.is_truthy(luacni({ "types" }):find("own +/etc/luacni/plugins/own%.lua"))
   end)
 
+  it("shows a shipped script into the file that it is to become; what stands there is shown then", function()
+    local own = "/etc/luacni/plugins/bridge.lua"
+    t.write(own, "") -- as the shell does, before the program runs
+    local source = luacni { "show", "bridge" }
+    assert.equal(t.read("plugins/bridge.lua"), source)
+    t.write(own, source .. "-- mine\n")
+    assert.equal(source .. "-- mine\n", (luacni { "show", "bridge" }))
+    t.write("/etc/luacni/plugins/own.lua", "") -- nothing is shipped under this name
+    local empty, status = luacni { "show", "own" }
+    t.same({ "", 0 }, { empty, status })
+    os.remove(own)
+    os.remove("/etc/luacni/plugins/own.lua")
+  end)
+
   it("validates a configuration", function()
     assert.equal(0, select(2, luacni { "validate", conf }))
     t.write(conf, (list:gsub("isGateway", "isGatway")))
