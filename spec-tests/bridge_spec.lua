@@ -472,7 +472,7 @@ describe("bridge DEL", function()
       local w = bridge(full, { forwarding = true })
       local before = w:picture()
       w:add()
-      if prepare then prepare(w) end
+      if prepare then prepare(w, before) end
       w:del(call)
       w:del(call)
       if w.pods[1] then
@@ -494,7 +494,7 @@ describe("bridge DEL", function()
     w:sh("ip link del " .. w:port().ifname)
   end)
   deleted("when the bridge is gone", function(w) w:sh("ip link del br0") end)
-  deleted("when the rules are flushed", function(w) w:sh(t.flush) end)
+  deleted("when the rules are flushed", function(w, before) w:lose_rules(before) end)
   deleted("when the lease is gone", function()
     t.run("rm " .. t.lease_dir .. "/net/10.1.0.2")
   end)

@@ -17,7 +17,7 @@ local function new(ipam, opts)
   return w
 end
 
-local function records() return t.sh("find /run/luacni/attachments -type f 2>/dev/null") end
+local records = t.records
 
 -- ------------------------------------------------------------------------------------
 

@@ -142,6 +142,7 @@ for _, entry in ipairs(types) do
     if not entry.lent then it("has it taken back when the sandbox is gone", function()
       local w = new(entry)
       w.by("ours", "ADD", 2)
+      w:leave_interface()
       local before = w:picture()
       before.kernel.pod1 = nil
       w.by("reference", "ADD", 1)

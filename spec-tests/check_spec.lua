@@ -4,7 +4,6 @@
 -- broken since, and changes nothing itself.
 
 local lfs = require "lfs"
-local lived_in = require "lived_in"
 local t = require "support"
 local plugins = require "plugins"
 
@@ -36,7 +35,7 @@ end
 local function judge(w, broken)
   local command = broken.sh:gsub("@PORT@", function() return w:port().ifname end)
   t.run(command, { host = broken.at == "host" and w.host or w.pods[1] })
-  lived_in.so_be_it(w.host)
+  w:so_be_it()
   local before = w:picture()
   local got = w:call("CHECK")
   local changed = changes(before, w:picture())

@@ -5,7 +5,6 @@
 local holder = require "cni.holder"
 local journal = require "cni.journal"
 local leases = require "cni.leases"
-local lived_in = require "lived_in"
 local t = require "support"
 local world = require "world"
 
@@ -57,7 +56,7 @@ describe("Where IPv6 is switched off", function()
     it("in the host, the message of a dual-stack " .. type_name .. " says so", function()
       local w = new { type = type_name, ipam = dual }
       w:sh(off)
-      lived_in.so_be_it(w.host)
+      w:so_be_it()
       local before = w:picture()
       local e = w:fails("ADD")
       says(e.text, "IPv6 is switched off on ")
@@ -68,7 +67,7 @@ describe("Where IPv6 is switched off", function()
     it("in the host, IPv4 alone works: " .. type_name, function()
       local w = new { type = type_name }
       w:sh(off)
-      lived_in.so_be_it(w.host)
+      w:so_be_it()
       w:add()
       assert.is_true(t.ping(w.pods[1], "10.1.0.1"))
       w:check()

@@ -36,7 +36,8 @@ describe("Bytes of the caller that are no UTF-8", function()
           local said = t.run({ t.bin.ours .. "/luacni", "explain" }, { host = w.host })
           assert.is_truthy(said:find("c1", 1, true), said)
           w:gc({ { "c1", where == "CNI_IFNAME" and bytes or "eth0" } }, { path = plain.path })
-          assert.equal(2, #t.ip(w.pods[1], "link show"))
+          -- lo, the interface that was there before, and this one.
+          assert.equal(3, #t.ip(w.pods[1], "link show"))
           w:del(t.with(plain, { prev = false }))
         else
           judged(w:call("CHECK", c))

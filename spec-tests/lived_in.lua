@@ -126,9 +126,17 @@ local function fill(text, values)
   return (text:gsub("@(%u+%d?)@", values))
 end
 
--- Rules that accept what comes or goes by the links named.
-local function accepting(links)
+-- Rules that accept what comes or goes by the links named, and what is from or to the addresses.
+local function accepting(links, addresses)
   local user, user6 = {}, {}
+  for _, address in ipairs(addresses or {}) do
+    if address:find(":", 1, true) then
+      user6[#user6 + 1] = ("ip6 saddr %s accept; ip6 daddr %s accept"):format(address, address)
+    else
+      user[#user + 1] = ("-A DOCKER-USER -s %s -j ACCEPT\n-A DOCKER-USER -d %s -j ACCEPT\n"):format(address,
+        address)
+    end
+  end
   for _, link in ipairs(links or {}) do
     user[#user + 1] = ("-A DOCKER-USER -i %s -j ACCEPT\n-A DOCKER-USER -o %s -j ACCEPT\n"):format(link, link)
     local globbed = link:gsub("%+$", "*")
@@ -243,17 +251,19 @@ local places = {}
 
 --- Make a host a lived-in one. opts: forwarding (true: on, and then the uplink goes on taking router
 -- advertisements), accepts (list of links by which the administrator lets everything pass, as iptables
--- writes them),
+-- writes them), passing (list of addresses that he lets pass),
 -- accept_ra (number, for the uplink), watched (false: somebody who may change what is others' is at work)
 function M.furnish(host, opts)
   opts = opts or {}
   local router = t.netns(host.name .. "-router")
   local theirs = t.netns(host.name .. "-theirs")
-  local user, user6 = accepting(opts.accepts)
+  local user, user6 = accepting(opts.accepts, opts.passing)
   local values = { N = host.name, NAT = nat, RA = opts.accept_ra or opts.forwarding and 2 or 1,
     FORWARD = opts.forwarding and 1 or 0 }
   values.FILTER, values.NATIVE = fill(filter, { USER = user }), fill(native, { USER6 = user6 })
   t.run(fill(script .. (t.has("nft-nat") and with_nft or without_nft), values), { host = host })
+  -- What says of itself that it is no router (when it is asked where it is) is a default route's no longer.
+  spawn.sysctl(router.path, "net/ipv6/conf/all/forwarding", "1")
   spawn.advertise(router.path, "lan0")
   if opts.watched == false then return end
   local lines, risen = read(host)
@@ -264,7 +274,12 @@ end
 --- What a test did itself, to what is others' on a host, is so from now on.
 function M.so_be_it(host)
   local place = places[host.name]
-  if place then place.lines, place.risen = read(host) end
+  if not place then return end
+  place.lines, place.risen = read(host)
+  -- Our own table is not others', and goes when it is done with.
+  for line in pairs(place.lines) do
+    if line:find("6c7561636e6900", 1, true) then place.lines[line] = nil end
+  end
 end
 
 --- What of others is not as it was on the hosts of this test: a list of lines. They are forgotten.

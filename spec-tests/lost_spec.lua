@@ -340,7 +340,8 @@ end
 -- A world in which the other container lives, and a picture of it without what will be lost.
 local function prepared(entry, loss, prepare)
   t.wipe()
-  local w = plugins.world(entry, 2)
+  -- Beside the other container no neighbours: records, leases and rules are lost as a whole, theirs too.
+  local w = plugins.world(entry, 2, false)
   if prepare then prepare(w) end
   w:add(second(w, entry))
   w.reached = {}

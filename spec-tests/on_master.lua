@@ -4,7 +4,7 @@
 -- A test makes one world and does several things in it: on a slow kernel a world costs a second.
 
 local assert = require "luassert"
-local lived_in = require "lived_in"
+local neighbours = require "neighbours"
 local system = require "system"
 local t = require "support"
 local world = require "world"
@@ -27,8 +27,11 @@ function M.glance(w)
   end
   local set = {}
   for line in t.run(words):gmatch("[^\n]+") do
+    local file = line:match("^file /run/luacni/(%S+)") or line:match("^file /var/lib/cni/networks/(%S+)")
+    if file and neighbours.owns(file) then goto next end
     while set[line] do line = line .. " (again)" end
     set[line] = true
+    ::next::
   end
   return set
 end
@@ -146,9 +149,9 @@ function M.promises(spec, p)
       if t.has("clash") then names = names:gsub("pod1 tmp%x+\n", "") end
       assert.equal("pod1 eth0\n", names)
       assert.equal(#before, #t.ip(w.host, "link show"))
-      local links = t.ip(w.pods[1], "link show")
-      assert.equal(2, #links)
-      assert.equal("eth0", links[2].ifname)
+      -- lo, and the interface that was there before.
+      assert.equal(3, #t.ip(w.pods[1], "link show"))
+      assert.truthy(t.link(w.pods[1], "eth0"))
       w:del()
     end)
 
@@ -302,7 +305,7 @@ function M.promises(spec, p)
         assert.is_true(M.stands_on(w, "eth0"))
         w:del()
         w:sh("ip route del default; ip -6 route del default")
-        lived_in.so_be_it(w.host)
+        w:so_be_it()
         M.refused(w, { {}, 7, "master", "default route", "host" },
           { { conf = { linkInContainer = true } }, 7, "default route", "sandbox" })
         w:sh("ip link add up6 type veth peer name up7; ip link set up7 addrgenmode none up; " ..

@@ -46,7 +46,7 @@ local function addressed(more)
     { "the MAC is another", sh = "ip link set eth0 address 02:00:00:00:00:77",
       says = "eth0.*mac is 02:00:00:00:00:77" },
     { "the interface is down", sh = "ip link set eth0 down", says = "eth0" },
-    { "the lease is gone", at = "host", sh = "rm /var/lib/cni/networks/*/10.*",
+    { "the lease is gone", at = "host", sh = "rm /var/lib/cni/networks/every/10.*",
       says = "10%.20%.0%.%d+" },
   }
   for _, item in ipairs(more or {}) do list[#list + 1] = item end
@@ -60,12 +60,12 @@ M.list = {
 
   { name = "host-local, two sets", ipam = true, ips = 2,
     conf = { type = "host-local", ipam = dual }, breaks = {
-      { "a lease is gone", at = "host", sh = "rm /var/lib/cni/networks/*/10.*",
+      { "a lease is gone", at = "host", sh = "rm /var/lib/cni/networks/every/10.*",
         says = "10%.20%.0%.%d+" },
-      { "the other lease is gone", at = "host", sh = "rm /var/lib/cni/networks/*/fd20*",
+      { "the other lease is gone", at = "host", sh = "rm /var/lib/cni/networks/every/fd20*",
         says = "fd20::%x+" },
       { "a lease is another's", at = "host",
-        sh = "for f in /var/lib/cni/networks/*/10.*; do printf 'other\r\neth0' >$f; done",
+        sh = "for f in /var/lib/cni/networks/every/10.*; do printf 'other\r\neth0' >$f; done",
         says = "10%.20%.0%.%d+" },
     } },
 
@@ -93,7 +93,7 @@ M.list = {
       { "the default route is gone", sh = "ip route del default", says = "0%.0%.0%.0/0" },
       { "the port does not reflect", at = "host",
         sh = "bridge link set dev @PORT@ hairpin off", says = "hairpin" },
-      { "the masquerade is gone", at = "host", sh = t.flush, says = "masquerad" },
+      { "the masquerade is gone", at = "host", sh = "nft flush set inet luacni masq_10.20.0.0/22_every", says = "masquerad" },
       { "forwarding is off", at = "host", sh = "echo 0 >/proc/sys/net/ipv4/ip_forward",
         says = "ip_forward" },
     } },
@@ -207,7 +207,7 @@ M.list = {
         says = "10%.20%.0%.%d+" },
       { "the route to the gateway is gone", sh = "ip route del 10.20.0.1 dev eth0",
         says = "10%.20%.0%.1" },
-      { "the masquerade is gone", at = "host", sh = t.flush, says = "masquerad" },
+      { "the masquerade is gone", at = "host", sh = "nft flush set inet luacni masq_10.20.0.0/22_every", says = "masquerad" },
     } },
 
   { name = "dummy", ips = 2, needs = { "dummy" },
@@ -294,10 +294,11 @@ function M.prev(entry, pod)
   return entry.prev and t.decode((t.json(entry.prev):gsub("@NETNS@", pod.path)))
 end
 
---- The namespaces of an entry: a world (see world.lua) with `pods` of them, forwarding on.
-function M.world(entry, pods)
+--- The namespaces of an entry: a world (see world.lua) with `pods` of them, forwarding on, and its neighbours
+-- but for those that `beside` leaves out.
+function M.world(entry, pods, beside)
   local w = world.new(M.conf(entry), { pods = pods or 1, forwarding = true,
-    far = entry.far ~= nil })
+    far = entry.far ~= nil, neighbours = beside })
   if entry.host then w:sh(entry.host) end
   if entry.far and entry.far ~= "" then t.run(entry.far, { host = w.far }) end
   for n = 1, #w.pods do

@@ -69,7 +69,10 @@ end
 --- The names of a namespace's links, sorted, in one text.
 function M.links(ns)
   local names = {}
-  for _, link in ipairs(t.ip(ns, "link show")) do names[#names + 1] = link.ifname end
+  for _, link in ipairs(t.ip(ns, "link show")) do
+    -- A neighbour's.
+    if link.ifname ~= "side0" then names[#names + 1] = link.ifname end
+  end
   table.sort(names)
   return table.concat(names, " ")
 end

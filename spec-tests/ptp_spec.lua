@@ -4,7 +4,7 @@
 -- failed ADD.
 
 local promises = require("promises").for_spec(it)
-local lived_in = require "lived_in"
+
 local t = require "support"
 local world = require "world"
 
@@ -26,7 +26,7 @@ end
 local function routes(ns, family)
   local lines = {}
   for _, r in ipairs(t.ip(ns, family .. " route show")) do
-    if r.dst ~= "fe80::/64" and not (r.dst == "default" and r.dev == "lo") then
+    if r.dev ~= "side0" and r.dst ~= "fe80::/64" and not (r.dst == "default" and r.dev == "lo") then
       local words = { r.dst }
       for _, key in ipairs { "gateway", "dev", "scope", "prefsrc", "protocol" } do
         local value = r[key]
@@ -247,7 +247,7 @@ describe("ptp CHECK", function()
       w:check()
       local port = w:port().ifname
       t.run((sh:gsub("@PORT@", port)), { host = at == "host" and w.host or w.pods[1] })
-      lived_in.so_be_it(w.host)
+      w:so_be_it()
       local e = w:fails("CHECK")
       assert.truthy(e.text:find(says), e.text)
     end)
@@ -283,7 +283,7 @@ describe("ptp DEL", function()
     { "when the pod's end was renamed", nil, function(w)
       w:in_pod("ip link set eth0 down; ip link set eth0 name eth7")
     end },
-    { "when the rules are flushed", nil, function(w) w:sh(t.flush) end },
+    { "when the rules are flushed", nil, function(w, before) w:lose_rules(before) end },
     { "when the host's end was renamed", nil, function(w)
       w:sh("ip link set " .. w:port().ifname .. " down name mine")
     end },

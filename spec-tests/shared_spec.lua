@@ -13,6 +13,8 @@ local subnet = { type = "host-local", subnet = "10.1.0.0/24" }
 local function new(more, opts)
   opts = opts or {}
   opts.far, opts.forwarding = true, true
+  -- The rules of all are counted here, so that the neighbours have none.
+  opts.neighbours = { masked = false }
   return world.new(t.with({ type = "bridge", bridge = "br0",
     removeUnused = true, isDefaultGateway = true, ipMasq = true,
     ipam = subnet }, more), opts)

@@ -276,23 +276,24 @@ static int spawn_del_netns(lua_State *L)
 	return 1;
 }
 
-/* A process in another namespace that ends with 0 for true; 1: false; 2: it could not say. */
-static int in_netns(const char *netns, int (*what)(const void *), const void *with)
+/* What a function says in another namespace: 0 for true; 1: false; 2: it could not say. */
+static int in_netns(const char *netns, int (*what)(void *), void *with)
 {
-	int status = -1, fd = open(netns, O_RDONLY | O_CLOEXEC);
-	pid_t pid = fd < 0 ? -1 : fork();
+	int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), there = open(netns, O_RDONLY | O_CLOEXEC);
+	int status = 2;
 
-	if (pid == 0)
-		_exit(setns(fd, CLONE_NEWNET) < 0 ? 2 : what(with));
-	if (fd >= 0)
-		close(fd);
-	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+	if (home >= 0 && there >= 0 && setns(there, CLONE_NEWNET) == 0) {
+		status = what(with);
+		if (setns(home, CLONE_NEWNET) < 0)
+			abort();
+	}
+	close(home);
+	close(there);
+	return status;
 }
 
 /* To all nodes: here is a router, for as long as can be, and its prefix, on the link. */
-static int advertise(const void *link)
+static int advertise(void *link)
 {
 	struct {
 		struct nd_router_advert head;
@@ -307,12 +308,15 @@ static int advertise(const void *link)
 	};
 	struct sockaddr_in6 all = { .sin6_family = AF_INET6, .sin6_scope_id = if_nametoindex(link) };
 	int sock = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6), hops = 255;
+	bool sent;
 
 	inet_pton(AF_INET6, "ff02::1", &all.sin6_addr);
 	inet_pton(AF_INET6, "2001:db8:5::", &ra.prefix.nd_opt_pi_prefix);
-	return sock >= 0 &&
+	sent = sock >= 0 &&
 	       setsockopt(sock, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof(hops)) == 0 &&
-	       sendto(sock, &ra, sizeof(ra), 0, (struct sockaddr *)&all, sizeof(all)) == sizeof(ra) ? 0 : 2;
+	       sendto(sock, &ra, sizeof(ra), 0, (struct sockaddr *)&all, sizeof(all)) == sizeof(ra);
+	close(sock);
+	return sent ? 0 : 2;
 }
 
 /***
@@ -326,7 +330,7 @@ static int spawn_advertise(lua_State *L)
 {
 	const char *netns = luaL_checkstring(L, 1), *link = luaL_checkstring(L, 2);
 
-	if (in_netns(netns, advertise, link) != 0)
+	if (in_netns(netns, advertise, (void *)(uintptr_t)link) != 0)
 		return luaL_error(L, "%s: nothing can be advertised on %s", netns, link);
 	return 0;
 }
@@ -363,14 +367,16 @@ static int echo(int sock, const void *request, size_t size, const struct sockadd
 	return 1;
 }
 
-static int ping(const void *address)
+/* Each of another id: what address translation did for the one before it, it would do again. */
+static int ping(void *address)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET };
 	struct sockaddr_in6 to6 = { .sin6_family = AF_INET6 };
-	struct icmphdr request = { .type = ICMP_ECHO, .un.echo.id = (unsigned short)getpid() };
+	static unsigned short count;
+	struct icmphdr request = { .type = ICMP_ECHO, .un.echo.id = (unsigned short)(getpid() + ++count) };
 	struct icmp6_hdr request6 = { .icmp6_type = ICMP6_ECHO_REQUEST };
 	bool four = inet_pton(AF_INET, address, &to.sin_addr) == 1;
-	int sock;
+	int sock, status;
 
 	if (!four && inet_pton(AF_INET6, address, &to6.sin6_addr) != 1)
 		return 2;
@@ -378,9 +384,27 @@ static int ping(const void *address)
 	if (sock < 0)
 		return 2;
 	request.checksum = checksum((const void *)&request, sizeof(request) / 2);
-	request6.icmp6_id = (unsigned short)getpid();
-	return four ? echo(sock, &request, sizeof(request), (void *)&to, sizeof(to), 20, ICMP_ECHOREPLY) :
-		echo(sock, &request6, sizeof(request6), (void *)&to6, sizeof(to6), 0, ICMP6_ECHO_REPLY);
+	request6.icmp6_id = request.un.echo.id;
+	status = four ? echo(sock, &request, sizeof(request), (void *)&to, sizeof(to), 20, ICMP_ECHOREPLY) :
+			echo(sock, &request6, sizeof(request6), (void *)&to6, sizeof(to6), 0, ICMP6_ECHO_REPLY);
+	close(sock);
+	return status;
+}
+
+struct setting {
+	const char *path, *value;
+	char before[64];
+};
+
+static int set(void *with)
+{
+	struct setting *setting = with;
+	int fd = open(setting->path, O_RDWR | O_CLOEXEC);
+	ssize_t got = read(fd, setting->before, sizeof(setting->before) - 1);
+	bool good = got > 0 && pwrite(fd, setting->value, strlen(setting->value), 0) > 0;
+
+	close(fd);
+	return good ? 0 : 2;
 }
 
 /***
@@ -394,11 +418,32 @@ static int ping(const void *address)
 static int spawn_pings(lua_State *L)
 {
 	const char *netns = luaL_checkstring(L, 1), *address = luaL_checkstring(L, 2);
-	int status = in_netns(netns, ping, address);
+	int status = in_netns(netns, ping, (void *)(uintptr_t)address);
 
 	if (status > 1)
 		return luaL_error(L, "%s: cannot ping %s", netns, address);
 	lua_pushboolean(L, status == 0);
+	return 1;
+}
+
+/***
+ * Change a setting of a namespace.
+ * @function sysctl
+ * @tparam string netns path of the namespace
+ * @tparam string name below /proc/sys, as in "net/ipv4/ip_forward"
+ * @tparam string value
+ * @treturn string what it was
+ * @raise when there is no such thing
+ */
+static int spawn_sysctl(lua_State *L)
+{
+	struct setting setting = { .value = luaL_checkstring(L, 3) };
+	const char *netns = luaL_checkstring(L, 1);
+
+	setting.path = lua_pushfstring(L, "/proc/sys/%s", luaL_checkstring(L, 2));
+	if (in_netns(netns, set, &setting) != 0)
+		return luaL_error(L, "%s: %s cannot be set", netns, setting.path);
+	lua_pushstring(L, setting.before);
 	return 1;
 }
 
@@ -417,5 +462,7 @@ int luaopen_spawn(lua_State *L)
 	lua_setfield(L, -2, "advertise");
 	lua_pushcfunction(L, spawn_pings);
 	lua_setfield(L, -2, "pings");
+	lua_pushcfunction(L, spawn_sysctl);
+	lua_setfield(L, -2, "sysctl");
 	return 1;
 }

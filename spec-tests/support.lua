@@ -257,7 +257,8 @@ end
 --- Remove what the test made: namespaces, leases, records. Runs after each test. Raises when what
 -- is others' on a host is not as it was.
 function M.cleanup()
-  local noticed = require "lived_in".noticed()
+  local noticed = require "neighbours".noticed()
+  table.move(require "lived_in".noticed(), 1, 1000, #noticed + 1, noticed)
   for i = #made, 1, -1 do
     spawn.del_netns(made[i].path)
     made[i] = nil
@@ -594,18 +595,28 @@ function M.snapshot(opts)
   local shot = { kernel = {}, leases = {}, records = M.files("/run/luacni") }
   for name in pairs(shot.records) do
     -- The index of leases is a cache, checked against the directory by its reader.
-    if name:find("^leases/") then shot.records[name] = nil end
+    if name:find("^leases/") or require "neighbours".owns(name) then shot.records[name] = nil end
   end
   for _, ns in ipairs(opts.ns or { false }) do
     shot.kernel[ns and (ns.name or ns) or "own"] = picture(ns or nil)
   end
   for name, bytes in pairs(M.files(opts.leases or M.lease_dir)) do
     local last = name:match("[^/]*$")
-    if last ~= "lock" and not last:find("^last_reserved_ip%.%d+$") then
+    if last ~= "lock" and not last:find("^last_reserved_ip%.%d+$") and not require "neighbours".owns(name) then
       shot.leases[name] = bytes
     end
   end
   return shot
+end
+
+--- The records of attachments that there are, but for neighbours': their paths, a line each.
+function M.records()
+  local names = {}
+  for name in pairs(M.files("/run/luacni/attachments")) do
+    if not require "neighbours".owns("attachments/" .. name) then names[#names + 1] = name .. "\n" end
+  end
+  table.sort(names)
+  return table.concat(names)
 end
 
 local function show(value)

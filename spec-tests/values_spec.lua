@@ -20,7 +20,8 @@ local script = [[
   end }]]
 
 local function new(more, opts)
-  local w = world.new(t.with({ type = "luacni" }, more), opts)
+  -- No neighbours: what is written down of a host is looked at as a whole, and has to be nothing at last.
+  local w = world.new(t.with({ type = "luacni" }, more), t.merge({ neighbours = false }, opts))
   t.write("/etc/luacni/plugins/site.lua", script)
   w:sh("ip link add up0 type veth peer name up1; ip link set up0 addrgenmode none; " ..
     "ip link set up1 addrgenmode none; ip link set up0 up; ip link set up0 down; " ..

@@ -3,6 +3,8 @@
 -- plugins play with. Every call remembers results, so that CHECK and DEL carry
 -- the prevResult that a runtime would send.
 
+local lived_in = require "lived_in"
+local neighbours = require "neighbours"
 local t = require "support"
 
 local M = {}
@@ -34,7 +36,8 @@ local far = { host = [[
 -- opts: pods (number of them, 1), forwarding (true: already on), far (a network
 -- behind the host's link up0, at 192.0.2.2 and 2001:db8::2; the host's administrator lets pass what
 -- goes by up0), accepts (list of other links that he lets pass), lived_in (false: a bare host, and the
--- spec says why), bin, path.
+-- spec says why), neighbours (see neighbours.lua; which there are: { network = false } or { interface =
+-- false } leaves one out, false both, and the spec says why), bin, path.
 function M.new(conf, opts)
   opts = opts or {}
   local function at(name) return { name = name, path = "/run/netns/" .. name } end
@@ -42,8 +45,9 @@ function M.new(conf, opts)
     pods = {}, host = at("host") }, World)
   local accepts = { table.unpack(opts.accepts or {}) }
   if opts.far then accepts[#accepts + 1] = "up0" end
+  local plan, passing = neighbours.plan(conf, opts)
   -- The reference's plugins lose what a router advertised, unless the administrator takes care.
-  t.host("host", { forwarding = opts.forwarding, accepts = accepts, lived_in = opts.lived_in,
+  t.host("host", { forwarding = opts.forwarding, accepts = accepts, passing = passing, lived_in = opts.lived_in,
     accept_ra = opts.bin == "reference" and 2 or nil })
   for i = 1, opts.pods or 1 do
     w.pods[i] = at("pod" .. i)
@@ -59,6 +63,7 @@ function M.new(conf, opts)
     t.run(far.host, { host = w.host })
     t.run(far.far, { host = w.far })
   end
+  if plan then neighbours.put(w, plan) end
   return w
 end
 
@@ -89,7 +94,23 @@ function World:call(verb, c)
     id = none and false or c.id, ifname = none and false or c.ifname, args = c.args,
     env = c.env, path = c.path or self.path, bin = c.bin or self.bin })
   if verb == "ADD" and got.rc == 0 then self.results[key_of(c)] = got.json end
+  self:nobody_noticed(("%s of %s"):format(verb, none and "the network" or key_of(c)))
   return got
+end
+
+--- Raise unless all the neighbours have what they had before something was done. Every call ends with this.
+function World:nobody_noticed(what)
+  local noticed = neighbours.noticed_in(self, true)
+  if #noticed > 0 then error(("after %s %s"):format(what, table.concat(noticed, "\n")), 0) end
+end
+
+--- Take the other interface of the first pod away: the spec is to remove that pod, and compares.
+function World:leave_interface() neighbours.detach(self, neighbours.interface) end
+
+--- What the spec itself did to what is others' on the host, and to neighbours, is so from now on.
+function World:so_be_it()
+  lived_in.so_be_it(self.host)
+  neighbours.so_be_it(self)
 end
 
 --- A call that has to succeed; returns the decoded answer.
@@ -135,6 +156,21 @@ function World:picture()
   local ns = { self.host }
   for _, pod in ipairs(self.pods) do ns[#ns + 1] = pod end
   return t.snapshot({ ns = ns })
+end
+
+--- Lose all records, or all rules of ours: the neighbours' too. shot: a picture, which loses the same.
+function World.lose_records(_, shot)
+  t.run("rm -rf /run/luacni")
+  if shot then shot.records = {} end
+end
+
+function World:lose_rules(shot)
+  self:sh(t.flush)
+  neighbours.so_be_it(self)
+  local rules = shot and shot.kernel[self.host.name].nft or {}
+  for rule in pairs(rules) do
+    if rule:find('"luacni"', 1, true) then rules[rule] = nil end
+  end
 end
 
 --- Shell in the host namespace, and in a pod.
