@@ -3,6 +3,7 @@
 -- tampered with, a second ADD is refused, debris is cleared, GC sweeps, and two
 -- plugins of one type in a chain each take back their own part.
 
+local neighbours = require "neighbours"
 local t = require "support"
 local world = require "world"
 
@@ -63,7 +64,7 @@ describe("CHECK", function()
       w:check()
       local text = command:gsub("PORT", w:port().ifname)
       if in_pod then w:in_pod(text) else w:sh(text) end
-      w:so_be_it()
+      neighbours.so_be_it(w)
       local before = w:picture()
       local e = w:fails("CHECK")
       for _, word in ipairs(words) do
