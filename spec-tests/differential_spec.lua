@@ -139,7 +139,8 @@ local function judge(case, found)
   local complaints = {}
   for _, id in ipairs(case.differs or {}) do
     local entry = intended[id] or error("no such intended difference: " .. id)
-    if not take_out(id, found) then
+    -- In a guest a second may have gone by before anybody looks.
+    if not take_out(id, found) and not (entry.passing and t.guest) then
       complaints[#complaints + 1] = ("intended, but did not occur: %s (%s)"):format(id,
         entry.why)
     end
