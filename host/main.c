@@ -31,11 +31,15 @@ struct invocation {
 	int status;
 };
 
-/* A descriptor closed by the caller would be the number of the next socket we open. */
+/*
+ * A descriptor closed by the caller would be the number of the next socket we open. Standard output
+ * stays one that cannot be written to: nobody has the answer.
+ */
 static int fill_descriptors(void)
 {
 	for (int fd = 0; fd <= 2; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR) != fd)
 			return -1;
 
 	return 0;

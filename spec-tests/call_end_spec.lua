@@ -58,6 +58,7 @@ describe("An ADD whose answer cannot be written", function()
     "{ sleep 0.2; ADD 2>/run/spec/err; echo rc $? >/run/spec/rc; } | true; " ..
     "while ! [ -s /run/spec/rc ]; do sleep 0.05; done; cat /run/spec/rc; cat /run/spec/err >&2")
   failed("standard output is no output", "ADD >&- 1</dev/null; echo rc $?")
+  failed("standard output is closed", "ADD >&-; echo rc $?")
   failed("the pipe is full, and does not block", full .. "ADD >&9; echo rc $?")
   failed("the pipe is full, and blocks", blocking .. "ADD >&9; echo rc $?")
 
