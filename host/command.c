@@ -68,6 +68,7 @@ static void become(char **argv, int ns, int report)
 	int err;
 
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (ns < 0 || setns(ns, CLONE_NEWNET) == 0)

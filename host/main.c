@@ -47,8 +47,10 @@ static int fill_descriptors(void)
 
 static void set_signals(void)
 {
-	/* A reader that left is an error of write(); children must be there to be waited for. */
+	/* A reader that left, or a file that may not grow, is an error of write(). */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	/* Children must be there to be waited for. */
 	signal(SIGCHLD, SIG_DFL);
 }
 

@@ -348,7 +348,7 @@ static int next_lease(lua_State *L)
 	if (more < 0) {
 		push_failure(L, more, "list the leases");
 		lua_pop(L, 1);
-		return luaL_error(L, "%s", lua_tostring(L, -1));
+		return lua_error(L);
 	}
 	if (!more) {
 		lua_pushnil(L);

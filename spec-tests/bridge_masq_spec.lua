@@ -169,6 +169,43 @@ describe("ipMasq", function()
   end)
 end)
 
+describe("A set of somebody else's", function()
+  local set = "masq_10.1.0.0/24_net"
+
+  local function with_set(key_type)
+    local w = new({ ipam = v4 })
+    w:sh(("nft 'add table inet luacni; add set inet luacni %s { type %s; elements = { %s }; }'")
+      :format(set, key_type, key_type == "ipv4_addr" and "192.0.2.77" or "2001:db8::77"))
+    return w, w:picture()
+  end
+
+  it("of the name that ours would have and other keys fails the ADD, and not the DEL", function()
+    local w, before = with_set("ipv6_addr")
+    local e = w:fails("ADD")
+    assert.is_nil(e.text:find("taking it back failed", 1, true), e.text)
+    t.same(before, w:picture())
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("of that name and the same keys is used", function()
+    local w = with_set("ipv4_addr")
+    w:add()
+    assert.equal(host4, t.tcp_source(w.pods[1], w.far, far4))
+    w:check()
+    w:del()
+  end)
+
+  it("stands where the rules were flushed: an ADD makes them anew", function()
+    local w = new({ ipam = v4 }, { pods = 2 })
+    w:add()
+    w:sh("nft flush chain inet luacni postrouting")
+    w:add({ id = "c2", pod = 2 })
+    for _, pod in ipairs(w.pods) do assert.equal(host4, t.tcp_source(pod, w.far, far4)) end
+    w:check()
+  end)
+end)
+
 describe("ipMasqBackend", function()
   for _, backend in ipairs({ "iptables", "nftables" }) do
     it(backend .. " has the same effect", function()

@@ -62,6 +62,23 @@ describe("An ADD whose answer cannot be written", function()
   failed("the pipe is full, and does not block", full .. "ADD >&9; echo rc $?")
   failed("the pipe is full, and blocks", blocking .. "ADD >&9; echo rc $?")
 
+  it("has failed when no file may grow, and says so; a DEL too, and the next one takes back", function()
+    local w = new()
+    local before = w:picture()
+    local function limited(verb)
+      return t.cni({ verb = verb, type = "bridge", conf = w:config(), host = w.host, netns = w.pods[1],
+        path = w.path, under = "prlimit --fsize=0" })
+    end
+    local got = limited("ADD")
+    assert.equal(1, got.rc, got.err)
+    assert.truthy(got.json and got.json.msg:find("File too large", 1, true), got.out .. got.err)
+    w:add()
+    w:check()
+    limited("DEL")
+    w:del()
+    t.same(before, w:picture())
+  end)
+
   it("has not failed when the pipe is read a little later", function()
     for _, pipe in ipairs { full, blocking } do
       local w = new()

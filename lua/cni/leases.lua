@@ -62,7 +62,8 @@ end
 -- nil when there is no such directory: nothing is leased, and nothing is to be made.
 local function open_existing(spec)
   local s, msg, errno = store.open_existing(path_of(spec), M.index_dir, M.timeout_ms)
-  if s or errno == sys.errno.ENOENT then return s end
+  -- A file in the place of the folder has no leases in it.
+  if s or errno == sys.errno.ENOENT or errno == sys.errno.ENOTDIR then return s end
   broken("read the leases", msg, errno, path_of(spec))
 end
 
@@ -411,7 +412,10 @@ function M.gc(spec, keep)
       if not alive then stale[#stale + 1] = text end
     end
   end)
-  if not ok then broken("list the leases", tostring(err)) end
+  if not ok then
+    if type(err) ~= "string" then error(err, 0) end
+    fail.throw { code = fail.codes.io, msg = err }
+  end
   for _, text in ipairs(stale) do
     local done, msg, errno = s:release(text)
     if done then freed[#freed + 1] = text end

@@ -76,8 +76,15 @@ local function list(socket, object, filter)
   return checked(socket:dump(object, filter)) or {}
 end
 
+-- Somebody else's set of that name may be of other keys: then the kernel refuses the question, and the
+-- element is not in it.
 local function get_element(socket, want)
-  return get(socket, "element", in_table { set = set_of(want), key = key_of(want) })
+  local found, msg, errno = socket:get("element", in_table { set = set_of(want), key = key_of(want) })
+  if not found and errno == errors.EINVAL then
+    local set = get(socket, "set", in_table { name = set_of(want) })
+    if set and set.key_type ~= types[want.family] then return nil end
+  end
+  return checked(found, msg, errno)
 end
 
 -- Look at the rules and change them so that nobody else's change comes between. `build` gives the batch.
@@ -162,9 +169,14 @@ local function put(socket, step, owner)
   return ok, msg, errno
 end
 
+-- A rule keeps the set that it looks into from being deleted.
 local function all_made(socket, step)
+  local made = {}
+  for _, rule in ipairs(list(socket, "rule", in_table { chain = "postrouting" })) do
+    made[rule.comment or ""] = true
+  end
   for _, want in ipairs(step.want.addresses) do
-    if not get(socket, "set", in_table { name = set_of(want) }) then return false end
+    if not made[mark_of(want)] then return false end
   end
   return true
 end
