@@ -2,7 +2,7 @@
 -- The neighbours of a spec: attachments on its host that it does not speak of. A world (world.lua) has them
 -- unless its spec says why not; after each of its calls and when the test is over they still reach what they
 -- reached, and their CHECK is content, or the test has failed. (After a call it is one of them that is checked,
--- in turns.)
+-- in turns; in a guest, where a process is dear, all of them at the end.)
 --
 --   network    the pod of another network of the same type, whose subnet is that of the spec's
 --   interface  another interface of the spec's first pod, a device that was lent to it
@@ -241,7 +241,7 @@ function M.attach(w, name, call, reaches)
   for _, address in ipairs(reaches) do neighbour.reaches[address] = true end
   if not w.neighbours then w.neighbours, worlds[#worlds + 1] = {}, w end
   table.insert(w.neighbours, neighbour)
-  local why = trouble(neighbour)
+  local why = trouble(neighbour, t.guest)
   if why then error("from the beginning " .. why, 0) end
 end
 
@@ -297,7 +297,7 @@ function M.noticed_in(w, in_turns)
   local out, list = {}, present(w)
   w.turn = (w.turn or 0) + 1
   for i, neighbour in ipairs(list) do
-    out[#out + 1] = trouble(neighbour, in_turns and i ~= w.turn % #list + 1)
+    out[#out + 1] = trouble(neighbour, in_turns and (t.guest or i ~= w.turn % #list + 1))
   end
   return out
 end

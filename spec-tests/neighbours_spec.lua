@@ -35,7 +35,8 @@ describe("A neighbour notices", function()
         said[n] = not good and tostring(why) or ""
       end
       local text = table.concat(said, "\n")
-      assert.truthy(text:find(harm.says, 1, true), text)
+      -- A guest checks at the end alone.
+      if not t.guest or harm.says ~= "CHECK" then assert.truthy(text:find(harm.says, 1, true), text) end
       text = table.concat(neighbours.noticed(), "\n")
       assert.truthy(text:find(harm.says, 1, true), text)
     end)
