@@ -32,7 +32,8 @@ local conf = schema.record {
   vlanTrunk = vlans.trunk { doc = "VLANs that the port carries tagged." },
   preserveDefaultVlan = schema.boolean { doc = "Keep the port's default VLAN beside those." },
   removeUnused = schema.boolean {
-    doc = "Take the bridge that was made, and its address, away with the last attachment." },
+    doc = "Take the bridge that was made, and its address, away with the last attachment. " ..
+      "What its ADD was told counts." },
   enabledad = schema.boolean { doc = "Detect duplicate IPv6 addresses." },
   disableContainerInterface = schema.boolean { doc = "Leave the sandbox's interface down." },
   dns = common.dns, ipam = common.ipam, args = common.args, runtimeConfig = common.runtime,

@@ -314,6 +314,16 @@ describe("DEL", function()
     assert.are.same({ "10.1.0.2" }, leases.release(spec, { id = "c1", ifname = "eth0" }))
   end)
 
+  it("finds nothing in a file that lies where the leases would; an ADD says so, and leaves it", function()
+    t.write("/run/spec/f/net", "not a folder")
+    local place = { dir = "/run/spec/f", network = "net" }
+    assert.are.same({}, leases.release(place, { id = "c1", ifname = "eth0" }))
+    local ok, err = pcall(add, ipam { subnet = "10.1.0.0/24", dataDir = "/run/spec/f" })
+    assert.is_false(ok)
+    assert.equal(5, err.code, tostring(err))
+    assert.equal("not a folder", t.read("/run/spec/f/net"))
+  end)
+
   it("finds the usual place when the configuration does not say", function()
     for _, raw in ipairs { { name = "n" }, { name = "n", ipam = "x" }, { name = "n",
       ipam = { dataDir = 5 } }, { name = "n", ipam = { dataDir = "" } } } do
