@@ -56,8 +56,8 @@ local function of_others(plan, h, bridge)
   return others
 end
 
--- Whether the other end of a port has an address of a network. nil: it is not in another namespace, or has
--- none at all; such as where a virtual machine has it.
+-- Whether the other end of a port has another address of a network. nil: it is not in another namespace, or
+-- has none at all; such as where a virtual machine has it.
 local function leads_to(h, port, cidr)
   if port.kind ~= "veth" or not port.link_netnsid then return nil end
   local list, msg, errno = h:socket():dump("addr",
@@ -68,15 +68,20 @@ local function leads_to(h, port, cidr)
   end
   local found
   for _, have in ipairs(list) do
-    if addr.parse(have.address):overlaps(cidr) then return true end
-    if have.scope ~= "link" then found = false end
+    local other = addr.parse(have.address)
+    if other.ip == cidr.ip then return false end -- it has that very address itself
+    if other:overlaps(cidr) then
+      found = true
+    elseif have.scope ~= "link" then
+      found = found or false
+    end
   end
   return found
 end
 
---- Whether somebody else's port needs an address. One that leads to an address of the same network does,
--- one that leads to others does not; any other does if the bridge was made here. What an ADD that failed has
--- put on a bridge of others nobody needs.
+--- Whether somebody else's port needs an address. One that leads to another address of the same network
+-- does, one that leads to others, or to that very address, does not; any other does if the bridge was made
+-- here. What an ADD that failed has put on a bridge of others nobody needs.
 -- @tparam table plan of an attachment, being taken back
 -- @tparam handle h
 -- @tparam table link that the address is on, with `kind`, `link` and `link_netnsid`: a bridge, or one whose
