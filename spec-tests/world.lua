@@ -78,7 +78,7 @@ end
 local function key_of(c) return (c.id or "c1") .. " " .. (c.ifname or "eth0") end
 
 --- Make a call without judging it. c: pod (number, 1; false: no CNI_NETNS; a path),
--- id, ifname, conf (changes to the configuration), args, env, prev (false: none).
+-- id, ifname, conf (changes to the configuration), args, env, under, prev (false: none).
 function World:call(verb, c)
   c = c or {}
   local conf = type(c.conf) == "string" and c.conf or self:config(c.conf)
@@ -92,7 +92,7 @@ function World:call(verb, c)
   local got = t.cni({ verb = verb, type = c.type or self.conf.type, conf = conf,
     host = self.host, netns = not none and (self.pods[pod] or pod) or false,
     id = none and false or c.id, ifname = none and false or c.ifname, args = c.args,
-    env = c.env, path = c.path or self.path, bin = c.bin or self.bin })
+    env = c.env, under = c.under, path = c.path or self.path, bin = c.bin or self.bin })
   if verb == "ADD" and got.rc == 0 then self.results[key_of(c)] = got.json end
   self:nobody_noticed(("%s of %s"):format(verb, none and "the network" or key_of(c)))
   return got
