@@ -22,6 +22,11 @@ local function makes_link(entry)
   return with_link(entry) and not (entry.prev and entry.prev.interfaces[1].name == "eth0")
 end
 
+-- Without a record nothing tells that an attachment is there; but for a VRF, which the interface is in.
+local function is_untold(entry)
+  return not makes_link(entry) and not with_leases(entry) and plugins.type(entry) ~= "vrf"
+end
+
 -- A device would have to be made anew.
 local function has_no_device(entry) return makes_link(entry) and not entry.each end
 
@@ -86,8 +91,7 @@ local theirs = "/run/spec/theirs"
 --              at which point (any), and why; it has to occur
 local losses = {
   { "the records", has = any, lose = forget, expected = no_records,
-    again = function(entry) return not makes_link(entry) and not with_leases(entry) end,
-    stays = untold },
+    again = is_untold, stays = untold },
   { "the leases", has = with_leases, shared = true, complains = true, blind = true,
     lose = function() t.run("rm -rf " .. t.lease_dir .. "/*") end,
     again = function(entry) return entry.ipam end,
@@ -126,7 +130,7 @@ local losses = {
   { "the /run, which is another runtime's,", has = any, expected = nothing,
     lose = function() t.run("mv /run/luacni " .. theirs) end,
     back = function() t.run("rm -rf /run/luacni; mv " .. theirs .. " /run/luacni") end,
-    again = function(entry) return not makes_link(entry) and not with_leases(entry) end, stays = untold },
+    again = is_untold, stays = untold },
 }
 
 -- ---------------------------------------------------------------------------
@@ -411,14 +415,14 @@ local known = {
 }
 
 -- The reference asks for all of what it has made; what it made itself, our `lo` is told of alone.
-local by_the_reference = { "", expected = nothing, has = with_masquerade, again = function(entry)
-  return not makes_link(entry) and not with_leases(entry)
-end, stays = untold }
+local by_the_reference = { "", expected = nothing, has = with_masquerade, again = is_untold, stays = untold }
+
+local version = { cniVersion = "1.0.0" }
 
 local function call_of(row, verb)
   local c = row:first()
-  c.bin, c.conf = "reference", { cniVersion = "1.0.0" }
-  if verb ~= "ADD" then c.prev = nil end
+  if verb ~= "ADD" then c.prev = row.w.results["c1 eth0"] end
+  c.bin, c.conf, c.prev = "reference", version, c.prev and t.with(c.prev, version)
   return c
 end
 
@@ -433,8 +437,6 @@ local function undone(row)
   end
 end
 
-local version = { conf = { cniVersion = "1.0.0" } }
-
 local function ours(row)
   row:add()
   undone(row)
@@ -443,7 +445,7 @@ end
 local turns = {
   { "ADD by the reference, then CHECK, ADD and a GC for which it is valid", function(row)
     reference(row, "ADD")
-    row.w:check(version)
+    row.w:check { conf = version }
     row:add_again()
     row:gc(true)
     row:unharmed()
