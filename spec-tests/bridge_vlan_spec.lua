@@ -227,10 +227,10 @@ end)
 -- What arrives
 -- ---------------------------------------------------------------------------
 
--- A world where IPv6 is off everywhere, on a host of which nobody else takes note: then nobody sends
--- anything that the test did not ask for.
+-- A world where IPv6 is off everywhere, with neither neighbours nor anybody else who takes note of the host:
+-- then nobody sends anything that the test did not ask for.
 local function quiet(conf, pods)
-  local w = bridge(conf, { pods = pods, lived_in = false })
+  local w = bridge(conf, { pods = pods, lived_in = false, neighbours = false })
   local off = "for c in all default; do " ..
     "echo 1 >/proc/sys/net/ipv6/conf/$c/disable_ipv6; done"
   w:sh(off)
