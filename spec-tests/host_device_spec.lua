@@ -622,7 +622,8 @@ describe("host-device whose namespace vanishes:", function()
 
   local function lend(up)
     t.needs("card")
-    w = world.new({ type = "host-device", device = "eth0" })
+    -- The host is another one than that of a world, and the sandbox goes.
+    w = world.new({ type = "host-device", device = "eth0" }, { neighbours = false })
     w.host = { name = "first", path = "/proc/1/ns/net" }
     w:sh("ip link set eth0 addrgenmode none; ip link set eth0 " .. (up and "up" or "down"))
     before = card()
