@@ -128,7 +128,7 @@ local losses = {
       replace_sandbox(w, entry)
     end, expected = function(shot) no_pod(shot) no_records(shot) end },
   { "the /run, which is another runtime's,", has = any, expected = nothing,
-    lose = function() t.run("mv /run/luacni " .. theirs) end,
+    lose = function() t.run(("rm -rf %s; mv /run/luacni %s"):format(theirs, theirs)) end,
     back = function() t.run("rm -rf /run/luacni; mv " .. theirs .. " /run/luacni") end,
     again = is_untold, stays = untold },
 }
