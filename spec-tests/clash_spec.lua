@@ -16,7 +16,7 @@ local kinds = {
 local function new(kind, more, opts)
   t.needs("clash", kind)
   local w = world.new(t.with({ type = kind, master = "up0", enabledad = false, ipam = on_master.v4 },
-    more), t.with({ far = true }, opts))
+    more), t.merge({ far = true }, opts))
   if not t.link(w.host, "eth0") then
     w:sh(t.pair("eth0", "eth9") .. "ip addr add 203.0.113.1/24 dev eth0")
   end
