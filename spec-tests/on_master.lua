@@ -27,7 +27,7 @@ function M.glance(w)
   end
   local set = {}
   for line in t.run(words):gmatch("[^\n]+") do
-    local file = line:match("^file /run/luacni/(%S+)") or line:match("^file /var/lib/cni/networks/(%S+)")
+    local file = line:match("^file /run/luacni/(.-) %x*$") or line:match("^file /var/lib/cni/networks/(.-) %x*$")
     if file and neighbours.owns(file) then goto next end
     while set[line] do line = line .. " (again)" end
     set[line] = true
