@@ -324,6 +324,15 @@ describe("DEL", function()
     assert.equal("not a folder", t.read("/run/spec/f/net"))
   end)
 
+  it("who holds an address is nobody only if that was seen", function()
+    t.run("mkdir -p /run/spec/h/net/10.1.0.2")
+    local place = { dir = "/run/spec/h", network = "net" }
+    assert.is_nil(leases.holder(place, "10.1.0.3"))
+    local ok, err = pcall(leases.holder, place, "10.1.0.2")
+    assert.is_false(ok)
+    assert.equal(5, err.code, tostring(err))
+  end)
+
   it("finds the usual place when the configuration does not say", function()
     for _, raw in ipairs { { name = "n" }, { name = "n", ipam = "x" }, { name = "n",
       ipam = { dataDir = 5 } }, { name = "n", ipam = { dataDir = "" } } } do

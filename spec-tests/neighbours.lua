@@ -6,7 +6,6 @@
 --
 --   network    the pod of another network of the same type, whose subnet is that of the spec's
 --   interface  another interface of the spec's first pod, a device that was lent to it
---   container  another container of the spec's own network, where `opts.neighbours.container` asks for it
 --
 -- What they reach is an address of the host's (a bridge's, a gateway's) or beyond their master; and, where
 -- the host forwards, the uplink's router, which knows no way to them and answers what was masqueraded alone.
@@ -272,10 +271,17 @@ function M.put(w, plan)
   end)
 end
 
+-- Records and leases of the networks `beside` and `side`, their links, and their uses of what is shared; and the
+-- lock of what is masqueraded, which they alone may have made.
+local own_files = { "^attachments/beside/", "^attachments/side/", "^beside/", "^side/", "^shared/nbr", "/beside:",
+  "/side:", "^shared/nft:masq:%d+/lock$" }
+
 --- Whether a file below /run/luacni, or a lease, is of a neighbour put there by `put`: their own CHECK tells.
 function M.owns(name)
-  return name:find("^attachments/b?e?side/") or name:find("^b?e?side/") or name:find("^shared/nbr") or name:find("/b?e?side:")
-    or name:find("^shared/nft:masq:%d+/lock$")
+  for _, pattern in ipairs(own_files) do
+    if name:find(pattern) then return true end
+  end
+  return false
 end
 
 -- ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
+local files = require "cni.files"
 local journal = require "cni.journal"
 local names = require "cni.names"
 local ranges = require "cni.ranges"
@@ -73,8 +74,9 @@ end
 -- @treturn[1] string container
 -- @treturn[1] string interface, "" in files of old
 -- @return[2] nil nobody
+-- @raise code 5 when that cannot be read
 function M.holder(spec, text)
-  local bytes = sys.read_file(path_of(spec) .. "/" .. text) or ""
+  local bytes = files.read(path_of(spec) .. "/" .. text) or ""
   return bytes:match("^([^\r\n]+)\r?\n?([^\r\n]*)")
 end
 
@@ -466,7 +468,7 @@ function M.place(raw)
   local ipam = raw.ipam
   local dir = type(ipam) == "table" and member(ipam, "dataDir")
   if type(dir) ~= "string" or dir == "" then dir = M.default_dir end
-  if dir:sub(1, 1) ~= "/" then dir = require("cni.files").absolute(dir) end
+  if dir:sub(1, 1) ~= "/" then dir = files.absolute(dir) end
   return { dir = dir, network = raw.name }
 end
 

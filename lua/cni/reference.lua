@@ -166,7 +166,7 @@ end
 -- sandbox, and what is leased.
 local function others(plan, place)
   local on_links = {}
-  for _, entry in ipairs(plan:at("pod") and plan.pod:socket():dump("addr") or {}) do
+  for _, entry in ipairs(plan:at("pod") and plan.pod:dump("addr") or {}) do
     local cidr = addr.parse(entry.address)
     if cidr then on_links[cidr:text()] = true end
   end

@@ -26,13 +26,14 @@ function M.requests(step, handle)
   return { { "ensure", "route", attributes(step, handle) } }
 end
 
--- Whether an address of the link is in one network with the gateway.
+-- Whether an address of the link is in one network with the gateway; what cannot be seen is no cause.
 local function reaches(handle, link, gw)
-  for _, have in ipairs(handle:socket():dump("addr", { index = handle:index(link) }) or {}) do
+  local list = handle:socket():dump("addr", { index = handle:index(link) })
+  for _, have in ipairs(list or {}) do
     local own = addr.parse(have.peer or have.address)
     if own and own:contains(addr.ip(gw)) then return true end
   end
-  return false
+  return not list
 end
 
 local unreachable = { [errors.ENETUNREACH] = true, [errors.EHOSTUNREACH] = true,

@@ -241,19 +241,14 @@ end
 -- ours that nobody wants any more is there when somebody else's port needed it (cni.step.shared_addr).
 local function in_use(step, plan, link, own, facts)
   local h = plan[step.ns]
-  local function list(object, filter)
-    local found, msg, errno = h:socket():dump(object, filter)
-    if not found then fail.kernel(("list the %ss of %s"):format(object, link.name), msg, errno) end
-    return found
-  end
   local function is_idle(address)
     return facts.addrs[address] == true and not shared.used(group_of(step, h), address)
       and not ports.need(plan, h, link, address)
   end
-  for _, port in ipairs(list("link", { master = link.index })) do
+  for _, port in ipairs(h:dump("link", { master = link.index })) do
     if not own[port.index] then return true end
   end
-  for _, have in ipairs(list("addr", { index = link.index })) do
+  for _, have in ipairs(h:dump("addr", { index = link.index })) do
     if have.scope ~= "link" and have.scope ~= 253 and not is_idle(have.address) then return true end
   end
   return false
