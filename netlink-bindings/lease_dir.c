@@ -196,6 +196,7 @@ static int rebuild(struct lease_dir *d, const struct stat *st)
 	if (err)
 		goto out;
 	d->debris_known = true;
+	head->unknown = 1;
 	head->debris = d->debris.n > 0;
 	if (!head->debris)
 		head->cutoff = 0;
@@ -297,7 +298,6 @@ static int ready_index(struct lease_dir *d, const char *index_dir)
 		err = lease_index_load(&d->index);
 		if (!err && is_ours(d, &st) && is_fresh(d, &st))
 			return 0;
-		d->foreign = !err && is_ours(d, &st) && d->index.head.clean;
 	}
 	d->shared = is_shared(d->fd);
 	if (d->shared)
@@ -354,7 +354,7 @@ void lease_dir_close(struct lease_dir *d)
 	if (d->fd >= 0)
 		close(d->fd);
 	d->fd = d->lock = -1;
-	d->unsettled = d->debris_known = d->shared = d->foreign = false;
+	d->unsettled = d->debris_known = d->shared = false;
 }
 
 /* -EAGAIN: the directory or its lock was removed while we waited for it. */

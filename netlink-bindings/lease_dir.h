@@ -27,7 +27,6 @@ struct lease_list {
 struct lease_dir {
 	int fd, lock;	   /* -1 when closed */
 	bool shared;	   /* on a file system that other machines may write */
-	bool foreign;	   /* somebody else has changed the directory since we did */
 	bool unsettled;	   /* index and directory are to be matched when we are done */
 	char boot[LEASE_BOOT_LEN + 1];
 	char index_path[PATH_MAX];

@@ -15,7 +15,7 @@
 #define CHUNK_CAP_MIN 4u
 #define CHUNK_CAP_MAX (1u << 20) /* a word of the owner table has 20 bits for the slot */
 
-static const char magic[8] = "leases1";
+static const char magic[8] = "leases2";
 
 static int put_head(struct lease_index *ix)
 {

@@ -39,6 +39,8 @@ struct lease_index_head {
 	uint64_t leases;
 	uint32_t clean;	   /* 0 while a change is under way */
 	uint32_t debris;   /* files were seen that the next change is to remove */
+	uint32_t unknown;  /* built from the files, and nobody has asked since whether some are missing */
+	uint32_t spare;
 	uint32_t owner_cap, owners;
 	uint32_t chunk_cap, chunks;
 };

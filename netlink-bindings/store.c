@@ -384,15 +384,30 @@ static int store_each(lua_State *L)
 }
 
 /***
-Whether somebody else changed the directory between our last change and this opening.
-@function store:foreign
+Whether somebody else has changed the directory, or it is new to us: what is in it was read from its
+files, and some that should be there may be missing. That holds until @{store:known}.
+@function store:unknown
 @treturn boolean
 */
-static int store_foreign(lua_State *L)
+static int store_unknown(lua_State *L)
 {
-	lua_pushboolean(L, check_store(L)->foreign);
+	lua_pushboolean(L, check_store(L)->index.head.unknown != 0);
 
 	return 1;
+}
+
+/***
+Say that the directory has all that it should have.
+@function store:known
+*/
+static int store_known(lua_State *L)
+{
+	struct lease_dir *d = check_store(L);
+
+	d->index.head.unknown = 0;
+	d->unsettled = true;
+
+	return 0;
 }
 
 /***
@@ -425,7 +440,8 @@ static const luaL_Reg store_methods[] = {
 	{ "last", store_last },
 	{ "set_last", store_set_last },
 	{ "each", store_each },
-	{ "foreign", store_foreign },
+	{ "unknown", store_unknown },
+	{ "known", store_known },
 	{ "close", store_close },
 	{ NULL, NULL },
 };

@@ -85,18 +85,19 @@ local theirs = "/run/spec/theirs"
 --   shared     the other container loses it too, so that its CHECK complains as well
 --   complains  CHECK has to
 --   again      whether a second ADD makes the attachment anew (or is refused); a function of the entry
---   blind      no ADD comes after it: nothing but a lease tells that an address is another container's
+--   given_back an ADD gives the other container back what it lost; a function of the entry
 --   elsewhere  the first pod is another sandbox afterwards
 --   stays      what is not as it was in the end: which entries' names match, which lines of the difference,
 --              at which point (any), and why; it has to occur
 local losses = {
   { "the records", has = any, lose = forget, expected = no_records,
     again = is_untold, stays = untold },
-  { "the leases", has = with_leases, shared = true, complains = true, blind = true,
+  { "the leases", has = with_leases, shared = true, complains = true,
     lose = function() t.run("rm -rf " .. t.lease_dir .. "/*") end,
+    given_back = with_link,
     again = function(entry) return entry.ipam end,
     expected = function(shot) shot.leases = {} end,
-    stays = { { "^host%-local", "^%- records%.attachments/every/c2", at = "GC",
+    stays = { { "^host%-local", "^%- records%.attachments/every/c2",
       why = "an attachment that is a lease alone is none without it" } } },
   { "the link", has = makes_link, own = true, complains = true, attached = true,
     lose = function(w) w:in_pod("ip link del eth0") end, expected = nothing,
@@ -175,6 +176,10 @@ end
 function Row:add()
   self.w:add(self:first())
   self.w:check(self:call())
+  local loss = self.loss
+  if self.lost and loss.given_back and loss.given_back(self.entry) then
+    self.lost, self.expected = false, self.whole
+  end
 end
 
 function Row:lose()
@@ -273,9 +278,9 @@ function Row:ends()
 end
 
 -- The points between two verbs. `own`: also when what is lost is of the first container alone; `deleted`: it
--- has nothing of its own any more; `adds`: an ADD comes next.
+-- has nothing of its own any more.
 local points = {
-  { "between two ADDs", adds = true, function(row)
+  { "between two ADDs", function(row)
     row:lose()
     row:add()
     row:others()
@@ -314,7 +319,7 @@ local points = {
     row:lose()
     row.w:del(row:call())
     row:gc(false)
-    if not row.loss.blind then row:add_again(true) end
+    row:add_again(true)
     row:back()
   end },
 }
@@ -341,7 +346,7 @@ local function restore(w, entry, loss)
   if entry.each and not t.link(w.host, "dev1") then w:sh((entry.each:gsub("@N@", 1))) end
 end
 
--- A world in which the other container lives, and a picture of it without what will be lost.
+-- A world in which the other container lives, and pictures of it without what will be lost and with it.
 local function prepared(entry, loss, prepare)
   t.wipe()
   -- Beside the other container no neighbours: records, leases and rules are lost as a whole, theirs too.
@@ -360,17 +365,17 @@ local function prepared(entry, loss, prepare)
   keep(w)
   local expected = picture(w, loss)
   loss.expected(expected)
-  return w, expected
+  return w, expected, picture(w, loss)
 end
 
 -- Go through points; each that fails is told, and gives the next one a new world.
 local function walk(entry, loss, list, prepare)
-  local w, expected = prepared(entry, loss, prepare)
+  local w, expected, whole = prepared(entry, loss, prepare)
   local bad, occurred = {}, {}
   for _, point in ipairs(list) do
-    if not (loss.own and not point.own or loss.attached and point.deleted or loss.blind and point.adds) then
+    if not (loss.own and not point.own or loss.attached and point.deleted ) then
       local row = setmetatable({ w = w, entry = entry, loss = loss, point = point[1], expected = expected,
-        occurred = occurred }, Row)
+        whole = whole, occurred = occurred }, Row)
       local ok, err = pcall(function()
         restore(w, entry, loss)
         point[2](row)
@@ -379,7 +384,7 @@ local function walk(entry, loss, list, prepare)
       if not ok then
         bad[#bad + 1] = point[1] .. ": " .. tostring(type(err) == "table" and err.message or err)
         t.cleanup()
-        w, expected = prepared(entry, loss, prepare)
+        w, expected, whole = prepared(entry, loss, prepare)
       end
     end
   end

@@ -160,14 +160,9 @@ local function stands(record, ns)
   return found
 end
 
--- Whether the ADD of a record was answered and no DEL has begun to take it back.
-local function is_whole(record)
-  return record.done and not record.leaving
-end
-
 -- Whether the attachment that a record is of lives: see above.
 local function is_live(record, caller)
-  if not is_whole(record) then return false end
+  if not record:is_whole() then return false end
   local ns = sandbox.find(record.header, caller)
   return (ns ~= nil or record.header.cookie == "") and stands(record, ns)
 end
@@ -183,7 +178,7 @@ local function reclaim(req, wanted, link)
       for _, step in ipairs(record.steps) do
         is_for = is_for or step.kind == "move" and step.did and lent(step, wanted, link)
       end
-      if is_for and not (is_whole(record) and sandbox.find(record.header)) then
+      if is_for and not (record:is_whole() and sandbox.find(record.header)) then
         found = true
         local failed = undo_record(record, nil, req)
         table.move(failed, 1, #failed, #errors + 1, errors)
@@ -197,7 +192,7 @@ end
 -- Whether what a record is of is certainly no more: its ADD or DEL died, its sandbox is gone, or all that
 -- was made is (the reference's DEL knows nothing of records). One that made nothing tells nothing.
 local function is_stale(record)
-  if not is_whole(record) or sandbox.is_gone(record.header) then return true end
+  if not record:is_whole() or sandbox.is_gone(record.header) then return true end
   if #record.steps == 0 then return false end
   local ns = sandbox.find(record.header)
   return (ns ~= nil or record.header.cookie == "") and not stands(record, ns)
@@ -380,7 +375,7 @@ function M.add(req, plugin)
   local err
   for _ = 1, 4 do
     err = attempt(req, plugin, ns, book, alone)
-    if not err and req.plan.foreign then pcall(sweep, req) end
+    if not err and req.plan.unknown then pcall(sweep, req) end
     if not err then return end
     if not err.retry then break end
     read_conf(req, plugin) -- a script may have filled in what it was given
@@ -489,7 +484,7 @@ function M.del(req, plugin)
   local missed
   if record then
     local errors
-    local whole = is_whole(record)
+    local whole = record:is_whole()
     errors, missed = undo_record(record, caller, req, true)
     if #errors > 0 then error(fail.join(errors), 0) end
     -- Somebody else may have made it anew.

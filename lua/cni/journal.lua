@@ -295,6 +295,12 @@ function Record:finish(outline)
   self:write(json.note { done = outline } .. "\n")
 end
 
+--- Whether the ADD of a record was answered and no DEL has begun to take it back.
+-- @treturn boolean
+function Record:is_whole()
+  return self.done ~= nil and not self.leaving
+end
+
 --- Say that a complete record is about to be taken back: when that is cut short, it is debris. It is
 -- not the end when that cannot be written, see @{Record:note_undone}.
 function Record:note_leaving()
@@ -444,10 +450,11 @@ function M.each(network, type_name)
 end
 
 --- Every record there is, to look at: not locked, and perhaps in the middle of being written.
+-- @tparam[opt] string only the network to look at; nil: all
 -- @treturn table list of { header =, steps =, done = }, by network and attachment
-function M.all()
+function M.all(only)
   local found = {}
-  for _, network in ipairs(files.list(M.root)) do
+  for _, network in ipairs(only and { component(only) } or files.list(M.root)) do
     for _, attachment in ipairs(files.list(M.root .. "/" .. network)) do
       local dir = ("%s/%s/%s"):format(M.root, network, attachment)
       for _, name in ipairs(files.list(dir)) do
