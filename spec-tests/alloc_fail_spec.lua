@@ -194,6 +194,7 @@ local bindings = {
     for _ in s:each() do n = n + 1 end
     assert(n == 12 and s:release("10.0.0.1") and not s:release("10.0.0.1"))
     assert(type(s:unknown()) == "boolean")
+    s:known()
     for i = 0, 3 do assert(s:release_owner(own(i))) end]] },
   { "store, rebuild of the index", [[
     local store = require('netlink').store
