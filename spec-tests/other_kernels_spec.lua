@@ -165,6 +165,17 @@ for kernel, release in pairs({ second = "^6%.1", stock = "^6%.1%.0%-%d+%-amd64" 
   end)
 end
 
+describe("a kernel that was started without IPv6", function()
+  it("is served with IPv4, and told why it has no more", function()
+    t.needs("guests")
+    local out, status = t.sh({ "spec-tests/run", "-K", "stock", "spec-tests/kernel_without_ipv6.lua" },
+      { timeout = 600, env = { "-u", "LUACNI_SPEC_LIST", "-u", "LUACNI_SPEC_ONLY", "-u", "LUACNI_SPEC_LATER",
+        "LUACNI_GUEST_PARAMETERS=ipv6.disable=1" } })
+    assert.equal(0, status, out)
+    assert.truthy(out:find("\n%d+ passed, 0 failed, 0 skipped\n$"), out)
+  end)
+end)
+
 describe("what a test needs", function()
   it("has to be known", function()
     local ok, message = pcall(t.needs, "strace", "starce")

@@ -197,6 +197,16 @@ local function random_mac()
 end
 M.random_mac = random_mac
 
+--- Whether a refusal to delete an address or a route says that there can be none: it is of IPv6, which the
+-- kernel does not have (ipv6.disable=1).
+-- @tparam integer errno
+-- @string text address or destination
+-- @treturn boolean
+function M.has_no(errno, text)
+  return errno == netlink.sys.errno.EOPNOTSUPP and addr.parse(text).family == "inet6"
+    and require("cni.hints").no_ipv6() ~= nil
+end
+
 local function name_of(link)
   return type(link) == "table" and link.name or link
 end

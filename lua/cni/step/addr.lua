@@ -53,7 +53,7 @@ function M.undo(step, plan)
   local ok, msg, errno = h:socket():send {
     { "del", "addr", { index = link.index, address = step.want.address } },
   }
-  if not ok and errno ~= netlink.sys.errno.EADDRNOTAVAIL then
+  if not ok and errno ~= netlink.sys.errno.EADDRNOTAVAIL and not h.has_no(errno, step.want.address) then
     fail.kernel("remove address " .. step.want.address, msg, errno)
   end
 end

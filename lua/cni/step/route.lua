@@ -107,7 +107,7 @@ function M.undo(step, plan)
   -- Without a metric any one would do; the kernel has given it this one.
   if (route.priority or 0) == 0 and addr.parse(route.dst).family == "inet6" then route.priority = 1024 end
   local ok, msg, errno = h:socket():send { { "del", "route", route } }
-  if not ok and errno ~= errors.ESRCH then
+  if not ok and errno ~= errors.ESRCH and not h.has_no(errno, route.dst) then
     fail.kernel("remove route " .. step.want.dst, msg, errno)
   end
 end

@@ -119,8 +119,9 @@ local function send(h, requests, what, want)
   if ok then return end
   if not statuses then refused(h, want, what, msg, errno) end
   for i, request in ipairs(requests) do
-    local status = math.abs(statuses[i])
-    if status ~= 0 and status ~= content[request[1]] then
+    local status, verb = math.abs(statuses[i]), request[1]
+    if status ~= 0 and status ~= content[verb]
+        and not (verb == "del" and h.has_no(status, request[3].address)) then
       refused(h, want, what, i == at and msg or netlink.sys.strerror(status), status)
     end
   end
