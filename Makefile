@@ -32,9 +32,9 @@ LINK   := $(SANITIZE) -Wl,--hash-style=gnu -Wl,-z,lazy -Wl,--gc-sections -Wl,--a
           $(if $(filter 0,$(IMAGE)),-pie,-no-pie -Wl,--section-start=luaimage=0x10000000) $(LDFLAGS)
 LIBS   := -Wl,-Bstatic -llua5.4 -llua5.4-cjson -Wl,-Bdynamic -lmnl
 
-SOURCES  := $(wildcard host/*.c netlink-bindings/*.c)
+SOURCES  := $(wildcard host/*.c netlink-bindings/*.c netlink-bindings/*/*.c)
 HOST     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard host/*.c)) $(BUILD)/embedded.o
-BINDINGS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard netlink-bindings/*.c))
+BINDINGS := $(patsubst %.c,$(BUILD)/%.o,$(filter netlink-bindings/%,$(SOURCES)))
 SCRIPTS  := $(sort $(shell find lua plugins -name '*.lua'))
 TYPES    := $(patsubst plugins/%.lua,%,$(wildcard plugins/*.lua))
 BIN      := $(DESTDIR)$(CNI_BIN)
@@ -138,11 +138,11 @@ fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answ
 	@LUACNI_FUZZ=$(or $(FUZZ),1000000) LUACNI_FUZZ_SEED=$(or $(FUZZ_SEED),$(shell date +%s)) \
 		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own spec-tests/fuzz_spec.lua
 
-lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented
+lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented; nothing includes what is above it
 	@luacheck -q lua plugins spec-tests host
 	@for cc in gcc clang; do for f in $(SOURCES); do \
 		$$cc $(FLAGS) -Werror -fsyntax-only $$f || exit 1; done; done
-	@$(LUA) host/lint.lua $(SOURCES) $(SCRIPTS)
+	@$(LUA) host/lint.lua $(SOURCES) $(wildcard host/*.h netlink-bindings/*.h netlink-bindings/*/*.h) $(SCRIPTS)
 
 include spec-tests/bench/bench.mk
 

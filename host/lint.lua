@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- make lint: what no compiler looks for. Every function that Lua can call from outside has a
--- comment for LDoc above it, every file says what it is for, no file and no line is too long.
+-- comment for LDoc above it, every file says what it is for, no file and no line is too long, and what a
+-- C file includes lies below it.
 --   lua5.4 host/lint.lua FILE...
 local problems = 0
 
@@ -58,6 +59,25 @@ local function check_c(path, lines, all)
   end
 end
 
+-- The folders of netlink-bindings, from the ground up: each uses those of rows before its own.
+local floors = { { "nl" }, { "ns" }, { "sys" }, { "lease", "attr" }, { "tables", "nft" }, { "rtnl" } }
+local floor_of = { [""] = #floors + 1 }
+for n, wings in ipairs(floors) do
+  for _, wing in ipairs(wings) do floor_of[wing] = n end
+end
+
+local function check_includes(path, lines)
+  local wing = path:match("^netlink%-bindings/(.-)/?[^/]+%.[ch]$")
+  if not wing then return end
+  if not floor_of[wing] then return complain(path, 1, "its folder is on no floor, see host/lint.lua") end
+  for n, line in ipairs(lines) do
+    local other = line:match('^#include "([^"]+)/[^"/]+"')
+    if other and other ~= wing and (floor_of[other] or #floors) >= floor_of[wing] then
+      complain(path, n, ("%s is not below %s"):format(other, wing))
+    end
+  end
+end
+
 for _, path in ipairs(arg) do
   local lines = read_lines(path)
   if not (lines[1] or ""):find("SPDX-License-Identifier: MIT", 1, true) then
@@ -68,6 +88,7 @@ for _, path in ipairs(arg) do
     check_lua(path, lines)
   else
     check_c(path, lines, table.concat(lines, "\n"))
+    check_includes(path, lines)
     for n, line in ipairs(lines) do
       if #line:gsub("\t", "        ") > 110 then complain(path, n, "longer than 110 columns") end
     end

@@ -1,53 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The module `netlink`: its parts put together, and the ways in which all of them fail. */
+/* The module `netlink`: its parts put together. */
 #include "bindings.h"
 
-#include <errno.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-/*
- * The same text whatever the locale, and from the C library: the program that embeds us never sets
- * one, so strerror() has no shared buffer to worry about.
- */
-int push_failure(lua_State *L, int err, const char *fmt, ...)
-{
-	va_list args;
-
-	err = abs(err);
-	lua_pushnil(L);
-	va_start(args, fmt);
-	lua_pushvfstring(L, fmt, args);
-	va_end(args);
-	lua_pushfstring(L, "%s: %s", lua_tostring(L, -1), strerror(err));
-	lua_remove(L, -2);
-	lua_pushinteger(L, err);
-	return 3;
-}
-
-int push_nl_failure(lua_State *L, const struct nl_failure *fail, const char *what)
-{
-	lua_pushnil(L);
-	if (fail->text[0])
-		lua_pushfstring(L, "%s: %s (%s)", what, strerror(fail->error), fail->text);
-	else
-		lua_pushfstring(L, "%s: %s", what, strerror(fail->error));
-	lua_pushinteger(L, fail->error);
-	return 3;
-}
-
-void new_handle_type(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta)
-{
-	luaL_newmetatable(L, name);
-	luaL_setfuncs(L, meta, 0);
-	lua_newtable(L);
-	luaL_setfuncs(L, methods, 0);
-	lua_setfield(L, -2, "__index");
-	lua_pushstring(L, name);
-	lua_setfield(L, -2, "__metatable");
-	lua_pop(L, 1);
-}
+#include "nl/nl.h"
 
 /* A part that is not linked in is not there: the address of a weak function is then null. */
 #pragma weak luaopen_netlink_nft

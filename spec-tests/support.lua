@@ -137,13 +137,13 @@ end
 
 --- The same program, but with so many seconds where there is a minute.
 function M.impatient(seconds, path)
-  local objects = ("ls %s/host/*.o | grep -v /main.o"):format(M.build)
+  local objects = ("find host netlink-bindings -name '*.c' ! -name main.c | sed 's|^|%s/|; s|c$|o|'"):format(M.build)
   local flags = "-O2 -D_GNU_SOURCE -I/usr/include/lua5.4 -Ihost -Inetlink-bindings"
   if os.getenv("ASAN_OPTIONS") then flags = flags .. " -fsanitize=address,undefined" end
   M.run(("cc %s -DDEADLINE_SECONDS=%d -no-pie -o %s host/main.c $(%s) "
-    .. "%s/embedded.o %s/netlink-bindings/*.o -Wl,--wrap=malloc,--wrap=realloc,--wrap=free "
+    .. "%s/embedded.o -Wl,--wrap=malloc,--wrap=realloc,--wrap=free "
     .. "-Wl,-Bstatic -llua5.4 -llua5.4-cjson -Wl,-Bdynamic -lmnl")
-    :format(flags, seconds, path, objects, M.build, M.build))
+    :format(flags, seconds, path, objects, M.build))
 end
 
 -- The words of a line that a shell would do nothing for but start the program.

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sending one message in a process of its own, for requests that the kernel holds on to longer than
+ * we have use for: the sender sits that out, whatever becomes of us.
+ */
+#ifndef NETLINK_BINDINGS_NL_DETACHED_H
+#define NETLINK_BINDINGS_NL_DETACHED_H
+
+#include "nl/nl.h"
+
+/*
+ * Have one message sent on the socket of `nl`; the answer comes to that socket. 0 with *ret_fd set
+ * to a descriptor that poll() tells of when the sender has ended, for the caller to close; or
+ * -errno, -EAGAIN when all senders are busy.
+ */
+int detached_send(const struct nl *nl, const void *msg, size_t len, int *ret_fd);
+
+/* Take note of senders that have ended. */
+void detached_reap(void);
+
+#endif
