@@ -174,13 +174,26 @@ describe("an interface name", function()
       "a\u{3000}" } do
       bad(name, message)
     end
-    for _, name in ipairs { "a\u{200B}b", "a-b", "a.b", "a@b", "veth0", "a\u{E0}b" } do
+    for _, name in ipairs { "a\u{200B}b", "a-b", "a.b", "a@b", "veth0", "a\u{E9}b" } do
       assert.are.equal(name, from({ CNI_IFNAME = name }).ifname)
     end
   end)
 
-  it("P-VAL-06: is none that the kernel would turn into another", function()
+  it("P-VAL-06: is none that the kernel would turn into another, or refuses", function()
     bad("eth%d", "contains %")
+    bad("all", "all or default")
+    bad("default", "all or default")
+    bad("a\u{E0}", "the byte A0")
+    for _, name in ipairs { "eth0", "all0", "defaults", "All", "conf" } do
+      assert.are.equal(name, from({ CNI_IFNAME = name }).ifname)
+    end
+  end)
+
+  it("that the kernel alone refuses is a DEL's with nothing to do", function()
+    for _, name in ipairs { "eth%d", "all", "default", "a\u{E0}", "eth\xff" } do
+      assert.are.equal(name, from({ CNI_COMMAND = "DEL", CNI_IFNAME = name }).ifname)
+      refused(4, nil, from, { CNI_COMMAND = "CHECK", CNI_IFNAME = name })
+    end
   end)
 
   it("is UTF-8, or no result could name it", function()

@@ -183,6 +183,15 @@ function M:routes(filter)
   return self:dump("route", filter)
 end
 
+-- Raise when no link can have a name that one is to be made with. (Where it is only looked for, it is not there.)
+local function check_name(self, name)
+  if name == nil or self.plan.mode ~= "apply" and self.plan.mode ~= "dry" then return end
+  local problem, hint = require("cni.names").link_problem(name)
+  if problem then
+    fail.throw { msg = ("link %s: %s"):format(require("cni.json").show(name), problem), hint = hint }
+  end
+end
+
 local function push(self, kind, want, more)
   local step = { kind = kind, ns = self.name, want = want }
   for key, value in pairs(more or {}) do step[key] = value end
@@ -228,6 +237,7 @@ end
 -- absent, except for kinds that take that of `link`
 -- @treturn table the link
 function M:add_link(want)
+  check_name(self, want.name)
   local home, parent = want.ns or self, want.link
   want.ns, want.into = nil, home ~= self and home.name or nil
   want.master, want.link = name_of(want.master), name_of(parent)
@@ -249,6 +259,7 @@ end
 -- and `group` (numbers), `label` (SELinux context of who makes it)
 -- @treturn table the link
 function M:add_tap(want)
+  check_name(self, want.name)
   local mac = want.mac or random_mac()
   push(self, "tap", {
     name = want.name, kind = "tun", mac = not want.label and mac or nil, label = want.label,
@@ -291,6 +302,7 @@ end
 -- @tparam table want `ns` (handle), `name` (the name there), and `wanted`: what is looked for (cni.devices)
 -- @treturn table the link there
 function M:lend_link(find, want)
+  check_name(self, want.name)
   local home, mode = want.ns, self.plan.mode
   if mode == "verify" or mode == "erase" then
     -- The reference plugin keeps the old name in the alias too: so either can return it.
@@ -338,6 +350,8 @@ end
 -- @treturn table the peer
 function M:add_veth(want)
   local plan, peer = self.plan, want.peer
+  check_name(self, want.name)
+  check_name(self, peer.name)
   local name, mac, peer_mac = want.name, want.mac, nil
   if plan.mode == "verify" or plan.mode == "erase" then
     name, mac, peer_mac = find_port(self, peer.ns, peer.name)
@@ -364,7 +378,9 @@ end
 -- stays, once an attachment was whole
 -- @treturn table the link; its MAC is known once the plan has run
 function M:ensure_link(want)
+  check_name(self, want.name)
   if want.peer then
+    check_name(self, want.peer.name)
     want.peer = { master = name_of(want.peer.master), name = want.peer.name or random_name() }
   end
   want.mac, want.link = want.mac or random_mac(), name_of(want.link)

@@ -44,14 +44,12 @@ local function check_container_id(value)
   end
 end
 
-local function check_ifname(value)
-  local problem, details = names.ifname_problem(value)
+-- What the kernel refuses was never made: a DEL has nothing to do for it, and is no error.
+local function check_ifname(value, command)
+  local judge = command == "DEL" and names.ifname_problem or names.link_problem
+  local problem, hint = judge(value)
   if problem then
-    fail.throw {
-      code = codes.env,
-      msg = problem .. " (CNI_IFNAME)",
-      details = json.show(value) .. (details and ": " .. details or ""),
-    }
+    fail.throw { code = codes.env, msg = problem .. " (CNI_IFNAME)", details = json.show(value), hint = hint }
   end
 end
 
@@ -96,7 +94,7 @@ function M.from_env(getenv)
       if not value then
         missing[#missing + 1] = name
       elseif checks[name] then
-        checks[name](value)
+        checks[name](value, command)
       end
     end
     values[name] = value

@@ -168,11 +168,8 @@ M.enum.text = function(t) return "one of " .. table.concat(t.values, ", ") end
 M.ifname = new("ifname", function(t, value, where)
   if value == "" and t.empty == "absent" then return t.default end
   need_string(where, value, "an interface name")
-  local problem, details = require("cni.names").ifname_problem(value)
-  if problem then
-    config(where, show(value) .. ": " .. problem
-      .. (details and " (" .. details .. ")" or ""))
-  end
+  local problem, hint = require("cni.names").link_problem(value)
+  if problem then config(where, show(value) .. ": " .. problem, hint) end
   return value
 end, { empty = true })
 M.ifname.text = function() return "interface name" end
