@@ -183,7 +183,7 @@ function M:routes(filter)
   return self:dump("route", filter)
 end
 
--- Raise when no link can have a name that one is to be made with. (Where it is only looked for, it is not there.)
+-- Raise when no link can have a name that one is to be made with. (One that is looked for is not there.)
 local function check_name(self, name)
   if name == nil or self.plan.mode ~= "apply" and self.plan.mode ~= "dry" then return end
   local problem, hint = require("cni.names").link_problem(name)

@@ -65,7 +65,8 @@ function M.link_problem(text)
       "the kernel takes it for white space, though it is a part of letters such as \u{e0}"
   end
   if text:find("%", 1, true) then
-    return "interface name contains %", "the kernel takes it for a pattern, such as eth%d, and chooses a name itself"
+    return "interface name contains %",
+      "the kernel takes it for a pattern, such as eth%d, and chooses a name itself"
   end
   return nil
 end
