@@ -41,13 +41,15 @@ after_each(function()
   t.cleanup()
 end)
 
+local commands = { "types", "show", "doc", "new", "link", "validate", "run", "list", "explain" }
+
 describe("the command line", function()
   it("helps, and says its version", function()
     for _, word in ipairs { "--help", "-h", "help" } do
       local out, status = luacni { word }
       assert.equal(0, status)
-      for _, command in ipairs { "types", "show", "doc", "validate", "run", "explain" } do
-        assert.is_truthy(out:find("luacni " .. command, 1, true))
+      for _, command in ipairs(commands) do
+        assert.is_truthy(out:find("\n  luacni " .. command .. "[ \n]"))
       end
     end
     assert.is_truthy(luacni({ "--version" }):find("^luacni %d+%.%d+"))
@@ -65,7 +67,36 @@ describe("the command line", function()
     usage({ "run", "--ifnam", "x", conf, "--", "true" }, 'did you mean "--ifname"?')
     usage({ "run", conf, "--ifname" }, "--ifname needs a value")
     usage({ "run", "--dry-run=yes", conf }, "takes no value")
+    usage({ "run", conf, "ping", "--count", "1" }, "put -- before the command")
+    usage({ "lsit" }, 'did you mean "list"?')
+    usage({ "list", "--jsn" }, 'did you mean "--json"?')
+    usage({ "list", "a", "b", "c" }, "usage: luacni list [NETWORK [ID]]")
     usage({ "run", "/no/such/file", "--", "true" }, "/no/such/file: No such file")
+  end)
+
+  it("helps with each command, with examples", function()
+    for _, command in ipairs(commands) do
+      for _, words in ipairs { { command, "--help" }, { command, "-h" }, { "help", command } } do
+        local out, status, err = luacni(words)
+        t.same({ 0, "" }, { status, err })
+        assert.is_truthy(out:find("^usage: luacni " .. command), out)
+        assert.is_truthy(out:find("\n  luacni " .. command .. "[^\n]*\n$") or out:find("\n  CNI_PATH"), out)
+      end
+    end
+    -- Behind -- it is the command's.
+    local out = luacni { "run", conf, "--", "printf", "%s\n", "--help" }
+    assert.equal("--help\n", out)
+  end)
+
+  it("fails when its answer cannot be written, and not without a word", function()
+    for _, words in ipairs { "types", "--help", "doc bridge", "show bridge", "types --json", "list --json" } do
+      local _, status, err = t.sh(("%s/luacni %s >/dev/full"):format(t.build, words))
+      assert.equal(1, status, words)
+      assert.is_truthy(err:find("No space left", 1, true), err)
+    end
+    -- Whoever has seen enough closes the pipe.
+    local _, _, err = t.sh(("%s/luacni types | true"):format(t.build))
+    assert.equal("", err)
   end)
 
   it("documents in the README what the scripts declare", function()
@@ -146,6 +177,87 @@ describe("the command line", function()
     assert.is_truthy(out:find("isGateway", 1, true), out)
     t.write(conf, "{ nonsense")
     assert.equal(1, select(2, luacni { "validate", conf }))
+  end)
+end)
+
+describe("luacni list and explain", function()
+  it("say that there is nothing, and name what was asked for", function()
+    for _, command in ipairs { "list", "explain" } do
+      t.same({ "", 0, "nothing is attached\n" }, { luacni { command } })
+      t.same({ "", 0, "nothing is attached to network net for container c9\n" }, { luacni { command, "net", "c9" } })
+    end
+    t.same({ "[]\n", 0, "" }, { luacni { "list", "--json" } })
+  end)
+
+  it("name every attachment once, whatever types worked for it", function()
+    local w = world.new({ type = "bridge", bridge = "br0", ipam = { type = "host-local", subnet = "10.9.8.0/24" } },
+      { pods = 2, neighbours = false })
+    w:add()
+    w:add { id = "c2", pod = 2, conf = { name = "other" } }
+    local out = luacni { "list" }
+    assert.is_truthy(out:find("\nnet +c1 +eth0 +bridge +%d+s +10%.9%.8%.2/24\n"), out)
+    assert.is_truthy(out:find("\nother +c2 +eth0 +bridge +%d+s +10%.9%.8%.2/24\n"), out)
+    assert.is_nil(luacni({ "list", "net" }):find("c2", 1, true))
+    assert.is_nil(luacni({ "list", "net", "c2" }):find("c1", 1, true))
+    local first = t.decode((luacni { "list", "--json" }))[1]
+    t.same({ "c1", "eth0", { "10.9.8.2/24" }, "attached", w.pods[1].path, { "bridge" } }, { first.container,
+      first.interface, first.addresses, first.state, first.sandbox, first.types })
+    assert.is_truthy(math.abs(first.since - os.time()) < 60)
+    assert.is_truthy(luacni({ "explain", "net" }):find("lease an address of network net", 1, true))
+    w:del()
+    w:del { id = "c2", pod = 2, conf = { name = "other" } }
+    t.same({ "", 0, "nothing is attached\n" }, { luacni { "list" } })
+  end)
+end)
+
+describe("luacni new and link", function()
+  local folder = "/run/spec/bin"
+
+  before_each(function()
+    t.run(("mkdir -p %s; cp %s/luacni %s; ln -s luacni %s/loopback"):format(folder, t.build, folder, folder))
+  end)
+  after_each(function() t.run("rm -rf /etc/luacni/plugins " .. folder) end)
+
+  it("make a type that a runtime finds", function()
+    local out, status, err = luacni { "new", "mine" }
+    t.same({ "/etc/luacni/plugins/mine.lua\n", 0 }, { out, status })
+    assert.is_truthy(err:find("luacni link mine", 1, true))
+    local env = { env = { "CNI_PATH=" .. folder } }
+    assert.is_truthy(luacni({ "types" }, env):find("\nmine +/etc/luacni/plugins/mine%.lua +none: luacni link mine\n"))
+    t.same({ folder .. "/mine\n", 0, "" }, { luacni({ "link", "mine" }, env) })
+    t.same({ "", 0, "" }, { luacni({ "link", "mine" }, env) })
+    assert.is_truthy(luacni({ "types" }, env):find(" " .. folder .. "/mine", 1, true))
+    local w = world.new({ type = "mine", mtu = 1400, ipam = { type = "static",
+      addresses = { { address = "10.9.8.7/24" } } } }, { neighbours = false })
+    local got = t.cni { verb = "ADD", type = "mine", bin = folder, conf = w:config(), host = w.host,
+      netns = w.pods[1] }
+    assert.equal(0, got.rc, got.out)
+    t.same({ "10.9.8.7/24" }, world.addrs(w.pods[1], "eth0"))
+    assert.is_truthy(luacni({ "doc", "mine" }):find("mtu", 1, true))
+  end)
+
+  it("begin with a copy of another type", function()
+    t.same({ "/etc/luacni/plugins/bridge.lua\n", 0, "" }, { luacni { "new", "bridge", "--from", "bridge" } })
+    assert.equal(t.read "plugins/bridge.lua", t.read "/etc/luacni/plugins/bridge.lua")
+    assert.equal("644\n", t.run "stat -c %a /etc/luacni/plugins/bridge.lua")
+  end)
+
+  it("refuse what is there, and what cannot be", function()
+    usage({ "new", "bridge" }, "--from bridge")
+    usage({ "new", "mine", "--from", "brigde" }, 'did you mean "bridge"?')
+    usage({ "new", "../mine" }, "cannot be the name of a type")
+    usage({ "new", "luacni" }, "cannot be the name of a type")
+    assert.is_nil(t.read "/etc/luacni/plugins/mine.lua")
+    luacni { "new", "mine" }
+    usage({ "new", "mine" }, "is there already")
+    usage({ "link", "nobody" }, 'there is no type "nobody"')
+    usage({ "link", "mine", "--dir", "/run/spec" }, "there is no luacni in /run/spec")
+    t.write(folder .. "/mine", "somebody's")
+    local out, status, err = luacni({ "link", "mine" }, { env = { "CNI_PATH=" .. folder } })
+    t.same({ "", 1 }, { out, status })
+    assert.is_truthy(err:find("/mine is there, and is no link to luacni", 1, true), err)
+    assert.equal("somebody's", t.read(folder .. "/mine"))
+    assert.is_truthy(luacni({ "types" }, { env = { "CNI_PATH=" .. folder } }):find("mine (not luacni)", 1, true))
   end)
 end)
 

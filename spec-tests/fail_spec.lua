@@ -203,6 +203,10 @@ describe("the nearest word", function()
   end)
 
   it("is nil when nothing is near", function()
+    -- Two letters that have changed places are one mistake.
+    assert.are.equal("list", hints.nearest("lsit", { "list", "types" }))
+    assert.are.equal("mtu", hints.nearest("mut", { "mtu", "name" }))
+    assert.is_nil(hints.nearest("tum", { "mtu" }))
     assert.is_nil(hints.nearest("wireguard", { "bridge", "vepa" }))
     assert.is_nil(hints.nearest("x", {}))
     assert.is_nil(hints.nearest(("x"):rep(100), { ("x"):rep(99) }))

@@ -218,7 +218,7 @@ describe("A configuration", function()
   end)
 
   it("without plugins is not told that a list is no list", function()
-    local run = require "cni.run"
+    local run = require "cni.command.runtime"
     local ok, err = pcall(run.read, '{"cniVersion":"1.1.0","name":"n","plugins":[]}', "x")
     assert.is_false(ok)
     assert.equal("plugins: has no plugin in it", err.msg)

@@ -202,7 +202,7 @@ describe("a site's script", function()
     ["debug"] = { "debug.getregistry()", "odd%.lua:1: .*'debug'" },
     ["rawset"] = { "rawset(string, 'x', 1)", "odd%.lua:1: .*'rawset'" },
     ["require of C modules"] = { "require 'netlink'", "odd%.lua:1: .*'netlink'" },
-    ["require of the program"] = { "require 'cni.run'", "odd%.lua:1: .*'cni%.run'" },
+    ["require of the program"] = { "require 'cni.command.run'", "odd%.lua:1: .*'cni%.command%.run'" },
     ["changing a library"] = { "string.format = nil", "odd%.lua:1: .*'format'" },
     ["the strings' metatable"] = { "getmetatable('').__index = nil", "odd%.lua:1: " },
     ["leaving its room"] = { "setmetatable(_ENV, nil)", "odd%.lua:1: " },

@@ -114,18 +114,21 @@ function M.expression(entry, text)
     exprs[nth][1], option)
 end
 
--- Levenshtein distance, given up beyond `limit`.
+-- How many letters are too many, too few, others, or have changed places with their neighbour; given up
+-- beyond `limit`.
 local function distance(a, b, limit)
   if math.abs(#a - #b) > limit then return limit + 1 end
-  local row = {}
+  local above, row = {}, {}
   for j = 0, #b do row[j] = j end
   for i = 1, #a do
-    local corner, best = row[0], i
-    row[0] = i
+    local before, best = above, i
+    above, row = row, { [0] = i }
     for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and corner or corner + 1
-      corner = row[j]
-      row[j] = math.min(cost, corner + 1, row[j - 1] + 1)
+      local same = a:byte(i) == b:byte(j)
+      row[j] = math.min(same and above[j - 1] or above[j - 1] + 1, above[j] + 1, row[j - 1] + 1)
+      if not same and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
       best = math.min(best, row[j])
     end
     if best > limit then return limit + 1 end

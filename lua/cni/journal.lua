@@ -451,7 +451,8 @@ end
 
 --- Every record there is, to look at: not locked, and perhaps in the middle of being written.
 -- @tparam[opt] string only the network to look at; nil: all
--- @treturn table list of { header =, steps =, done = }, by network and attachment
+-- @treturn table list of { header =, steps =, done =, since = when it was written last }, by network and
+-- attachment
 function M.all(only)
   local found = {}
   for _, network in ipairs(only and { component(only) } or files.list(M.root)) do
@@ -461,7 +462,10 @@ function M.all(only)
         local book = {}
         load(book, files.read(dir .. "/" .. name) or "")
         for _, record in ipairs(book.records) do
-          if not record.gone then found[#found + 1] = record end
+          if not record.gone then
+            record.since = (files.unless_absent(sys.stat(dir .. "/" .. name)) or {}).mtime
+            found[#found + 1] = record
+          end
         end
       end
     end

@@ -107,7 +107,7 @@ end
 function M.main(name, args)
   local command = host.getenv("CNI_COMMAND")
   if not command or command == "" then
-    if name == "luacni" or #args > 0 then return require("cni.cli").main(args) end
+    if name == "luacni" or #args > 0 then return require("cni.command.main").main(args) end
     return about(name)
   end
   local req

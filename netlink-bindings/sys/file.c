@@ -378,3 +378,24 @@ int sys_readlink(lua_State *L)
 	lua_pushlstring(L, target, (size_t)len);
 	return 1;
 }
+
+/***
+Make a symbolic link. What is there already is an error, EEXIST.
+@function symlink
+@tparam string target
+@tparam string path
+@treturn boolean true
+@treturn[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno
+*/
+int sys_symlink(lua_State *L)
+{
+	const char *target = sys_check_path(L, 1);
+	const char *path = sys_check_path(L, 2);
+	int ret;
+
+	ret = symlink(target, path) < 0 ? -errno : 0;
+
+	return sys_done(L, ret, "make link", path);
+}

@@ -668,7 +668,7 @@ static const luaL_Reg functions[] = {
 	{ "list", sys_list },
 	{ "stat", sys_stat },
 	{ "lstat", sys_lstat },
-	{ "readlink", sys_readlink },
+	{ "readlink", sys_readlink }, { "symlink", sys_symlink },
 	{ "read_file", sys_read_file },
 	{ "write_file", sys_write_file },
 	{ "touch", sys_touch },

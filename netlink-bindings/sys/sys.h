@@ -32,5 +32,6 @@ int sys_open_locked(lua_State *L);
 int sys_open_locked_existing(lua_State *L);
 int sys_exec(lua_State *L);
 int sys_readlink(lua_State *L);
+int sys_symlink(lua_State *L);
 
 #endif

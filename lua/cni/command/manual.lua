@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- What a plugin's script says of itself, for people: the comment at its head, and the keys it
 -- declares. `luacni doc` prints it, and the README's tables are made of it.
--- @module cni.manual
+-- @module cni.command.manual
 
 local host = require "host"
 local schema = require "cni.schema"

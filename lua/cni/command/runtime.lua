@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- A small runtime: a configuration's chain of plugins, run on one namespace as any CNI runtime
 -- would, each plugin a process of its own. `luacni run` is made of it.
--- @module cni.run
+-- @module cni.command.runtime
 
 local fail = require "cni.fail"
 local json = require "cni.json"
@@ -103,10 +103,14 @@ local function leave_nothing(host, network)
   end
 end
 
--- Where plugins are looked for when CNI_PATH does not say: beside this program, in the build
+--- Where plugins are looked for: CNI_PATH, or when that does not say, beside this program, in the build
 -- tree's folder of links, where packages put them.
-local function default_path(exe)
-  local here = exe:match("^(.*)/[^/]*$")
+-- @tparam table host the module of that name
+-- @treturn string folders, colons between them
+function M.path(host)
+  local path = host.getenv("CNI_PATH")
+  if path and path ~= "" then return path end
+  local here = assert(host.exe()):match("^(.*)/[^/]*$")
   return table.concat({ here, here .. "/cni-bin", "/opt/cni/bin", "/usr/lib/cni" }, ":")
 end
 
@@ -201,11 +205,10 @@ end
 function M.new(host, network, options)
   local id = "run-" .. sys.random(6):gsub(".", function(c) return ("%02x"):format(c:byte()) end)
   local exe = assert(host.exe())
-  local path = host.getenv("CNI_PATH")
   leave_nothing(host, network)
   return {
     host = host, network = network, id = id, exe = exe,
-    path = path and path ~= "" and path or default_path(exe),
+    path = M.path(host),
     netns = "/run/netns/luacni-" .. id, ifname = options.ifname or "eth0",
     args = options.args, capability_args = options.capability_args,
   }

@@ -1,0 +1,72 @@
+-- SPDX-License-Identifier: MIT
+-- luacni new
+
+local fail = require "cni.fail"
+local files = require "cni.files"
+local host = require "host"
+local names = require "cni.names"
+local say = require "cni.command.say"
+local sys = require("netlink").sys
+
+local folder = "/etc/luacni/plugins"
+
+local template = [[
+-- What @NAME@ does, in a sentence: `luacni doc @NAME@` prints it.
+
+local ipam = require "cni.ipam"
+local schema = require "cni.schema"
+
+return {
+  conf = schema.record {
+    mtu = schema.mtu { doc = "MTU of both ends." },
+  },
+
+  add = function(req)
+    local port, eth = req.host:add_veth {
+      mtu = req.conf.mtu, peer = { ns = req.pod, name = req.ifname },
+    }
+    req.host:set_link(port, { up = true })
+    local lease = ipam.add(req)
+    ipam.apply(lease, req.pod, eth)
+    return { interfaces = { port, eth }, ips = lease.ips, routes = lease.routes, dns = lease.dns }
+  end,
+}
+]]
+
+local function must(value, msg, errno)
+  if value == nil then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
+  return value
+end
+
+return {
+  words = "NAME",
+  about = "begin a type of this site's own",
+  text = "Writes " .. folder .. "/NAME.lua: a pair of links with addresses, or a copy of the " ..
+    "script of another type. Under the name of a built-in type it takes that one's place. What is " ..
+    "there already stays.",
+  least = 1, most = 1,
+  options = { from = { value = "TYPE", about = "begin with a copy of this type's script" } },
+  examples = { "luacni new wire", "luacni new bridge --from bridge" },
+  run = function(words, options)
+    local name, from = words[1], options.from
+    if not names.is_id(name) or name == "luacni" then
+      say.usage(("new: %q cannot be the name of a type"):format(name))
+    end
+    local path = folder .. "/" .. name .. ".lua"
+    if files.exists(path) then say.usage(("new: %s is there already"):format(path)) end
+    local shipped = host.source(name) ~= nil
+    if shipped and not from then
+      say.usage(("new: %s is a built-in type; --from %s begins with a copy of it"):format(name, name))
+    end
+    local text = from and host.source(from) or template:gsub("@NAME@", name)
+    if from and not host.source(from) then
+      say.usage(("there is no type %q"):format(from), from, say.type_names())
+    end
+    must(sys.mkdirs(folder, 493))
+    must(sys.write_file(path, text, 420))
+    say.lines { path }
+    if not shipped then
+      host.log(("luacni run uses it at once; for a runtime: luacni link %s"):format(name))
+    end
+  end,
+}

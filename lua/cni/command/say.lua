@@ -1,0 +1,115 @@
+-- SPDX-License-Identifier: MIT
+--- How a command of `luacni` speaks: its answer to standard output, a mistake of the caller's in one line.
+-- @module cni.command.say
+
+local fail = require "cni.fail"
+local host = require "host"
+local json = require "cni.json"
+
+local M = {}
+
+local usage_mark = {}
+
+--- A mistake in the command line: told in one line, exit status 2.
+-- @string text what is wrong
+-- @string[opt] word that is not known
+-- @tparam[opt] {string,...} valid what it could have been
+-- @raise always
+function M.usage(text, word, valid)
+  local near = word and require("cni.hints").did_you_mean(word, valid)
+  error({ [usage_mark] = near and text .. "; " .. near or text }, 0)
+end
+
+--- The text of a mistake that @{usage} raised.
+-- @param err what was caught
+-- @treturn ?string nil: it is another error
+function M.mistake(err)
+  return type(err) == "table" and err[usage_mark] or nil
+end
+
+--- Print bytes as they are.
+-- @string bytes
+-- @raise when they cannot be written
+function M.bytes(bytes)
+  local ok, msg, errno = host.write(1, bytes)
+  if ok then return end
+  fail.throw { code = fail.codes.io, msg = "the answer cannot be given: " .. msg, errno = errno }
+end
+
+--- Print lines.
+-- @tparam {string,...} lines
+function M.lines(lines)
+  M.bytes(table.concat(lines, "\n") .. "\n")
+end
+
+--- Print rows of cells in columns; the last column runs free.
+-- @tparam {{string,...},...} rows
+function M.columns(rows)
+  local widths, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for i = 1, #row - 1 do widths[i] = math.max(widths[i] or 0, #row[i]) end
+  end
+  for n, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do
+      cells[i] = i < #row and cell .. (" "):rep(widths[i] - #cell) or cell
+    end
+    lines[n] = table.concat(cells, "  "):gsub("%s+$", "")
+  end
+  M.lines(lines)
+end
+
+--- Print a value as JSON.
+-- @param value
+function M.json(value)
+  M.bytes(json.encode(value) .. "\n")
+end
+
+--- Say that no attachment is recorded, to standard error: what is asked for is empty.
+-- @string[opt] network only of this one
+-- @string[opt] id only of this container
+-- @treturn integer exit status 0
+function M.nothing(network, id)
+  host.log("nothing is attached" .. (network and " to network " .. network or "")
+    .. (id and " for container " .. id or ""))
+  return 0
+end
+
+--- The names of the types there are.
+-- @treturn {string,...}
+function M.type_names()
+  local names = {}
+  for i, entry in ipairs(host.types()) do names[i] = entry.name end
+  return names
+end
+
+--- What the script of a type returns.
+-- @string name
+-- @treturn table
+-- @raise a mistake when there is no such type
+function M.plugin(name)
+  local plugin = host.load_plugin(name)
+  if plugin then return plugin end
+  M.usage(("there is no type %q"):format(name), name, M.type_names())
+end
+
+local stdin_limit = 1 << 20
+
+--- Read a network's configuration.
+-- @string path "-" is standard input
+-- @treturn table as @{cni.command.runtime.read}
+function M.network(path)
+  local sys = require("netlink").sys
+  local text, msg, errno
+  if path == "-" then
+    text, msg, errno = host.read_stdin(stdin_limit)
+  else
+    text, msg, errno = sys.read_file(path, stdin_limit)
+  end
+  if not text then
+    M.usage(errno == sys.errno.EFBIG and path .. " is longer than 1 MiB" or msg)
+  end
+  return require("cni.command.runtime").read(text, path == "-" and "standard input" or path)
+end
+
+return M

@@ -1,0 +1,43 @@
+-- SPDX-License-Identifier: MIT
+-- luacni types
+
+local files = require "cni.files"
+local host = require "host"
+local json = require "cni.json"
+local say = require "cni.command.say"
+local sys = require("netlink").sys
+
+-- The program of a type in one of these folders, as a runtime looks for it, and whether it is this one.
+local function program(folders, name)
+  local own = sys.stat(assert(host.exe()))
+  for _, folder in ipairs(folders) do
+    local path = folder .. "/" .. name
+    local found = files.unless_absent(sys.stat(path))
+    if found then return path, own and found.dev == own.dev and found.ino == own.ino end
+  end
+end
+
+local function told(path, is_own, name)
+  if not path then return "none: luacni link " .. name end
+  return is_own and path or path .. " (not luacni)"
+end
+
+return {
+  words = "",
+  about = "list the types of plugins there are",
+  text = "Where the script of each comes from, and the program that a runtime calls it by. Without one " ..
+    "a type can be used by `luacni run` alone; `luacni link` makes it. (Looked for in CNI_PATH, " ..
+    "or in the usual places.)",
+  options = { json = { about = "as JSON" } },
+  examples = { "luacni types", "CNI_PATH=/opt/cni/bin luacni types --json" },
+  run = function(_, options)
+    local folders = require("cni.command.link").folders()
+    local list, rows = json.list {}, { { "TYPE", "SCRIPT", "PROGRAM" } }
+    for i, entry in ipairs(host.types()) do
+      local path, is_own = program(folders, entry.name)
+      list[i] = { type = entry.name, script = entry.origin, program = path, own = path and is_own }
+      rows[i + 1] = { entry.name, entry.origin, told(path, is_own, entry.name) }
+    end
+    if options.json then say.json(list) else say.columns(rows) end
+  end,
+}
