@@ -3,6 +3,7 @@
 -- every call of every plugin is in errno_sweep_spec.lua; here are the single places where something
 -- was lost once.
 
+local p = require "protocol"
 local t = require "support"
 local world = require "world"
 
@@ -201,7 +202,73 @@ describe("Without a record", function()
   end)
 end)
 
+describe("What the reference left in iptables' legacy tables", function()
+  it("is gone when a DEL says so, whatever failed", function()
+    t.needs("reference", "iptables-legacy", "nft-nat")
+    local dir = "/run/spec/legacy"
+    t.run(("mkdir -p %s; for i in iptables ip6tables; do ln -sf /usr/sbin/$i-legacy %s/$i; done"):format(dir, dir))
+    local w = world.new({ cniVersion = "1.0.0", type = "bridge", bridge = "br0", ipMasq = true,
+      ipam = { type = "host-local", ranges = { { { subnet = "10.1.0.0/24" } } } } })
+    local function rules() return (w:sh("iptables-legacy-save -t nat"):gsub("[^\n]*%[%d+:%d+%]", ""):gsub("#[^\n]*", "")) end
+    local env = { PATH = dir .. ":/usr/sbin:/usr/bin:/sbin:/bin" }
+    w:add { bin = "reference", env = env }
+    w:del { bin = "reference", env = env }
+    local before, failed = rules(), 0
+    for _, name in ipairs { "openat", "newfstatat" } do
+      each_call("EIO", name, function(under)
+        w:add { bin = "reference", env = env }
+        assert.not_equal(before, rules())
+        local got = t.cni { verb = "DEL", conf = w:config { prevResult = w.results["c1 eth0"] }, host = w.host,
+          netns = w.pods[1], under = under, timeout = 20 }
+        if got.rc ~= 0 then
+          failed = failed + 1
+          w:del()
+        end
+        return got
+      end, function() assert.equal(before, rules()) end)
+    end
+    assert.is_true(failed > 0)
+  end)
+end)
+
+describe("A foreign IPAM plugin that cannot be looked for", function()
+  it("is not one that is not there", function()
+    p.foreign("lender", 'cat >/dev/null; test $CNI_COMMAND = DEL || ' ..
+      [[echo '{"cniVersion":"1.0.0","ips":[{"address":"10.7.0.2/24"}]}']])
+    local w = world.new({ type = "bridge", bridge = "br0", ipam = { type = "lender" } },
+      { path = p.foreign_dir, neighbours = false })
+    local calls, failed = p.foreign_dir .. "/lender.calls", 0
+    each_call("EIO", "newfstatat", function(under)
+      w:add()
+      t.run("rm -r /run/luacni/attachments " .. calls)
+      local got = t.cni { verb = "DEL", conf = w:config { prevResult = w.results["c1 eth0"] }, host = w.host,
+        netns = w.pods[1], under = under, path = p.foreign_dir }
+      if got.rc ~= 0 then
+        failed = failed + 1
+        w:del()
+      end
+      return got
+    end, function() assert.truthy((t.read(calls) or ""):find("DEL")) end)
+    assert.is_true(failed > 0)
+  end)
+end)
+
 describe("GC", function()
+  it("says why the leases could not be listed", function()
+    t.needs("strace")
+    local conf = { cniVersion = "1.1.0", name = "net", type = "host-local",
+      ipam = { type = "host-local", subnet = "10.1.0.0/24" } }
+    assert.equal(0, t.cni { verb = "ADD", conf = conf, netns = "/run/netns/none" }.rc)
+    local script = [[
+      local leases, fail = require "cni.leases", require "cni.fail"
+      local ok, err = pcall(leases.gc, { dir = "/var/lib/cni/networks", network = "net" }, { ["c1/eth0"] = true })
+      io.write(ok and "done" or ("%s %s %s"):format(fail.is(err), err.code, err.errno), "\n")]]
+    local function gc(under) return t.run(under .. " lua5.4 -e " .. t.quote(script)) end
+    assert.equal("true 5 5\n", gc("strace -qq -o /dev/null -e trace=getdents64 -e inject=getdents64:error=EIO"))
+    assert.equal("done\n", gc("env"))
+    assert.is_not_nil(t.read(leases .. "/10.1.0.2"))
+  end)
+
   it("frees no address whose link it could not take back", function()
     local w = world.new({ type = "bridge", bridge = "br0",
       ipam = { type = "host-local", ranges = { { { subnet = "10.1.0.0/24" } } } } })

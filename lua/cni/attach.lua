@@ -104,8 +104,8 @@ local function open_namespace(req)
   if not req.netns then return nil, "CNI_NETNS is not given" end
   local ns, msg = sandbox.open(req.netns)
   if not ns then return nil, msg end
-  local own <close>, why = netlink.ns.self()
-  if not own then fail.throw { code = fail.codes.io, msg = why } end
+  local own <close>, why, errno = netlink.ns.self()
+  if not own then fail.throw { code = fail.codes.io, msg = why, errno = errno } end
   request.same_namespace(req, own:id(), ns:id())
   return ns
 end

@@ -410,20 +410,14 @@ function M.gc(spec, keep)
   local s <close> = open_existing(spec)
   if not s then return {} end
   local ids, stale, freed, problem = ids_of(keep), {}, {}, nil
-  local ok, err = pcall(function()
-    for text, id, ifname in s:each() do
-      local alive = ids[id]
-      if ifname then
-        -- An ADD that is under way has its record before it has its lease.
-        alive = keep[id .. "/" .. ifname]
-          or journal.busy { network = spec.network, id = id, ifname = ifname }
-      end
-      if not alive then stale[#stale + 1] = text end
+  for text, id, ifname in s:each() do
+    if not text then broken("free stale leases", id, ifname) end
+    local alive = ids[id]
+    if ifname then
+      -- An ADD that is under way has its record before it has its lease.
+      alive = keep[id .. "/" .. ifname] or journal.busy { network = spec.network, id = id, ifname = ifname }
     end
-  end)
-  if not ok then
-    if type(err) ~= "string" then error(err, 0) end
-    fail.throw { code = fail.codes.io, msg = err }
+    if not alive then stale[#stale + 1] = text end
   end
   for _, text in ipairs(stale) do
     local done, msg, errno = s:release(text)
@@ -452,8 +446,8 @@ end
 -- @raise code 50: a set is full, or the directory cannot be written
 function M.status(spec)
   local no_add = fail.codes.no_add
-  local ok, msg = store.writable(path_of(spec))
-  if not ok then fail.throw { code = no_add, msg = "leases cannot be written: " .. msg } end
+  local ok, msg, errno = store.writable(path_of(spec))
+  if not ok then fail.throw { code = no_add, msg = "leases cannot be written: " .. msg, errno = errno } end
   local s <close> = open_existing(spec) or nothing
   for i, set in ipairs(spec.sets) do
     if not next_in(s, set, i - 1) then full(s, spec, set, i - 1, no_add) end

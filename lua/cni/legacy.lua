@@ -4,6 +4,7 @@
 -- @module cni.legacy
 
 local fail = require "cni.fail"
+local files = require "cni.files"
 local netlink = require "netlink"
 
 local sys = netlink.sys
@@ -16,7 +17,7 @@ local programs = {
 
 -- Whether the namespace we are in has a nat table of that kind.
 local function has_nat(family)
-  local names = sys.read_file("/proc/thread-self/" .. programs[family].tables)
+  local names = files.read("/proc/thread-self/" .. programs[family].tables)
   return names ~= nil and ("\n" .. names):find("\nnat\n", 1, true) ~= nil
 end
 
@@ -27,12 +28,18 @@ local function execute(path, argv)
   return run
 end
 
+local function failed(path, what, run)
+  local why = run.stderr ~= "" and run.stderr:gsub("%s+$", "")
+    or ("ended with %s"):format(run.signal and "signal " .. run.signal or "status " .. run.status)
+  fail.throw { msg = ("remove the rules of another plugin: %s %s: %s"):format(path, what, why) }
+end
+
 -- The program for a family; nil when it is not installed. One without a suffix may be nf_tables'.
 local function find(family)
   for _, name in ipairs(programs[family]) do
     for dir in ("/usr/sbin /sbin /usr/bin /bin"):gmatch("%S+") do
       local path = dir .. "/" .. name
-      if sys.stat(path) and (name:find("legacy", 1, true)
+      if files.exists(path) and (name:find("legacy", 1, true)
           or not execute(path, { "--version" }).stdout:find("nf_tables", 1, true)) then
         return path
       end
@@ -43,7 +50,8 @@ end
 -- The rules of a chain of the nat table, a line each; nil without the chain.
 local function lines_of(path, chain)
   local run = execute(path, { "-w", "10", "-t", "nat", "-S", chain })
-  if run.status ~= 0 then return nil end
+  if run.status == 1 then return nil end
+  if run.status ~= 0 then failed(path, "list", run) end
   local lines = {}
   for line in run.stdout:gmatch("[^\n]+") do lines[#lines + 1] = line end
   return lines
@@ -63,8 +71,7 @@ end
 local function change(path, argv)
   local run = execute(path, table.move(argv, 1, #argv, 5, { "-w", "10", "-t", "nat" }))
   if run.status ~= 0 then
-    fail.throw { msg = ("remove the rules of another plugin: %s %s: %s"):format(path,
-      table.concat(argv, " "), run.stderr:gsub("%s+$", "")) }
+    failed(path, table.concat(argv, " "), run)
   end
 end
 

@@ -42,8 +42,10 @@ end
 -- @treturn table of @{parse}
 -- @raise code 7 when it cannot be read
 function M.read(path)
-  local text, msg = sys.read_file(path, size_limit)
-  if not text then fail.config("ipam.resolvConf", msg) end
+  local text, msg, errno = sys.read_file(path, size_limit)
+  if not text then
+    fail.throw { code = fail.codes.config, msg = "ipam.resolvConf: " .. msg, errno = errno }
+  end
   return M.parse(text)
 end
 

@@ -349,8 +349,9 @@ static int next_lease(lua_State *L)
 
 	if (more < 0) {
 		push_failure(L, more, "list the leases");
-		lua_pop(L, 1);
-		return lua_error(L);
+		lua_pushboolean(L, 0);
+		lua_replace(L, -4);
+		return 3;
 	}
 	if (!more) {
 		lua_pushnil(L);
@@ -371,7 +372,7 @@ Walk over all leases: `for address, id, ifname in store:each() do`.
 
 The time is that of reading the directory. What names no container is left out; ifname is nil in a
 file of an old version. Leases may be removed meanwhile. One walk at a time: a new one ends the old.
-A directory that cannot be read is an error that is raised.
+A directory that cannot be read gives `false`, what went wrong, and the errno: the walk is over.
 @function store:each
 @treturn function iterator
 @treturn store

@@ -11,6 +11,7 @@ local fail = require "cni.fail"
 local netlink = require "netlink"
 
 local sys = netlink.sys
+local errors = sys.errno
 local M = { last = true }
 
 -- How long a plugin may take, and how much of our own time is kept for what comes after it, in seconds.
@@ -24,6 +25,10 @@ local function is_name(type_name)
   return type_name:find "^[A-Za-z0-9][A-Za-z0-9._-]*$" ~= nil
 end
 
+-- What a path is that names nothing.
+local nowhere = { [errors.ENOENT] = true, [errors.ENOTDIR] = true, [errors.ELOOP] = true,
+  [errors.ENAMETOOLONG] = true }
+
 --- Find a plugin's executable.
 -- @tparam string type_name a plain name, no path
 -- @tparam table dirs list of directories
@@ -32,13 +37,15 @@ function M.find(type_name, dirs)
   if not is_name(type_name) then
     fail.config("ipam.type", ("%q is not the name of a plugin"):format(type_name))
   end
+  local problem, failed
   for _, dir in ipairs(dirs) do
     local path = (dir == "" and "." or dir) .. "/" .. type_name
-    local stat = sys.stat(path)
+    local stat, msg, errno = sys.stat(path)
     if stat and stat.type == "file" then return path end
+    if not stat and not nowhere[errno] then problem, failed = problem or msg, failed or errno end
   end
   fail.throw {
-    code = fail.codes.internal,
+    code = fail.codes.internal, errno = failed, details = problem,
     msg = ("failed to find plugin %q in path [%s]"):format(type_name, table.concat(dirs, " ")),
     hint = "CNI_PATH lists the directories to search",
   }

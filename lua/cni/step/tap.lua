@@ -4,6 +4,7 @@
 -- @module cni.step.tap
 
 local fail = require "cni.fail"
+local files = require "cni.files"
 local link = require "cni.step.link"
 local netlink = require "netlink"
 
@@ -21,7 +22,7 @@ local function by_labelled_process(want, where)
   if want.tun_group then option("group", tostring(want.tun_group)) end
   local path
   for dir in ("/usr/sbin /sbin /usr/bin /bin"):gmatch("%S+") do
-    if netlink.sys.stat(dir .. "/ip") then path = dir .. "/ip" break end
+    if files.exists(dir .. "/ip") then path = dir .. "/ip" break end
   end
   if not path then
     fail.throw { msg = "selinuxContext needs the program ip, which is not installed" }
