@@ -68,6 +68,25 @@ describe("Bytes of the caller that are no UTF-8", function()
 end)
 
 describe("Bytes of the kernel's that are no UTF-8", function()
+  it("are an address's label again when the last attachment gives it back", function()
+    local w = world.new(t.with(bridge, { isGateway = true, forceAddress = true }), { pods = 2 })
+    for _, label in ipairs({ "br0:" .. ("\xff"):rep(11), "br0:\u{EFFF}\xc3", "br0:\u{E9}" }) do
+      w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none up")
+      t.run({ "ip", "addr", "add", "10.5.0.77/24", "dev", "br0", "label", label }, { host = w.host })
+      local function seen() return w:sh("ip -o addr show dev br0"):gsub("^%d+", "") end
+      local before = seen()
+      assert.is_truthy(before:find(label, 1, true), before)
+      w:add()
+      w:add({ id = "c2", pod = 2 })
+      assert.is_nil(seen():find("10.5.0.77", 1, true))
+      w:check()
+      w:del()
+      w:gc({})
+      assert.equal(before, seen())
+      w:sh("ip link del br0")
+    end
+  end)
+
   it("are a device's name and alias again when it comes home", function()
     local w = world.new({ type = "host-device", hwaddr = "02:00:00:00:00:07" })
     w:sh("ip link add name dev\xff\xc3 address 02:00:00:00:00:07 type veth peer name other")

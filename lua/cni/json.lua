@@ -211,7 +211,25 @@ function M.note(value)
   return hide_bytes(line)
 end
 
---- Decode one JSON text a line, as @{note} prints it.
+local function hidden(value)
+  if type(value) == "string" then return hide_bytes(value) end
+  if type(value) ~= "table" then return value end
+  local copy = setmetatable({}, getmetatable(value))
+  for key, item in next, value do copy[hidden(key)] = hidden(item) end
+  return copy
+end
+
+--- As @{note}, with sorted keys: equal values are equal texts.
+-- @param value
+-- @treturn string without an end of line
+function M.sorted_note(value)
+  local line = M.compact(value)
+  -- What is printed for a byte that is no UTF-8.
+  if not find(line, "\u{FFFD}", 1, true) and not find(line, private) then return line end
+  return M.compact(hidden(value))
+end
+
+--- Decode one JSON text a line, as @{note} and @{sorted_note} print it.
 -- @tparam string text each line with its end
 -- @string[opt="JSON"] what the text is, for the message
 -- @treturn table list of the values

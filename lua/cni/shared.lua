@@ -137,7 +137,9 @@ function M.a_user(group, object)
 end
 
 local function decoded(text, path)
-  local ok, facts = pcall(json.decode, text, "facts")
+  -- An older version ended no line.
+  local ok, facts = pcall(json.decode_lines, text:gsub("\n*$", "\n", 1), "facts")
+  if ok then facts = facts[1] end
   if ok and type(facts) ~= "table" then ok, facts = false, "not an object" end
   for _, key in ipairs { "link", "addrs", "removed", "values" } do
     if ok and facts[key] ~= nil and type(facts[key]) ~= "table" then
@@ -166,7 +168,7 @@ end
 --- Write that down; hold the lock exclusively.
 function M.save(group, facts)
   if facts.link or next(facts.addrs) or next(facts.removed) or next(facts.values or {}) then
-    check(sys.write_file(path_of(group, "facts"), json.compact(facts), 384))
+    check(sys.write_file(path_of(group, "facts"), json.sorted_note(facts) .. "\n", 384))
   else
     check(sys.unlink(path_of(group, "facts")))
   end
