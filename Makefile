@@ -7,6 +7,7 @@
 
 BUILD   ?= build
 CNI_BIN ?= /opt/cni/bin
+SBIN    ?= /usr/local/sbin
 DESTDIR ?=
 LUA     ?= lua5.4
 JOBS    ?= 1
@@ -41,7 +42,7 @@ BIN      := $(DESTDIR)$(CNI_BIN)
 Q        := $(if $(V),,@)
 
 .DELETE_ON_ERROR:
-.PHONY: all deps test asan fuzz lint bench demo readme install clean help FORCE
+.PHONY: all deps test asan fuzz lint bench demo readme install uninstall clean help FORCE
 
 all: $(BUILD)/netlink.so $(BUILD)/cni-bin/.types ## the program, the Lua module, a folder of links (default)
 
@@ -165,12 +166,20 @@ readme: all ## write the types and their keys, as the scripts declare them, into
 		print line; print ""; skip = 1 } /^<!-- end of types/ { skip = 0 } !skip && !/^<!-- types: /' \
 		README.md >$(BUILD)/README.md && cp $(BUILD)/README.md README.md
 
-install: all ## put the program and a link for each type in CNI_BIN (/opt/cni/bin), below DESTDIR
-	@install -d $(BIN)
+install: all ## the program and a link for each type in CNI_BIN (/opt/cni/bin), a link in SBIN (/usr/local/sbin), below DESTDIR
+	@install -d $(BIN) $(DESTDIR)$(SBIN)
 	@strip -o $(BIN)/.luacni.new $(BUILD)/luacni && chmod 0755 $(BIN)/.luacni.new
 	@mv -fT $(BIN)/.luacni.new $(BIN)/luacni
 	@for t in $(TYPES); do ln -sfnT luacni $(BIN)/.luacni.link && \
 		mv -fT $(BIN)/.luacni.link $(BIN)/$$t || exit 1; done
+	@ln -sfnT $(CNI_BIN)/luacni $(DESTDIR)$(SBIN)/.luacni.link && \
+		mv -fT $(DESTDIR)$(SBIN)/.luacni.link $(DESTDIR)$(SBIN)/luacni
+	@echo "luacni $(VERSION) is in $(BIN), for $(TYPES); and in $(DESTDIR)$(SBIN)"
+
+uninstall: ## take that away again; a program of one of these names that is not ours stays
+	@for f in $(BIN)/* $(DESTDIR)$(SBIN)/luacni; do case $$(readlink "$$f") in \
+		luacni | $(CNI_BIN)/luacni) rm -f "$$f" && echo "removed $$f" ;; esac; done
+	@[ ! -f $(BIN)/luacni ] || { rm -f $(BIN)/luacni && echo "removed $(BIN)/luacni"; }
 
 clean: ## remove build/
 	@rm -rf $(BUILD)

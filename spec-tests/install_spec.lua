@@ -28,7 +28,9 @@ after_each(function() t.run { "rm", "-rf", dest } end)
 describe("make install", function()
   it("puts one program and a link for each type in place", function()
     if not applies() then return end
-    assert.equal("", install())
+    local said = install()
+    assert.is_truthy(said:find("^luacni %d[%d.]* is in " .. bin .. ", for bridge [^\n]* vrf; and in [^\n]*\n$"), said)
+    assert.equal("/opt/cni/bin/luacni", lfs.symlinkattributes(dest .. "/usr/local/sbin/luacni", "target"))
     local count = 0
     for name in lfs.dir(bin) do
       if name ~= "." and name ~= ".." then count = count + 1 end
@@ -55,13 +57,27 @@ describe("make install", function()
     assert.is_truthy(lfs.attributes(dest .. "/usr/libexec/cni/luacni"))
   end)
 
+  it("is taken back by make uninstall, with nobody else's", function()
+    if not applies() then return end
+    install()
+    t.run(("ln -s luacni %s/wire; ln -sfn /elsewhere %s/static; rm %s/vrf"):format(bin, bin, bin))
+    t.write(bin .. "/vrf", "somebody's")
+    t.run(("make -s uninstall DESTDIR=%s"):format(dest))
+    local left = {}
+    for name in lfs.dir(bin) do left[#left + 1] = name:match("^%w+$") end
+    table.sort(left)
+    t.same({ "static", "vrf" }, left)
+    assert.is_nil(lfs.symlinkattributes(dest .. "/usr/local/sbin/luacni"))
+    assert.equal("", t.run(("make -s uninstall DESTDIR=%s"):format(dest)))
+  end)
+
   it("works while plugins run", function()
     if not applies() then return end
     install()
     -- Whoever has the file open keeps the old one; no call in between fails.
     t.run(("(i=0; while [ ! -e %s/stop ]; do CNI_COMMAND=VERSION %s/bridge >/dev/null "
       .. "|| echo failed >>%s/log; i=$((i+1)); done; echo $i >%s/calls) & "
-      .. "for i in 1 2 3 4 5; do make -s install DESTDIR=%s BUILD=%s || echo no >>%s/log; done; "
+      .. "for i in 1 2 3 4 5; do make -s install DESTDIR=%s BUILD=%s >/dev/null || echo no >>%s/log; done; "
       .. "touch %s/stop; wait"):format(dest, bin, dest, dest, dest, t.build, dest, dest),
       { timeout = 300 })
     assert.is_nil(t.read(dest .. "/log"))
