@@ -152,7 +152,7 @@ function M:forget(name)
   self.known[name] = nil
 end
 
---- All objects of a kind, after what is pending is done.
+--- All objects of a kind, after what is pending is done. There is nothing on a link that has just gone.
 -- @tparam string object link, addr, route, rule, ...
 -- @tparam[opt] table filter what the objects have, such as { kind = "vrf" }
 -- @tparam[opt] {string,...} keys the attributes that are wanted
@@ -160,6 +160,7 @@ end
 function M:dump(object, filter, keys)
   self.plan:flush()
   local list, msg, errno = self:socket():dump(object, filter, keys)
+  if not list and filter and filter.index and errno == netlink.sys.errno.ENODEV then return {} end
   if not list then fail.kernel(("list %ss"):format(object), msg, errno) end
   return list
 end
