@@ -29,12 +29,29 @@ local function count(text, what)
 end
 
 describe("A call that may not do what it has to", function()
-  local function called_by(under)
-    local w = new()
-    local got = t.cni { verb = "ADD", conf = w:config(), host = w.host, netns = w.pods[1], under = under }
+  -- here: a world. Who may not enter its host's namespace is called where the spec is, and gets no further.
+  local function called_by(under, here)
+    local w = here or new()
+    local got = t.cni { verb = "ADD", conf = w:config(), host = not here and w.host or nil, netns = w.pods[1],
+      under = under }
     assert.not_equal(0, got.rc)
     return got.out
   end
+
+  it("is told what it may not open for want of which capability, or of descriptors", function()
+    t.needs("strace")
+    local w = new()
+    says(called_by("setpriv --bounding-set=-sys_admin", w), "no CAP_SYS_ADMIN: run as root")
+    local out = called_by("setpriv --reuid=65534 --clear-groups", w)
+    says(out, "Permission denied")
+    says(out, "no CAP_DAC_OVERRIDE: run as root")
+    says(called_by("prlimit --nofile=6", w), "this process may have 6 files open (ulimit -n)")
+    -- Root with all of that is told none of it.
+    out = called_by("strace -qq -o /dev/null -e trace=flock -e inject=flock:error=EACCES", w)
+    says(out, "Permission denied")
+    says_not(out, "run as root")
+    says_not(out, "files open")
+  end)
 
   it("is told which capability is missing", function()
     says(called_by("setpriv --bounding-set=-net_admin --inh-caps=-net_admin"), "no CAP_NET_ADMIN: run as root")

@@ -20,9 +20,15 @@ local Fail = {}
 Fail.__index = Fail
 Fail.__name = "cni.fail"
 
+-- Of a file or a namespace that could not be opened the cause is looked for when it is to be said.
+local function hint_of(self)
+  local of_file = self.code == M.codes.io or self.code == M.codes.again
+  return self.hint or of_file and self.errno and require("cni.hints").file(self.errno) or nil
+end
+
 -- Runtimes show "MSG; DETAILS", so a hint travels at the end of the details.
 local function details_of(self)
-  local details, hint = self.details, self.hint
+  local details, hint = self.details, hint_of(self)
   if not details or not hint then return details or hint end
   -- Once is enough, when an error is made of another one's text.
   if details:find(hint, 1, true) then return details end

@@ -86,6 +86,20 @@ local looks = {
   [errors.EAFNOSUPPORT] = M.no_ipv6,
 }
 
+-- Which capability opens what belongs to root: of files, and of namespaces.
+local openers = { [errors.EACCES] = { 1, "CAP_DAC_OVERRIDE" }, [errors.EPERM] = { 21, "CAP_SYS_ADMIN" } }
+
+--- Why a file or a namespace could not be opened.
+-- @tparam integer errno
+-- @treturn ?string nil when there is no cause to be seen
+function M.file(errno)
+  if errno == errors.EMFILE or errno == errors.ENFILE then return looks[errno]() end
+  local number, name = table.unpack(openers[errno] or {})
+  if number and is_capable(number) == false then
+    return ("this process has no %s: run as root"):format(name)
+  end
+end
+
 --- The cause of a refusal, for people.
 -- @tparam integer errno
 -- @string text step, object, and the kernel's own words
