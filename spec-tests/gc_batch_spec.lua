@@ -36,6 +36,36 @@ describe("A GC of more attachments than are taken back at a time", function()
     t.same(before, w:picture())
   end)
 
+  -- Where links come and go fast, a list of them is interrupted time after time.
+  it("deletes each link alone when no list of links is to be had", function()
+    local batch = require "cni.batch"
+    local sent = {}
+    local function handle(list)
+      return { plan = { flush = function() end }, socket = function()
+        return { send = function(_, requests) table.move(requests, 1, #requests, #sent + 1, sent) return true end,
+          del_group_quick = function() return true end,
+          dump = function() if list then return list end return nil, "list link: interrupted", 11 end }
+      end }
+    end
+    local function take_two(h)
+      local b, gone = batch.new(), 0
+      for index = 5, 6 do
+        b:start(function()
+          b:gone(h, index)
+          gone = gone + 1
+        end)
+      end
+      t.same({}, b:finish())
+      return gone
+    end
+    assert.equal(2, take_two(handle(nil)))
+    assert.is_false(batch.delete_few(handle(nil), { 5, 6 }))
+    t.same({}, sent)
+    assert.equal(2, take_two(handle({ { group = 77 } })))
+    assert.is_true(batch.delete_few(handle({ { group = 77 } }), { 5, 6 }))
+    assert.equal("del", sent[3][1])
+  end)
+
   it("takes what it can when one of them resists, and says which", function()
     local w = world.new(conf, { pods = 4, forwarding = true })
     local before = w:picture()

@@ -30,18 +30,22 @@ local function go_on(self, job)
   if coroutine.status(job) == "suspended" then self.jobs[#self.jobs + 1] = job end
 end
 
--- A number that no link has for its group. 0 is everybody's.
+-- A number that no link has for its group; nil when that cannot be told, such as where links come and go so
+-- fast that no list of them is whole. 0 is everybody's.
 local function free_group(h)
-  local used = { [0] = true }
-  for _, link in ipairs(h:dump("link", nil, { "group" })) do used[link.group or 0] = true end
+  h.plan:flush()
+  local list, used = h:socket():dump("link", nil, { "group" }), { [0] = true }
+  if not list then return nil end
+  for _, link in ipairs(list) do used[link.group or 0] = true end
   local number
   repeat number = ("<I4"):unpack(netlink.sys.random(4)) & 0x7fffffff until not used[number]
   return number
 end
 
--- Put links into a group of their own. One that has gone meanwhile is no harm.
+-- Put links into a group of their own, if there is one. One that has gone meanwhile is no harm.
 local function gather(h, indices)
   local group, requests = free_group(h), {}
+  if not group then return nil, false end
   for i, index in ipairs(indices) do
     requests[i] = { "set", "link", { index = index, group = group } }
   end
@@ -61,6 +65,7 @@ end
 local function delete(h, indices)
   if #indices < 2 then return end
   local group = gather(h, indices)
+  if not group then return end
   h:socket():send { { "del", "link", { group = group } } }
 end
 
