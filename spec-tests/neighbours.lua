@@ -230,6 +230,16 @@ local function trouble(neighbour, unchecked)
   end
 end
 
+-- What a link that has just come up asks first may be lost: it asks again a moment later, not a second.
+local function ask_soon(ns, link, addresses)
+  for _, address in ipairs(addresses) do
+    if not address:find("^127%.") then
+      local family = address:find(":", 1, true) and "ipv6" or "ipv4"
+      spawn.sysctl(ns.path, ("net/%s/neigh/%s/retrans_time_ms"):format(family, link), "50")
+    end
+  end
+end
+
 --- Attach a neighbour. name: what it is; call: id, netns, ifname, conf (with name and cniVersion);
 -- reaches: list of the addresses that have to answer it from now on
 function M.attach(w, name, call, reaches)
@@ -238,6 +248,7 @@ function M.attach(w, name, call, reaches)
   local neighbour = { name = name, inode = inode(call.netns), reaches = {}, content = true,
     call = t.merge(call, { verb = "CHECK", conf = t.merge(call.conf, { prevResult = result }) }) }
   for _, address in ipairs(reaches) do neighbour.reaches[address] = true end
+  ask_soon(call.netns, call.ifname or "eth0", reaches)
   if not w.neighbours then w.neighbours, worlds[#worlds + 1] = {}, w end
   table.insert(w.neighbours, neighbour)
   local why = trouble(neighbour, t.guest)
