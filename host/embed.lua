@@ -78,5 +78,5 @@ local function include(label, section)
     .. "extern const char %s[];\n\n"):format(section, label, out, label, label)
 end
 
-write(out .. ".c", '#include "state.h"\n\n', include("code", 'luaimage,\\"aw\\"'),
+write(out .. ".c", '#include "image.h"\n\n', include("code", 'luaimage,\\"aw\\"'),
   include("source", '.rodata.sources,\\"a\\"'), rows("modules", modules), rows("plugins", plugins))

@@ -15,9 +15,25 @@
 #ifndef HOST_IMAGE_H
 #define HOST_IMAGE_H
 
+#include <stddef.h>
+
 #include <lua.h>
 
-#include "state.h"
+
+/* A file that was put into the program when it was built: build/embedded.c has them by name. */
+struct embedded {
+	const char *name; /* "cni.main" for a module, "bridge" for a plugin */
+	const char *code; /* precompiled, with debug information */
+	size_t code_size;
+	const char *source; /* plugins only */
+	size_t source_size;
+};
+
+extern const struct embedded embedded_modules[], embedded_plugins[];
+extern const size_t embedded_modules_count, embedded_plugins_count;
+
+/* Look a name up in one of the lists above, which are sorted. NULL: not there. */
+const struct embedded *embedded_find(const struct embedded *list, size_t count, const char *name);
 
 /* The stored state, or NULL. */
 lua_State *image_state(void);
@@ -27,8 +43,5 @@ void image_push_chunk(lua_State *L, const struct embedded *file, const char *nam
 
 /* From now on there is none. To be called before it was asked for. */
 void image_forget(void);
-
-/* Build time: fill a state and write the section's bytes to a file. An exit status. */
-int image_make(const char *path);
 
 #endif

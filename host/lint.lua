@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- make lint: what no compiler looks for. Every function that Lua can call from outside has a
 -- comment for LDoc above it, every file says what it is for, no file and no line is too long, and what a
--- C file includes lies below it.
+-- C file includes lies below it: there are no circles.
 --   lua5.4 host/lint.lua FILE...
 local problems = 0
 
@@ -78,6 +78,32 @@ local function check_includes(path, lines)
   end
 end
 
+-- In host/, a file and its header are one: what each includes, and in which line.
+local includes = {}
+
+local function note_includes(path, lines)
+  local name = path:match("^host/([^/]+)%.[ch]$")
+  if not name then return end
+  includes[name] = includes[name] or {}
+  for n, line in ipairs(lines) do
+    local other = line:match('^#include "([^"/]+)%.h"')
+    if other and other ~= name then includes[name][other] = n end
+  end
+end
+
+-- Go down from a file; one that is met again below itself closes a circle.
+local function check_circles(name, way, done)
+  for other, n in pairs(includes[name] or {}) do
+    if way[other] then
+      complain("host/" .. name, n, other .. " includes what includes it")
+    elseif not done[other] then
+      way[other] = true
+      check_circles(other, way, done)
+      way[other], done[other] = nil, true
+    end
+  end
+end
+
 for _, path in ipairs(arg) do
   local lines = read_lines(path)
   if not (lines[1] or ""):find("SPDX-License-Identifier: MIT", 1, true) then
@@ -89,10 +115,14 @@ for _, path in ipairs(arg) do
   else
     check_c(path, lines, table.concat(lines, "\n"))
     check_includes(path, lines)
+    note_includes(path, lines)
     for n, line in ipairs(lines) do
       if #line:gsub("\t", "        ") > 110 then complain(path, n, "longer than 110 columns") end
     end
   end
 end
+
+local done = {}
+for name in pairs(includes) do check_circles(name, { [name] = true }, done) end
 
 os.exit(problems == 0)

@@ -17,6 +17,7 @@
 #include "afresh.h"
 #include "alloc.h"
 #include "image.h"
+#include "make_image.h"
 #include "report.h"
 #include "state.h"
 

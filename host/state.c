@@ -9,47 +9,15 @@
 #include <lualib.h>
 
 #include "alloc.h"
-#include "bindings.h"
-#include "hostlib.h"
 #include "image.h"
 #include "report.h"
 #include "state.h"
 
-int luaopen_cjson(lua_State *L);
-int luaopen_cjson_safe(lua_State *L);
-
 #define GC_START_KIB 8192
-
-const struct embedded *embedded_find(const struct embedded *list, size_t count, const char *name)
-{
-	size_t low = 0, high = count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int order = strcmp(name, list[middle].name);
-
-		if (order == 0)
-			return &list[middle];
-		if (order < 0)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-
-	return NULL;
-}
 
 /*
  * Modules.
  */
-
-static const luaL_Reg c_modules[] = {
-	{ "cjson", luaopen_cjson },
-	{ "cjson.safe", luaopen_cjson_safe },
-	{ "host", luaopen_host },
-	{ "netlink", luaopen_netlink },
-	{ NULL, NULL },
-};
 
 /* Pushes the loader of a module, or raises. [-0, +1, e] */
 static void push_loader(lua_State *L, const char *name)
@@ -63,7 +31,7 @@ static void push_loader(lua_State *L, const char *name)
 		image_push_chunk(L, file, name);
 		return;
 	}
-	for (const luaL_Reg *module = c_modules; module->name; module++)
+	for (const luaL_Reg *module = state_modules; module->name; module++)
 		if (!strcmp(module->name, name)) {
 			lua_pushcfunction(L, module->func);
 			return;

@@ -8,22 +8,10 @@
 
 #include <stddef.h>
 
-#include <lua.h>
+#include <lauxlib.h>
 
-/* A file that was put into the program when it was built: build/embedded.c has them by name. */
-struct embedded {
-	const char *name; /* "cni.main" for a module, "bridge" for a plugin */
-	const char *code; /* precompiled, with debug information */
-	size_t code_size;
-	const char *source; /* plugins only */
-	size_t source_size;
-};
-
-extern const struct embedded embedded_modules[], embedded_plugins[];
-extern const size_t embedded_modules_count, embedded_plugins_count;
-
-/* Look a name up in one of the lists above, which are sorted. NULL: not there. */
-const struct embedded *embedded_find(const struct embedded *list, size_t count, const char *name);
+/* The modules in C, by name; in modules.c. */
+extern const luaL_Reg state_modules[];
 
 /* Make the state, empty. NULL: no memory. */
 lua_State *state_new(void);
