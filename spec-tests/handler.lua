@@ -92,6 +92,19 @@ local function on_pending(_, _, message)
   return nil, true
 end
 
+-- Where the time of a file goes.
+local function print_slowest()
+  local list, total = {}, 0
+  for _, test in ipairs(tests) do
+    if test.took then
+      list[#list + 1], total = test, total + test.took
+    end
+  end
+  table.sort(list, function(a, b) return a.took > b.took end)
+  print(("%.1f s, of which the slowest:"):format(total))
+  for i = 1, math.min(5, #list) do print(("%7.2f s  %s"):format(list[i].took, list[i].name)) end
+end
+
 local function report()
   local passed, failed, skipped, lacks = 0, 0, 0, {}
   for _, test in ipairs(tests) do
@@ -113,6 +126,7 @@ local function report()
     failed = failed + 1
     print("FAILED  outside of a test: " .. indent(text))
   end
+  if verbose then print_slowest() end
   write(".lacks", table.concat(lacks))
   write(".count", ("%d %d %d %d\n"):format(passed, failed, skipped, #lacks))
   return nil, true
