@@ -18,8 +18,9 @@ local function need_free_interface(req)
   if not link then
     fail.throw { msg = ("link %s is not in the sandbox"):format(req.ifname) }
   elseif link.master then
+    local master = req.pod:link(link.master, {})
     fail.throw { msg = ("link %s belongs to %s already"):format(req.ifname,
-      req.pod:link(link.master).name) }
+      master and master.name or "another link") }
   end
 end
 

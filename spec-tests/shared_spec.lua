@@ -447,3 +447,24 @@ describe("An attachment that was made when networks of one subnet had one set", 
     assert.equal("", rules(w))
   end)
 end)
+
+describe("A bridge that somebody removes while an ADD is under way", function()
+  it("is made anew or the ADD's error, whenever that is", function()
+    t.needs("strace")
+    local w = world.new({ type = "bridge", bridge = "br0", removeUnused = true, ipam = subnet }, { neighbours = false })
+    local before, went, n = w:picture(), 0, 0
+    repeat
+      n = n + 1
+      w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none up; (sleep 0.2; ip link del br0) >/dev/null 2>&1 &")
+      local got = t.cni { verb = "ADD", conf = w:config(), host = w.host, netns = w.pods[1],
+        under = ("strace -qq -o /run/spec/calls -e trace=sendto -e inject=sendto:delay_enter=400000:when=%d"):format(n) }
+      assert.falsy(got.out:find(".lua:", 1, true), got.out)
+      if got.rc == 0 then went = went + 1 else assert.truthy(got.out:find("br0", 1, true), got.out) end
+      w:del({ prev = false })
+      w:sh("sleep 0.2; ip link del br0 2>/dev/null || true")
+      t.same(before, w:picture(), "delayed at " .. n)
+      local _, calls = t.read("/run/spec/calls"):gsub("sendto", "")
+    until calls < n
+    assert.is_true(n > 4 and went > 0)
+  end)
+end)

@@ -52,7 +52,8 @@ function M.verify(step, plan)
       if value ~= 0 and (not master or have ~= master.index) then
         return ("link %s is not plugged into %s"):format(want.link, value)
       elseif value == 0 and have then
-        return ("link %s is plugged into %s"):format(want.link, h:link(have).name)
+        local other = h:link(have, {})
+        return ("link %s is plugged into %s"):format(want.link, other and other.name or "another link")
       end
     elseif key == "port" then
       for option, setting in pairs(value) do

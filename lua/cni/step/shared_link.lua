@@ -155,13 +155,23 @@ local function adjust(step, h, link)
   end
 end
 
+-- Somebody has just removed it; or has the name that chance picked for its other end.
+local function vanished(step)
+  fail.throw { code = fail.codes.again, retry = true,
+    msg = ("link %s could not be made, or has vanished at once"):format(step.want.name) }
+end
+
 -- The MAC for the result. A bridge that nobody gave one takes its ports', ours included: look again
 -- when all is done.
 local function learn(step, link, plan, facts)
   local object = step.object
   object.mac = link.mac
   if plan.mode == "apply" and not (facts.link and facts.link.mac) then
-    plan:finally(function() object.mac = plan[step.ns]:link(link.name, { "mac" }).mac end)
+    plan:finally(function()
+      local now = plan[step.ns]:link(link.name, { "mac" })
+      if not now then vanished(step) end
+      object.mac = now.mac
+    end)
   end
 end
 
@@ -195,11 +205,7 @@ function M.run(step, plan)
       make(step, h, want.vrf_table)
     end
     link = find(step, h)
-    if not link then
-      -- Somebody has just removed it; or has the name that chance picked for its other end.
-      fail.throw { code = fail.codes.again, retry = true,
-        msg = ("link %s could not be made, or has vanished at once"):format(want.name) }
-    end
+    if not link then vanished(step) end
   end
   facts = facts_of(group, link)
   remember(step, h, link, facts)
