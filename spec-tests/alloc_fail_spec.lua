@@ -235,6 +235,7 @@ local bindings = {
     assert(#sys.read_file("/run/spec/alloc.g") == 100000)
     assert(sys.stat("/run/spec/alloc.g").size == 100000 and sys.lstat("/run/spec/alloc.g"))
     assert(sys.readlink("/proc/self/ns/net") and not sys.readlink("/nonexistent"))
+    sys.unlink("/run/spec/alloc.l")
     assert(sys.symlink("there", "/run/spec/alloc.l") and not sys.symlink("there", "/run/spec/alloc.l"))
     assert(sys.readlink("/run/spec/alloc.l") == "there" and sys.unlink("/run/spec/alloc.l"))
     assert(not sys.write_file("/nonexistent/a", "x", 384) and not sys.touch("/nonexistent/a", 384))
