@@ -72,21 +72,15 @@ table ip6 filter {
 }
 ]]
 
--- @N@ is the host's name. Addresses are given, and none made by the kernel, so that nothing waits.
-local script = [[
-for s in all default; do echo 1 >/proc/sys/net/ipv4/conf/$s/rp_filter; done
-echo @FORWARD@ >/proc/sys/net/ipv4/ip_forward
-echo @FORWARD@ >/proc/sys/net/ipv6/conf/all/forwarding
-ip -b - <<. &&
+-- What `ip -b` reads in the host, at its router and in Docker's container; @N@ is the host's name. Addresses
+-- are given, and none made by the kernel, so that nothing waits.
+local links = { host = [[
 link add eth0 address 02:00:00:aa:00:01 type veth peer name lan0 address 02:00:00:aa:00:02 netns @N@-router
 link set eth0 addrgenmode none
 link add docker0 address 02:42:00:00:00:01 type bridge
 link set docker0 addrgenmode none up
 link add veth5d1c9e0 address 02:42:00:00:00:02 type veth peer name eth0 address 02:42:00:00:00:03 netns @N@-theirs
 link set veth5d1c9e0 master docker0 addrgenmode none up
-.
-echo @RA@ >/proc/sys/net/ipv6/conf/eth0/accept_ra
-ip -b - <<. &&
 addr add 198.51.100.10/24 brd + dev eth0
 link set eth0 up
 addr add 2001:db8:5::10/64 dev eth0 nodad
@@ -95,39 +89,23 @@ addr add 172.17.0.1/16 brd + dev docker0
 route add default via 198.51.100.1 proto static
 route add default via 198.51.100.1 table 100
 rule add pref 1000 from 198.51.100.10 lookup 100
-.
-ip -n @N@-router -b - <<. &&
+]], router = [[
 link set lan0 addrgenmode none up
 addr add 198.51.100.1/24 dev lan0
 addr add 2001:db8:5::1/64 dev lan0 nodad
 addr add fe80::1/64 dev lan0 nodad
-.
-ip -n @N@-theirs -b - <<. &&
+]], theirs = [[
 link set eth0 addrgenmode none up
 addr add 172.17.0.2/16 dev eth0
 route add default via 172.17.0.1
-.
-]]
-
-local with_nft = [[
-iptables-nft-restore <<. && nft -f - <<,
-@FILTER@@NAT@.
-@NATIVE@,
-]]
-
--- A kernel without nf_tables has the older iptables.
-local without_nft = [[
-iptables-legacy-restore <<. && ip6tables-legacy-restore <<,
-@FILTER@@NAT@.
-@FILTER@,
-]]
+]] }
 
 local function fill(text, values)
   return (text:gsub("@(%u+%d?)@", values))
 end
 
 -- Rules that accept what comes or goes by the links named, and what is from or to the addresses.
-local function accepting(links, addresses)
+local function accepting(passed, addresses)
   local user, user6 = {}, {}
   for _, address in ipairs(addresses or {}) do
     if address:find(":", 1, true) then
@@ -137,12 +115,20 @@ local function accepting(links, addresses)
         address)
     end
   end
-  for _, link in ipairs(links or {}) do
+  for _, link in ipairs(passed or {}) do
     user[#user + 1] = ("-A DOCKER-USER -i %s -j ACCEPT\n-A DOCKER-USER -o %s -j ACCEPT\n"):format(link, link)
     local globbed = link:gsub("%+$", "*")
     user6[#user6 + 1] = ('iifname "%s" accept; oifname "%s" accept'):format(globbed, globbed)
   end
   return table.concat(user), table.concat(user6, "; ")
+end
+
+-- A kernel without nf_tables has the older iptables.
+local function put_rules(host, filtering, tables)
+  local modern = t.has("nft-nat")
+  t.run({ modern and "iptables-nft-restore" or "iptables-legacy-restore" }, { host = host, stdin = filtering .. nat })
+  t.run(modern and { "nft", "-f", "-" } or { "ip6tables-legacy-restore" },
+    { host = host, stdin = modern and tables or filtering })
 end
 
 -- Texts in what `look` gives as bytes, for people.
@@ -258,10 +244,17 @@ function M.furnish(host, opts)
   local router = t.netns(host.name .. "-router")
   local theirs = t.netns(host.name .. "-theirs")
   local user, user6 = accepting(opts.accepts, opts.passing)
-  local values = { N = host.name, NAT = nat, RA = opts.accept_ra or opts.forwarding and 2 or 1,
-    FORWARD = opts.forwarding and 1 or 0 }
-  values.FILTER, values.NATIVE = fill(filter, { USER = user }), fill(native, { USER6 = user6 })
-  t.run(fill(script .. (t.has("nft-nat") and with_nft or without_nft), values), { host = host })
+  for _, which in ipairs { "all", "default" } do
+    spawn.sysctl(host.path, "net/ipv4/conf/" .. which .. "/rp_filter", "1")
+  end
+  local forward = opts.forwarding and "1" or "0"
+  spawn.sysctl(host.path, "net/ipv4/ip_forward", forward)
+  spawn.sysctl(host.path, "net/ipv6/conf/all/forwarding", forward)
+  t.run({ "ip", "-b", "-" }, { host = host, stdin = fill(links.host, { N = host.name }) })
+  spawn.sysctl(host.path, "net/ipv6/conf/eth0/accept_ra", tostring(opts.accept_ra or opts.forwarding and 2 or 1))
+  t.run({ "ip", "-b", "-" }, { host = router, stdin = links.router })
+  t.run({ "ip", "-b", "-" }, { host = theirs, stdin = links.theirs })
+  put_rules(host, fill(filter, { USER = user }), fill(native, { USER6 = user6 }))
   -- What says of itself that it is no router (when it is asked where it is) is a default route's no longer.
   spawn.sysctl(router.path, "net/ipv6/conf/all/forwarding", "1")
   spawn.advertise(router.path, "lan0")

@@ -5,6 +5,7 @@
 
 local lived_in = require "lived_in"
 local neighbours = require "neighbours"
+local spawn = require "spawn"
 local t = require "support"
 
 local M = {}
@@ -13,23 +14,19 @@ World.__index = World
 
 -- What opts.far asks for. Link-local addresses are given, as the kernel's own come some time later.
 local far = { host = [[
-  ip link add up0 type veth peer name up0 netns far
-  echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad
-  ip -b - <<.
-    addr add 192.0.2.1/24 dev up0
-    addr add 2001:db8::1/64 dev up0 nodad
-    addr add fe80::1/64 dev up0 nodad
-    link set up0 addrgenmode none up
-.]], far = [[
-  echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad
-  ip -b - <<.
-    addr add 192.0.2.2/24 dev up0
-    addr add 2001:db8::2/64 dev up0 nodad
-    addr add fe80::2/64 dev up0 nodad
-    link set up0 addrgenmode none up
-    route add default via 192.0.2.1
-    route add default via 2001:db8::1
-.]] }
+link add up0 type veth peer name up0 netns far
+addr add 192.0.2.1/24 dev up0
+addr add 2001:db8::1/64 dev up0 nodad
+addr add fe80::1/64 dev up0 nodad
+link set up0 addrgenmode none up
+]], far = [[
+addr add 192.0.2.2/24 dev up0
+addr add 2001:db8::2/64 dev up0 nodad
+addr add fe80::2/64 dev up0 nodad
+link set up0 addrgenmode none up
+route add default via 192.0.2.1
+route add default via 2001:db8::1
+]] }
 
 --- A new world.
 -- conf: the configuration of its network (cniVersion 1.1.0 and a name are filled in);
@@ -55,13 +52,15 @@ function M.new(conf, opts)
     t.netns("pod" .. i, { lo = "down" })
   end
   if opts.forwarding and opts.lived_in == false then
-    t.run("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding",
-      { host = w.host })
+    spawn.sysctl(w.host.path, "net/ipv4/ip_forward", "1")
+    spawn.sysctl(w.host.path, "net/ipv6/conf/all/forwarding", "1")
   end
   if opts.far then
     w.far = t.netns("far", { lo = "up" })
-    t.run(far.host, { host = w.host })
-    t.run(far.far, { host = w.far })
+    for _, side in ipairs { "host", "far" } do
+      t.run({ "ip", "-b", "-" }, { host = w[side], stdin = far[side] })
+      spawn.sysctl(w[side].path, "net/ipv6/conf/up0/accept_dad", "0")
+    end
   end
   if plan then neighbours.put(w, plan) end
   return w
