@@ -40,9 +40,11 @@ local function learnt(w)
   return table.concat(found, ", ")
 end
 
+-- What comes before a link is quite up is lost, and said again, as routers do.
 local function await_learnt(w)
-  for _ = 1, 100 do
+  for attempt = 1, 100 do
     if learnt(w):find("default") then break end
+    if attempt % 20 == 0 then advertise(w) end
     t.sh("sleep 0.02")
   end
   return learnt(w)
