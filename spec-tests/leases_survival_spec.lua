@@ -316,6 +316,19 @@ describe("SIGKILL", function()
     assert.are.same({ ["10.1.0.98"] = content "keep" }, files())
   end)
 
+  it("in the middle of an overwrite leaves a file that the next change removes, and a look does not", function()
+    local spec = spec_of(net24)
+    allocate(spec, "keep")
+    -- As the killed one leaves it: it had said that the index is not to be trusted.
+    t.run("rm -r " .. leases.index_dir .. "; printf 10.1.0.9 >" .. dir .. "/.luacni-new")
+    assert.equal("10.1.0.2", held_by("keep"))
+    assert.equal("10.1.0.9", t.read(dir .. "/.luacni-new"))
+    leases.release(spec, owner("none"))
+    assert.equal("10.1.0.9", t.read(dir .. "/.luacni-new"))
+    leases.release(spec, owner("keep"))
+    assert.is_nil(t.read(dir .. "/.luacni-new"))
+  end)
+
   it("at random moments of many processes leaves a directory that is right", function()
     local spec = spec_of(sets_of({ { subnet = "10.1.0.0/22" } }))
     local program = child([[

@@ -117,8 +117,10 @@ static int scan_file(struct lease_dir *d, const char *name)
 	uint32_t tag = 0;
 	int err;
 
-	if (!lease_addr_from_name(name, &addr))
+	if (!lease_addr_from_name(name, &addr)) {
+		d->spare_left = d->spare_left || lease_file_is_spare(name);
 		return 0;
+	}
 	err = lease_file_read(d->fd, name, true, &d->file);
 	if (err)
 		return err == -ENOENT ? 0 : err;
@@ -193,12 +195,13 @@ static int rebuild(struct lease_dir *d, const struct stat *st)
 	head->ino = st->st_ino;
 	head->cutoff = cutoff;
 	d->debris.n = 0;
+	d->spare_left = false;
 	err = scan(d, dir);
 	if (err)
 		goto out;
 	d->debris_known = true;
 	head->unknown = 1;
-	head->debris = d->debris.n > 0;
+	head->debris = d->debris.n > 0 || d->spare_left;
 	if (!head->debris)
 		head->cutoff = 0;
 	d->unsettled = true;
@@ -355,7 +358,7 @@ void lease_dir_close(struct lease_dir *d)
 	if (d->fd >= 0)
 		close(d->fd);
 	d->fd = d->lock = -1;
-	d->unsettled = d->debris_known = d->shared = false;
+	d->unsettled = d->debris_known = d->spare_left = d->shared = false;
 }
 
 /* -EAGAIN: the directory or its lock was removed while we waited for it. */

@@ -33,7 +33,7 @@ struct lease_dir {
 	struct lease_index index;
 	struct lease_list found;  /* what the last find or release met */
 	struct lease_list debris; /* what the next change is to remove */
-	bool debris_known;
+	bool debris_known, spare_left;
 	DIR *each;
 	struct lease_file file; /* the file that was read last */
 };

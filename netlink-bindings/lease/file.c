@@ -17,8 +17,21 @@
  */
 #define BOOT_MARK "user.luacni.boot"
 
-/* Where O_TMPFILE is unknown. One name for all: we hold the lock, and a left one is reused. */
+/*
+ * Where O_TMPFILE is unknown, and for what takes another file's place. One name for all, as we hold
+ * the lock: a left one goes with the next change.
+ */
 #define SPARE_NAME ".luacni-new"
+
+bool lease_file_is_spare(const char *name)
+{
+	return strcmp(name, SPARE_NAME) == 0;
+}
+
+void lease_file_remove_spare(int dir)
+{
+	unlinkat(dir, SPARE_NAME, 0);
+}
 
 static ssize_t read_all(int fd, char *buf, size_t size)
 {
@@ -258,7 +271,9 @@ int lease_file_replace(int dir, const char *name, const char *bytes, size_t len)
 {
 	int err = overwrite(dir, name, bytes, len);
 
-	if (err != -ENOENT && err != -EOPNOTSUPP && err != -ELOOP)
+	if (err == -ENOENT)
+		return lease_file_create(dir, name, bytes, len, "");
+	if (err != -EOPNOTSUPP && err != -ELOOP)
 		return err;
 
 	err = create_spare(dir, bytes, len, "");

@@ -121,7 +121,10 @@ static int remove_debris(struct lease_dir *d)
 		if (unlinkat(d->fd, name, 0) < 0 && errno != ENOENT)
 			err = lease_index_add(&d->index, &d->debris.at[i], 0);
 	}
+	if (d->spare_left)
+		lease_file_remove_spare(d->fd);
 	d->debris.n = 0;
+	d->spare_left = false;
 	d->index.head.debris = 0;
 	d->index.head.cutoff = 0;
 
