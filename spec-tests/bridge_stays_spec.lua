@@ -291,9 +291,7 @@ describe("A failed ADD", function()
       if whole then break end
       killed = n
       w:gc({})
-      local after = w:picture()
-      after.leases[".luacni-new"], after.leases["net/.luacni-new"] = nil, nil -- the next one takes it
-      t.same(before, after, "killed at " .. n)
+      t.same(before, w:picture(), "killed at " .. n)
     end
     assert.is_true(killed > 10)
   end)
@@ -361,6 +359,7 @@ describe("The MAC of an administrator's bridge with the gateway's address on it"
     w:sh("ip link add br0 type bridge; ip link set br0 up; ip addr add 10.1.0.1/24 dev br0")
     w:add()
     w:sh("ip link set br0 address 0a:00:00:00:00:77")
+    w:let_go() -- it still knows the MAC before
     w:add({ id = "c2", pod = 2 })
     assert.equal("0a:00:00:00:00:77", t.link(w.host, "br0").address)
     w:del()

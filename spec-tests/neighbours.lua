@@ -6,6 +6,8 @@
 --
 --   network    the pod of another network of the same type, whose subnet is that of the spec's
 --   interface  another interface of the spec's first pod, a device that was lent to it
+--   its own    what the spec itself has attached, another container of the same network for the most part: a
+--              neighbour to each call that is not about it. It reaches the gateways that the host has for it.
 --
 -- What they reach is an address of the host's (a bridge's, a gateway's) or beyond their master; and, where
 -- the host forwards, the uplink's router, which knows no way to them and answers what was masqueraded alone.
@@ -308,10 +310,51 @@ local function present(w)
   return list
 end
 
+-- The gateways that an attachment of a world's own reaches on the host.
+local function reached(conf, pod, result)
+  local out = {}
+  if not (conf.isGateway or conf.isDefaultGateway or conf.type == "ptp") then return out end
+  for _, ip in ipairs(result.ips or {}) do
+    if ip.gateway and spawn.pings(pod.path, ip.gateway) then out[ip.gateway] = true end
+  end
+  return out
+end
+
+-- Whether a neighbour is one that the spec itself attached, and which. key: of one, nil: any
+local function own(neighbour, key) return neighbour.key and (not key or neighbour.key == key) end
+
+--- An attachment of the spec's own is there: a neighbour from now on. key: which; call: the ADD's
+function M.joined(w, key, call, result)
+  local conf = call.conf
+  if not w.neighbours or type(conf) ~= "table" or type(call.netns) ~= "table" or call.bin == "reference" then
+    return
+  end
+  table.insert(w.neighbours, { name = key, key = key, inode = inode(call.netns),
+    reaches = reached(conf, call.netns, result), content = not conf.cniVersion:find("^0%.[123]%."),
+    call = t.merge(call, { verb = "CHECK", conf = t.merge(conf, { prevResult = result }) }) })
+end
+
+--- An attachment of the spec's own, or each of them, is no neighbour any more. key: which; valid: a GC's list,
+-- whose items stay
+function M.leave(w, key, valid)
+  local spared = {}
+  for _, item in ipairs(type(valid) == "table" and valid or {}) do
+    if type(item) == "table" then spared[("%s %s"):format(item.containerID, item.ifname)] = true end
+  end
+  for i = #(w.neighbours or {}), 1, -1 do
+    local neighbour = w.neighbours[i]
+    if own(neighbour, key) and not spared[neighbour.key] then table.remove(w.neighbours, i) end
+  end
+end
+
 --- What a world's neighbours have noticed: a list of lines. Their CHECKs cost most of it. in_turns: that of
--- one of them, another one each time.
-function M.noticed_in(w, in_turns)
-  local out, list = {}, present(w)
+-- one of them, another one each time. key: the attachment of the spec's own that the call was about; without,
+-- none of its own is asked
+function M.noticed_in(w, in_turns, key)
+  local out, list = {}, {}
+  for _, neighbour in ipairs(present(w)) do
+    if not neighbour.key or key and neighbour.key ~= key then list[#list + 1] = neighbour end
+  end
   w.turn = (w.turn or 0) + 1
   for i, neighbour in ipairs(list) do
     out[#out + 1] = trouble(neighbour, in_turns and (t.guest or i ~= w.turn % #list + 1))

@@ -203,6 +203,7 @@ describe("IPv6 routes that the kernel has joined into one of several hops", func
     t.same({ "eth0 fd01::1 1024", "net1 fd02::1 1024" }, hops(w.pods[1], "default"))
     w:check()
     w:check(second)
+    w:let_go(second)
     w:in_pod("ip -6 route del default via fd02::1 dev net1")
     w:check()
     assert.truthy(w:fails("CHECK", second).text:find("::/0 via fd02::1", 1, true))

@@ -88,23 +88,36 @@ function World:call(verb, c)
   end
   local pod = c.pod == nil and 1 or c.pod
   local none = verb == "GC" or verb == "STATUS" or nil
-  local got = t.cni({ verb = verb, type = c.type or self.conf.type, conf = conf,
+  local call = { verb = verb, type = c.type or self.conf.type, conf = conf,
     host = self.host, netns = not none and (self.pods[pod] or pod) or false,
     id = none and false or c.id, ifname = none and false or c.ifname, args = c.args,
-    env = c.env, under = c.under, path = c.path or self.path, bin = c.bin or self.bin })
-  if verb == "ADD" and got.rc == 0 then self.results[key_of(c)] = got.json end
-  self:nobody_noticed(("%s of %s"):format(verb, none and "the network" or key_of(c)))
+    env = c.env, path = c.path or self.path, bin = c.bin or self.bin }
+  local got = t.cni(t.merge(call, { under = c.under }))
+  local key = none and "the network" or key_of(c)
+  local added = verb == "ADD" and got.rc == 0
+  if added then self.results[key] = got.json end
+  if verb == "ADD" or verb == "DEL" then
+    neighbours.leave(self, key)
+  elseif verb == "GC" then
+    neighbours.leave(self, nil, type(conf) == "table" and conf["cni.dev/valid-attachments"])
+  end
+  self:nobody_noticed(("%s of %s"):format(verb, key), key)
+  if added then neighbours.joined(self, key, call, got.json) end
   return got
 end
 
 --- Raise unless all the neighbours have what they had before something was done. Every call ends with this.
-function World:nobody_noticed(what)
-  local noticed = neighbours.noticed_in(self, true)
+-- key: the attachment of the spec's own that it was about
+function World:nobody_noticed(what, key)
+  local noticed = neighbours.noticed_in(self, true, key)
   if #noticed > 0 then error(("after %s %s"):format(what, table.concat(noticed, "\n")), 0) end
 end
 
 --- Take the other interface of the first pod away: the spec is to remove that pod, and compares.
 function World:leave_interface() neighbours.detach(self, neighbours.interface) end
+
+--- What the spec does to this attachment is not by a call of the world's: it is no neighbour from now on.
+function World:let_go(c) neighbours.leave(self, key_of(c or {})) end
 
 --- What the spec itself did to what is others' on the host, and to neighbours, is so from now on.
 function World:so_be_it()
@@ -155,6 +168,14 @@ function World:picture()
   local ns = { self.host }
   for _, pod in ipairs(self.pods) do ns[#ns + 1] = pod end
   return t.snapshot({ ns = ns })
+end
+
+--- A picture with an attachment in it: the kernel gives the bridge an address of its own some time after the
+-- first port came up, and until then two pictures may differ by it.
+function World:settled()
+  self:sh(("for i in $(seq 300); do ip -6 addr show dev %s | grep -q fe80 && exit; sleep 0.05; done; exit 1"):format(
+    self.conf.bridge))
+  return self:picture()
 end
 
 --- Lose all records, or all rules of ours: the neighbours' too. shot: a picture, which loses the same.
