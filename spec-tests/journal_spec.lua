@@ -320,7 +320,7 @@ describe("GC", function()
     local other = { name = "other", bridge = "br2",
       ipam = { type = "host-local", subnet = "10.2.0.0/24" } }
     w:add({ id = "c2", pod = 2, conf = other })
-    local before = w:settled()
+    local before = w:settled("br2")
     w:add()
     w:gc({})
     t.same(before, w:picture())

@@ -171,10 +171,10 @@ function World:picture()
 end
 
 --- A picture with an attachment in it: the kernel gives the bridge an address of its own some time after the
--- first port came up, and until then two pictures may differ by it.
-function World:settled()
+-- first port came up, and until then two pictures may differ by it. bridge: another one than the world's
+function World:settled(bridge)
   self:sh(("for i in $(seq 300); do ip -6 addr show dev %s | grep -q fe80 && exit; sleep 0.05; done; exit 1"):format(
-    self.conf.bridge))
+    bridge or self.conf.bridge))
   return self:picture()
 end
 
