@@ -311,11 +311,12 @@ local function present(w)
 end
 
 -- The gateways that an attachment of a world's own reaches on the host.
-local function reached(conf, pod, result)
-  local out = {}
-  if not (conf.isGateway or conf.isDefaultGateway or conf.type == "ptp") then return out end
+local function reached(call, result)
+  local conf, out = call.conf, {}
+  local has_gateway = call.type == "bridge" and (conf.isGateway or conf.isDefaultGateway)
+  if not has_gateway and call.type ~= "ptp" then return out end
   for _, ip in ipairs(result.ips or {}) do
-    if ip.gateway and spawn.pings(pod.path, ip.gateway) then out[ip.gateway] = true end
+    if ip.gateway and spawn.pings(call.netns.path, ip.gateway) then out[ip.gateway] = true end
   end
   return out
 end
@@ -330,7 +331,7 @@ function M.joined(w, key, call, result)
     return
   end
   table.insert(w.neighbours, { name = key, key = key, inode = inode(call.netns),
-    reaches = reached(conf, call.netns, result), content = not conf.cniVersion:find("^0%.[123]%."),
+    reaches = reached(call, result), content = not conf.cniVersion:find("^0%.[123]%."),
     call = t.merge(call, { verb = "CHECK", conf = t.merge(conf, { prevResult = result }) }) })
 end
 
