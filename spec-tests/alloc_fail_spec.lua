@@ -193,7 +193,7 @@ local bindings = {
     local n = 0
     for _ in s:each() do n = n + 1 end
     assert(n == 12 and s:release("10.0.0.1") and not s:release("10.0.0.1"))
-    assert(type(s:unknown()) == "boolean")
+    assert(type(s:unknown()) == "boolean" and type(s:foreign()) == "boolean")
     s:known()
     for i = 0, 3 do assert(s:release_owner(own(i))) end]] },
   { "store, rebuild of the index", [[

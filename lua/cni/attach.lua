@@ -375,7 +375,7 @@ function M.add(req, plugin)
   local err
   for _ = 1, 4 do
     err = attempt(req, plugin, ns, book, alone)
-    if not err and req.plan.unknown then pcall(sweep, req) end
+    if not err and req.plan.foreign then pcall(sweep, req) end
     if not err then return end
     if not err.retry then break end
     read_conf(req, plugin) -- a script may have filled in what it was given

@@ -210,11 +210,12 @@ local function choose(s, spec, owner)
   return picks
 end
 
--- The addresses that are to be taken, and whether the directory was unknown. Loaded only where it was.
+-- The addresses that are to be taken, and whether somebody else has changed the directory. What should be in
+-- it is asked only where that is not known.
 local function look(s, spec, owner)
-  local unknown = s:unknown()
-  if unknown then must("lease again", require("cni.relet").all(s, spec, owner)) end
-  return choose(s, spec, owner), unknown
+  local foreign = s:foreign()
+  if s:unknown() then must("lease again", require("cni.relet").all(s, spec, owner)) end
+  return choose(s, spec, owner), foreign
 end
 
 -- Somebody may write the directory without its lock. Then the index has just learned what it did
@@ -253,18 +254,18 @@ Prepared.__index = Prepared
 -- refused here, before there is anything to write down or to take back.
 -- @tparam table spec
 -- @tparam table owner
--- @treturn table a choice with `ips` (as of @{allocate}), `unknown` (somebody else has changed the
--- directory since we did, or it is new to us), `commit()` and `close()`; close it
+-- @treturn table a choice with `ips` (as of @{allocate}), `foreign` (somebody else has changed the
+-- directory since the last choice), `commit()` and `close()`; close it
 -- @raise as @{allocate}
 function M.prepare(spec, owner)
   local s = open(spec)
-  local ok, picks, unknown = pcall(look, s, spec, owner)
+  local ok, picks, foreign = pcall(look, s, spec, owner)
   if not ok then
     s:close()
     error(picks, 0)
   end
   return setmetatable({ store = s, picks = picks, owner = owner, ips = answer(picks),
-    unknown = unknown }, Prepared)
+    foreign = foreign }, Prepared)
 end
 
 --- Take what was chosen: all of it, or on failure none.

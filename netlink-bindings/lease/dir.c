@@ -302,6 +302,10 @@ static int ready_index(struct lease_dir *d, const char *index_dir)
 		err = lease_index_load(&d->index);
 		if (!err && is_ours(d, &st) && is_fresh(d, &st))
 			return 0;
+		if (err || !is_ours(d, &st))
+			d->index.head.foreign = 0;
+		else if (d->index.head.clean)
+			d->index.head.foreign = 1;
 	}
 	d->shared = is_shared(d->fd);
 	if (d->shared)

@@ -40,7 +40,7 @@ struct lease_index_head {
 	uint32_t clean;	   /* 0 while a change is under way */
 	uint32_t debris;   /* files were seen that the next change is to remove */
 	uint32_t unknown;  /* built from the files, and nobody has asked since whether some are missing */
-	uint32_t spare;
+	uint32_t foreign;  /* somebody else has changed the directory since it was known last */
 	uint32_t owner_cap, owners;
 	uint32_t chunk_cap, chunks;
 };

@@ -387,6 +387,18 @@ static int store_each(lua_State *L)
 }
 
 /***
+Whether somebody else has changed the directory since @{store:known}.
+@function store:foreign
+@treturn boolean
+*/
+static int store_foreign(lua_State *L)
+{
+	lua_pushboolean(L, check_store(L)->index.head.foreign != 0);
+
+	return 1;
+}
+
+/***
 Whether somebody else has changed the directory, or it is new to us: what is in it was read from its
 files, and some that should be there may be missing. That holds until @{store:known}.
 @function store:unknown
@@ -407,7 +419,7 @@ static int store_known(lua_State *L)
 {
 	struct lease_dir *d = check_store(L);
 
-	d->index.head.unknown = 0;
+	d->index.head.unknown = d->index.head.foreign = 0;
 	d->unsettled = true;
 
 	return 0;
@@ -443,6 +455,7 @@ static const luaL_Reg store_methods[] = {
 	{ "last", store_last },
 	{ "set_last", store_set_last },
 	{ "each", store_each },
+	{ "foreign", store_foreign },
 	{ "unknown", store_unknown },
 	{ "known", store_known },
 	{ "close", store_close },

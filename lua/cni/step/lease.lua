@@ -38,7 +38,7 @@ function M.obtain(plan, spec)
     -- Refusals come before the step is written down: its undo frees whatever the owner has, and
     -- an ADD over a living attachment must not free that one's address.
     local choice <close> = leases.prepare(spec, plan.owner)
-    plan.choice, plan.unknown = choice, choice.unknown
+    plan.choice, plan.foreign = choice, choice.foreign
     return plan:now(step)
   end
   plan:push_ahead(step)
