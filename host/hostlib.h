@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The Lua module `host`: what only the program itself can give. For cni.main and cni.command alone;
+ * The Lua module `host`: what only the program itself can give. For main and cni.command alone;
  * everything else in lua/ runs under a plain Lua as well.
  */
 #ifndef HOST_HOSTLIB_H

@@ -22,7 +22,7 @@
 
 /* A file that was put into the program when it was built: build/embedded.c has them by name. */
 struct embedded {
-	const char *name; /* "cni.main" for a module, "bridge" for a plugin */
+	const char *name; /* "main" for a module, "bridge" for a plugin */
 	const char *code; /* precompiled, with debug information */
 	size_t code_size;
 	const char *source; /* plugins only */

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- make lint: what no compiler looks for. Every function that Lua can call from outside has a
 -- comment for LDoc above it, every file says what it is for, no file and no line is too long, and what a
--- C file includes lies below it: there are no circles.
+-- file includes or requires lies below it: there are no circles.
 --   lua5.4 host/lint.lua FILE...
 local problems = 0
 
@@ -34,7 +34,7 @@ local function documented_in_c(lines, n)
 end
 
 local function check_lua(path, lines)
-  -- The kinds of step share one interface, which cni.plan describes.
+  -- The kinds of step share one interface, which cni.engine.plan describes.
   if path:find("^lua/cni/step/") then return end
   for n, line in ipairs(lines) do
     if (line:find("^function M[.:][%a]") or line:find("^function M:[%a]"))
@@ -59,43 +59,82 @@ local function check_c(path, lines, all)
   end
 end
 
--- The folders of netlink-bindings, from the ground up: each uses those of rows before its own.
-local floors = { { "nl" }, { "ns" }, { "sys" }, { "lease", "attr" }, { "tables", "nft" }, { "rtnl" } }
-local floor_of = { [""] = #floors + 1 }
-for n, wings in ipairs(floors) do
-  for _, wing in ipairs(wings) do floor_of[wing] = n end
+-- Folders from the ground up: each uses those of rows before its own, and itself. What lies above all
+-- folders, or beside them for everybody, is on no floor.
+local function floors(rows)
+  local floor_of = {}
+  for n, wings in ipairs(rows) do
+    for _, wing in ipairs(wings) do floor_of[wing] = n end
+  end
+  return floor_of
+end
+
+local bindings = floors {
+  { "nl" }, { "ns" }, { "sys" }, { "lease", "attr" }, { "tables", "nft" }, { "rtnl" },
+}
+local library = floors {
+  { "record" }, { "protocol" }, { "links" }, { "reference" }, { "step" }, { "engine" }, { "command" },
+}
+
+local function check_floor(floor_of, path, n, wing, other)
+  if wing == "" or other == "" or wing == other then return end
+  if not floor_of[wing] then return complain(path, n, "its folder is on no floor, see host/lint.lua") end
+  if not floor_of[other] or floor_of[other] >= floor_of[wing] then
+    complain(path, n, ("%s is not below %s"):format(other, wing))
+  end
 end
 
 local function check_includes(path, lines)
   local wing = path:match("^netlink%-bindings/(.-)/?[^/]+%.[ch]$")
   if not wing then return end
-  if not floor_of[wing] then return complain(path, 1, "its folder is on no floor, see host/lint.lua") end
   for n, line in ipairs(lines) do
     local other = line:match('^#include "([^"]+)/[^"/]+"')
-    if other and other ~= wing and (floor_of[other] or #floors) >= floor_of[wing] then
-      complain(path, n, ("%s is not below %s"):format(other, wing))
-    end
+    if other then check_floor(bindings, path, n, wing, other) end
   end
 end
 
--- In host/, a file and its header are one: what each includes, and in which line.
-local includes = {}
+-- Who uses whom, and where: of the files of host/, where a file and its header are one, and of the
+-- modules of lua/, where a module that is only loaded when it is needed counts like any other.
+local uses = {}
+
+local function note_use(path, n, name, other)
+  uses[name] = uses[name] or {}
+  if other ~= name then uses[name][other] = { path = path, n = n } end
+end
 
 local function note_includes(path, lines)
   local name = path:match("^host/([^/]+)%.[ch]$")
-  if not name then return end
-  includes[name] = includes[name] or {}
-  for n, line in ipairs(lines) do
+  for n, line in ipairs(name and lines or {}) do
     local other = line:match('^#include "([^"/]+)%.h"')
-    if other and other ~= name then includes[name][other] = n end
+    if other then note_use(path, n, "host/" .. name, "host/" .. other) end
+  end
+end
+
+-- A module's folder below cni; "" for those that scripts may require, which are for everybody.
+local function wing_of(module)
+  return module:match("^cni%.([^.]+)%.") or ""
+end
+
+local function check_requires(path, lines)
+  local module = path:match("^lua/(.*)%.lua$")
+  module = module and module:gsub("/", ".")
+  for n, line in ipairs(lines) do
+    for other in line:gmatch('require *%(?"(cni%.[%w_.]*[%w_])"') do
+      if module then
+        check_floor(library, path, n, wing_of(module), wing_of(other))
+        note_use(path, n, module, other)
+      elseif wing_of(other) ~= "" then
+        complain(path, n, "a plugin cannot require " .. other)
+      end
+    end
   end
 end
 
 -- Go down from a file; one that is met again below itself closes a circle.
 local function check_circles(name, way, done)
-  for other, n in pairs(includes[name] or {}) do
+  for other, at in pairs(uses[name] or {}) do
     if way[other] then
-      complain("host/" .. name, n, other .. " includes what includes it")
+      complain(at.path, at.n, other .. " uses what uses it")
     elseif not done[other] then
       way[other] = true
       check_circles(other, way, done)
@@ -112,6 +151,7 @@ for _, path in ipairs(arg) do
   if #lines > 700 then complain(path, #lines, "more than 700 lines") end
   if path:find("%.lua$") then
     check_lua(path, lines)
+    check_requires(path, lines)
   else
     check_c(path, lines, table.concat(lines, "\n"))
     check_includes(path, lines)
@@ -123,6 +163,6 @@ for _, path in ipairs(arg) do
 end
 
 local done = {}
-for name in pairs(includes) do check_circles(name, { [name] = true }, done) end
+for name in pairs(uses) do check_circles(name, { [name] = true }, done) end
 
 os.exit(problems == 0)

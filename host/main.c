@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * luacni: who called us, with what, is for lua/cni/main.lua to find out. Here the process is made
+ * luacni: who called us, with what, is for lua/main.lua to find out. Here the process is made
  * fit to run scripts as root, the Lua state is made, and whatever still goes wrong is said in the
  * form the caller can read.
  */
@@ -79,7 +79,7 @@ static int run(lua_State *L)
 		state_deadline(L, DEADLINE_SECONDS);
 
 	state_push_global(L, "require");
-	lua_pushliteral(L, "cni.main");
+	lua_pushliteral(L, "main");
 	lua_call(L, 1, 1);
 	lua_getfield(L, -1, "main");
 	lua_pushstring(L, slash ? slash + 1 : name);

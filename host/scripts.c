@@ -37,15 +37,6 @@ static const char *const plain_names[] = {
 /* Libraries, which a script gets to read, not to change. */
 static const char *const library_names[] = { "math", "string", "table", "utf8" };
 
-/*
- * The modules that a script may require, below cni. All else in lua/cni is how the program does what
- * these and the handles promise, and may be another way tomorrow.
- */
-static const char *const public_modules[] = {
-	"addr",  "common", "devices", "fail",   "ipam",    "ipam_conf", "json",   "leases",
-	"masq",  "master", "names",   "ranges", "request", "resolv",    "schema", "vlans",
-};
-
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))
 
 static int is_among(const char *name, const char *const *names, size_t count)
@@ -78,14 +69,28 @@ static void wrap_library(lua_State *L)
 	lua_remove(L, -2);
 }
 
+/*
+ * The modules that a script may require are the files of lua/cni itself. What is in a folder below is how
+ * the program does what these and the handles promise, and may be another way tomorrow.
+ */
+static int is_public(const char *name)
+{
+	return !strncmp(name, "cni.", 4) && !strchr(name + 4, '.') &&
+	       embedded_find(embedded_modules, embedded_modules_count, name);
+}
+
 static int refuse_module(lua_State *L, const char *name)
 {
 	luaL_Buffer b;
+	const char *before = "";
 
 	luaL_buffinit(L, &b);
-	for (size_t i = 0; i < ARRAY_SIZE(public_modules); i++) {
-		luaL_addstring(&b, i ? ", cni." : "cni.");
-		luaL_addstring(&b, public_modules[i]);
+	for (size_t i = 0; i < embedded_modules_count; i++) {
+		if (!is_public(embedded_modules[i].name))
+			continue;
+		luaL_addstring(&b, before);
+		luaL_addstring(&b, embedded_modules[i].name);
+		before = ", ";
 	}
 	luaL_pushresult(&b);
 
@@ -100,8 +105,7 @@ static int room_require(lua_State *L)
 	size_t len;
 	const char *name = luaL_checklstring(L, 1, &len);
 
-	if (strlen(name) != len || strncmp(name, "cni.", 4) != 0 ||
-	    !is_among(name + 4, public_modules, ARRAY_SIZE(public_modules)))
+	if (strlen(name) != len || !is_public(name))
 		return refuse_module(L, name);
 	lua_settop(L, 1);
 	state_push_global(L, "require");

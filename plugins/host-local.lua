@@ -5,7 +5,6 @@
 local ipam_conf = require "cni.ipam_conf"
 local leases = require "cni.leases"
 local ranges = require "cni.ranges"
-local request = require "cni.request"
 local schema = require "cni.schema"
 
 local conf = schema.record {
@@ -59,7 +58,7 @@ return {
   end,
 
   gc = function(req)
-    local _, valid = request.valid_attachments(req)
+    local _, valid = req:valid_attachments()
     leases.gc(leases.place(req.raw), valid)
   end,
 }

@@ -198,7 +198,7 @@ describe("A call that waits in vain", function()
   -- The module alone, with less patience than the program has.
   local function attempt(type_name)
     return t.sh({ "env", "LD_PRELOAD=" .. (os.getenv("LD_PRELOAD") or ""), "lua5.4", "-e", ([[
-      local journal = require "cni.journal"
+      local journal = require "cni.record.journal"
       journal.patience = 200
       local ok, err = pcall(journal.open, { network = "net", id = "c1", ifname = "eth0" }, %q)
       print(ok and "open" or err.code .. " " .. err.msg)

@@ -2,7 +2,7 @@
 -- A node changes over from the reference plugins to ours and back while its pods run: each set's DEL
 -- takes back what the other's ADD has made, traffic flows all the while, nobody else notices.
 
-local sha512 = require "cni.sha512"
+local sha512 = require "cni.reference.sha512"
 local t = require "support"
 local world = require "world"
 

@@ -3,7 +3,7 @@
 -- the others.
 
 local t = require "support"
-local splice = require "cni.splice"
+local splice = require "cni.command.splice"
 local world = require "world"
 
 local conf = "/run/spec/demo.conflist"

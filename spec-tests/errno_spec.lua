@@ -186,7 +186,7 @@ end)
 
 describe("What is on a link", function()
   it("that goes between two looks is nothing, and what cannot be listed is an error", function()
-    local h = require("cni.handle").new({ flush = function() end }, "host", {})
+    local h = require("cni.engine.handle").new({ flush = function() end }, "host", {})
     h:learn("gone0", 4242)
     assert.same({}, h:addrs("gone0"))
     assert.same({}, h:addrs("gone0", "inet6"))

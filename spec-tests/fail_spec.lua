@@ -159,7 +159,7 @@ describe("fail.kernel", function()
 end)
 
 describe("An expression of nf_tables that the kernel lacks", function()
-  local hints = require "cni.hints"
+  local hints = require "cni.protocol.hints"
   local entry = { "add", "rule", { exprs = { { "lookup", set = "s" }, { "masq" } } } }
 
   it("is named", function()
@@ -193,7 +193,7 @@ describe("fail.join", function()
 end)
 
 describe("the nearest word", function()
-  local hints = require "cni.hints"
+  local hints = require "cni.protocol.hints"
 
   it("is found through a slip of the finger", function()
     local words = { "bridge", "private", "vepa", "passthru" }

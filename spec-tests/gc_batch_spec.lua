@@ -38,7 +38,7 @@ describe("A GC of more attachments than are taken back at a time", function()
 
   -- Where links come and go fast, a list of them is interrupted time after time.
   it("deletes each link alone when no list of links is to be had", function()
-    local batch = require "cni.batch"
+    local batch = require "cni.links.batch"
     local sent = {}
     local function handle(list)
       return { plan = { flush = function() end }, socket = function()

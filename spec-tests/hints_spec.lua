@@ -2,8 +2,8 @@
 -- Hints say what was seen. Each case has a twin that fails in the same way for another reason, or for
 -- none that can be seen, and does not get the hint.
 
-local holder = require "cni.holder"
-local journal = require "cni.journal"
+local holder = require "cni.record.holder"
+local journal = require "cni.record.journal"
 local leases = require "cni.leases"
 local t = require "support"
 local world = require "world"

@@ -20,6 +20,7 @@ local function request(conf, more)
   local req = { command = "ADD", version = "1.0.0", network = raw.name, container_id = "c1",
     ifname = "eth0", raw = raw }
   for key, value in pairs(more or {}) do req[key] = value end
+  req.valid_attachments = require("cni.protocol.request").valid_attachments
   req.lease = function(self, spec)
     return leases.allocate(spec, { id = self.container_id, ifname = self.ifname })
   end

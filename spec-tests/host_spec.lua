@@ -220,11 +220,14 @@ describe("a site's script", function()
 
   it("requires the modules that are for scripts, and no other", function()
     local public = {}
-    for name in ("addr common devices fail ipam ipam_conf json leases masq master names ranges request resolv "
+    for name in ("addr common devices fail ipam ipam_conf json leases masq master names nft ranges resolv "
       .. "schema vlans"):gmatch("%S+") do public["cni." .. name] = true end
     local others = { "host", "netlink", "cjson", "cjson.safe", "io", "os", "debug", "cni", "cni.", "cni.none", "cni.addr\0",
       "cni/addr", "..", "cni.step.link.x" }
-    for path in t.run("find lua -name '*.lua'"):gmatch("lua/(%S+)%.lua") do others[#others + 1] = path:gsub("/", ".") end
+    for path in t.run("find lua -name '*.lua'"):gmatch("lua/(%S+)%.lua") do
+      others[#others + 1] = path
+      others[#others + 1] = path:gsub("/", ".")
+    end
     local seen = 0
     for _, name in ipairs(others) do
       local text = ("local m = require %q return { add = function() return { dns = { domain = type(m) } } end }")

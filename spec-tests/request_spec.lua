@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- cni.request: which faults are found, in which order, with which code.
+-- cni.protocol.request: which faults are found, in which order, with which code.
 
 local json = require "cni.json"
-local request = require "cni.request"
+local request = require "cni.protocol.request"
 
 local base = {
   CNI_COMMAND = "ADD", CNI_CONTAINERID = "c1", CNI_NETNS = "/run/netns/x",

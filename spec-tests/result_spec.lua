@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- cni.result: read from every version, printed in every version, nothing invented.
+-- cni.protocol.result: read from every version, printed in every version, nothing invented.
 
 local addr = require "cni.addr"
 local json = require "cni.json"
-local result = require "cni.result"
+local result = require "cni.protocol.result"
 
 local modern = { "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0" }
 local old = { "0.1.0", "0.2.0" }

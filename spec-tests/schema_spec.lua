@@ -3,6 +3,7 @@
 
 local json = require "cni.json"
 local schema = require "cni.schema"
+local schema_doc = require "cni.command.schema_doc"
 
 local function read(rec, text)
   return schema.read(rec, json.decode(text))
@@ -386,7 +387,7 @@ describe("a map", function()
   end)
 end)
 
-describe("schema.unknown_keys", function()
+describe("schema_doc.unknown_keys", function()
   local rec = schema.record {
     vlan = schema.integer,
     ranges = schema.list(schema.record { subnet = schema.cidr }),
@@ -397,19 +398,19 @@ describe("schema.unknown_keys", function()
       { path = "ranges[1].subnte", nearest = "subnet" },
       { path = "vlam", nearest = "vlan" },
       { path = "zebra" },
-    }, schema.unknown_keys(rec, json.decode
+    }, schema_doc.unknown_keys(rec, json.decode
       '{"vlam":1,"zebra":2,"ranges":[{"subnet":"10.0.0.0/8"},{"subnte":1}]}'))
   end)
 
   it("P-CFG-08: does not report the keys everybody has", function()
-    assert.are.same({}, schema.unknown_keys(rec, json.decode [[{
+    assert.are.same({}, schema_doc.unknown_keys(rec, json.decode [[{
       "cniVersion":"1.0.0","name":"a","type":"b","ipam":{},"dns":{},"args":{"x":1},
       "capabilities":{},"runtimeConfig":{},"prevResult":{},"cni.dev/attachments":[],
       "VLAN":5}]]))
   end)
 end)
 
-describe("schema.describe", function()
+describe("schema_doc.describe", function()
   it("has a row a key, nested ones after theirs, in order", function()
     local rec = schema.record {
       vlan = schema.integer { min = 0, max = 4094, default = 0, doc = "VLAN ID." },
@@ -420,7 +421,7 @@ describe("schema.describe", function()
       isDefault = schema.boolean,
     }
     rec:implies("isDefault", "isGateway"):never_both("vlan", "mode", "no reason")
-    local rows, rules = schema.describe(rec)
+    local rows, rules = schema_doc.describe(rec)
     assert.are.same({
       { key = "isDefault", type = "boolean", default = "false", required = false },
       { key = "isGateway", type = "boolean", default = "false", required = false,

@@ -321,7 +321,7 @@ describe("Masquerading while others change the rules:", function()
       proxy.__index[method] = interfere(method)
     end
     netlink.nft = function(ns) return setmetatable({ real = assert(real(ns)) }, proxy) end
-    local plans = require "cni.plan"
+    local plans = require "cni.engine.plan"
     local owner = { network = "net", id = "c1", ifname = "eth0" }
     local plan = plans.new("apply", { owner = owner,
       record = { append = function() end, note_undone = function() end } })

@@ -3,7 +3,7 @@
 -- @module cni.common
 
 local fail = require "cni.fail"
-local request = require "cni.request"
+local request = require "cni.protocol.request"
 local schema = require "cni.schema"
 
 local M = {}

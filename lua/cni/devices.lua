@@ -3,7 +3,7 @@
 -- @module cni.devices
 
 local fail = require "cni.fail"
-local files = require "cni.files"
+local files = require "cni.record.files"
 local netlink = require "netlink"
 
 local sys = netlink.sys
@@ -100,7 +100,7 @@ function M.link_of(host, wanted)
   end
   if not name then
     fail.config(key, ("the host has no link for %s"):format(value),
-      wanted.device and require("cni.obstacle").borrower(value) or nil)
+      wanted.device and require("cni.links.obstacle").borrower(value) or nil)
   end
   return name
 end

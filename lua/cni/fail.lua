@@ -23,7 +23,7 @@ Fail.__name = "cni.fail"
 -- Of a file or a namespace that could not be opened the cause is looked for when it is to be said.
 local function hint_of(self)
   local of_file = self.code == M.codes.io or self.code == M.codes.again
-  return self.hint or of_file and self.errno and require("cni.hints").file(self.errno) or nil
+  return self.hint or of_file and self.errno and require("cni.protocol.hints").file(self.errno) or nil
 end
 
 -- Runtimes show "MSG; DETAILS", so a hint travels at the end of the details.
@@ -45,12 +45,12 @@ end
 -- @tparam[opt] string cni_version protocol version in use
 -- @treturn string
 function Fail:json(cni_version)
-  return require("cni.json").encode({
+  return require("netlink").json.encode({
     cniVersion = cni_version or M.newest,
     code = self.code,
     msg = self.msg,
     details = details_of(self),
-  })
+  }, {}, "    ")
 end
 
 -- What runtimes take a code for: an unsigned number of 32 bits, and not that of success.
@@ -168,7 +168,7 @@ function M.kernel(what, msg, errno, kind, hint)
   error(M.new {
     msg = text,
     errno = errno,
-    hint = hint or errno and require("cni.hints").kernel(errno, text, kind),
+    hint = hint or errno and require("cni.protocol.hints").kernel(errno, text, kind),
   }, 0)
 end
 

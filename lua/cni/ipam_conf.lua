@@ -6,7 +6,7 @@
 local addr = require "cni.addr"
 local common = require "cni.common"
 local fail = require "cni.fail"
-local request = require "cni.request"
+local request = require "cni.protocol.request"
 local schema = require "cni.schema"
 
 local M = {}

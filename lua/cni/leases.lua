@@ -15,8 +15,8 @@
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
-local files = require "cni.files"
-local journal = require "cni.journal"
+local files = require "cni.record.files"
+local journal = require "cni.record.journal"
 local names = require "cni.names"
 local ranges = require "cni.ranges"
 local store = require("netlink").store
@@ -43,7 +43,7 @@ end
 local function broken(what, msg, errno, path)
   if errno == sys.errno.ETIMEDOUT and path then
     fail.throw { code = fail.codes.again, errno = errno, msg = what .. ": " .. msg,
-      hint = require("cni.holder").of_lock(path .. "/lock") }
+      hint = require("cni.record.holder").of_lock(path .. "/lock") }
   end
   fail.throw { code = fail.codes.io, errno = errno, msg = what .. ": " .. msg }
 end
@@ -214,7 +214,7 @@ end
 -- it is asked only where that is not known.
 local function look(s, spec, owner)
   local foreign = s:foreign()
-  if s:unknown() then must("lease again", require("cni.relet").all(s, spec, owner)) end
+  if s:unknown() then must("lease again", require("cni.record.relet").all(s, spec, owner)) end
   return choose(s, spec, owner), foreign
 end
 
@@ -404,7 +404,7 @@ end
 
 --- Free every lease whose owner is not in a list. Files that name no container stay.
 -- @tparam table spec `dir` and `network`
--- @tparam table keep set of "ID/IFNAME", as of cni.request's valid_attachments
+-- @tparam table keep set of "ID/IFNAME", as `req:valid_attachments()` gives it
 -- @treturn {string,...} the addresses that are free now
 -- @raise after the sweep, when some could not be freed
 function M.gc(spec, keep)

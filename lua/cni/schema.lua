@@ -159,7 +159,7 @@ M.enum = new("enum", function(t, value, where)
     if value == word then return value end
   end
   local hint = type(value) == "string"
-    and require("cni.hints").did_you_mean(value, t.values) or nil
+    and require("cni.protocol.hints").did_you_mean(value, t.values) or nil
   wanted(where, value, "one of " .. table.concat(t.values, ", "), hint)
 end, { values = true, empty = true })
 M.enum.text = function(t) return "one of " .. table.concat(t.values, ", ") end
@@ -515,23 +515,6 @@ end
 -- @treturn table as of @{read}; what is required may be missing
 function M.salvage(rec, raw)
   return salvage(rec, raw)
-end
-
---- The keys that nothing reads.
--- @tparam record rec
--- @tparam table raw
--- @treturn {table,...} `path` and, where one is near, `nearest` each
-function M.unknown_keys(rec, raw)
-  return require("cni.schema_doc").unknown_keys(rec, raw)
-end
-
---- What a record takes, as rows for a table; nested keys follow theirs, as "ipam.type"
--- and "ranges[].subnet".
--- @tparam record rec
--- @treturn {table,...} `key`, `type`, `default` (JSON text or nil), `required`, `doc` each
--- @treturn {string,...} rules between keys, a sentence each
-function M.describe(rec)
-  return require("cni.schema_doc").describe(rec)
 end
 
 return M

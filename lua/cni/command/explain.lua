@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- luacni explain
 
-local journal = require "cni.journal"
-local plan = require "cni.plan"
+local journal = require "cni.record.journal"
+local plan = require "cni.engine.plan"
 local say = require "cni.command.say"
 
 local function heading(record)

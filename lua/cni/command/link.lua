@@ -2,9 +2,9 @@
 -- luacni link
 
 local fail = require "cni.fail"
-local files = require "cni.files"
+local files = require "cni.record.files"
 local host = require "host"
-local request = require "cni.request"
+local request = require "cni.protocol.request"
 local say = require "cni.command.say"
 local sys = require("netlink").sys
 

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- luacni list
 
-local journal = require "cni.journal"
+local journal = require "cni.record.journal"
 local json = require "cni.json"
 local say = require "cni.command.say"
 local sys = require("netlink").sys

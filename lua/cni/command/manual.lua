@@ -4,7 +4,7 @@
 -- @module cni.command.manual
 
 local host = require "host"
-local schema = require "cni.schema"
+local schema_doc = require "cni.command.schema_doc"
 
 local M = {}
 
@@ -31,7 +31,7 @@ end
 -- @treturn {string,...} a sentence each
 function M.keys(plugin)
   if not plugin.conf then return {}, {} end
-  local rows, rules = schema.describe(plugin.conf)
+  local rows, rules = schema_doc.describe(plugin.conf)
   local cells = {}
   for i, row in ipairs(rows) do
     cells[i] = { row.key, row.type, row.default or row.required and "required" or "-",

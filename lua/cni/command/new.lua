@@ -2,7 +2,7 @@
 -- luacni new
 
 local fail = require "cni.fail"
-local files = require "cni.files"
+local files = require "cni.record.files"
 local host = require "host"
 local names = require "cni.names"
 local say = require "cni.command.say"

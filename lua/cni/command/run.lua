@@ -5,18 +5,18 @@ local host = require "host"
 local say = require "cni.command.say"
 
 local function dry_run(run)
-  local request, attach = require "cni.request", require "cni.attach"
+  local request, verbs = require "cni.protocol.request", require "cni.engine.verbs"
   for _, entry in ipairs(run.network.plugins) do
     local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = run.id, CNI_NETNS = run.netns,
       CNI_IFNAME = run.ifname, CNI_PATH = run.path, CNI_ARGS = run.args }
     local req = request.from_env(function(name) return env[name] end)
     local text = require("cni.command.runtime").stdin(run.network, entry, nil, run.capability_args)
     request.read_config(req, text)
-    attach.equip(req, host)
-    local plugin = attach.plugin(host, entry.type)
+    verbs.equip(req, host)
+    local plugin = verbs.plugin(host, entry.type)
     say.lines { entry.type .. (plugin and ":" or ": not one of luacni's types") }
     if plugin then
-      for _, line in ipairs(attach.dry_run(req, plugin)) do say.lines { "  " .. line } end
+      for _, line in ipairs(verbs.dry_run(req, plugin)) do say.lines { "  " .. line } end
     end
   end
 end

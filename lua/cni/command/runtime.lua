@@ -6,8 +6,8 @@
 local fail = require "cni.fail"
 local json = require "cni.json"
 local netlink = require "netlink"
-local request = require "cni.request"
-local splice = require "cni.splice"
+local request = require "cni.protocol.request"
+local splice = require "cni.command.splice"
 
 local sys = netlink.sys
 
@@ -127,7 +127,7 @@ local function find_program(run, type_name)
   fail.throw {
     code = fail.codes.config,
     msg = ("there is no plugin %q in %s"):format(type_name, run.path),
-    hint = require("cni.hints").did_you_mean(type_name, types),
+    hint = require("cni.protocol.hints").did_you_mean(type_name, types),
   }
 end
 

@@ -16,7 +16,7 @@ local usage_mark = {}
 -- @tparam[opt] {string,...} valid what it could have been
 -- @raise always
 function M.usage(text, word, valid)
-  local near = word and require("cni.hints").did_you_mean(word, valid)
+  local near = word and require("cni.protocol.hints").did_you_mean(word, valid)
   error({ [usage_mark] = near and text .. "; " .. near or text }, 0)
 end
 

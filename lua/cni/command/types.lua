@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- luacni types
 
-local files = require "cni.files"
+local files = require "cni.record.files"
 local host = require "host"
 local json = require "cni.json"
 local say = require "cni.command.say"

@@ -7,15 +7,15 @@ local say = require "cni.command.say"
 
 -- Keys that nothing reads. What is below ipam is for the IPAM plugin to read.
 local function unknown_keys(plugin, raw)
-  local schema = require "cni.schema"
+  local schema_doc = require "cni.command.schema_doc"
   local found = {}
   local ipam = type(raw.ipam) == "table" and type(raw.ipam.type) == "string"
     and host.load_plugin(raw.ipam.type)
-  for _, key in ipairs(schema.unknown_keys(plugin.conf, raw)) do
+  for _, key in ipairs(schema_doc.unknown_keys(plugin.conf, raw)) do
     if not key.path:find("^ipam%.") then found[#found + 1] = key end
   end
   if ipam and ipam ~= plugin and ipam.conf then
-    for _, key in ipairs(schema.unknown_keys(ipam.conf, raw)) do
+    for _, key in ipairs(schema_doc.unknown_keys(ipam.conf, raw)) do
       if key.path:find("^ipam%.") then found[#found + 1] = key end
     end
   end
@@ -27,7 +27,7 @@ local function problems_of(network, entry, plugin)
   local problems, notes = {}, {}
   local req = { command = "ADD" }
   local ok, err = pcall(function()
-    require("cni.request").read_config(req, require("cni.command.runtime").stdin(network, entry))
+    require("cni.protocol.request").read_config(req, require("cni.command.runtime").stdin(network, entry))
     local schema = require "cni.schema"
     notes = schema.notes(plugin.conf, schema.read(plugin.conf, req.raw))
   end)

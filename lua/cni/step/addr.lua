@@ -29,7 +29,7 @@ end
 
 function M.cause(step, handle)
   if addr.parse(step.want.address).family ~= "inet6" then return nil end
-  return require("cni.hints").ipv6_off(handle, step.want.link)
+  return require("cni.protocol.hints").ipv6_off(handle, step.want.link)
 end
 
 function M.verify(step, plan)

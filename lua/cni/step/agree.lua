@@ -5,7 +5,7 @@
 -- @module cni.step.agree
 
 local fail = require "cni.fail"
-local shared = require "cni.shared"
+local shared = require "cni.record.shared"
 
 local M = {}
 

@@ -169,7 +169,7 @@ function M.run(step, plan)
     error(err, 0)
   end
   local json = require "cni.json"
-  local result = require "cni.result"
+  local result = require "cni.protocol.result"
   local what = "the result of " .. step.want.type
   return result.parse_any(json.decode(text, what), plan.request.version, what)
 end

@@ -4,7 +4,7 @@
 -- when the link is let go.
 -- @module cni.step.enslave
 
-local carry = require "cni.carry"
+local carry = require "cni.links.carry"
 local errors = require("netlink").sys.errno
 local fail = require "cni.fail"
 

@@ -4,7 +4,7 @@
 -- ADD died in the middle), its kind, the MAC we chose and the attributes of its kind decide.
 -- @module cni.step.link
 
-local along = require "cni.along"
+local along = require "cni.links.along"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
@@ -120,7 +120,8 @@ function M.refused(step, handle, errno)
     fail.throw { retry = true,
       msg = ("%s: link %s exists already in the host"):format(M.say(step), want.name) }
   end
-  require("cni.obstacle").explain(step, handle, errno)
+  local why, hint = require("cni.links.obstacle").explain(step, handle, errno, home(step))
+  if why then fail.throw { msg = M.say(step) .. ": " .. why, hint = hint } end
   if msg then fail.kernel(M.say(step), msg, errno) end
 end
 

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
 --- Step `masq`: the attachment's addresses in the sets that are masqueraded; cni.masq has the whole
--- picture. The sets are shared objects (cni.shared) of a group of their own.
+-- picture. The sets are shared objects (cni.record.shared) of a group of their own.
 -- @module cni.step.masq
 
 local fail = require "cni.fail"
 local netlink = require "netlink"
 local nft = require "cni.nft"
-local shared = require "cni.shared"
+local shared = require "cni.record.shared"
 
 local errors = netlink.sys.errno
 local M = {}
@@ -97,7 +97,7 @@ local function change(socket, what, build)
     local at
     ok, msg, errno, at = socket:commit(batch, nil, generation)
     if ok then return end
-    hint = errno == errors.ENOENT and require("cni.hints").expression(batch[at], msg) or nil
+    hint = errno == errors.ENOENT and require("cni.protocol.hints").expression(batch[at], msg) or nil
     if errno ~= errors.ERESTART then break end
   end
   fail.kernel(what, msg, errno, nil, hint)
@@ -218,7 +218,7 @@ function M.verify(step, plan)
   for _, want in ipairs(step.want.addresses) do
     local what = missing(socket, rules, want)
     if what and missing(socket, rules, of_old(want))
-        and not require("cni.reference").masquerades(plan[step.ns], plan.owner, want.address) then
+        and not require("cni.reference.leftovers").masquerades(plan[step.ns], plan.owner, want.address) then
       return ("address %s is not masqueraded: %s missing from table inet luacni"):format(
         want.address, what)
     end

@@ -2,12 +2,12 @@
 --- Step `move`: a link of the host that is lent to the sandbox. It is known again wherever it is and
 -- whatever it is called by then: by its permanent MAC and its place on the bus, or, when it has
 -- neither, by its alias, which in the sandbox is the name it had in the host, or by its MAC. It comes back
--- as it was, with the addresses and routes that it had (cni.carry).
+-- as it was, with the addresses and routes that it had (cni.links.carry).
 -- @module cni.step.move
 
-local carry = require "cni.carry"
+local carry = require "cni.links.carry"
 local fail = require "cni.fail"
-local files = require "cni.files"
+local files = require "cni.record.files"
 local netlink = require "netlink"
 
 local M = {}
@@ -68,7 +68,7 @@ local function need_free_name(step, home)
   if not home:link(step.want.name) then return end
   fail.throw {
     msg = ("%s: link %s exists already in the sandbox"):format(M.say(step), step.want.name),
-    hint = require("cni.obstacle").owner(home, step.want.name),
+    hint = require("cni.links.obstacle").owner(home, step.want.name),
   }
 end
 

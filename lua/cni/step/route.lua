@@ -42,7 +42,7 @@ local unreachable = { [errors.ENETUNREACH] = true, [errors.EHOSTUNREACH] = true,
 function M.cause(step, handle, errno)
   local want = step.want
   local off = addr.parse(want.dst).family == "inet6"
-    and require("cni.hints").ipv6_off(handle, want.link)
+    and require("cni.protocol.hints").ipv6_off(handle, want.link)
   if off then return off end
   if want.gw and unreachable[errno] and not want.onlink and not reaches(handle, want.link, want.gw) then
     return ("no address of %s is in one network with the gateway %s"):format(want.link, want.gw)

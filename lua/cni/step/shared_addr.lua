@@ -1,14 +1,15 @@
 -- SPDX-License-Identifier: MIT
 --- Step `shared_addr`: an address on a shared link, such as a network's gateway on its bridge.
 -- It goes with the last attachment that wants it, if it was put there for one, unless somebody else needs
--- it (cni.ports). With `keep` it stays on a link that was made here, as the link does (cni.step.shared_link).
+-- it (cni.links.ports). With `keep` it stays on a link that was made here, as the link does
+-- (cni.step.shared_link).
 -- @module cni.step.shared_addr
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
-local ports = require "cni.ports"
-local shared = require "cni.shared"
+local ports = require "cni.links.ports"
+local shared = require "cni.record.shared"
 
 local errors = netlink.sys.errno
 local none = "00:00:00:00:00:00"
@@ -111,7 +112,7 @@ local content = { add = errors.EEXIST, del = errors.EADDRNOTAVAIL }
 
 local function refused(h, want, what, msg, errno)
   fail.kernel(what, msg, errno, nil, addr.parse(want.address).family == "inet6"
-    and require("cni.hints").ipv6_off(h, want.link) or nil)
+    and require("cni.protocol.hints").ipv6_off(h, want.link) or nil)
 end
 
 local function send(h, requests, what, want)

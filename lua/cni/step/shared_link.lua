@@ -5,11 +5,11 @@
 -- whole: a failed ADD takes back what it made, unless it has served somebody since.
 -- @module cni.step.shared_link
 
-local along = require "cni.along"
+local along = require "cni.links.along"
 local fail = require "cni.fail"
 local netlink = require "netlink"
-local ports = require "cni.ports"
-local shared = require "cni.shared"
+local ports = require "cni.links.ports"
+local shared = require "cni.record.shared"
 
 local errors = netlink.sys.errno
 local none = "00:00:00:00:00:00"
@@ -271,7 +271,7 @@ local function restore(h, link, before)
   if not ok then fail.kernel("restore " .. link.name, msg, errno) end
 end
 
--- True when it has to stay, being in use. `gone`: of cni.along, when it goes along with its master.
+-- True when it has to stay, being in use. `gone`: of cni.links.along, when it goes along with its master.
 local function remove(step, plan, facts, gone)
   local want, h = step.want, plan[step.ns]
   if facts.link.before then along.let_go(plan) end -- its MAC may have been a port's
@@ -289,7 +289,7 @@ local function remove(step, plan, facts, gone)
   if gone then
     done = gone(link.index, not link.link_netnsid and link.link or nil)
   elseif #others.links > 0 then
-    done = require("cni.batch").delete_few(h, { link.index, table.unpack(others.links) })
+    done = require("cni.links.batch").delete_few(h, { link.index, table.unpack(others.links) })
     others:finish(done)
   end
   if not done then

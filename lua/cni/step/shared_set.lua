@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
 --- Step `shared_set`: attributes of a link that was there before, so that other attachments may set
--- them too (cni.values). Those of a link that the same plan makes are `set`.
+-- them too (cni.record.values). Those of a link that the same plan makes are `set`.
 -- @module cni.step.shared_set
 
 local fail = require "cni.fail"
 local netlink = require "netlink"
 local set = require "cni.step.set"
-local values = require "cni.values"
+local values = require "cni.record.values"
 
 local M = {}
 

@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
---- Step `shared_sysctl`: settings below /proc/sys that other attachments may set too (cni.values).
+--- Step `shared_sysctl`: settings below /proc/sys that other attachments may set too (cni.record.values).
 -- @module cni.step.shared_sysctl
 
 local sysctl = require "cni.step.sysctl"
-local values = require "cni.values"
+local values = require "cni.record.values"
 
 local M = { say = sysctl.say }
 

@@ -41,7 +41,7 @@ local function cause(h, entry, errno)
     if link and link ~= "all" and link ~= "default" and not h:link(link) then
       return ("link %s is not there"):format(link)
     end
-    return path:find("^net/ipv6/") and require("cni.hints").no_ipv6()
+    return path:find("^net/ipv6/") and require("cni.protocol.hints").no_ipv6()
       or "this kernel knows no such setting"
   elseif errno == errors.EROFS then
     local now = values_at(h, { path })[1]

@@ -4,7 +4,7 @@
 -- @module cni.step.tap
 
 local fail = require "cni.fail"
-local files = require "cni.files"
+local files = require "cni.record.files"
 local link = require "cni.step.link"
 local netlink = require "netlink"
 
@@ -53,7 +53,9 @@ function M.run(step, plan)
   if ok then return end
   step.did = nil
   if h:link(want.name) then
-    require("cni.obstacle").explain(step, h, netlink.sys.errno.EEXIST)
+    local obstacle = require "cni.links.obstacle"
+    local why, hint = obstacle.explain(step, h, netlink.sys.errno.EEXIST, link.home(step))
+    if why then fail.throw { msg = M.say(step) .. ": " .. why, hint = hint } end
   end
   fail.kernel(M.say(step), msg, errno)
 end

@@ -29,13 +29,13 @@
 -- `had` holds what was there before, for undo. `covered` marks what dies with a link that this
 -- same plan makes, so that nobody takes it back twice. A kind with `last = true` gives back
 -- something others may then be given (an address): it is undone only when all newer steps are. One
--- with `along = true` may have a link go along with an older one (cni.along); what is older than that
+-- with `along = true` may have a link go along with an older one (cni.links.along); what is older than that
 -- finds it gone.
 --
--- @module cni.plan
+-- @module cni.engine.plan
 
 local fail = require "cni.fail"
-local handle = require "cni.handle"
+local handle = require "cni.engine.handle"
 
 local M = {}
 M.__index = M
@@ -45,7 +45,7 @@ M.__index = M
 -- @tparam table env what the steps act upon: `owner` {network, id, ifname}; `pod` ({ ns = object,
 -- sandbox = path }; absent when the namespace is gone), or `seek`, a function that finds it when a step to
 -- be taken back needs it; `record` (apply and undo); `prev` (the result so far); for delegates `request`,
--- or `time_left` where there is none; `batch`: of cni.batch, when many are taken back together
+-- or `time_left` where there is none; `batch`: of cni.links.batch, when many are taken back together
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
@@ -96,13 +96,13 @@ end
 
 --- Lock a group of shared objects until the steps that were pushed so far are done.
 -- Going from shared to exclusive lets go in between: look again at what there is.
--- @tparam string group see cni.shared
+-- @tparam string group see cni.record.shared
 -- @tparam string how "shared" or "exclusive"
 function M:lock(group, how)
   local held = self.locks[group]
   if held and (held.how == how or held.how == "exclusive") then return end
   if held then held.lock:close() end
-  self.locks[group] = { how = how, lock = require("cni.shared").lock(group, how) }
+  self.locks[group] = { how = how, lock = require("cni.record.shared").lock(group, how) }
 end
 
 --- Have something looked at when all that is pending is done.
@@ -284,7 +284,7 @@ function M:undo()
     if not ok then errors[#errors + 1] = fail.wrap(err) end
     return ok
   end
-  local function let_go() if self.along then require("cni.along").let_go(self) end end
+  local function let_go() if self.along then require("cni.links.along").let_go(self) end end
   release(self)
   -- What is pending is not wanted any more, and a look must not have it done.
   self.next = #self.steps + 1

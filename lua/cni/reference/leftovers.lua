@@ -11,13 +11,13 @@
 -- The chain CNI-HASH is of all interfaces that a container has in the network. Links and routes go as
 -- links and routes do; bridges stay, as with the reference. Loaded when a DEL finds no record, or a CHECK
 -- no rule of ours.
--- @module cni.reference
+-- @module cni.reference.leftovers
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
-local legacy = require "cni.legacy"
+local legacy = require "cni.reference.legacy"
 local netlink = require "netlink"
-local sha512 = require "cni.sha512"
+local sha512 = require "cni.reference.sha512"
 
 local errors = netlink.sys.errno
 local M = {}

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --- Values that several attachments set on one thing that was there before them: an attribute of a link, a
--- sysctl. They are a stack in the facts of a group (cni.shared):
+-- sysctl. They are a stack in the facts of a group (cni.record.shared):
 --
 --     facts.values["link eth0 mtu"] = { before = 1500, of = 4, users = { { user =, id =, value = }, ... } }
 --
@@ -10,9 +10,9 @@
 -- set since stays, and whoever is killed between book and kernel has done no harm: the book is
 -- written before a value is set, and after it is given back.
 --
--- @module cni.values
+-- @module cni.record.values
 
-local shared = require "cni.shared"
+local shared = require "cni.record.shared"
 
 local M = {}
 

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- Who holds what a call waited for in vain: the process behind a lock. Loaded when a wait was given up,
 -- never before.
--- @module cni.holder
+-- @module cni.record.holder
 
 local netlink = require "netlink"
 

@@ -4,7 +4,7 @@
 -- ENOENT and ENOTDIR say that something is not there. Any other errno is a look that failed (no descriptor
 -- or memory left, no right, a bad disk): it says nothing of what is there, and is raised.
 --
--- @module cni.files
+-- @module cni.record.files
 
 local fail = require "cni.fail"
 local sys = require("netlink").sys

@@ -4,7 +4,7 @@
 -- of it is not deleted in its own step, but in the bridge's, which is older; or by itself there, if the
 -- bridge stays.
 --
--- @module cni.along
+-- @module cni.links.along
 
 local fail = require "cni.fail"
 

@@ -10,7 +10,7 @@
 -- Only what cannot be otherwise says that a path names no namespace: that it is not there, or that it
 -- is a file of another kind. Anything else (no descriptor left, no permission) is an error.
 --
--- @module cni.sandbox
+-- @module cni.record.sandbox
 
 local fail = require "cni.fail"
 local netlink = require "netlink"

@@ -2,7 +2,7 @@
 --- What the runtime asks for: the environment, the configuration on stdin, CNI_ARGS.
 -- Checks come in one fixed order, so that a request with several faults gets the same
 -- error code here as from every other plugin.
--- @module cni.request
+-- @module cni.protocol.request
 
 local fail = require "cni.fail"
 local json = require "cni.json"
@@ -69,7 +69,7 @@ function M.split_path(text)
   local list = {}
   if text == "" then return list end
   for folder in (text .. ":"):gmatch("([^:]*):") do
-    list[#list + 1] = folder:sub(1, 1) == "/" and folder or require("cni.files").absolute(folder)
+    list[#list + 1] = folder:sub(1, 1) == "/" and folder or require("cni.record.files").absolute(folder)
   end
   return list
 end
@@ -272,7 +272,7 @@ function M.read_config(req, bytes, supported)
   if not required[req.command] then
     fail.throw {
       code = codes.env, msg = "unknown CNI_COMMAND: " .. req.command,
-      hint = require("cni.hints").did_you_mean(req.command,
+      hint = require("cni.protocol.hints").did_you_mean(req.command,
         { "ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION" }),
     }
   end
@@ -320,7 +320,7 @@ local function unknown_args(unknown, known)
   table.sort(words)
   for _, pair in ipairs(unknown) do
     local word = pair:match("^[^=]*")
-    local near = require("cni.hints").nearest(word, words)
+    local near = require("cni.protocol.hints").nearest(word, words)
     hint = hint or near and ('did you mean "%s"?%s'):format(near,
       near:lower() == word:lower() and " (keys are case-sensitive)" or "")
   end

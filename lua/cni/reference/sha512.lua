@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --- SHA-512 (FIPS 180-4) of short texts: the reference plugins make names of it.
--- @module cni.sha512
+-- @module cni.reference.sha512
 
 local round_constants = {
   0x428a2f98d728ae22, 0x7137449123ef65cd, 0xb5c0fbcfec4d3b2f, 0xe9b5dba58189dbbc,

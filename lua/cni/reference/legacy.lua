@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
 --- The tables of iptables as they were before nf_tables. Netlink does not reach them: where there are such
 -- tables, the program that belongs to them is asked.
--- @module cni.legacy
+-- @module cni.reference.legacy
 
 local fail = require "cni.fail"
-local files = require "cni.files"
+local files = require "cni.record.files"
 local netlink = require "netlink"
 
 local sys = netlink.sys

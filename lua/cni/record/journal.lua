@@ -16,10 +16,10 @@
 -- book that nobody holds is debris of a dead ADD. The lock is the type's: a delegate of another type
 -- runs inside its caller's call, for the same attachment, and must not wait for it.
 --
--- @module cni.journal
+-- @module cni.record.journal
 
 local fail = require "cni.fail"
-local files = require "cni.files"
+local files = require "cni.record.files"
 local json = require "cni.json"
 local netlink = require "netlink"
 
@@ -162,7 +162,7 @@ function M.open(owner, type_name)
     if errno == sys.errno.ETIMEDOUT then
       fail.throw { code = fail.codes.again,
         msg = ("another %s call still works on %s of container %s"):format(type_name, owner.ifname,
-          owner.id), details = path, hint = require("cni.holder").of_lock(path) }
+          owner.id), details = path, hint = require("cni.record.holder").of_lock(path) }
     elseif errno ~= sys.errno.ENOENT then
       io_error("open record", path, why, errno)
     end

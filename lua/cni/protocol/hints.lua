@@ -4,7 +4,7 @@
 --
 -- An errno has many causes, so none is named for it alone: what is said here was looked up, or is all
 -- that this errno can mean. Where a step knows more (which link, which address), it says so itself.
--- @module cni.hints
+-- @module cni.protocol.hints
 
 local netlink = require "netlink"
 

@@ -3,12 +3,12 @@
 --
 -- stdout carries the protocol alone. Every failure is one CNI error object there.
 --
--- @module cni.main
+-- @module main
 
 local host = require "host"
-local attach = require "cni.attach"
+local verbs = require "cni.engine.verbs"
 local fail = require "cni.fail"
-local request = require "cni.request"
+local request = require "cni.protocol.request"
 
 local M = {}
 
@@ -25,7 +25,7 @@ local function no_plugin(type_name)
     code = fail.codes.config,
     msg = ("there is no plugin of type %q"):format(type_name),
     details = "known types: " .. table.concat(types, ", "),
-    hint = require("cni.hints").did_you_mean(type_name, types),
+    hint = require("cni.protocol.hints").did_you_mean(type_name, types),
   }
 end
 
@@ -48,7 +48,7 @@ end
 -- error waits until the script is asked for.
 local function find_plugin(name, req)
   local type_name = type_of(name, req)
-  local plugin = attach.plugin(host, type_name)
+  local plugin = verbs.plugin(host, type_name)
   if plugin then return plugin end
   local function missing() no_plugin(type_name) end
   if req.command ~= "DEL" and req.command ~= "GC" then missing() end
@@ -82,14 +82,14 @@ local function answer(name, req)
   local bytes = read_stdin()
   if #bytes + #(req.args or "") > foreseeable then host.afresh(bytes) end
   request.read_config(req, bytes)
-  attach.equip(req, host)
+  verbs.equip(req, host)
   local plugin = find_plugin(name, req)
   req.type = plugin.type
   if is_called_back(plugin) then
     if req.command == "DEL" then return "" end
     fail.config("ipam.type", ("%s is called by the IPAM plugin that it calls itself"):format(plugin.type))
   end
-  attach[req.command:lower()](req, plugin)
+  verbs[req.command:lower()](req, plugin)
   return "" -- an ADD has given its answer already
 end
 

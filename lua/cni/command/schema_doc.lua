@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- What people are told about a declaration: the tables of `luacni doc`, and the keys
 -- that `luacni validate` finds unknown. No request needs it.
--- @module cni.schema_doc
+-- @module cni.command.schema_doc
 -- @see cni.schema
 
 local json = require "cni.json"
@@ -34,7 +34,7 @@ local function seek_record(t, raw, path, found)
       seek(t.fields[known], raw[key], at, found)
     elseif path ~= "" or not (standard[key:lower()] or key:find("^cni%.dev/")) then
       found[#found + 1] = {
-        path = at, nearest = require("cni.hints").nearest(key, keys),
+        path = at, nearest = require("cni.protocol.hints").nearest(key, keys),
       }
     end
   end
@@ -53,7 +53,10 @@ function seek(t, raw, path, found)
   end
 end
 
---- @see cni.schema.unknown_keys
+--- The keys that nothing reads.
+-- @tparam record rec of cni.schema
+-- @tparam table raw decoded configuration
+-- @treturn {table,...} `path` and, where one is near, `nearest` each
 function M.unknown_keys(rec, raw)
   local found = {}
   seek(rec, raw, "", found)
@@ -85,7 +88,11 @@ local function put_rows(rows, rules, t, path)
   end
 end
 
---- @see cni.schema.describe
+--- What a record takes, as rows for a table; nested keys follow theirs, as "ipam.type"
+-- and "ranges[].subnet".
+-- @tparam record rec of cni.schema
+-- @treturn {table,...} `key`, `type`, `default` (JSON text or nil), `required`, `doc` each
+-- @treturn {string,...} rules between keys, a sentence each
 function M.describe(rec)
   local rows, rules = {}, {}
   put_rows(rows, rules, rec, "")

@@ -4,15 +4,15 @@
 -- `req.host` and `req.pod` are handles, side by side; nobody enters a namespace. Verbs: `link`
 -- finds or gives nil; `add_` must be new; `ensure_` must be so afterwards, is shared with other
 -- attachments and goes with the last of them; `set_` changes; `await_` waits for an event. What
--- changes something becomes a step of the plan (cni.plan), is written down and can be taken
+-- changes something becomes a step of the plan (cni.engine.plan), is written down and can be taken
 -- back. A verb gives *objects*: pass them on; their `name` and `mac` are those of the result.
 --
--- @module cni.handle
+-- @module cni.engine.handle
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
-local sandbox = require "cni.sandbox"
+local sandbox = require "cni.record.sandbox"
 
 local M = {}
 M.__index = M
@@ -56,7 +56,7 @@ local function cookie_of(self)
   return sandbox.cookie(own)
 end
 
---- The group of cni.shared that something of this namespace is.
+--- The group of cni.record.shared that something of this namespace is.
 -- @tparam string name such as a link's
 -- @treturn string the name and who the namespace is: hosts that share a /run share no links
 function M:group(name)
@@ -214,7 +214,7 @@ M.random_mac = random_mac
 -- @treturn boolean
 function M.has_no(errno, text)
   return errno == netlink.sys.errno.EOPNOTSUPP and addr.parse(text).family == "inet6"
-    and require("cni.hints").no_ipv6() ~= nil
+    and require("cni.protocol.hints").no_ipv6() ~= nil
 end
 
 local function name_of(link)
@@ -430,7 +430,7 @@ local function new_id()
 end
 
 --- Change a link. What was there before this attachment is there after it, and before the last one that
--- sets the same, see cni.values.
+-- sets the same, see cni.record.values.
 -- @tparam table|string link object or name
 -- @tparam table want attributes, such as { up = true }
 -- @treturn table the link
@@ -489,7 +489,7 @@ end
 --- Write sysctls, in order, in one visit to the namespace.
 -- @tparam table list of { path, value [, optional] }, paths below /proc/sys
 -- @tparam[opt] table options `keep`: leave them as they are on undo; `link`: the object they are of; what was
--- there before comes back otherwise, after the last attachment that sets the same (cni.values)
+-- there before comes back otherwise, after the last attachment that sets the same (cni.record.values)
 function M:set_sysctl(list, options)
   options = options or {}
   if options.keep or options.link and self.fresh[name_of(options.link)] then

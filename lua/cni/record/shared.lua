@@ -7,17 +7,17 @@
 --
 -- A group is a link, its objects are the link itself and addresses on it; or the links on one master,
 -- its object what they agree on. It is called by its name and by the namespace that it is in, which is
--- another one for each host that shares our /run (@{cni.handle:group}). Joining is making a file, leaving
--- is removing it, and whoever can then remove the directory was the last: no counter that a killed
--- process could leave wrong, and nothing that grows with the number of users.
+-- another one for each host that shares our /run (@{cni.engine.handle:group}). Joining is making a
+-- file, leaving is removing it, and whoever can then remove the directory was the last: no counter that
+-- a killed process could leave wrong, and nothing that grows with the number of users.
 --
 -- What cannot be read is an error, and never taken for "none": only ENOENT says that there is
 -- nothing, and only ENOTEMPTY that others use a thing.
 --
--- @module cni.shared
+-- @module cni.record.shared
 
 local fail = require "cni.fail"
-local files = require "cni.files"
+local files = require "cni.record.files"
 local json = require "cni.json"
 local netlink = require "netlink"
 
@@ -81,7 +81,7 @@ function M.lock(group, how)
     if errno == sys.errno.ETIMEDOUT then
       fail.throw { code = fail.codes.again, errno = errno,
         msg = ("what attachments share as %s has been locked for 30 seconds"):format(group),
-        hint = require("cni.holder").of_lock(path_of(group, "lock")) }
+        hint = require("cni.record.holder").of_lock(path_of(group, "lock")) }
     elseif errno ~= sys.errno.ENOENT then
       check(nil, msg, errno)
     end
@@ -155,7 +155,7 @@ end
 -- @treturn table `link`: nil, { mac =, kind =, vrf_table =, stays = } of one made here, or
 -- { before = {...} }, what was found; `addrs`: { [cidr] = true or "stays" }, put there; `removed`:
 -- { [cidr] = { {...}, ... } }, the addresses that were taken away for one, as they were; `values`: see
--- cni.values
+-- cni.record.values
 -- @raise code 5 when they are there and cannot be read
 function M.facts(group)
   local path = path_of(group, "facts")

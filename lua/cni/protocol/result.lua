@@ -4,7 +4,7 @@
 -- `interfaces`, `ips` (`address` and `gateway` as text, `interface` a zero-based index or
 -- one of the tables in `interfaces`), `routes`, `dns`; each may be absent. It is read
 -- into that shape, and printed from it in the shape that was asked for.
--- @module cni.result
+-- @module cni.protocol.result
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"

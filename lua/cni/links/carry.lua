@@ -4,7 +4,7 @@
 -- to it; for a link that is away for long, so is what others renew: addresses that run out, and what
 -- routers announce.
 --
--- @module cni.carry
+-- @module cni.links.carry
 
 local fail = require "cni.fail"
 local netlink = require "netlink"

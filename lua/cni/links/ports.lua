@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
 --- Whose the ports of a bridge are. Our books know what they have plugged in; of another runtime, with
 -- a /run of its own, or of somebody else, the bridge alone knows.
--- @module cni.ports
+-- @module cni.links.ports
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
-local shared = require "cni.shared"
+local shared = require "cni.record.shared"
 
 local M = {}
 
@@ -48,7 +48,8 @@ local function of_others(plan, h, bridge)
     if not own[port.name] and not (other and is_made(h, other.name)) then
       if not recorded then
         recorded = {}
-        for _, record in ipairs(require("cni.journal").all()) do note_names(recorded, record.steps, h) end
+        local journal = require "cni.record.journal"
+        for _, record in ipairs(journal.all()) do note_names(recorded, record.steps, h) end
       end
       if not recorded[port.name] then others[#others + 1] = port end
     end

@@ -2,12 +2,10 @@
 --- What stands in the way of a link that the kernel refused to make. The kernel says "file
 -- exists" or "busy"; here it is found out which object that is, and whose. Loaded when a request
 -- was refused, never before.
--- @module cni.obstacle
+-- @module cni.links.obstacle
 
-local fail = require "cni.fail"
-local journal = require "cni.journal"
+local journal = require "cni.record.journal"
 local netlink = require "netlink"
-local step_link = require "cni.step.link"
 
 local errors = netlink.sys.errno
 local M = {}
@@ -128,33 +126,28 @@ function M.borrower(name)
   end
 end
 
-local function name_taken(step, handle)
+local function name_taken(step, handle, home)
   local want, plan = step.want, handle.plan
   local peer = want.peer
   if peer and plan[peer.ns]:link(peer.name) then return peer.name, peer.ns end
-  local home = step_link.home(step)
   if plan[home]:link(want.name) then return want.name, home end
 end
 
---- Raise an error that says what is in the way, if that can be found out.
--- @tparam table step of kind `link`, refused
+--- What is in the way of a new link, if that can be found out.
+-- @tparam table step the one that was to make it, of kind `link` or `tap`
 -- @tparam table handle the one it was sent on
 -- @tparam int errno what the kernel said
--- @raise the explanation; returns when there is none
-function M.explain(step, handle, errno)
+-- @string home the namespace that the link is born in: "host" or "pod"
+-- @treturn ?string nil when nothing was found
+-- @treturn ?string a hint
+function M.explain(step, handle, errno, home)
   local name, ns
-  if errno == errors.EEXIST then name, ns = name_taken(step, handle) end
-  local why, hint
+  if errno == errors.EEXIST then name, ns = name_taken(step, handle, home) end
   if name then
-    why = ("link %s exists already in the %s"):format(name, place(ns))
-    hint = M.owner(handle.plan[ns], name)
-  elseif reasons[step.want.kind] then
-    why, hint = reasons[step.want.kind](step, handle, errno)
+    return ("link %s exists already in the %s"):format(name, place(ns)), M.owner(handle.plan[ns], name)
   end
-  if why then
-    fail.throw { code = fail.codes.internal, msg = step_link.say(step) .. ": " .. why,
-      hint = hint }
-  end
+  local reason = reasons[step.want.kind]
+  if reason then return reason(step, handle, errno) end
 end
 
 return M

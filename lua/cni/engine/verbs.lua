@@ -1,14 +1,14 @@
 -- SPDX-License-Identifier: MIT
 --- The verbs: what ADD, DEL, CHECK, GC and STATUS do with a plugin and the journal.
 --
--- A plugin's `add` is run in a mode of the plan (cni.plan): apply for ADD, verify for CHECK, erase for a
--- DEL that finds no record, dry for a dry run. A DEL that finds one takes the record back.
+-- A plugin's `add` is run in a mode of the plan (cni.engine.plan): apply for ADD, verify for CHECK, erase
+-- for a DEL that finds no record, dry for a dry run. A DEL that finds one takes the record back.
 --
 -- A record is the best witness of what was done, the kernel of what is there; a path or a name that a
 -- caller gives is a hint. So:
 --
 --     whose      A record is for the namespace with its cookie, wherever that is by now, and for no
---                other, whatever the caller's path says (cni.sandbox).
+--                other, whatever the caller's path says (cni.record.sandbox).
 --     debris     A record without an answered ADD, or that a DEL has begun to take back, in a book that
 --                nobody holds. The next ADD, DEL or GC takes back what there is.
 --     gone       The record of an answered ADD whose namespace is nowhere. As debris.
@@ -20,20 +20,20 @@
 --                takes it back. When prevResult says otherwise, it is a stale DEL, and the record is left.
 --     no record  A DEL takes back what its configuration would make, in the namespace that the caller
 --                names; but nothing in there when another container's record is for it, or when the MAC of
---                its interface is not that of prevResult (cni.erase).
+--                its interface is not that of prevResult (cni.engine.erase).
 --
 -- A script that does not load, or is there no more, is needed for none of this: DEL and GC go by the
 -- record, and without one by name, owner and prevResult; what a newer version of this program has done is
 -- left, and said.
 --
--- @module cni.attach
+-- @module cni.engine.verbs
 
 local fail = require "cni.fail"
-local journal = require "cni.journal"
+local journal = require "cni.record.journal"
 local netlink = require "netlink"
-local plans = require "cni.plan"
-local request = require "cni.request"
-local sandbox = require "cni.sandbox"
+local plans = require "cni.engine.plan"
+local request = require "cni.protocol.request"
+local sandbox = require "cni.record.sandbox"
 
 local M = {}
 
@@ -68,7 +68,7 @@ function M.equip(req, host)
     end
     return script
   end
-  req.lease = lease
+  req.lease, req.valid_attachments = lease, request.valid_attachments
 end
 
 --- A plugin by its type. Its script is run when it is first asked for: a record can do without.
@@ -95,7 +95,7 @@ end
 
 local function read_prev(req)
   if req.raw.prevResult ~= nil then
-    req.prev = require("cni.result").parse(req.raw.prevResult, req.version)
+    req.prev = require("cni.protocol.result").parse(req.raw.prevResult, req.version)
   end
 end
 
@@ -127,8 +127,8 @@ local function owner_in(header)
   return { network = header.network, id = header.id, ifname = header.ifname }
 end
 
--- Take a record back and forget it. On failure it stays, for a later try. `caller`: see cni.sandbox.
--- `asked`: the request is for this very attachment. `batch`: with others, in an action of cni.batch.
+-- Take a record back and forget it. On failure it stays, for a later try. `caller`: see cni.record.sandbox.
+-- `asked`: the request is for this very attachment. `batch`: with others, in an action of cni.links.batch.
 local function undo_record(record, caller, req, asked, batch)
   local header = record.header
   record:note_leaving()
@@ -277,7 +277,7 @@ end
 local function result_of(req, answer, plugin)
   if answer == nil or answer == req.prev then return req.prev or {} end
   local so_far = not plugin.ipam and not answer.instead and req.prev
-  local result = so_far and require("cni.result").copy(so_far) or {}
+  local result = so_far and require("cni.protocol.result").copy(so_far) or {}
   for _, key in ipairs { "interfaces", "ips", "routes" } do result[key] = result[key] or {} end
   result.dns = answer.dns or result.dns
   local entry, own = {}, nil
@@ -324,7 +324,7 @@ local function attempt(req, plugin, ns, book, alone)
     local given = plugin.add(req)
     plan:flush()
     local result = result_of(req, given, plugin)
-    local text = require("cni.result").render(result, req.version)
+    local text = require("cni.protocol.result").render(result, req.version)
     record:finish(outline_of(result))
     req.deliver(text)
   end, fail.wrap)
@@ -406,11 +406,12 @@ end
 local function erase(req, plugin, ns)
   local plan = new_plan("erase", req, ns, nil)
   local shared = journal.elsewhere(owner_of(req))
-  local ok, err = pcall(require("cni.erase").find, req, plugin, shared)
+  local ok, err = pcall(require("cni.engine.erase").find, req, plugin, shared)
   local told, strange = pcall(leaves_something, plan)
   local errors = plan:undo()
   if #errors == 0 and not is_ipam(req, plugin) then
-    local cleared, why = pcall(require("cni.reference").clear, plan, require("cni.leases").place(req.raw))
+    local leftovers, place = require "cni.reference.leftovers", require("cni.leases").place(req.raw)
+    local cleared, why = pcall(leftovers.clear, plan, place)
     if not cleared then errors[1] = fail.wrap(why) end
   end
   plan:close()
@@ -433,7 +434,7 @@ end
 -- that has a record, or whose interface has another MAC than this one's had.
 local function its_own(req, ns)
   if not ns or journal.occupied(sandbox.cookie(ns), req.container_id) then return nil end
-  local entry = require("cni.erase").reported(req.prev, req.ifname)
+  local entry = require("cni.engine.erase").reported(req.prev, req.ifname)
   if not entry or (entry.mac or "") == "" then return ns end
   local socket <close>, why, errno = netlink.open(ns)
   if not socket then fail.kernel("open netlink in the sandbox", why, errno) end
@@ -447,7 +448,7 @@ end
 local function is_reported(record, req)
   local outline, prev = record.done, req.prev
   if not outline or not prev then return false end
-  local entry = require("cni.erase").reported(prev, req.ifname)
+  local entry = require("cni.engine.erase").reported(prev, req.ifname)
   for _, own in ipairs(entry and outline.interfaces or {}) do
     if own.name == entry.name and own.sandbox == entry.sandbox
       and (own.mac or ""):lower() == (entry.mac or ""):lower() then return true end
@@ -533,7 +534,7 @@ end
 -- do not stop it; they are reported together at the end.
 function M.gc(req, plugin)
   local _, valid = request.valid_attachments(req)
-  local errors, batch = {}, require("cni.batch").new()
+  local errors, batch = {}, require("cni.links.batch").new()
   local function collect(failed) table.move(failed, 1, #failed, #errors + 1, errors) end
   for found, unreadable in journal.each(req.network, plugin.type) do
     if not found then errors[#errors + 1] = unreadable end

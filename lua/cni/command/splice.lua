@@ -5,7 +5,7 @@
 --
 -- The text must be valid JSON: decode it first.
 --
--- @module cni.splice
+-- @module cni.command.splice
 
 local M = {}
 

@@ -7,7 +7,7 @@
 -- Each attachment is a coroutine that stops where a link of the host is to be deleted. What is killed
 -- meanwhile leaves links in a group that nobody knows, and records that tell of them.
 --
--- @module cni.batch
+-- @module cni.links.batch
 
 local fail = require "cni.fail"
 local netlink = require "netlink"

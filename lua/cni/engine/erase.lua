@@ -3,7 +3,7 @@
 -- `add` that does nothing; where that fails, or there is no script that loads, the name of the interface,
 -- its owner and prevResult do. No value of the configuration that is not needed for it is asked for.
 --
--- @module cni.erase
+-- @module cni.engine.erase
 
 local fail = require "cni.fail"
 
@@ -23,7 +23,7 @@ local function has_step(plan, ...)
 end
 
 --- What the result of the chain says of the sandbox's interface.
--- @tparam table|nil prev result, as cni.result gives it
+-- @tparam table|nil prev result, as cni.protocol.result gives it
 -- @tparam string ifname
 -- @treturn table|nil its entry
 function M.reported(prev, ifname)

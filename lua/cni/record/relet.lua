@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: MIT
 --- Leases that were lost: a directory was emptied, or some of its files are gone, while containers live
 -- on with the addresses. Nothing in it tells that these are not free; the records and the kernel do.
--- @module cni.relet
+-- @module cni.record.relet
 
 local addr = require "cni.addr"
-local journal = require "cni.journal"
+local journal = require "cni.record.journal"
 local netlink = require "netlink"
 local ranges = require "cni.ranges"
-local sandbox = require "cni.sandbox"
+local sandbox = require "cni.record.sandbox"
 
 local M = {}
 
