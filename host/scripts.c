@@ -342,6 +342,7 @@ Load the script of a type: the site's own, else the built-in one. Loading twice 
 table.
 @function load_plugin
 @tparam string type
+@tparam[opt] boolean builtin the built-in one, whether the site has its own or not
 @treturn[1] table|nil what the script returned; nil alone when no script has this name
 @return[2] nil
 @treturn[2] string why the site's script could not be read
@@ -352,10 +353,10 @@ int scripts_load(lua_State *L)
 {
 	size_t len;
 	const char *type = luaL_checklstring(L, 1, &len);
-	int ret;
+	int builtin = lua_toboolean(L, 2), ret;
 
 	lua_settop(L, 1);
-	ret = is_type_name(type, len) ? push_site_plugin(L, type) : 0;
+	ret = is_type_name(type, len) && !builtin ? push_site_plugin(L, type) : 0;
 	if (ret < 0) {
 		lua_pushnil(L);
 		lua_insert(L, -2);
