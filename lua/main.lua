@@ -69,10 +69,13 @@ local function read_stdin()
     too_long and "a network configuration has a few hundred bytes" or nil)
 end
 
--- An IPAM plugin that one of our own types has executed executes IPAM plugins alone; anything else would go
--- round for ever.
+-- An IPAM plugin that one of our own types has executed executes IPAM plugins alone, and a plugin that a
+-- script has delegated to any but that script's type; anything else would go round for ever.
 local function is_called_back(plugin)
-  if not host.getenv(require("cni.step.delegate").mark) then return false end
+  local delegate = require "cni.step.delegate"
+  local around = host.getenv(delegate.within)
+  if around and around:find((" %s "):format(plugin.type), 1, true) then return true end
+  if not host.getenv(delegate.mark) then return false end
   local loads, ipam = pcall(function() return plugin.ipam end)
   return loads and not ipam
 end
@@ -87,7 +90,8 @@ local function answer(name, req)
   req.type = plugin.type
   if is_called_back(plugin) then
     if req.command == "DEL" then return "" end
-    fail.config("ipam.type", ("%s is called by the IPAM plugin that it calls itself"):format(plugin.type))
+    fail.throw { code = fail.codes.config,
+      msg = ("%s is called by the plugin that it calls itself"):format(plugin.type) }
   end
   verbs[req.command:lower()](req, plugin)
   return "" -- an ADD has given its answer already

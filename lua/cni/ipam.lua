@@ -48,7 +48,7 @@ local function held(req, name)
   if loads and not script then
     local delegate = require "cni.step.delegate"
     local there, why = fail.try(delegate.executable, name, req)
-    if there then return delegate.obtain(req.plan, name) end
+    if there then return delegate.obtain(req.plan, name, req) end
     req.log("luacni: DEL goes without the IPAM plugin: " .. tostring(why))
     loads = false
   end
@@ -118,7 +118,7 @@ local function ask_others(req, name, options)
   -- What cannot be executed has given nothing that an undo would have to return.
   if req.plan.mode == "apply" then delegate.executable(name, req) end
   local early = ready_for_others(req, options)
-  local lease = normal(delegate.obtain(req.plan, name))
+  local lease = normal(delegate.obtain(req.plan, name, req))
   lease.early = early
   return lease
 end

@@ -14,6 +14,7 @@ local function dry_run(run)
     request.read_config(req, text)
     verbs.equip(req, host)
     local plugin = verbs.plugin(host, entry.type)
+    req.type = entry.type
     say.lines { entry.type .. (plugin and ":" or ": not one of luacni's types") }
     if plugin then
       for _, line in ipairs(verbs.dry_run(req, plugin)) do say.lines { "  " .. line } end

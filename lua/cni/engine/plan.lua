@@ -178,7 +178,7 @@ local function execute(plan, first, last)
         batch.requests[#batch.requests + 1] = request
         batch.owners[#batch.owners + 1] = step
       end
-    else
+    elseif kind.run then
       flush()
       step.did = true -- from here on it may be half done, and undo takes back a half too
       kind.run(step, plan)

@@ -37,21 +37,18 @@ local sandbox = require "cni.record.sandbox"
 
 local M = {}
 
--- `req:lease(spec)`: addresses from a lease directory, journalled; see cni.step.lease.
-local function lease(req, spec)
-  return require("cni.step.lease").obtain(req.plan, spec)
-end
-
 -- A script by its type; one that could not be read is not one that is not there.
-local function load_script(host, type_name)
-  local script, msg, errno = host.load_plugin(type_name)
+local function load_script(host, type_name, builtin)
+  local script, msg, errno = host.load_plugin(type_name, builtin)
   if msg then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
   return script
 end
 
 --- Give a request what only the program has.
 -- @tparam table req sets `log`, `environ`, `time_left`, `deliver` (gives the answer to the caller, or
--- raises) and `load_plugin` (own IPAM scripts by type, or nil)
+-- raises), `load_plugin` (own IPAM scripts by type, or nil), `load_script` (those of any type; with true the
+-- one that came with the program), `near` (a hint: the type that a word was meant to be), and the verbs of
+-- cni.engine.req
 -- @tparam table host the module of that name
 function M.equip(req, host)
   req.log, req.environ, req.time_left = host.log, host.environ, host.time_left
@@ -68,7 +65,14 @@ function M.equip(req, host)
     end
     return script
   end
-  req.lease, req.valid_attachments = lease, request.valid_attachments
+  req.load_script = function(type_name, builtin) return load_script(host, type_name, builtin) end
+  req.near = function(type_name)
+    local types = {}
+    for i, entry in ipairs(host.types()) do types[i] = entry.name end
+    return require("cni.protocol.hints").did_you_mean(type_name, types)
+  end
+  req.valid_attachments = request.valid_attachments
+  for name, verb in next, require "cni.engine.req" do req[name] = verb end
 end
 
 --- A plugin by its type. Its script is run when it is first asked for: a record can do without.
@@ -499,10 +503,22 @@ function M.del(req, plugin)
   end
 end
 
+-- What the ADD has written down, for those few steps of a CHECK that ask; looked up once.
+local function recorded(req, plugin)
+  local looked, record = false, nil
+  return function()
+    if not looked then
+      looked, record = true, journal.peek(owner_of(req), plugin.type, journal.digest(req.raw))
+    end
+    return record
+  end
+end
+
 --- CHECK. Prints nothing when all is as `add` would have it.
 function M.check(req, plugin)
   local ns = prepare(req, plugin)
   local plan <const> = new_plan("verify", req, ns, nil)
+  plan.past = recorded(req, plugin)
   if plugin.check then return plugin.check(req) end
   plugin.add(req)
   local differences = plan:differences()

@@ -234,6 +234,17 @@ function Book:find(digest)
   return other, false
 end
 
+--- The record that @{Book:find} would find, to be read: nobody waits for it, and nothing is locked.
+-- @tparam table owner {network, id, ifname}
+-- @tparam string type_name
+-- @tparam string digest
+-- @treturn Record|nil
+function M.peek(owner, type_name, digest)
+  local book = {}
+  load(book, files.read(directory(owner) .. "/" .. component(type_name)) or "")
+  return (Book.find(book, digest))
+end
+
 function Book:write(bytes)
   local ok, msg, errno = self.file:append(bytes)
   if not ok then io_error("write record", self.path, msg, errno) end

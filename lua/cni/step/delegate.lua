@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
---- Step `delegate`: a foreign IPAM plugin, executed as the specification says (section 4): same
--- bytes on its stdin, same environment but for the command.
+--- Step `delegate`: a foreign plugin, executed as the specification says (section 4): same bytes on its
+-- stdin, same environment but for the command. Mostly it is one for addresses; what a script delegates to
+-- makes an interface, and has the configuration that the script has made of ours.
 --
 -- A plugin that hangs is ended with its children while there is time left to take back what it may have
 -- taken. One that is this program again, or that calls it again, is refused: it would go round for ever.
@@ -8,7 +9,9 @@
 
 local cjson = require "cjson"
 local fail = require "cni.fail"
+local json = require "cni.json"
 local netlink = require "netlink"
+local once = require "cni.step.once"
 
 local sys = netlink.sys
 local errors = sys.errno
@@ -18,8 +21,12 @@ local M = { last = true }
 local limit = { ADD = 40, otherwise = 50 }
 local reserve = { ADD = 15, otherwise = 2 }
 
---- In the environment of a plugin: the type that executed it.
+--- In the environment of a plugin for addresses: the type that executed it.
 M.mark = "LUACNI_IPAM_OF"
+
+--- In the environment of any other plugin that a script delegates to: the types that are at work already,
+-- with blanks round each.
+M.within = "LUACNI_WITHIN"
 
 local function is_name(type_name)
   return type_name:find "^[A-Za-z0-9][A-Za-z0-9._-]*$" ~= nil
@@ -29,13 +36,15 @@ end
 local nowhere = { [errors.ENOENT] = true, [errors.ENOTDIR] = true, [errors.ELOOP] = true,
   [errors.ENAMETOOLONG] = true }
 
---- Find a plugin's executable.
--- @tparam string type_name a plain name, no path
--- @tparam table dirs list of directories
--- @treturn string its path; a plugin that is nowhere is an error
-function M.find(type_name, dirs)
+-- What it is to the one who asked for it; and where that was.
+local function role(request) return request.as_interface and "plugin" or "ipam plugin" end
+local function key(request) return request.as_interface and "delegate" or "ipam.type" end
+
+-- Find a plugin's executable.
+local function find(type_name, request)
+  local dirs = request.path
   if not is_name(type_name) then
-    fail.config("ipam.type", ("%q is not the name of a plugin"):format(type_name))
+    fail.config(key(request), ("%q is not the name of a plugin"):format(type_name))
   end
   local problem, failed
   for _, dir in ipairs(dirs) do
@@ -47,29 +56,36 @@ function M.find(type_name, dirs)
   fail.throw {
     code = fail.codes.internal, errno = failed, details = problem,
     msg = ("failed to find plugin %q in path [%s]"):format(type_name, table.concat(dirs, " ")),
-    hint = "CNI_PATH lists the directories to search",
+    hint = request.near and request.near(type_name) or "CNI_PATH lists the directories to search",
   }
 end
 
 local function environment(request, command)
-  local env = {}
+  local env, around = {}, " "
   for _, entry in ipairs(request.environ()) do
-    if entry:sub(1, 12) ~= "CNI_COMMAND=" then env[#env + 1] = entry end
+    local name, value = entry:match "^([^=]*)=(.*)"
+    if name == M.within then around = value end
+    if name ~= "CNI_COMMAND" and name ~= M.within then env[#env + 1] = entry end
   end
   env[#env + 1] = "CNI_COMMAND=" .. command
-  env[#env + 1] = M.mark .. "=" .. (request.type or "luacni")
+  if request.as_interface then
+    env[#env + 1] = ("%s=%s%s "):format(M.within, around, request.outer)
+  else
+    env[#env + 1] = M.mark .. "=" .. (request.type or "luacni")
+  end
   return env
 end
 
 --- Find a plugin's executable, unless that is this program again.
 -- @tparam string type_name
--- @tparam table request `path` (list)
+-- @tparam table request `path` (list); `as_interface`: it is not for addresses
 -- @treturn string its path; any other outcome is an error
 function M.executable(type_name, request)
-  local path = M.find(type_name, request.path)
+  local path = find(type_name, request)
   local own, other = sys.stat "/proc/self/exe", sys.stat(path)
   if own and other and own.ino == other.ino and own.dev == other.dev then
-    fail.config("ipam.type", ("%s is this program, which has no IPAM plugin of that name"):format(type_name))
+    fail.config(key(request), ("%s is this program, which has no %s of that name"):format(type_name,
+      request.as_interface and "type" or "IPAM plugin"))
   end
   return path
 end
@@ -82,7 +98,7 @@ local function patience(request, command)
 end
 
 -- Its own error, unchanged; what is no CNI error is quoted.
-local function failed(type_name, command, run)
+local function failed(type_name, command, run, what)
   local ok, object = pcall(cjson.decode, run.stdout)
   if ok and type(object) == "table" and type(object.msg) == "string" then
     fail.throw { code = object.code, msg = object.msg,
@@ -91,16 +107,17 @@ local function failed(type_name, command, run)
   local said = run.stderr ~= "" and run.stderr or run.stdout
   fail.throw {
     code = fail.codes.internal,
-    msg = ("ipam plugin %s failed (%s): %s"):format(type_name, command:lower(),
+    msg = ("%s %s failed (%s): %s"):format(what, type_name, command:lower(),
       run.signal and "signal " .. run.signal or "exit status " .. tostring(run.status)),
     details = said ~= "" and said:sub(1, 2000) or nil,
   }
 end
 
---- Execute a foreign IPAM plugin.
+--- Execute a foreign plugin.
 -- @tparam string command ADD, DEL, CHECK, STATUS or GC
 -- @tparam string type_name
--- @tparam table request `stdin`, `path` (list), `environ()`; `time_left()`, `log()`, `type` if there are
+-- @tparam table request `stdin`, `path` (list), `environ()`; `time_left()`, `log()`, `type` if there are;
+-- `as_interface`: it is not for addresses, and `outer` is the type whose script has delegated to it
 -- @treturn string what it printed
 -- @treturn[2] nil
 -- @treturn[2] fail the error that it has answered with
@@ -114,19 +131,19 @@ function M.ask(command, type_name, request)
   }
   if not run and errno == sys.errno.ETIMEDOUT then
     fail.throw { code = fail.codes.again, errno = errno,
-      msg = ("ipam plugin %s did not end within %.0f seconds (%s); it was ended"):format(type_name,
+      msg = ("%s %s did not end within %.0f seconds (%s); it was ended"):format(role(request), type_name,
         ms / 1000, command:lower()) }
   end
   if not run then fail.kernel("execute " .. path, msg, errno) end
   if run.status and run.status ~= 0 then
-    return nil, select(2, pcall(failed, type_name, command, run))
+    return nil, select(2, pcall(failed, type_name, command, run, role(request)))
   end
-  if run.signal then failed(type_name, command, run) end
+  if run.signal then failed(type_name, command, run, role(request)) end
   if run.stderr ~= "" and request.log then request.log(run.stderr) end
   return run.stdout
 end
 
---- Execute a foreign IPAM plugin, and raise the error that it answers with.
+--- Execute a foreign plugin, and raise the error that it answers with.
 -- @tparam string command
 -- @tparam string type_name
 -- @tparam table request see @{ask}
@@ -161,22 +178,46 @@ local function recorded(plan)
   }
 end
 
+-- A result, with the entry of `interfaces` in each address that is on one.
+local function parsed(text, type_name, version)
+  local what = "the result of " .. type_name
+  local result = require("cni.protocol.result").parse_any(json.decode(text, what), version, what)
+  for _, ip in ipairs(result.ips or {}) do
+    if math.type(ip.interface) == "integer" then ip.interface = result.interfaces[ip.interface + 1] end
+  end
+  return result
+end
+
+-- Who is asked to take back what it has done, and how: with the configuration of its ADD, where that was not
+-- ours, and what the chain has given in the end.
+local function asked_again(step, plan)
+  local want, request = step.want, plan.request or recorded(plan)
+  if not want.config then return request end
+  local stdin, reported = want.config, plan.request and plan.request.raw.prevResult
+  if reported then
+    local conf = json.decode(stdin, "record")
+    conf.prevResult = reported
+    stdin = json.compact(conf)
+  end
+  return setmetatable({ stdin = stdin, as_interface = want.interface, outer = request.type },
+    { __index = request })
+end
+
 function M.run(step, plan)
-  local text, err = M.ask("ADD", step.want.type, plan.request)
+  local text, err = M.ask("ADD", step.want.type, step.request)
   if not text then
     -- By the specification it has cleaned up; it is told to all the same.
     step.refused = true
     error(err, 0)
   end
-  local json = require "cni.json"
-  local result = require "cni.protocol.result"
-  local what = "the result of " .. step.want.type
-  return result.parse_any(json.decode(text, what), plan.request.version, what)
+  local result = parsed(text, step.want.type, plan.request.version)
+  if step.want.interface then once.keep(plan, "delegate", step.want.nth, text) end
+  return result
 end
 
 function M.undo(step, plan)
   if not is_name(step.want.type) then return end
-  local text, err = M.ask("DEL", step.want.type, plan.request or recorded(plan))
+  local text, err = M.ask("DEL", step.want.type, asked_again(step, plan))
   -- Who has refused the ADD, and answers that it cannot do the DEL either, holds nothing; nor does one to
   -- whom the container is unknown.
   if text or step.refused or err.code == fail.codes.unknown_container then return end
@@ -184,19 +225,53 @@ function M.undo(step, plan)
 end
 
 function M.say(step)
-  return "ask the IPAM plugin " .. step.want.type .. " for addresses"
+  local want = step.want
+  return want.interface and ("have the plugin %s do its part"):format(want.type)
+    or ("ask the IPAM plugin %s for addresses"):format(want.type)
+end
+
+-- What a plugin has answered to the ADD, when it is not asked again.
+local function answered(step, plan)
+  local record = plan.past and plan:past()
+  local _, text = once.find(record and record.steps or {}, "delegate", step.want.nth)
+  return text and parsed(text, step.want.type, plan.request.version) or plan.prev or {}
+end
+
+local function new_step(plan, type_name, request, as_interface)
+  local want = { type = type_name, config = request.changed and request.stdin or nil }
+  if as_interface then
+    want.interface, want.nth = true, 1
+    for _, step in ipairs(plan.steps) do
+      if step.kind == "delegate" and step.want.nth then want.nth = want.nth + 1 end
+    end
+    request = setmetatable({ as_interface = true, outer = plan.request.type }, { __index = request })
+  end
+  return { kind = "delegate", ns = "host", want = want, request = request }
 end
 
 --- What a foreign plugin gives, by the plan's mode.
 -- @tparam table plan
 -- @tparam string type_name
--- @treturn table an IPAM result
-function M.obtain(plan, type_name)
-  local step = { kind = "delegate", ns = "host", want = { type = type_name } }
-  if plan.mode == "apply" then return plan:now(step) end
+-- @tparam table request what it is called with: the caller's, or one that a script has made of it, which has
+-- `changed` then
+-- @tparam[opt] boolean as_interface it is not for addresses: what is pending is done before it is called, and
+-- its answer stands instead of what the chain has so far
+-- @treturn table a result
+function M.obtain(plan, type_name, request, as_interface)
+  local step = new_step(plan, type_name, request, as_interface)
+  if plan.mode == "apply" then
+    if as_interface then
+      M.executable(type_name, step.request)
+      plan:flush()
+    end
+    local result = plan:now(step)
+    result.instead = as_interface
+    return result
+  end
   plan:push(step)
-  if plan.mode == "verify" then M.call("CHECK", type_name, plan.request) end
-  return known(plan)
+  if plan.mode == "verify" then M.call("CHECK", type_name, step.request) end
+  if not as_interface then return known(plan) end
+  return answered(step, plan)
 end
 
 return M

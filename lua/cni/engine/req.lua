@@ -1,0 +1,160 @@
+-- SPDX-License-Identifier: MIT
+--- What a script can ask of `req` itself, as it asks its handles for links: addresses, the work of another
+-- type, a value that is decided once. Like theirs, these verbs are written down, and taken back.
+--
+-- @module cni.engine.req
+
+local fail = require "cni.fail"
+local json = require "cni.json"
+local once = require "cni.step.once"
+
+local M = {}
+
+--- Addresses from a lease directory; see cni.leases for what `spec` says.
+-- @tparam table req
+-- @tparam table spec `dir`, `network`, `sets`, `requested`
+-- @treturn {table,...} `address` and `gateway` each
+function M.lease(req, spec)
+  return require("cni.step.lease").obtain(req.plan, spec)
+end
+
+--- A value that is decided once, by the ADD: its CHECK is given the same one, whatever has changed since.
+--
+--     local mtu = req:once("mtu", function() return req.host:default_link().mtu end)
+--
+-- @tparam table req
+-- @tparam string name what the script calls it; the same name gives the same value
+-- @tparam function decide gives the value: a string, number, boolean, or a table of such. It is called by
+-- an ADD, and wherever no ADD has written a value down: in a dry run, in a DEL that finds no record, in the
+-- CHECK of what an older script has attached.
+-- @return the value
+function M.once(req, name, decide)
+  local plan = req.plan
+  local found, value = once.find(plan.steps, req.type, name)
+  if not found and plan.past then
+    local record = plan:past()
+    found, value = once.find(record and record.steps or {}, req.type, name)
+  end
+  if found then return value end
+  return once.keep(plan, req.type, name, decide())
+end
+
+-- What identifies the call, and not what is wanted of the type.
+local fixed = { "cniVersion", "name", "type", "prevResult" }
+
+local function check_changes(changes)
+  if type(changes) ~= "table" or json.is_list(changes) then
+    fail.throw { msg = "delegate: the changes are no table of configuration keys" }
+  end
+  for _, key in ipairs(fixed) do
+    if changes[key] ~= nil then
+      fail.throw { msg = ("delegate: %s cannot be changed: it says what the call is about"):format(key) }
+    end
+  end
+end
+
+local function is_object(value)
+  return type(value) == "table" and not json.is_list(value)
+end
+
+-- A configuration with changes laid over it, as a JSON merge patch is (RFC 7396).
+local function merge(base, changes)
+  local out = {}
+  for key, value in next, base do out[key] = value end
+  for key, value in next, changes do
+    if value == json.null then
+      out[key] = nil
+    elseif is_object(value) then
+      out[key] = merge(is_object(out[key]) and out[key] or {}, value)
+    else
+      out[key] = value
+    end
+  end
+  return out
+end
+
+-- The script of a type: one that a script of that very name asks for is the one that came with the program.
+local function find_script(req, type_name)
+  local within = req.within or { [req.type] = "site" }
+  local before = within[type_name]
+  local script = before ~= "builtin" and req.load_script(type_name, before ~= nil)
+  if before and not script then
+    fail.throw { msg = ("delegate: %s leads to itself"):format(type_name),
+      details = "a script can delegate to its own name where that is a type that came with the program" }
+  end
+  within = setmetatable({ [type_name] = before and "builtin" or "site" }, { __index = within })
+  return script, within
+end
+
+-- What a script says itself, by `check` or `del`, is said in place of what its `add` would have compared or
+-- taken back; the answer still comes from there.
+local function run_instead(req, add, own)
+  local plan = req.plan
+  local steps = table.move(plan.steps, 1, #plan.steps, 1, {})
+  local ok, answer = pcall(add, req)
+  plan.steps = steps
+  if not ok and plan.mode ~= "erase" then error(answer, 0) end
+  own(req)
+  return ok and answer or {}
+end
+
+local function run_script(req, script)
+  local mode, schema = req.plan.mode, require "cni.schema"
+  req.conf = script.conf and (mode == "erase" and schema.salvage or schema.read)(script.conf, req.raw)
+    or req.raw
+  local own = mode == "verify" and script.check or mode == "erase" and script.del
+  if own then return run_instead(req, script.add, own) end
+  return script.add(req)
+end
+
+-- The answer as a table of the caller's own, with all its lists. That which is the chain's result stays it.
+local function opened(answer, prev)
+  if answer == nil or answer == prev then
+    answer = prev or {}
+  else
+    local copy = {}
+    for key, value in next, answer do copy[key] = value end
+    answer = copy
+  end
+  for _, key in ipairs { "interfaces", "ips", "routes" } do answer[key] = answer[key] or {} end
+  return answer
+end
+
+--- Have another type do its work for this attachment: "like bridge, but also ...".
+--
+--     add = function(req)
+--       local result = req:delegate("bridge", { mtu = 1400, ipam = { type = "host-local" } })
+--       req.host:set_sysctl { { "net/ipv4/conf/" .. result.interfaces[1].name .. "/proxy_arp", "1" } }
+--       return result
+--     end
+--
+-- A type that has a script runs here: its steps are this script's, taken back by DEL, GC and rollback and
+-- compared by CHECK with all others; where it has a `check` or a `del` of its own, that is asked instead.
+-- What it answers has objects, to be passed on to verbs. A site's script called `bridge` that delegates to
+-- `bridge` gets the one that came with the program.
+--
+-- Any other type is an executable in CNI_PATH, called as the specification says: ADD; CHECK; and DEL with the
+-- configuration that its ADD was given.
+--
+-- GC and STATUS go by the caller's own configuration.
+-- @tparam table req
+-- @tparam string type_name
+-- @tparam[opt] table changes laid over the configuration: the keys of objects one by one, anything else as a
+-- whole; `json.null` takes a key out. `name`, `type`, `cniVersion` and `prevResult` stay what they are
+-- @treturn table the result: `interfaces`, `ips`, `routes` (lists, empty when it has none) and `dns`; to be
+-- returned as it is, or with changes
+function M.delegate(req, type_name, changes)
+  if type(type_name) ~= "string" then fail.throw { msg = "delegate: the type is no string" } end
+  check_changes(changes or {})
+  local raw = merge(req.raw, changes or {})
+  local for_addresses = is_object(raw.ipam) and raw.ipam.type == type_name
+  if not for_addresses then raw.type = type_name end
+  local script, within = find_script(req, type_name)
+  local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
+    within = within }, { __index = req })
+  if script then return opened(run_script(sub, script), req.prev) end
+  local delegate = require "cni.step.delegate"
+  return opened(delegate.obtain(req.plan, type_name, sub, not for_addresses), req.prev)
+end
+
+return M

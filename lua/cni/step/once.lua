@@ -1,0 +1,47 @@
+-- SPDX-License-Identifier: MIT
+--- Step `once`: a value that was decided by the ADD, for those who come later: CHECK, and the undo of a
+-- step that needs it. Nothing is done for it, and nothing taken back.
+-- @module cni.step.once
+
+local fail = require "cni.fail"
+local json = require "cni.json"
+
+local M = {}
+
+--- Write a value down.
+-- @tparam table plan in the mode apply
+-- @tparam string of whose it is: the type of a script, or a kind of step
+-- @tparam string name what they call it
+-- @param value what JSON can say
+-- @return the value
+-- @raise when it cannot be written down
+function M.keep(plan, of, name, value)
+  local step = { kind = "once", ns = "host", want = { of = of, name = name, value = value } }
+  local ok, why = pcall(json.note, step.want)
+  if not ok then
+    fail.throw { msg = ("%s: the value cannot be written down: %s"):format(name, why),
+      hint = "it may be a string, a number, a boolean, or a table of such" }
+  end
+  plan:push(step)
+  return value
+end
+
+--- A value that was written down.
+-- @tparam {table,...} steps of a plan or of a record
+-- @tparam string of
+-- @tparam string name
+-- @treturn boolean whether there is one
+-- @return it
+function M.find(steps, of, name)
+  for _, step in ipairs(steps) do
+    local want = step.want
+    if step.kind == "once" and want.of == of and want.name == name then return true, want.value end
+  end
+  return false
+end
+
+function M.say(step)
+  return ("keep %s of %s: %s"):format(step.want.name, step.want.of, json.compact(step.want.value))
+end
+
+return M

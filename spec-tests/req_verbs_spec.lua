@@ -1,0 +1,269 @@
+-- SPDX-License-Identifier: MIT
+-- What a script asks of `req` itself: the work of another type (delegate), a value that is decided once (once),
+-- and what CHECK, DEL with and without a record, rollback and GC make of it.
+
+local t = require "support"
+local world = require "world"
+
+local bin = "/run/spec/bin"
+local subnet = { type = "host-local", subnet = "10.1.0.0/24" }
+
+-- A site's script of a type, and a world whose network is of it.
+local function new(body, more, opts)
+  t.write("/etc/luacni/plugins/own.lua", ([[
+local json, schema = require "cni.json", require "cni.schema"
+return { add = function(req) %s end }
+]]):format(body))
+  local conf = { type = "own", bridge = "br0", removeUnused = true, ipam = subnet }
+  for key, value in pairs(more or {}) do conf[key] = value ~= false and value or nil end
+  return world.new(conf, opts or { neighbours = false })
+end
+
+-- The program picks the script by the configuration's type.
+local function with(c)
+  c = c or {}
+  c.type = c.type or "luacni"
+  return c
+end
+
+local function add(w, c) return w:add(with(c)) end
+local function del(w, c) return w:del(with(c)) end
+local function check(w, c) return w:check(with(c)) end
+
+before_each(function() t.wipe() end)
+
+describe("req:delegate", function()
+  it("has another type do its work with the configuration changed, and its steps are the script's", function()
+    local w = new([[
+      local result = req:delegate("bridge", { mtu = 1400, isGateway = true, ipam = { subnet = "10.2.0.0/24" } })
+      req.host:set_sysctl { { "net/ipv4/conf/" .. result.interfaces[1].name .. "/proxy_arp", "1" } }
+      result.dns = { nameservers = { "10.2.0.53" } }
+      return result
+    ]], nil, { pods = 2, neighbours = false })
+    local before = w:picture()
+    local result = add(w)
+    t.same({ { address = "10.2.0.2/24", gateway = "10.2.0.1", interface = 2 } }, result.ips)
+    t.same({ nameservers = { "10.2.0.53" } }, result.dns)
+    assert.equal(1400, t.link(w.pods[1], "eth0").mtu)
+    assert.is_true(t.ping(w.pods[1], "10.2.0.1"))
+    assert.equal("1", t.sysctl(w.host, "net/ipv4/conf/br0/proxy_arp"))
+    add(w, { id = "c2", pod = 2 })
+    check(w)
+    -- What the delegate has made is compared,
+    w:sh("ip addr del 10.2.0.1/24 dev br0")
+    assert.matches("10%.2%.0%.1/24", w:fails("CHECK", with()).text)
+    w:sh("ip addr add 10.2.0.1/24 dev br0")
+    -- and what the script has done beside it.
+    w:sh("echo 0 >/proc/sys/net/ipv4/conf/br0/proxy_arp")
+    assert.matches("proxy_arp", w:fails("CHECK", with()).text)
+    w:sh("echo 1 >/proc/sys/net/ipv4/conf/br0/proxy_arp")
+    del(w)
+    assert.equal("1", t.sysctl(w.host, "net/ipv4/conf/br0/proxy_arp"))
+    check(w, { id = "c2", pod = 2 })
+    del(w, { id = "c2", pod = 2 })
+    t.same(before, w:picture())
+  end)
+
+  it("takes back what the delegate did when the script fails behind it", function()
+    local w = new([[ req:delegate("bridge", { isGateway = true }) req.host:set_link("nothing", { up = true }) ]])
+    local before = w:picture()
+    assert.matches("nothing", w:fails("ADD", with()).text)
+    t.same(before, w:picture())
+  end)
+
+  it("is taken back without a record too, and by GC", function()
+    local w = new([[ return req:delegate("bridge", { isGateway = true }) ]])
+    local before = w:picture()
+    add(w)
+    w:gc({}, { type = "luacni" })
+    t.same(before, w:picture())
+    add(w)
+    w:lose_records()
+    del(w)
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(world.lease("10.1.0.3"))
+  end)
+
+  it("takes keys out", function()
+    local w = new([[ return req:delegate("bridge", { ipam = json.null, mtu = json.null }) ]], { mtu = 1300 })
+    local result = add(w)
+    assert.is_nil(result.ips)
+    assert.equal(1500, t.link(w.pods[1], "eth0").mtu)
+    check(w)
+    del(w)
+  end)
+
+  it("lays objects over objects and lists in the place of lists; one for addresses delegates to another", function()
+    local w = new("return nil", { ipam = { type = "own", subnet = "10.1.0.0/24",
+      routes = { { dst = "10.7.0.0/16" }, { dst = "10.8.0.0/16" } } }, type = "bridge" })
+    t.write("/etc/luacni/plugins/own.lua", [[return { ipam = true, add = function(req)
+      return req:delegate("host-local", { ipam = { routes = { { dst = "10.9.0.0/16" } } } })
+    end }]])
+    local before = w:picture()
+    local result = w:add()
+    t.same({ { dst = "10.9.0.0/16" } }, result.routes)
+    t.same({ { address = "10.1.0.2/24", gateway = "10.1.0.1", interface = 2 } }, result.ips)
+    w:check()
+    w:lose_records()
+    w:del()
+    assert.is_nil(world.lease("10.1.0.2"))
+    w:sh("ip link del br0")
+    t.same(before.kernel, w:picture().kernel)
+  end)
+
+  it("gets the type that came with the program from a script of that very name", function()
+    local w = new("return nil", { type = "bridge" })
+    t.write("/etc/luacni/plugins/bridge.lua",
+      'return { add = function(req) return req:delegate("bridge", { mtu = 1300 }) end }')
+    local before = w:picture()
+    w:add()
+    assert.equal(1300, t.link(w.pods[1], "eth0").mtu)
+    w:check()
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  for what, case in pairs {
+    ["itself, where no type of that name came with the program"] =
+      { [[ return req:delegate("own") ]], "own leads to itself" },
+    ["a type that there is not, naming the nearest"] =
+      { [[ return req:delegate("brigde") ]], 'failed to find plugin "brigde".*did you mean "bridge"' },
+    ["a path"] = { [[ return req:delegate("../x") ]], "is not the name of a plugin" },
+    ["another network"] = { [[ return req:delegate("bridge", { name = "other" }) ]], "name cannot be changed" },
+    ["changes that are a list"] = { [[ return req:delegate("bridge", { "mtu" }) ]], "no table of" },
+    ["a configuration that the type refuses"] = { [[ return req:delegate("bridge", { mtu = "x" }) ]], "mtu" },
+  } do
+    it("refuses " .. what, function()
+      local w = new(case[1])
+      local before = w:picture()
+      assert.matches(case[2], w:fails("ADD", with()).text)
+      t.same(before, w:picture())
+    end)
+  end
+
+  it("executes a foreign type: ADD, CHECK, and DEL with what its ADD was given", function()
+    local w = new([[
+      local result = req:delegate("fake", { extra = { 1, 2 }, ipam = json.null })
+      result.routes[1] = { dst = "10.3.0.0/16" }
+      return result
+    ]], nil, { path = bin, neighbours = false })
+    t.run("rm -rf " .. bin)
+    t.write(bin .. "/fake", ([[
+#!/bin/sh
+mkdir -p BIN/log; cat >BIN/log/$CNI_COMMAND; echo "$LUACNI_WITHIN" >>BIN/log/within
+case $CNI_COMMAND in
+ADD) ip -n $(basename $CNI_NETNS) link add eth0 type veth peer name f0 netns $$
+     echo '{"cniVersion":"1.1.0","interfaces":[{"name":"f0"},{"name":"eth0","sandbox":"'$CNI_NETNS'"}],
+       "ips":[{"address":"10.3.0.2/16","interface":1}]}' ;;
+DEL) ip link del f0 2>/dev/null ;;
+esac
+exit 0
+]]):gsub("BIN", bin))
+    t.run("chmod +x " .. bin .. "/fake")
+    local before = w:picture()
+    local result = add(w)
+    t.same({ { address = "10.3.0.2/16", interface = 1 } }, result.ips)
+    t.same({ { dst = "10.3.0.0/16" } }, result.routes)
+    local given = t.decode(t.read(bin .. "/log/ADD"))
+    assert.equal("fake", given.type)
+    t.same({ 1, 2 }, given.extra)
+    assert.is_nil(given.ipam)
+    check(w)
+    t.same(result, t.decode(t.read(bin .. "/log/CHECK")).prevResult)
+    -- With the record alone: the script is no more, and the configuration is another one.
+    os.remove("/etc/luacni/plugins/own.lua")
+    del(w)
+    given = t.decode(t.read(bin .. "/log/DEL"))
+    t.same({ 1, 2 }, given.extra)
+    t.same(result, given.prevResult)
+    assert.equal((" own \n"):rep(3), t.read(bin .. "/log/within"))
+    t.same(before, w:picture())
+  end)
+
+  it("passes the error of a foreign type on, and has it take back what it did", function()
+    local w = new([[ return req:delegate("fake") ]], nil, { path = bin, neighbours = false })
+    t.run("rm -rf " .. bin)
+    t.write(bin .. "/fake", ([[
+#!/bin/sh
+cat >/dev/null; echo $CNI_COMMAND >>BIN/verbs
+[ $CNI_COMMAND = DEL ] || { echo '{"code":123,"msg":"no more"}'; exit 1; }
+]]):gsub("BIN", bin))
+    t.run("chmod +x " .. bin .. "/fake")
+    local before = w:picture()
+    assert.matches("no more", w:fails("ADD", with(), 123).text)
+    assert.equal("ADD\nDEL\n", t.read(bin .. "/verbs"))
+    t.same(before, w:picture())
+  end)
+
+  it("does not go round: a foreign type that calls the script's type again is refused there", function()
+    local w = new([[ return req:delegate("again") ]], nil, { path = bin, neighbours = false })
+    t.run("rm -rf " .. bin)
+    t.write(bin .. "/again", "#!/bin/sh\nexec " .. t.build .. "/luacni\n")
+    t.run(("chmod +x %s/again"):format(bin))
+    -- `exec` gives the program the configuration, whose type is "again": so it is called by the name.
+    t.write(bin .. "/again", ("#!/bin/sh\nsed 's/\"again\"/\"own\"/' | %s/luacni\n"):format(t.build))
+    assert.matches("own is called by the plugin that it calls itself", w:fails("ADD", with()).text)
+  end)
+end)
+
+describe("req:once", function()
+  local body = [[
+    local up = req.host:link("up0", { "mtu" })
+    local mtu = req:once("mtu", function() return up.mtu - 50 end)
+    local again = req:once("mtu", function() error "asked again" end)
+    assert(mtu == again)
+    return req:delegate("bridge", { mtu = mtu })
+  ]]
+
+  it("gives CHECK the value of the ADD, though what it came from has changed", function()
+    local w = new(body, nil, { far = true, pods = 2, neighbours = false })
+    local before = w:picture()
+    add(w)
+    assert.equal(1450, t.link(w.pods[1], "eth0").mtu)
+    w:sh("ip link set up0 mtu 1400")
+    check(w)
+    -- The next container has what is so now.
+    add(w, { id = "c2", pod = 2 })
+    assert.equal(1350, t.link(w.pods[2], "eth0").mtu)
+    -- What somebody has changed on the container's link is noticed all the same.
+    w:sh("ip link set " .. w:port().ifname .. " mtu 1200")
+    assert.matches("mtu is 1200, not 1450", w:fails("CHECK", with()).text)
+    del(w, { id = "c2", pod = 2 })
+    del(w)
+    w:sh("ip link set up0 mtu 1500")
+    t.same(before, w:picture())
+  end)
+
+  it("decides anew where nothing was written down: without a record", function()
+    local w = new(body, nil, { far = true, neighbours = false })
+    local before = w:picture()
+    add(w)
+    w:lose_records(before)
+    check(w)
+    del(w)
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(world.lease("10.1.0.2"))
+  end)
+
+  it("keeps the values of a script apart from those of the type that it delegates to", function()
+    t.write("/etc/luacni/plugins/inner.lua", [[return { add = function(req)
+      local value = req:once("x", function() return { 2, { "inner" } } end)
+      return { dns = { domain = value[2][1] .. value[1] } }
+    end }]])
+    local w = new([[
+      local value = req:once("x", function() return "outer" end)
+      local result = req:delegate("inner")
+      result.dns.search = { value }
+      assert(req:once("none", function() return nil end) == nil)
+      return result
+    ]])
+    t.same({ domain = "inner2", search = { "outer" } }, add(w).dns)
+    check(w)
+    del(w)
+  end)
+
+  it("refuses what cannot be written down", function()
+    local w = new([[ req:once("f", function() return print end) ]])
+    assert.matches("f: the value cannot be written down", w:fails("ADD", with()).text)
+  end)
+end)
