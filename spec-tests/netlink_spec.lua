@@ -913,6 +913,21 @@ describe("rules and neighbours", function()
     end
     assert.is_true(found)
   end)
+
+  it("forwarding entries of a tunnel, to an address of either family; and proxies alone", function()
+    t.needs("vxlan")
+    send({ "add", "link", { name = "x0", kind = "vxlan", vxlan_id = 7, vxlan_port = 4789 } })
+    send({ "add", "neigh", { family = "bridge", index = index_of "x0", mac = "02:00:00:00:00:78",
+      dst = "192.0.2.9", flags = { "self" } } })
+    local list = h:dump("neigh", { family = "bridge" })
+    assert.equal(1, #list)
+    assert.equal("192.0.2.9", list[1].dst)
+    assert.equal("192.0.2.9", t.bridge(host, "fdb show dev x0")[1].dst)
+    send({ "add", "neigh", { index = index_of "x0", dst = "10.1.2.9", flags = { "proxy" } } })
+    local proxies = h:dump("neigh", { family = "inet", flags = { "proxy" } })
+    assert.equal(1, #proxies)
+    assert.equal("10.1.2.9", proxies[1].dst)
+  end)
 end)
 
 describe("bridge VLANs", function()

@@ -267,3 +267,37 @@ describe("req:once", function()
     assert.matches("f: the value cannot be written down", w:fails("ADD", with()).text)
   end)
 end)
+
+describe("A link that the script has asked for", function()
+  it("is found at once, with all that the kernel says of it; and one that is not there is not", function()
+    local w = new([[
+      local br = req.host:ensure_link { kind = "bridge", name = "br0", up = true }
+      assert(req.host:link("br0").kind == "bridge")
+      local port, eth = req.host:add_veth { master = br, mtu = 1300, peer = { ns = req.pod, name = req.ifname } }
+      local found = req.host:link(port.name)
+      assert(found and found.mtu == 1300 and found.mac == port.mac and found.master)
+      assert(req.pod:link("eth0", { "mtu" }).mtu == 1300)
+      assert(req.host:link("veth-none") == nil)
+      -- By its name it is the same object.
+      assert(req.host:set_link(port.name, { up = true }) == port)
+      return { interfaces = { br, port, eth } }
+    ]])
+    local before = w:picture()
+    add(w)
+    check(w)
+    del(w)
+    t.same(before, w:picture())
+  end)
+
+  it("is found in a dry run, as far as it can be told", function()
+    local w = new([[
+      local port = req.host:add_veth { peer = { ns = req.pod, name = req.ifname } }
+      local found = req.host:link(port.name)
+      assert(found.name == port.name and found.mac == port.mac)
+      assert(#req.host:addrs(port) == 0 and req.host:link("veth-none") == nil)
+    ]])
+    t.write("/run/spec/own.conflist", t.json { cniVersion = "1.1.0", name = "net", plugins = t.list { w:config() } })
+    local out = t.run({ t.build .. "/luacni", "run", "/run/spec/own.conflist", "--dry-run" }, { host = w.host })
+    assert.matches("create veth pair veth%x+", out)
+  end)
+end)

@@ -36,6 +36,9 @@ static void set_family(struct attr_out *out, const struct attr_row *row, size_t 
 	uint8_t *family = attr_header(out);
 	uint8_t want = len == 4 ? AF_INET : AF_INET6;
 
+	/* Where a tunnel sends to: the entry is a bridge's whatever the address. */
+	if (*family == AF_BRIDGE)
+		return;
 	if (*family && *family != want)
 		attr_error(out, row, "is an IPv%c address where IPv%c is meant",
 			   len == 4 ? '4' : '6', *family == AF_INET ? '4' : '6');

@@ -349,6 +349,9 @@ static const struct attr_table neigh_table = ATTR_TABLE("neigh", neigh_rows, siz
 static const struct attr_row neigh_filter_rows[] = {
 	{ .key = "family", ATTR_FIELD(struct ndmsg, ndm_family), .kind = ATTR_U8,
 	  .words = ATTR_WORDS(family_words) },
+	/* Proxies alone, which are listed when they are asked for. */
+	{ .key = "flags", ATTR_FIELD(struct ndmsg, ndm_flags), .kind = ATTR_U8,
+	  .flags = ATTR_BITS, .words = ATTR_WORDS(neigh_flag_words) },
 	{ .key = "index", .type = NDA_IFINDEX, .kind = ATTR_U32, .min = 1, .max = INT32_MAX },
 };
 

@@ -25,7 +25,7 @@ M.__index = M
 function M.new(plan, ns, where)
   return setmetatable({
     plan = plan, name = ns, where = where and where.ns, sandbox = where and where.sandbox,
-    absent = where and where.absent, known = {}, fresh = {},
+    absent = where and where.absent, known = {}, fresh = {}, planned = {},
   }, M)
 end
 
@@ -81,10 +81,13 @@ local identity <const> = { "index", "name" }
 -- @tparam string|int key its name, or its index
 -- @tparam[opt] {string,...} keys the attributes that are wanted beside `index` and `name`; a look
 -- for a few costs much less than one for all
--- @treturn[1] table attributes as netlink gives them
+-- @treturn[1] table attributes as netlink gives them; in a dry run a link that the plan would make has its
+-- `name` and `mac` alone
 -- @return[2] nil absent
 function M:link(key, keys)
   if self.absent or key == M.gone then return nil end
+  -- One that this plan makes is made before it is looked for.
+  if self.planned[key] then self.plan:flush() end
   local by = math.type(key) == "integer" and { index = key } or { name = key }
   if keys and keys ~= identity then keys = { "index", "name", table.unpack(keys) } end
   local link, msg, errno = self:socket():get("link", by, keys)
@@ -94,7 +97,7 @@ function M:link(key, keys)
   elseif errno then
     fail.kernel("look up link " .. key, msg, errno)
   end
-  return link
+  return link or self.plan.mode == "dry" and self.planned[key] or nil
 end
 
 --- The link of the default route: IPv4's, else IPv6's, of the main table.
@@ -174,7 +177,7 @@ function M:addrs(link, family, keys)
   self.plan:flush()
   local name = type(link) == "table" and link.name or link
   local found = self.known[name] or self:link(name, identity)
-  return found and self:dump("addr", { index = found.index, family = family }, keys) or {}
+  return found and found.index and self:dump("addr", { index = found.index, family = family }, keys) or {}
 end
 
 --- The routes of the namespace.
@@ -223,7 +226,9 @@ end
 
 local function object(self, name, mac)
   self.fresh[name] = true
-  return { name = name, mac = mac, sandbox = self.sandbox }
+  local link = { name = name, mac = mac, sandbox = self.sandbox }
+  self.planned[name] = link
+  return link
 end
 
 -- Links that the kernel gives the MAC of the one they stand on; a vlan only when none is given.
@@ -373,7 +378,8 @@ end
 --- Make sure of a link that attachments share. It is made by the first that needs it and
 -- removed with the last, if it was made here and nobody else plugged into it.
 -- @tparam table want `name`, `kind`, and options, all of which count only when it is made, but
--- for `up`, `promisc` and `vlan_filtering`; `link` (object or name) when it stands on another;
+-- for `up`, `promisc`, `vlan_filtering` and `master`; `link` (object or name) when it stands on another;
+-- `master` (object or name) when it is plugged into one: what is plugged into another one is an error;
 -- `vrf_table` when it must have that one, by default a VRF is given one that nothing uses;
 -- for a veth pair `peer` ({ master = object }), and `port_vlans`, the VLANs of that port; `keep`: it
 -- stays, once an attachment was whole
@@ -385,8 +391,10 @@ function M:ensure_link(want)
     want.peer = { master = name_of(want.peer.master), name = want.peer.name or random_name() }
   end
   want.mac, want.link = want.mac or random_mac(), name_of(want.link)
+  want.master = name_of(want.master)
   want.group = self:group(want.name)
   local link = { name = want.name, mac = want.mac, sandbox = self.sandbox }
+  self.planned[want.name] = link
   push(self, "shared_link", want, { object = link })
   return link
 end
@@ -436,8 +444,11 @@ end
 -- @treturn table the link
 function M:set_link(link, want)
   local name = name_of(link)
-  local found = not self.fresh[name] and self.plan.mode ~= "verify" and self:link(name, { "mac" })
-  if found then
+  local planned = self.planned[name]
+  local found = not planned and self.plan.mode ~= "verify" and self:link(name, { "mac" })
+  if planned then
+    link = planned
+  elseif found then
     link = { name = name, mac = found.mac, sandbox = self.sandbox }
   elseif type(link) == "string" then
     link = { name = name, sandbox = self.sandbox }
@@ -465,17 +476,106 @@ function M:add_addr(link, address, options)
   push(self, "addr", want, { covered = self.fresh[name] and true or nil })
 end
 
+-- A step of cni.step.entry. What is on a link of this plan's own goes with the link.
+local function push_entry(self, kind, want, new)
+  local covered = want.link and self.fresh[want.link]
+  want.new = new
+  want.group = not covered and self:group("entries:") or nil
+  push(self, kind, want, { covered = covered or nil })
+end
+
+local function push_shared_route(self, want, new)
+  local dst = type(want.dst) == "string" and addr.parse(want.dst)
+  if not dst then fail.throw { msg = ("route: dst: %s is no network"):format(tostring(want.dst)) } end
+  local given = {}
+  for key, value in next, want do given[key] = value end
+  given.dst, given.link = tostring(dst:network()), name_of(want.link)
+  push_entry(self, "shared_route", require("cni.step.shared_route").want(given), new)
+end
+
 --- Add a route.
 -- @tparam table want `dst`, `link` (object or name), and `gw`, `src`, `priority`, `table`,
--- `scope`, `mtu`, `advmss`, `onlink`
+-- `scope`, `mtu`, `advmss`, `onlink`; or no link and no `gw`, but a `type`: blackhole, unreachable, prohibit
+-- or throw. One of those is of the whole namespace: when it is there already, that is an error
 -- @tparam[opt] table options `reported`: the result lists it, so that CHECK lets it go when the
 -- result of the whole chain no longer does
 function M:add_route(want, options)
+  if want.type and require("cni.step.shared_route").is_linkless(want.type) then
+    return push_shared_route(self, want, true)
+  end
   want.link = name_of(want.link)
   want.dst = tostring(addr.parse(want.dst):network())
   if want.gw and addr.is_unspecified(addr.ip(want.gw)) then want.gw = nil end
   push(self, "route", want, { covered = self.fresh[want.link] and true or nil,
     reported = options and options.reported })
+end
+
+--- Make sure of a route that attachments share; it goes with the last of them, if it was made here.
+--
+--     req.host:ensure_route { dst = "10.128.0.0/9", type = "blackhole" }
+--     req.host:ensure_route { dst = "10.64.0.0/16", gw = "192.0.2.9", link = "eth1" }
+--
+-- @tparam table want as for `add_route`
+function M:ensure_route(want)
+  push_shared_route(self, want)
+end
+
+--- Add a rule that says which routing table counts for what. One that is there already is an error.
+--
+--     req.host:add_rule { from = "10.1.0.5", table = 100 }
+--
+-- @tparam table want what is selected: `from`, `to` (address or network), `iif`, `oif` (names of links),
+-- `fwmark`, `fwmask`, `ip_proto`, `invert`; what becomes of it: `table` (254, the main one), or an `action`:
+-- blackhole, unreachable, prohibit; `priority` (32765: just ahead of the main table); `family`, inet or
+-- inet6, where no address tells it (inet)
+function M:add_rule(want)
+  push_entry(self, "rule", require("cni.step.rule").want(want), true)
+end
+
+--- Make sure of a rule that attachments share; it goes with the last of them, if it was made here.
+-- @tparam table want as for `add_rule`
+function M:ensure_rule(want)
+  push_entry(self, "rule", require("cni.step.rule").want(want))
+end
+
+--- Tell a link the MAC of a neighbour, so that it asks nobody; or have it answer for an address.
+--
+--     req.pod:add_neigh(eth, { dst = "10.1.0.1", mac = "02:00:00:00:00:01" })
+--     req.host:add_neigh("eth1", { dst = "10.1.0.5", proxy = true })
+--
+-- One that is there already, on a link that was there before, is an error.
+-- @tparam table|string link object or name
+-- @tparam table want `dst`, and `mac` or `proxy = true`; `router = true` of one of IPv6
+function M:add_neigh(link, want)
+  push_entry(self, "neigh", require("cni.step.neigh").want(want, name_of(link)), true)
+end
+
+--- Make sure of a neighbour that attachments share; it goes with the last of them, if it was made here.
+-- @tparam table|string link object or name
+-- @tparam table want as for `add_neigh`
+function M:ensure_neigh(link, want)
+  push_entry(self, "neigh", require("cni.step.neigh").want(want, name_of(link)))
+end
+
+--- Say where frames to a MAC go: by a bridge's port, or through a tunnel.
+--
+--     req.host:add_fdb(port, { mac = eth.mac, master = true })
+--     req.host:add_fdb("vxlan0", { mac = "00:00:00:00:00:00", dst = "192.0.2.9" })
+--
+-- One that is there already, on a link that was there before, is an error.
+-- @tparam table|string link object or name
+-- @tparam table want `mac`; `master = true` for a bridge's port, `dst` (address) for a tunnel, which may have
+-- `vni` and `port` too; `vlan`
+function M:add_fdb(link, want)
+  push_entry(self, "fdb", require("cni.step.fdb").want(want, name_of(link)), true)
+end
+
+--- Make sure of a forwarding entry that attachments share; it goes with the last of them, if it was made
+-- here.
+-- @tparam table|string link object or name
+-- @tparam table want as for `add_fdb`
+function M:ensure_fdb(link, want)
+  push_entry(self, "fdb", require("cni.step.fdb").want(want, name_of(link)))
 end
 
 --- Add a VLAN to a bridge port.

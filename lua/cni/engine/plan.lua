@@ -221,7 +221,7 @@ end
 
 -- Steps that want something of a link that is in their namespace already.
 local on_link = { set = true, addr = true, route = true, vlan = true, await = true,
-  shared_addr = true, enslave = true, shared_set = true }
+  shared_addr = true, enslave = true, shared_set = true, neigh = true, fdb = true }
 
 -- When the link of a step is not there, that is all there is to say of what should be on it.
 local function link_missing(plan, step)

@@ -141,7 +141,7 @@ local function decoded(text, path)
   local ok, facts = pcall(json.decode_lines, text:gsub("\n*$", "\n", 1), "facts")
   if ok then facts = facts[1] end
   if ok and type(facts) ~= "table" then ok, facts = false, "not an object" end
-  for _, key in ipairs { "link", "addrs", "removed", "values" } do
+  for _, key in ipairs { "link", "addrs", "removed", "values", "made" } do
     if ok and facts[key] ~= nil and type(facts[key]) ~= "table" then
       ok, facts = false, key .. " is not an object"
     end
@@ -155,7 +155,7 @@ end
 -- @treturn table `link`: nil, { mac =, kind =, vrf_table =, stays = } of one made here, or
 -- { before = {...} }, what was found; `addrs`: { [cidr] = true or "stays" }, put there; `removed`:
 -- { [cidr] = { {...}, ... } }, the addresses that were taken away for one, as they were; `values`: see
--- cni.record.values
+-- cni.record.values; `made`: { [key] = true }, entries that were made here, see cni.step.entry
 -- @raise code 5 when they are there and cannot be read
 function M.facts(group)
   local path = path_of(group, "facts")
@@ -167,7 +167,8 @@ end
 
 --- Write that down; hold the lock exclusively.
 function M.save(group, facts)
-  if facts.link or next(facts.addrs) or next(facts.removed) or next(facts.values or {}) then
+  if facts.link or next(facts.addrs) or next(facts.removed) or next(facts.values or {})
+    or next(facts.made or {}) then
     check(sys.write_file(path_of(group, "facts"), json.sorted_note(facts) .. "\n", 384))
   else
     check(sys.unlink(path_of(group, "facts")))

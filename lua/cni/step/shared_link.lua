@@ -26,7 +26,7 @@ local function lacks(link, want)
   for _, key in ipairs(kept) do
     if want[key] and not link[key] then return true end
   end
-  return false
+  return want.master ~= nil and not link.master
 end
 
 -- The attributes that are looked at here; `kept` ones only where they matter.
@@ -36,6 +36,7 @@ local function keys_of(want)
     if want[key] then keys[#keys + 1] = key end
   end
   if want.kind == "vrf" then keys[#keys + 1] = "vrf_table" end
+  if want.master then keys[#keys + 1] = "master" end
   return keys
 end
 
@@ -54,6 +55,13 @@ local function find(step, h)
     fail.throw {
       code = fail.codes.config,
       msg = ("%s exists and stands on another link than %s"):format(want.name, want.link),
+      hint = "name another link in the configuration",
+    }
+  end
+  if link and want.master and link.master and link.master ~= h:index(want.master) then
+    fail.throw {
+      code = fail.codes.config,
+      msg = ("%s exists and is plugged into another link than %s"):format(want.name, want.master),
       hint = "name another link in the configuration",
     }
   end
@@ -96,6 +104,7 @@ local function make(step, h, vrf_table)
   attrs.keep = nil
   attrs.vrf_table = vrf_table
   attrs.link = want.link and h:index(want.link)
+  attrs.master = want.master and h:index(want.master)
   attrs.peer = want.peer and { name = want.peer.name, mtu = want.mtu }
   local ok, msg, errno = h:socket():send { { "add", "link", attrs } }
   if not ok and errno ~= errors.EEXIST then
@@ -138,6 +147,7 @@ local function remember(step, h, link, facts)
   for _, key in ipairs(before and kept or {}) do
     if want[key] and not link[key] then before[key] = false end
   end
+  if before and want.master and not link.master then before.master = 0 end
   shared.save(group_of(step, h), facts)
 end
 
@@ -147,6 +157,7 @@ local function adjust(step, h, link)
   for _, key in ipairs(kept) do
     if want[key] and not link[key] then change[key] = true end
   end
+  if want.master and not link.master then change.master = h:index(want.master) end
   if change.vlan_filtering then change.kind = want.kind end
   if change.up then lock_down(h, want, want.name) end
   local ok, msg, errno = h:socket():send { { "set", "link", change } }
@@ -232,6 +243,9 @@ function M.verify(step, plan)
   if not link then return ("%s %s is gone"):format(want.kind, want.name) end
   for _, key in ipairs(kept) do
     if want[key] and not link[key] then return ("%s %s: %s is off"):format(want.kind, want.name, key) end
+  end
+  if want.master and not link.master then
+    return ("%s is not plugged into %s"):format(want.name, want.master)
   end
   local difference = want.peer and peer_difference(want, h, link)
   if difference then return difference end
@@ -338,7 +352,8 @@ function M.undo(step, plan)
     along.let_go(plan)
     if shared.used(group, "link") then return end
   end
-  if want.peer and along.may_go(plan, want.peer.master, h) then
+  -- With both ends in bridges it goes at once: each would wait for the other.
+  if want.peer and not want.master and along.may_go(plan, want.peer.master, h) then
     return along.later(plan, function(gone) take_back(step, plan, whole, gone) end)
   end
   take_back(step, plan, whole)

@@ -1,0 +1,105 @@
+-- SPDX-License-Identifier: MIT
+--- What a step of one entry in the kernel's tables has in common with all others: a rule, a neighbour, an
+-- address of a bridge's or tunnel's forwarding table, a route that no link of ours takes along.
+--
+-- Attachments may want the very same entry. So who wants it is in the books (cni.record.shared), and it goes
+-- with the last one, if it was made here. One that is to be new is refused where it is there already. An
+-- entry on a link that the same plan makes goes with the link, and is in no book (`covered`).
+--
+-- The step's `want` has `entry`, as the kind understands it; `key`, which tells it from other entries of
+-- the namespace; `link`, the link it is on, if any; `new`; `group`.
+--
+-- @module cni.step.entry
+
+local fail = require "cni.fail"
+local netlink = require "netlink"
+local shared = require "cni.record.shared"
+
+local errors = netlink.sys.errno
+local M = {}
+
+--- What tells an entry from others, short enough to be the name of a file.
+-- @tparam string text all that it is
+-- @treturn string
+function M.key(text)
+  return #text <= 200 and text or text:sub(1, 150) .. "~" .. netlink.sys.hash64(text)
+end
+
+local function send(h, requests, what, content, cause)
+  local ok, msg, errno = h:socket():send(requests)
+  if not ok and not (content and content[errno]) then
+    fail.kernel(what, msg, errno, nil, cause and cause(errno) or nil)
+  end
+end
+
+--- Make the functions of a kind.
+-- @tparam table kind `say(want)`: the entry in words; `there(want, h)`: whether the kernel has it;
+-- `add(want, h)` and `remove(want, h)`: the request for each, `remove` nil when the link is gone;
+-- `cause(want, h, errno)`, optional: why it was refused
+-- @treturn table the step kind
+function M.kind(kind)
+  local step_kind = {}
+
+  local function put(want, h)
+    send(h, { kind.add(want, h) }, "add " .. kind.say(want), nil, kind.cause and function(errno)
+      return kind.cause(want, h, errno)
+    end)
+  end
+
+  local function refuse(want, user)
+    fail.throw { msg = ("%s is there already"):format(kind.say(want)),
+      details = user and ("it belongs to %s (network:container:interface)"):format(user) or nil,
+      hint = "what attachments share is made with the verb that begins with ensure_" }
+  end
+
+  function step_kind.run(step, plan)
+    local want, h = step.want, plan[step.ns]
+    if step.covered then return put(want, h) end
+    local lock <close> = shared.lock(want.group, "exclusive")
+    local used, there = shared.used(want.group, want.key), kind.there(want, h)
+    local facts = shared.facts(want.group)
+    facts.made = facts.made or {}
+    if want.new and (used or there and not facts.made[want.key]) then
+      local user = used and shared.a_user(want.group, want.key)
+      shared.tidy(want.group, lock)
+      refuse(want, user)
+    end
+    shared.join(want.group, want.key, plan.owner)
+    if there then return end
+    facts.made[want.key] = true
+    shared.save(want.group, facts)
+    put(want, h)
+  end
+
+  function step_kind.verify(step, plan)
+    if not kind.there(step.want, plan[step.ns]) then return kind.say(step.want) .. " is missing" end
+  end
+
+  local gone = { [errors.ENOENT] = true, [errors.ESRCH] = true, [errors.ENODEV] = true }
+
+  function step_kind.undo(step, plan)
+    local want, h = step.want, plan[step.ns]
+    if not shared.leave(want.group, want.key, plan.owner) then return end
+    local lock <close> = shared.lock(want.group, "exclusive")
+    if shared.used(want.group, want.key) then return end
+    local facts = shared.facts(want.group)
+    facts.made = facts.made or {}
+    -- Of one that was to be new the books may be lost: it is known by all that it is.
+    local ours = facts.made[want.key] or plan.mode == "erase" and want.new
+    local request = ours and not h.absent and kind.there(want, h) and kind.remove(want, h)
+    if request then send(h, { request }, "remove " .. kind.say(want), gone) end
+    facts.made[want.key] = nil
+    shared.save(want.group, facts)
+    shared.tidy(want.group, lock)
+  end
+
+  function step_kind.say(step)
+    local want = step.want
+    return ("%s %s in the %s"):format(want.new and "add" or "make sure of", kind.say(want),
+      step.ns == "pod" and "sandbox" or "host")
+  end
+
+  return step_kind
+end
+
+return M

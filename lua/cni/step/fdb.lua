@@ -1,0 +1,71 @@
+-- SPDX-License-Identifier: MIT
+--- Step `fdb`: where frames to a MAC go: on a port of a bridge (`master`), or from a tunnel's own table, such
+-- as a VXLAN's.
+-- @module cni.step.fdb
+
+local addr = require "cni.addr"
+local entry = require "cni.step.entry"
+local fail = require "cni.fail"
+
+-- By this MAC a tunnel goes by that has no other entry for a frame, to each that it names.
+local everybody <const> = "00:00:00:00:00:00"
+
+local permanent <const> = 0x80 -- NUD_PERMANENT, beside which others may stand
+
+local function say(want)
+  local fdb = want.entry
+  return ("forwarding of %s%s by %s%s"):format(fdb.mac, fdb.vlan and " in VLAN " .. fdb.vlan or "",
+    want.link, fdb.dst and " to " .. fdb.dst or "")
+end
+
+local function request(verb, want, h)
+  local fdb = want.entry
+  return { verb, "neigh", { family = "bridge", index = h:index(want.link), mac = fdb.mac, dst = fdb.dst,
+    vlan = fdb.vlan, vni = fdb.vni, port = fdb.port, flags = { fdb.master and "master" or "self" },
+    -- On a bridge's port "permanent" would say that the MAC is the host's own.
+    state = fdb.master and "noarp" or "permanent" } }
+end
+
+-- Of a tunnel's own table the state does not matter, as long as it is not one that was learnt.
+local function is_static(have, fdb)
+  if fdb.master then return have.state == "noarp" end
+  return have.state == "permanent" or math.type(have.state) == "integer" and have.state & permanent ~= 0
+end
+
+local function is(have, fdb)
+  return have.mac == fdb.mac and (have.dst or false) == (fdb.dst or false)
+    and (not fdb.vlan or have.vlan == fdb.vlan) and is_static(have, fdb)
+end
+
+local function there(want, h)
+  local fdb, link = want.entry, h:link(want.link, {})
+  if not link then return false end
+  for _, have in ipairs(h:dump("neigh", { family = "bridge" })) do
+    if have.index == link.index and is(have, fdb) then return true end
+  end
+  return false
+end
+
+local M = entry.kind {
+  say = say, there = there,
+  add = function(want, h)
+    return request(want.entry.mac == everybody and "append" or want.entry.master and "replace" or "add",
+      want, h)
+  end,
+  remove = function(want, h) return h:link(want.link, {}) and request("del", want, h) end,
+}
+
+--- What a step wants, of what a plugin says.
+function M.want(given, link)
+  local bytes = given.dst and addr.ip(given.dst)
+  if type(given.mac) ~= "string" or given.dst and not bytes then
+    fail.throw { msg = ("forwarding entry on %s: %s"):format(link,
+      given.dst and ("dst: %q is no address"):format(given.dst) or "mac is missing") }
+  end
+  local want = { link = link, entry = { mac = given.mac:lower(), dst = bytes and addr.text(bytes),
+    vlan = given.vlan, vni = given.vni, port = given.port, master = given.master } }
+  want.key = entry.key(say(want))
+  return want
+end
+
+return M

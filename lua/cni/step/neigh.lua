@@ -1,0 +1,59 @@
+-- SPDX-License-Identifier: MIT
+--- Step `neigh`: a neighbour on a link that is not asked for its MAC; or, with `proxy`, an address that the
+-- link answers for.
+-- @module cni.step.neigh
+
+local addr = require "cni.addr"
+local entry = require "cni.step.entry"
+local fail = require "cni.fail"
+
+local function say(want)
+  local neigh = want.entry
+  return ("neighbour %s%s on %s"):format(neigh.proxy and "by proxy " or "",
+    neigh.mac and neigh.dst .. " at " .. neigh.mac or neigh.dst, want.link)
+end
+
+local function request(verb, want, h)
+  local neigh = want.entry
+  local flags = neigh.proxy and { "proxy" } or neigh.router and { "router" } or nil
+  return { verb, "neigh", { index = h:index(want.link), dst = neigh.dst, mac = neigh.mac, flags = flags } }
+end
+
+local function is(have, neigh)
+  if have.dst ~= neigh.dst then return false end
+  return neigh.proxy or have.state == "permanent" and have.mac == neigh.mac
+end
+
+local function there(want, h)
+  local neigh, link = want.entry, h:link(want.link, {})
+  if not link then return false end
+  local filter = { family = neigh.family, index = link.index, flags = neigh.proxy and { "proxy" } or nil }
+  for _, have in ipairs(h:dump("neigh", filter)) do
+    if have.index == link.index and is(have, neigh) then return true end
+  end
+  return false
+end
+
+local M = entry.kind {
+  say = say, there = there,
+  -- What the kernel has learnt of the same address gives way.
+  add = function(want, h) return request("replace", want, h) end,
+  remove = function(want, h) return h:link(want.link, {}) and request("del", want, h) end,
+}
+
+--- What a step wants, of what a plugin says.
+function M.want(given, link)
+  local bytes = given.dst and addr.ip(given.dst)
+  if not bytes then
+    fail.throw { msg = ("neighbour on %s: dst: %q is no address"):format(link, tostring(given.dst)) }
+  end
+  if (given.mac ~= nil) == (given.proxy == true) then
+    fail.throw { msg = ("neighbour %s on %s: either a mac or proxy"):format(given.dst, link) }
+  end
+  local want = { link = link, entry = { dst = addr.text(bytes), mac = given.mac and given.mac:lower(),
+    proxy = given.proxy, router = given.router, family = #bytes == 4 and "inet" or "inet6" } }
+  want.key = entry.key(say(want))
+  return want
+end
+
+return M
