@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -61,12 +62,17 @@ int command_held_signal(lua_State *L)
 	return 1;
 }
 
-/* In the child: never returns. The reason of a failure goes through the pipe. */
-static void become(char **argv, int ns, int report)
+/*
+ * In the child: never returns. The reason of a failure goes through the pipe. Who is killed cannot take the
+ * command's network down any more, so the command is killed with him.
+ */
+static void become(char **argv, int ns, int report, pid_t parent)
 {
 	sigset_t none;
 	int err;
 
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() != parent)
+		raise(SIGKILL);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGXFSZ, SIG_DFL);
 	sigemptyset(&none);
@@ -108,7 +114,7 @@ static int run(char **argv, const char *ns_path, int *status)
 {
 	int report[2], ns = -1, err = 0, child_err = 0;
 	sigset_t chld, old;
-	pid_t pid;
+	pid_t pid, parent = getpid();
 
 	if (pipe2(report, O_CLOEXEC) < 0)
 		return -errno;
@@ -127,7 +133,7 @@ static int run(char **argv, const char *ns_path, int *status)
 	sigprocmask(SIG_BLOCK, &chld, &old);
 	pid = fork();
 	if (pid == 0)
-		become(argv, ns, report[1]);
+		become(argv, ns, report[1], parent);
 	err = pid < 0 ? -errno : 0;
 	close(report[1]);
 	if (ns >= 0)

@@ -3,7 +3,7 @@
 -- the others.
 
 local t = require "support"
-local splice = require "cni.command.splice"
+local splice = require "cni.runtime.splice"
 local world = require "world"
 
 local conf = "/run/spec/demo.conflist"
@@ -41,7 +41,8 @@ after_each(function()
   t.cleanup()
 end)
 
-local commands = { "types", "show", "doc", "new", "link", "validate", "run", "list", "explain" }
+local commands = { "types", "show", "doc", "new", "link", "validate", "run", "add", "check", "del", "gc", "status",
+  "version", "list", "explain" }
 
 describe("the command line", function()
   it("helps, and says its version", function()
@@ -374,6 +375,11 @@ describe("splice", function()
     assert.equal("2", splice.get(text, "a"))
     assert.is_nil(splice.get(text, "b"))
     assert.equal('{"a":3}', splice.set(text, { a = "3" }))
+  end)
+
+  it("takes white space away, but for that in strings", function()
+    assert.equal('{"a b":[1,"x\\" y",{"c":" "}]}', splice.compact('\n{ "a b" : [ 1,\t"x\\" y" , {"c":" "} ] }\r\n'))
+    assert.equal("{}", splice.compact "{}")
   end)
 
   it("takes lists apart", function()

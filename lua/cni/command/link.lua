@@ -3,7 +3,6 @@
 
 local fail = require "cni.fail"
 local files = require "cni.record.files"
-local host = require "host"
 local request = require "cni.protocol.request"
 local say = require "cni.command.say"
 local sys = require("netlink").sys
@@ -23,7 +22,7 @@ local M = {
 --- The folders in which a runtime would look for plugins, as far as can be told here.
 -- @treturn {string,...}
 function M.folders()
-  return request.split_path(require("cni.command.runtime").path(host))
+  return request.split_path(require("cni.command.job").path())
 end
 
 local function folder_of_links()

@@ -7,8 +7,10 @@
 --     about     what it does, in half a line
 --     text      more of it; the help breaks the lines
 --     least, most   how many words there may be that are no options (0)
---     options   by name: `about`, and `value`, what the help calls its value; nil: it takes none
+--     options   by name: `about`; `value`, what the help calls its value, nil: it takes none; `short`:
+--               a letter for it
 --     conf      its first word is a configuration
+--     network   its first word is a network
 --     command   its last words are a command with options of its own, behind --
 --     examples  command lines
 --     run       function(words, options); returns the exit status, nil for 0
@@ -23,7 +25,8 @@ local sys = require("netlink").sys
 local M = {}
 
 --- The commands, in the order of the help.
-M.names = { "types", "show", "doc", "new", "link", "validate", "run", "list", "explain" }
+M.names = { "types", "show", "doc", "new", "link", "validate", "run", "add", "check", "del", "gc", "status",
+  "version", "list", "explain" }
 
 local function command_of(name)
   return require("cni.command." .. name)
@@ -44,10 +47,17 @@ local function option_rows(command)
   local rows = {}
   for _, name in ipairs(option_names(command)) do
     local option = (command.options or {})[name:sub(3)] or { about = "print this" }
-    rows[#rows + 1] = { "  " .. name .. (option.value and " " .. option.value or ""), option.about }
+    local short = option.short and "-" .. option.short .. ", " or ""
+    rows[#rows + 1] = { "  " .. short .. name .. (option.value and " " .. option.value or ""), option.about }
   end
   return rows
 end
+
+local about_conf <const> = " CONF is a file: a network configuration or a list of plugins (.conflist); " ..
+  "- is standard input; a plain word is the name of a network in the folder of networks."
+local about_network <const> = " NETWORK is the name of one in the folder of networks, or a file with a " ..
+  "slash in its path."
+local exit_statuses <const> = "Exit status: 0; 1 when something failed; 2 for a mistake in the command line."
 
 local function help()
   say.lines {
@@ -62,7 +72,8 @@ local function help()
   say.columns(rows)
   say.lines { "",
     "CONF is a network configuration or a list of plugins (.conflist); - is standard input.",
-    "Exit status: 0; 1 when something failed; 2 for a mistake in the command line.",
+    "NETWORK is the name of one in /etc/cni/net.d; NETNS a namespace's path, or its name for `ip netns`.",
+    exit_statuses,
     "A site's own plugins are in /etc/luacni/plugins.",
   }
 end
@@ -84,12 +95,21 @@ end
 local function help_of(name)
   local command = command_of(name)
   say.lines { "usage: " .. usage_of(name), "", command.about:gsub("^%l", string.upper) .. ".", "" }
-  local about_conf = "CONF is a network configuration or a list of plugins (.conflist); - is standard input."
-  say.lines(wrapped(command.conf and command.text .. " " .. about_conf or command.text))
+  say.lines(wrapped(command.text .. (command.conf and about_conf or command.network and about_network or "")))
   say.lines { "" }
   say.columns(option_rows(command))
+  if not command.command then say.lines { "", exit_statuses } end
   say.lines { "" }
   for _, example in ipairs(command.examples) do say.lines { "  " .. example } end
+end
+
+-- The long name of an option that is given by its letter.
+local function spelled_out(command, arg)
+  local letter = arg:match "^%-(%a)$"
+  for name, option in pairs(letter and command.options or {}) do
+    if option.short == letter then return "--" .. name end
+  end
+  return arg
 end
 
 -- Words and options apart. Everything behind -- is a word. `help` is an option of every command.
@@ -101,6 +121,7 @@ local function parse(name, command, args)
   end
   while i <= #args do
     local arg = args[i]
+    if not command.command or #words < 2 then arg = spelled_out(command, arg) end
     local key, value = arg:match("^%-%-([^=]+)=?(.*)$")
     if arg == "--" then
       table.move(args, i + 1, #args, #words + 1, words)
@@ -131,7 +152,7 @@ local function dispatch(args)
   local word = args[1]
   if word == "--help" or word == "-h" or word == "help" and not args[2] then return help() end
   if word == "help" then args = { args[2], "--help" } end
-  if word == "--version" or word == "version" then return say.lines { "luacni " .. host.version } end
+  if word == "--version" then return say.lines { "luacni " .. host.version } end
   if not word then say.usage "what is to be done? luacni --help lists what there is" end
   local known = { "--help", "--version" }
   for _, name in ipairs(M.names) do

@@ -2,16 +2,16 @@
 -- luacni run
 
 local host = require "host"
+local job_of = require "cni.command.job"
 local say = require "cni.command.say"
 
-local function dry_run(run)
+local function dry_run(job)
   local request, verbs = require "cni.protocol.request", require "cni.engine.verbs"
-  for _, entry in ipairs(run.network.plugins) do
-    local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = run.id, CNI_NETNS = run.netns,
-      CNI_IFNAME = run.ifname, CNI_PATH = run.path, CNI_ARGS = run.args }
+  for _, entry in ipairs(job.network.plugins) do
+    local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns,
+      CNI_IFNAME = job.ifname, CNI_PATH = job.path, CNI_ARGS = job.args }
     local req = request.from_env(function(name) return env[name] end)
-    local text = require("cni.command.runtime").stdin(run.network, entry, nil, run.capability_args)
-    request.read_config(req, text)
+    request.read_config(req, require("cni.runtime.plugin").stdin(job, entry))
     verbs.equip(req, host)
     local plugin = verbs.plugin(host, entry.type)
     req.type = entry.type
@@ -30,24 +30,15 @@ return {
     "when the network could not be made or taken down, 126 or 127 when the command could not be " ..
     "run.",
   least = 1, most = math.huge, conf = true, command = true,
-  options = {
-    ["dry-run"] = { about = "print what would be done, and do nothing" },
-    ifname = { value = "NAME", about = "name of the interface inside (eth0)" },
-    args = { value = "ARGS", about = "CNI_ARGS, as KEY=VALUE;KEY=VALUE" },
-    ["cap-args"] = { value = "JSON", about = "capability arguments, for plugins that say they take them" },
-  },
+  options = job_of.options({ "conf-dir", "ifname", "args", "cap-args" },
+    { ["dry-run"] = { about = "print what would be done, and do nothing" } }),
   examples = { "luacni run net.conflist -- ping -c1 10.22.0.1", "luacni run net.conflist --dry-run" },
   run = function(words, options)
-    local runtime = require "cni.command.runtime"
-    local capability_args
-    if options["cap-args"] then
-      capability_args = require("cni.json").decode(options["cap-args"], "--cap-args", { object = true })
-    end
-    local job = runtime.new(host, say.network(words[1]),
-      { ifname = options.ifname, args = options.args, capability_args = capability_args })
+    local scratch = require "cni.command.scratch"
+    local job = scratch.new(job_of.network(words[1], options), job_of.given(options))
     if options["dry-run"] then return dry_run(job) end
     local command = table.move(words, 2, #words, 1, {})
     if not command[1] then say.usage("run: there is no command to run, give one behind --") end
-    return runtime.command(job, command)
+    return scratch.run(job, command)
   end,
 }

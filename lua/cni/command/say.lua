@@ -93,23 +93,4 @@ function M.plugin(name)
   M.usage(("there is no type %q"):format(name), name, M.type_names())
 end
 
-local stdin_limit = 1 << 20
-
---- Read a network's configuration.
--- @string path "-" is standard input
--- @treturn table as @{cni.command.runtime.read}
-function M.network(path)
-  local sys = require("netlink").sys
-  local text, msg, errno
-  if path == "-" then
-    text, msg, errno = host.read_stdin(stdin_limit)
-  else
-    text, msg, errno = sys.read_file(path, stdin_limit)
-  end
-  if not text then
-    M.usage(errno == sys.errno.EFBIG and path .. " is longer than 1 MiB" or msg)
-  end
-  return require("cni.command.runtime").read(text, path == "-" and "standard input" or path)
-end
-
 return M

@@ -27,7 +27,8 @@ local function problems_of(network, entry, plugin)
   local problems, notes = {}, {}
   local req = { command = "ADD" }
   local ok, err = pcall(function()
-    require("cni.protocol.request").read_config(req, require("cni.command.runtime").stdin(network, entry))
+    local stdin = require("cni.runtime.plugin").stdin({ network = network }, entry)
+    require("cni.protocol.request").read_config(req, stdin)
     local schema = require "cni.schema"
     notes = schema.notes(plugin.conf, schema.read(plugin.conf, req.raw))
   end)
@@ -47,8 +48,8 @@ return {
     "there is anything to say; what is said goes to standard output.",
   least = 1, most = 1, conf = true,
   examples = { "luacni validate /etc/cni/net.d/10-demo.conflist" },
-  run = function(words)
-    local network = say.network(words[1])
+  run = function(words, options)
+    local network = require("cni.command.job").network(words[1], options)
     local lines = {}
     for i, entry in ipairs(network.plugins) do
       local plugin = host.load_plugin(entry.type)

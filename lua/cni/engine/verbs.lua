@@ -394,10 +394,13 @@ local function is_ipam(req, plugin)
   return loads and ipam or type(named) == "table" and named.type == plugin.type
 end
 
+-- Kinds of steps that leave something which a second DEL does not find any more.
+local telling = { link = true, tap = true, move = true, enslave = true, lease = true }
+
 local function leaves_something(plan)
   local steps = {}
   for _, step in ipairs(plan.steps) do
-    if plans.kind_of(step).telling then steps[#steps + 1] = step end
+    if telling[step.kind] then steps[#steps + 1] = step end
   end
   return #steps > 0 and plan:stands(steps)
 end
@@ -577,6 +580,32 @@ function M.gc(req, plugin)
   end)
   if not ok then errors[#errors + 1] = fail.wrap(err) end
   if #errors > 0 then error(fail.join(errors), 0) end
+end
+
+--- Take back what nobody has any more on a network, whatever types it is of: debris, records of sandboxes
+-- that are gone, and outlived ones.
+-- @tparam table req `network`; `log`, `time_left` as of @{equip}
+-- @tparam[opt] boolean dry only look
+-- @treturn {table,...} `header` of each such record (nil of one that cannot be read), `problem`: the error
+-- that kept it from going
+function M.tidy(req, dry)
+  local list = {}
+  local function note(header, err) list[#list + 1] = { header = header, problem = err } end
+  for found, unreadable in journal.each(req.network) do
+    local book <close> = found
+    if not found then note(nil, unreadable) end
+    for _, record in ipairs(found and book:living() or {}) do
+      local ok, stale = pcall(is_stale, record)
+      if not ok then
+        note(record.header, fail.wrap(stale))
+      elseif stale then
+        local undone, errors = pcall(function() return dry and {} or undo_record(record, nil, req) end)
+        if not undone then errors = { fail.wrap(errors) } end
+        note(record.header, errors[1] and fail.join(errors))
+      end
+    end
+  end
+  return list
 end
 
 --- STATUS. Raises code 50 or 51 when an ADD could not be served.

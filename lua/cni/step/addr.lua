@@ -6,7 +6,7 @@ local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
-local M = { of_interface = true }
+local M = {}
 
 function M.links(step)
   return { step.want.link }

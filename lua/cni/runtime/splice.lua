@@ -5,7 +5,7 @@
 --
 -- The text must be valid JSON: decode it first.
 --
--- @module cni.command.splice
+-- @module cni.runtime.splice
 
 local M = {}
 
@@ -80,6 +80,24 @@ function M.elements(text)
     if text:sub(at, at) == "," then at = skip_space(text, at + 1) end
   end
   return list
+end
+
+--- The same text without white space between its parts: on one line.
+-- @tparam string text
+-- @treturn string
+function M.compact(text)
+  local parts, at = {}, 1
+  while true do
+    local from = text:find('[ \t\r\n"]', at)
+    parts[#parts + 1] = text:sub(at, (from or 0) - 1)
+    if not from then return table.concat(parts) end
+    at = from + 1
+    if text:byte(from) == 34 then
+      local to = string_end(text, from)
+      parts[#parts + 1] = text:sub(from, to)
+      at = to + 1
+    end
+  end
 end
 
 --- The text of one member; of several by the same key the last, which is the one that counts.

@@ -1,0 +1,47 @@
+-- SPDX-License-Identifier: MIT
+-- luacni add
+
+local cache = require "cni.runtime.cache"
+local fail = require "cni.fail"
+local host = require "host"
+local job_of = require "cni.command.job"
+local netlink = require "netlink"
+local say = require "cni.command.say"
+
+-- What fails is taken back by the interface's name: it must not be somebody else's.
+local function must_be_free(job)
+  local owner = { network = job.network.name, id = job.id, ifname = job.ifname }
+  local stored <const> = select(2, pcall(cache.load, owner)) ~= nil
+  local h <close> = netlink.open(job.netns)
+  if stored then
+    fail.throw { msg = ("%s of container %s is already attached to network %s"):format(job.ifname, job.id,
+      job.network.name), hint = "luacni del takes it away" }
+  elseif job.ifname ~= "lo" and h and h:get("link", { name = job.ifname }) then
+    fail.throw { msg = ("there is a %s in %s already"):format(job.ifname, job.netns),
+      hint = "--ifname gives the new one another name" }
+  end
+end
+
+return {
+  words = "NETWORK NETNS",
+  about = "attach a namespace to a network",
+  text = "Calls ADD of the network's plugins and prints the result; one that fails is taken back. " ..
+    "NETNS is a namespace's path, or its name below /run/netns. The container's ID is that of cnitool " ..
+    "(made of the path) unless --id gives one. What is attached is stored in /var/lib/cni/results, as " ..
+    "every runtime does it that is made of libcni.",
+  least = 2, most = 2, network = true,
+  options = job_of.options { "conf-dir", "ifname", "args", "cap-args", "id" },
+  examples = { "luacni add demo blue" },
+  run = function(words, options)
+    local network = job_of.network(words[1], options)
+    local want = job_of.given(options)
+    want.netns = job_of.netns(words[2])
+    want.id = options.id or job_of.id_of(want.netns)
+    local job = job_of.new(network, want)
+    must_be_free(job)
+    host.hold_signals()
+    local signal = require("cni.runtime.verbs").add(job, host.held_signal)
+    if signal then return 128 + signal end
+    say.bytes((job.result:gsub("\n*$", "\n")))
+  end,
+}

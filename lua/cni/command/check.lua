@@ -1,0 +1,27 @@
+-- SPDX-License-Identifier: MIT
+-- luacni check
+
+local host = require "host"
+local job_of = require "cni.command.job"
+local say = require "cni.command.say"
+
+return {
+  words = "NETWORK NETNS",
+  about = "ask whether an attachment is as it was made",
+  text = "Calls CHECK of the network's plugins, with the result that is stored for the attachment, " ..
+    "whichever runtime has stored it. Prints nothing when all is well.",
+  least = 1, most = 2, network = true,
+  options = job_of.options { "conf-dir", "ifname", "args", "cap-args", "id" },
+  examples = { "luacni check demo blue" },
+  run = function(words, options)
+    local network = job_of.network(words[1], options)
+    local want = job_of.attachment(network.name, words[2], options)
+    if not want.netns then
+      say.usage(("nothing is stored of container %s on network %s: which namespace? Its path or name comes "
+        .. "behind the network's"):format(want.id, network.name))
+    end
+    local job = job_of.new(network, want)
+    if require("cni.runtime.verbs").check(job) then return end
+    host.log(("luacni: network %s says disableCheck: nothing is looked at"):format(network.name))
+  end,
+}

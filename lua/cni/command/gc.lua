@@ -1,0 +1,157 @@
+-- SPDX-License-Identifier: MIT
+-- luacni gc
+
+local cache = require "cni.runtime.cache"
+local config = require "cni.runtime.config"
+local fail = require "cni.fail"
+local host = require "host"
+local job_of = require "cni.command.job"
+local journal = require "cni.record.journal"
+local sandbox = require "cni.record.sandbox"
+local say = require "cni.command.say"
+local verbs = require "cni.runtime.verbs"
+
+local function key_of(network, id, ifname)
+  return ("%s\0%s\0%s"):format(network, id, ifname)
+end
+
+-- Attachments whose record says that their namespace lives, wherever it is: it need not be at its path.
+local function recorded()
+  local alive, networks = {}, {}
+  for _, record in ipairs(journal.all()) do
+    local header = record.header
+    networks[header.network] = true
+    local ok, ns = pcall(sandbox.find, header)
+    if record:is_whole() and (not ok or ns) then
+      alive[key_of(header.network, header.id, header.ifname)] = { network = header.network,
+        containerID = header.id, ifname = header.ifname }
+    end
+  end
+  return alive, networks
+end
+
+-- What a path names that is not there, or no namespace, is gone; what cannot be looked at is not.
+local function is_gone(entry)
+  if not entry.netns then return false end
+  local ok, ns = pcall(sandbox.open, entry.netns)
+  return ok and not ns
+end
+
+-- The configuration that an attachment was made with, or the network's as it is now.
+local function network_of(entry, folder)
+  local ok, network = pcall(config.read, entry.config or "", "the stored configuration", folder)
+  if ok and network.name == entry.network then return network end
+  return (config.find(entry.network, folder))
+end
+
+local function delete(network, entry)
+  if not network then
+    fail.config("config", "none is stored of the attachment, and no file has the network")
+  end
+  verbs.del(job_of.new(network, entry))
+end
+
+-- Collects what goes, each attachment once: told at once, since it may take a while; and what could not go.
+local function account(dry)
+  local self, seen = { count = 0, failed = false }, {}
+  function self.note(network, id, ifname, what, problem)
+    local key = key_of(network or "", id or "", ifname or "")
+    if id and seen[key] and not problem then return end
+    seen[key] = true
+    local who = ("%s  %s %s  %s"):format(network or "?", id or "?", ifname or "?", what)
+    if problem then
+      self.failed = true
+      host.log(("luacni: %s: %s"):format(who, tostring(problem)))
+    else
+      self.count = self.count + 1
+      say.lines { who .. (dry and "" or ": taken away") }
+    end
+  end
+  return self
+end
+
+local function clear_stored(only, all, dry, folder, alive, told)
+  local valid = {}
+  for _, entry in ipairs(cache.all(only)) do
+    local key = key_of(entry.network, entry.id, entry.ifname)
+    local dead = all or not alive[key] and is_gone(entry)
+    local found, network = pcall(network_of, entry, folder)
+    if dead and not (found and network and network.disable_gc) then
+      local ok, err = pcall(function()
+        if not found then error(network, 0) end
+        if not dry then delete(network, entry) end
+      end)
+      told.note(entry.network, entry.id, entry.ifname,
+        all and "stored" or "namespace " .. entry.netns .. " is gone", not ok and fail.wrap(err))
+      if ok then alive[key] = nil end
+    else
+      valid[#valid + 1] = { containerID = entry.id, ifname = entry.ifname }
+    end
+  end
+  return valid
+end
+
+local function clear_records(only, networks, dry, told)
+  local engine = require "cni.engine.verbs"
+  for network in pairs(networks) do
+    if not only or only == network then
+      local req = { network = network, log = host.log, time_left = host.time_left }
+      for _, found in ipairs(engine.tidy(req, dry)) do
+        local header = found.header or { network = network }
+        told.note(header.network, header.id, header.ifname, ("left of %s"):format(header.type or "a record"),
+          found.problem)
+      end
+    end
+  end
+end
+
+-- GC of the plugins: they are told of all that lives.
+local function collect(network, valid, alive, told)
+  local known = {}
+  for _, item in ipairs(valid) do known[item.containerID .. "/" .. item.ifname] = true end
+  for _, item in pairs(alive) do
+    if item.network == network.name and not known[item.containerID .. "/" .. item.ifname] then
+      valid[#valid + 1] = { containerID = item.containerID, ifname = item.ifname }
+    end
+  end
+  for _, failure in ipairs(verbs.gc(job_of.new(network, {}), valid)) do
+    told.note(network.name, nil, nil, "GC", failure)
+  end
+end
+
+return {
+  words = "[NETWORK]",
+  about = "clear what dead attachments have left",
+  text = "Takes down what a `luacni run` that was killed has left; deletes attachments that are stored " ..
+    "(by whichever runtime) and whose namespace is gone; takes back what dead calls of luacni's types " ..
+    "have left. With NETWORK: of this one alone, and its plugins' GC is called too, told of all that " ..
+    "is stored or recorded and lives. (NETNS may follow, as for cnitool; it is not looked at.) Where a " ..
+    "namespace's path names nothing here, it is gone: do not run this where the runtime's namespaces " ..
+    "are not to be seen.",
+  least = 0, most = 2, network = true,
+  options = job_of.options({ "conf-dir" }, {
+    all = { about = "of NETWORK, delete every attachment that is stored, living ones too, as cnitool does" },
+    ["dry-run"] = { about = "say what there is, and do nothing" },
+  }),
+  examples = { "luacni gc", "luacni gc demo --dry-run" },
+  run = function(words, options)
+    local dry, all, only = options["dry-run"], options.all, words[1]
+    if all and not only then say.usage "gc: --all needs a network" end
+    local network = only and job_of.network(only, options)
+    only = network and network.name
+    local told = account(dry)
+    if network and network.disable_gc then
+      host.log(("luacni: network %s says disableGC: nothing is done"):format(only))
+      return 0
+    end
+    for _, run in ipairs(require("cni.command.scratch").clear(only, dry)) do
+      told.note(run.network, run.container, run.interface, "left of luacni run", run.problem)
+    end
+    local alive, networks = recorded()
+    local valid = clear_stored(only, all, dry, job_of.folder(options), alive, told)
+    clear_records(only, networks, dry, told)
+    if network and not dry then collect(network, valid, alive, told) end
+    if told.count == 0 and not told.failed then host.log "nothing is left of anything dead" end
+    return told.failed and 1 or 0
+  end,
+}

@@ -1,0 +1,42 @@
+-- SPDX-License-Identifier: MIT
+--- Base64 (RFC 4648, with padding): how Go's JSON prints bytes.
+-- @module cni.runtime.base64
+
+local M = {}
+
+local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+local digit, value = {}, {}
+for i = 1, #alphabet do
+  local char = alphabet:sub(i, i)
+  digit[i - 1], value[char] = char, i - 1
+end
+
+--- Print bytes.
+-- @string bytes
+-- @treturn string
+function M.encode(bytes)
+  local parts = {}
+  for at = 1, #bytes, 3 do
+    local a, b, c = bytes:byte(at, at + 2)
+    local bits = a << 16 | (b or 0) << 8 | (c or 0)
+    parts[#parts + 1] = digit[bits >> 18] .. digit[bits >> 12 & 63]
+      .. (b and digit[bits >> 6 & 63] or "=") .. (c and digit[bits & 63] or "=")
+  end
+  return table.concat(parts)
+end
+
+--- Read what @{encode} prints.
+-- @string text
+-- @treturn string|nil nil: it is no such text
+function M.decode(text)
+  if #text % 4 ~= 0 or not text:find "^[A-Za-z0-9+/]*=?=?$" then return nil end
+  local parts = {}
+  for a, b, c, d in text:gmatch "(.)(.)(.)(.)" do
+    local bits = value[a] << 18 | (value[b] or 0) << 12 | (value[c] or 0) << 6 | (value[d] or 0)
+    parts[#parts + 1] = string.char(bits >> 16, bits >> 8 & 255, bits & 255)
+      :sub(1, c == "=" and 1 or d == "=" and 2 or 3)
+  end
+  return table.concat(parts)
+end
+
+return M

@@ -1,0 +1,225 @@
+-- SPDX-License-Identifier: MIT
+--- A runtime's verbs: what ADD, CHECK, DEL, GC, STATUS and VERSION do with a network's chain of plugins and
+-- with what is stored of attachments. As libcni does it, so that either takes over from the other:
+--
+--     ADD      each plugin in order, given the result of the one before as it was printed; the last one's is
+--              stored when all have succeeded. One that fails is taken back by DEL of the whole chain
+--     CHECK    each in order, given what is stored; from 0.4.0 on, and unless the list says disableCheck
+--     DEL      each, the last one first, given what is stored; that is forgotten when all have succeeded
+--     GC       DEL for what is stored and not valid any more; then GC of each plugin, from 1.1.0 on
+--     STATUS   each in order, from 1.1.0 on
+--
+-- A job (cni.runtime.plugin) says for which attachment. Programs in plain Lua can use this as well.
+--
+-- @module cni.runtime.verbs
+
+local cache = require "cni.runtime.cache"
+local fail = require "cni.fail"
+local json = require "cni.json"
+local names = require "cni.names"
+local plugins = require "cni.runtime.plugin"
+local request = require "cni.protocol.request"
+
+local M = {}
+
+local call, at_least = plugins.call, request.at_least
+
+local function owner_of(job)
+  return { network = job.network.name, id = job.id, ifname = job.ifname }
+end
+
+local function check_words(job)
+  local problem, hint
+  if not names.is_id(job.network.name) then
+    problem = "invalid characters found in network name; " .. json.show(job.network.name)
+  elseif not names.is_id(job.id or "") then
+    problem = "invalid characters in containerID; " .. json.show(job.id)
+  else
+    problem, hint = names.ifname_problem(job.ifname or "")
+  end
+  if problem then fail.throw { code = fail.codes.env, msg = problem, hint = hint } end
+  cache.args(job.args or "")
+end
+
+-- A plugin's answer to ADD. Nothing, as null and {} say it, is an empty result.
+local function result_of(plugin, text)
+  local what = "the result of " .. plugin.type
+  local raw = json.decode(text, what, { object = true })
+  if raw == nil then raw, text = {}, "{}" end
+  local version = raw.cniVersion
+  for _, known in ipairs(request.versions) do
+    if (version or "") == "" or version == known then return text:match "^%s*(.-)%s*$" end
+  end
+  fail.throw { code = fail.codes.version,
+    msg = ("%s: unsupported CNI result version %s"):format(what, json.show(version)) }
+end
+
+-- What an empty version stands for.
+local function version_of(job)
+  return job.network.version ~= "" and job.network.version or "0.1.0"
+end
+
+-- The result as it is stored: with its version.
+local function with_version(job, text)
+  if (json.decode(text).cniVersion or "") ~= "" then return text end
+  return require("cni.runtime.splice").set(text, { cniVersion = json.compact(version_of(job)) })
+end
+
+local function store(job)
+  cache.store {
+    network = job.network.name, id = job.id, ifname = job.ifname, netns = job.netns, args = job.args,
+    capability_args = job.capability_args, config = require("cni.runtime.config").stored(job.network),
+    result = with_version(job, job.result),
+  }
+end
+
+--- Call ADD for each plugin, and store the result. Nothing is taken back when it fails.
+-- @tparam table job `result` is set to what the last plugin that succeeded has printed
+-- @tparam[opt] function stop asked before each plugin, and at the end: anything but nil ends the chain
+-- @return what `stop` said; nil: the attachment is complete
+-- @raise what the first failing plugin said
+function M.attach(job, stop)
+  stop = stop or function() end
+  check_words(job)
+  for _, plugin in ipairs(job.network.plugins) do
+    local why = stop()
+    if why ~= nil then return why end
+    job.result = result_of(plugin, call(job, "ADD", plugin,
+      plugins.stdin(job, plugin, { prevResult = job.result or false })))
+  end
+  local why = stop()
+  if why == nil then store(job) end
+  return why
+end
+
+-- What is stored, in the configuration's version; nil when nothing is.
+local function stored_result(job)
+  local entry = cache.load(owner_of(job))
+  if not entry or not entry.result then return nil end
+  local version = version_of(job)
+  if (entry.version or version) == version then return entry.result end
+  local result = require "cni.protocol.result"
+  local parsed = result.parse_any(json.decode(entry.result), version, "the stored result")
+  return json.compact(result.convert(parsed, version))
+end
+
+--- Call DEL for each plugin, the last one first, and forget what is stored.
+-- @tparam table job with `result`, that is the one that the plugins are given
+-- @tparam[opt] boolean go_on after a failure; what has failed is not forgotten all the same
+-- @treturn {fail,...} what failed
+function M.detach(job, go_on)
+  local failures, result = {}, job.result
+  if not at_least(job.network.version, "0.4.0") then
+    result = nil
+  elseif not result then
+    -- What cannot be read, or is of no version that the plugins know, does not hold a container.
+    local ok, stored = pcall(stored_result, job)
+    result = ok and stored or nil
+  end
+  for i = #job.network.plugins, 1, -1 do
+    local plugin = job.network.plugins[i]
+    local stdin = plugins.stdin(job, plugin, { prevResult = result or false })
+    local ok, err = pcall(call, job, "DEL", plugin, stdin)
+    if not ok then failures[#failures + 1] = fail.wrap(err) end
+    if not ok and not go_on then return failures end
+  end
+  if not failures[1] then cache.remove(owner_of(job)) end
+  return failures
+end
+
+--- ADD, all or nothing: what fails is taken back.
+-- @tparam table job
+-- @tparam[opt] function stop as for @{attach}; the chain is taken back then as well
+-- @return what `stop` said; nil: it is done, and `job.result` is the result
+-- @raise what failed; what could not be taken back is in its details
+function M.add(job, stop)
+  check_words(job)
+  local ok, why = pcall(M.attach, job, stop)
+  if ok and why == nil then return nil end
+  local failures = M.detach(job, true)
+  if ok and not failures[1] then return why end
+  local err = ok and table.remove(failures, 1) or fail.wrap(why)
+  for _, failure in ipairs(failures) do
+    local more = "taking it back failed too: " .. tostring(failure)
+    err.details = err.details and err.details .. "; " .. more or more
+  end
+  error(err, 0)
+end
+
+--- DEL.
+-- @tparam table job
+-- @raise what the first failing plugin said; what is stored stays then
+function M.del(job)
+  local failures = M.detach(job)
+  if failures[1] then error(failures[1], 0) end
+end
+
+--- CHECK.
+-- @tparam table job
+-- @treturn boolean false: the list says that it is not to be checked
+-- @raise what the first failing plugin said
+function M.check(job)
+  local network = job.network
+  if not at_least(network.version, "0.4.0") then
+    fail.throw { code = fail.codes.version,
+      msg = ("configuration version %s does not support the CHECK command")
+        :format(json.show(network.version)) }
+  end
+  if network.disable_check then return false end
+  check_words(job)
+  local result = stored_result(job)
+  for _, plugin in ipairs(network.plugins) do
+    call(job, "CHECK", plugin, plugins.stdin(job, plugin, { prevResult = result or false }))
+  end
+  return true
+end
+
+--- STATUS.
+-- @tparam table job without an attachment
+-- @treturn boolean false: the network's version has no STATUS
+-- @raise what the first failing plugin said
+function M.status(job)
+  if not at_least(job.network.version, "1.1.0") then return false end
+  for _, plugin in ipairs(job.network.plugins) do call(job, "STATUS", plugin) end
+  return true
+end
+
+--- GC of each plugin; one that fails does not keep the others from it.
+-- @tparam table job without an attachment
+-- @tparam {table,...} valid `containerID` and `ifname` of each attachment that is to stay
+-- @treturn {fail,...} what failed
+function M.gc(job, valid)
+  local failures = {}
+  if job.network.disable_gc or not at_least(job.network.version, "1.1.0") then return failures end
+  local list = json.compact(json.list(valid))
+  local more = { ["cni.dev/valid-attachments"] = list, ["cni.dev/attachments"] = list }
+  for _, plugin in ipairs(job.network.plugins) do
+    local ok, err = pcall(call, job, "GC", plugin, plugins.stdin(job, plugin, more))
+    if not ok then failures[#failures + 1] = fail.wrap(err) end
+  end
+  return failures
+end
+
+--- VERSION of a plugin.
+-- @tparam table job
+-- @tparam table plugin one of its network's
+-- @treturn {string,...} the versions that it says it speaks; of one that does not know the question, 0.1.0
+-- @raise when it does not say
+function M.versions(job, plugin)
+  local asking = { network = job.network, id = "dummy", netns = "dummy", ifname = "dummy", path = job.path,
+    environ = job.environ, log = job.log, own = job.own }
+  local ok, text = pcall(call, asking, "VERSION", plugin,
+    json.compact { cniVersion = request.versions[#request.versions] })
+  if not ok then
+    local err = fail.wrap(text)
+    if err.msg:find("unknown CNI_COMMAND: VERSION", 1, true) then return { "0.1.0" } end
+    error(err, 0)
+  end
+  local what = "the versions of " .. plugin.type
+  local raw = json.decode(text, what, { object = true })
+  local list = raw and raw.supportedVersions
+  if not json.is_list(list) then fail.config(what, json.show(list) .. " is not a list of versions") end
+  return list
+end
+
+return M
