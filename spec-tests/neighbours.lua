@@ -217,8 +217,6 @@ local function quietly(namespaces, make)
   for i, ns in ipairs(namespaces) do spawn.sysctl(ns.path, setting, before[i]) end
 end
 
-local function inode(ns) return lfs.attributes(ns.path, "ino") end
-
 -- What is wrong with a neighbour, or nil. unchecked: without its CHECK
 local function trouble(neighbour, unchecked)
   for address in pairs(neighbour.reaches) do
@@ -247,7 +245,7 @@ end
 function M.attach(w, name, call, reaches)
   call = t.merge(call, { host = w.host, verb = "ADD" })
   local result = t.cni_ok(call)
-  local neighbour = { name = name, inode = inode(call.netns), reaches = {}, content = true,
+  local neighbour = { name = name, cookie = spawn.cookie(call.netns.path), reaches = {}, content = true,
     call = t.merge(call, { verb = "CHECK", conf = t.merge(call.conf, { prevResult = result }) }) }
   for _, address in ipairs(reaches) do neighbour.reaches[address] = true end
   ask_soon(call.netns, call.ifname or "eth0", reaches)
@@ -305,7 +303,7 @@ end
 local function present(w)
   local list = {}
   for _, neighbour in ipairs(w.neighbours or {}) do
-    if inode(neighbour.call.netns) == neighbour.inode then list[#list + 1] = neighbour end
+    if spawn.cookie(neighbour.call.netns.path) == neighbour.cookie then list[#list + 1] = neighbour end
   end
   return list
 end
@@ -330,7 +328,7 @@ function M.joined(w, key, call, result)
   if not w.neighbours or type(conf) ~= "table" or type(call.netns) ~= "table" or call.bin == "reference" then
     return
   end
-  table.insert(w.neighbours, { name = key, key = key, inode = inode(call.netns),
+  table.insert(w.neighbours, { name = key, key = key, cookie = spawn.cookie(call.netns.path),
     reaches = reached(call, result), content = not conf.cniVersion:find("^0%.[123]%."),
     call = t.merge(call, { verb = "CHECK", conf = t.merge(conf, { prevResult = result }) }) })
 end

@@ -391,6 +391,32 @@ static int ping(void *address)
 	return status;
 }
 
+static int read_cookie(void *cookie)
+{
+	socklen_t size = sizeof(uint64_t);
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool good = sock >= 0 && getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, cookie, &size) == 0;
+
+	close(sock);
+	return good ? 0 : 2;
+}
+
+/***
+ * What tells a namespace from every other, also from later ones that get its inode's number.
+ * @function cookie
+ * @tparam string netns path
+ * @treturn ?integer nil when the path names none
+ */
+static int spawn_cookie(lua_State *L)
+{
+	uint64_t cookie = 0;
+
+	if (in_netns(luaL_checkstring(L, 1), read_cookie, &cookie) != 0)
+		return 0;
+	lua_pushinteger(L, (lua_Integer)cookie);
+	return 1;
+}
+
 struct setting {
 	const char *path, *value;
 	char before[64];
@@ -460,6 +486,8 @@ int luaopen_spawn(lua_State *L)
 	lua_setfield(L, -2, "del_netns");
 	lua_pushcfunction(L, spawn_advertise);
 	lua_setfield(L, -2, "advertise");
+	lua_pushcfunction(L, spawn_cookie);
+	lua_setfield(L, -2, "cookie");
 	lua_pushcfunction(L, spawn_pings);
 	lua_setfield(L, -2, "pings");
 	lua_pushcfunction(L, spawn_sysctl);

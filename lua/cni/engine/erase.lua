@@ -6,12 +6,9 @@
 -- @module cni.engine.erase
 
 local fail = require "cni.fail"
+local plans = require "cni.engine.plan"
 
 local M = {}
-
--- Steps for links, which another network's attachment of the same container may have made.
-local of_links = { link = true, set = true, shared_set = true, addr = true, route = true, tap = true,
-  move = true, enslave = true }
 
 local function has_step(plan, ...)
   for _, step in ipairs(plan.steps) do
@@ -82,7 +79,8 @@ end
 function M.find(req, plugin, shared)
   local ok, err = pcall(find_all, req, plugin)
   for _, step in ipairs(req.plan.steps) do
-    step.did = not (shared and of_links[step.kind])
+    -- Another network's attachment of the same container may have made what it has.
+    step.did = not (shared and plans.kind_of(step).of_interface)
   end
   if not ok then error(err, 0) end
 end

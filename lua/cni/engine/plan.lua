@@ -2,7 +2,7 @@
 --- A plan: the steps a plugin's `add` asks for, in order, and the ways to use them.
 --
 -- Plugins call verbs on handles; every change becomes a *step* here. What happens with the
--- steps is the plan's mode, and the plugin cannot tell which one it runs in:
+-- steps is the plan's mode, which a plugin has no need to know:
 --
 --     apply    write the steps to the record, then do them        (ADD)
 --     verify   compare what they want with the kernel             (CHECK)
@@ -27,10 +27,16 @@
 --     say(step)               the step in words
 --
 -- `had` holds what was there before, for undo. `covered` marks what dies with a link that this
--- same plan makes, so that nobody takes it back twice. A kind with `last = true` gives back
--- something others may then be given (an address): it is undone only when all newer steps are. One
--- with `along = true` may have a link go along with an older one (cni.links.along); what is older than that
--- finds it gone.
+-- same plan makes, so that nobody takes it back twice. What is true of all steps of a kind, the kind says:
+--
+--     last          it gives back something that others may then be given, such as an address: it is
+--                   undone only when all newer steps are
+--     along         it makes a link that may be deleted together with an older one (cni.links.along);
+--                   steps that are older than that find it gone
+--     of_interface  it is about the sandbox's interface: where there is no record, and another network
+--                   has that interface too, it is not taken back
+--     telling       what it made is there until it is taken back, and never before an ADD: a DEL that has
+--                   no record and finds it knows that a record was lost
 --
 -- @module cni.engine.plan
 

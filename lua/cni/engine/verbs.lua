@@ -394,13 +394,10 @@ local function is_ipam(req, plugin)
   return loads and ipam or type(named) == "table" and named.type == plugin.type
 end
 
--- Kinds of steps that leave something which a second DEL does not find any more.
-local telling = { link = true, tap = true, move = true, enslave = true, lease = true }
-
 local function leaves_something(plan)
   local steps = {}
   for _, step in ipairs(plan.steps) do
-    if telling[step.kind] then steps[#steps + 1] = step end
+    if plans.kind_of(step).telling then steps[#steps + 1] = step end
   end
   return #steps > 0 and plan:stands(steps)
 end

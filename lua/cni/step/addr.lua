@@ -6,7 +6,7 @@ local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
-local M = {}
+local M = { of_interface = true }
 
 function M.links(step)
   return { step.want.link }

@@ -8,7 +8,7 @@ local carry = require "cni.links.carry"
 local errors = require("netlink").sys.errno
 local fail = require "cni.fail"
 
-local M = {}
+local M = { of_interface = true, telling = true }
 
 local main = 254
 

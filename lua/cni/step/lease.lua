@@ -6,7 +6,7 @@
 local fail = require "cni.fail"
 local leases = require "cni.leases"
 
-local M = { last = true }
+local M = { last = true, telling = true }
 
 function M.run(_, plan)
   return plan.choice:commit()

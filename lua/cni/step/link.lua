@@ -8,7 +8,7 @@ local along = require "cni.links.along"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
-local M = { along = true }
+local M = { along = true, of_interface = true, telling = true }
 
 -- Keys of `want` that are not attributes to compare with the kernel's. What its packets begin with, the
 -- program that opens a tap says.

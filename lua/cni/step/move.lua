@@ -10,7 +10,7 @@ local fail = require "cni.fail"
 local files = require "cni.record.files"
 local netlink = require "netlink"
 
-local M = {}
+local M = { of_interface = true, telling = true }
 
 -- Milliseconds that a namespace without a name gets to end.
 local patience = 5000

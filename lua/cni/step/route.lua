@@ -7,7 +7,7 @@ local fail = require "cni.fail"
 local netlink = require "netlink"
 
 local errors = netlink.sys.errno
-local M = {}
+local M = { of_interface = true }
 
 function M.links(step)
   return { step.want.link }

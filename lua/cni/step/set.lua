@@ -4,7 +4,7 @@
 
 local fail = require "cni.fail"
 
-local M = {}
+local M = { of_interface = true }
 
 function M.links(step)
   return { step.want.link, step.want.master ~= 0 and step.want.master or nil }

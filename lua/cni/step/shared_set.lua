@@ -8,7 +8,7 @@ local netlink = require "netlink"
 local set = require "cni.step.set"
 local values = require "cni.record.values"
 
-local M = {}
+local M = { of_interface = true }
 
 -- The attributes by name, those of the port with its own.
 local function flat(attrs)

@@ -8,7 +8,7 @@ local files = require "cni.record.files"
 local link = require "cni.step.link"
 local netlink = require "netlink"
 
-local M = { verify = link.verify, undo = link.undo, stands = link.stands,
+local M = { of_interface = true, telling = true, verify = link.verify, undo = link.undo, stands = link.stands,
   say = link.say }
 
 -- SELinux gives a tap the context of the process that makes it, which a process takes on when it
