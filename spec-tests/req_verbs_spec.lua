@@ -301,3 +301,93 @@ describe("A link that the script has asked for", function()
     assert.matches("create veth pair veth%x+", out)
   end)
 end)
+
+describe("req:number", function()
+  local body = [[
+    local vid = req:number("vlans", req.raw.tenant, 100, 102)
+    local port, eth = req.host:add_veth { name = ("t%d.%s"):format(vid, req.container_id),
+      peer = { ns = req.pod, name = req.ifname } }
+    return { interfaces = { port, eth } }
+  ]]
+  local books = "/run/luacni/shared"
+
+  local function numbered(tenants)
+    local w = new(body, nil, { pods = #tenants, neighbours = false })
+    local calls = {}
+    for i, tenant in ipairs(tenants) do calls[i] = { id = "c" .. i, pod = i, conf = { tenant = tenant } } end
+    return w, calls
+  end
+
+  local function number_of(w, c)
+    local name = (add(w, c).interfaces[1] or {}).name
+    return tonumber(name:match "^t(%d+)")
+  end
+
+  it("gives a key one number, another key another, and lets go with the last attachment", function()
+    local w, calls = numbered { "a", "b", "a", "../c d", "e" }
+    local before = w:picture()
+    assert.equal(100, number_of(w, calls[1]))
+    assert.equal(101, number_of(w, calls[2]))
+    assert.equal(100, number_of(w, calls[3]))
+    assert.equal(102, number_of(w, calls[4]))
+    local err = w:fails("ADD", with(calls[5]))
+    assert.matches('pool vlans has no number left for "e": 100 to 102 are taken', err.text)
+    for i = 1, 4 do check(w, calls[i]) end
+    del(w, calls[1])
+    check(w, calls[3])
+    -- The tenant has one attachment left.
+    assert.matches("no number left", w:fails("ADD", with(calls[5])).text)
+    del(w, calls[3])
+    assert.equal(100, number_of(w, calls[5]))
+    -- CHECK misses one that the books have lost.
+    t.run("rm -r '" .. t.shared_dir(w.host, "number.vlans") .. "/101 b'")
+    assert.matches('no number of pool vlans is held for "b"', w:fails("CHECK", with(calls[2])).text)
+    for _, i in ipairs { 2, 4, 5 } do del(w, calls[i]) end
+    t.same(before, w:picture())
+    assert.is_nil(next(t.files(books)))
+  end)
+
+  it("is given back by an ADD that fails, by GC, and by a DEL without a record", function()
+    local w = new([[ req:number("vlans", "a", 7, 9) req:number("vlans", "b", 7, 9)
+      if req.raw.fails then error "no more" end ]])
+    local before = w:picture()
+    assert.matches("no more", w:fails("ADD", with { conf = { fails = true } }).text)
+    t.same(before, w:picture())
+    add(w)
+    w:gc({}, { type = "luacni" })
+    t.same(before, w:picture())
+    add(w)
+    check(w)
+    t.run("rm -r /run/luacni/attachments")
+    del(w)
+    assert.is_nil(next(t.files(books)))
+  end)
+
+  it("is not given back by one script while another one of the chain has it", function()
+    local w = new([[ return { dns = { domain = "n" .. req:number("vlans", "a", 7, 9) } } ]])
+    t.write("/etc/luacni/plugins/second.lua", [[return { chained = true, add = function(req)
+      return { dns = { domain = "n" .. req:number("vlans", "a", 7, 9) } } end }]])
+    add(w)
+    local second = with { conf = { type = "second" }, prev = { cniVersion = "1.1.0" } }
+    t.same({ domain = "n7" }, add(w, second).dns)
+    del(w, second)
+    check(w, with { prev = { cniVersion = "1.1.0" } })
+    t.same({ "7 a" }, { (t.run("ls '" .. t.shared_dir(w.host, "number.vlans") .. "' | grep -v lock"):gsub("\n", "")) })
+    del(w)
+    assert.is_nil(next(t.files(books)))
+  end)
+
+  it("says so when the key has a number out of the range, and for what is no pool, key or range", function()
+    local w = new([[ req:number("vlans", "a", req.raw.min, req.raw.max) ]], nil, { pods = 2, neighbours = false })
+    add(w, { conf = { min = 7, max = 9 } })
+    assert.matches('"a" has the number 7 of pool vlans already, which is not from 8 to 9.*net:c1:eth0',
+      w:fails("ADD", with { id = "c2", pod = 2, conf = { min = 8, max = 9 } }).text)
+    assert.matches("from 9 to 8 are no numbers",
+      w:fails("ADD", with { id = "c2", pod = 2, conf = { min = 9, max = 8 } }).text)
+    del(w, { conf = { min = 7, max = 9 } })
+    for what, line in pairs { ["the pool"] = 'req:number("../x", "a", 1, 2)', ["the key"] = 'req:number("x", "", 1, 2)' } do
+      t.write("/etc/luacni/plugins/own.lua", ("return { add = function(req) %s end }"):format(line))
+      assert.matches(what, w:fails("ADD", with()).text)
+    end
+  end)
+end)

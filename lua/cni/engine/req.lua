@@ -39,6 +39,35 @@ function M.once(req, name, decide)
   return once.keep(plan, req.type, name, decide())
 end
 
+--- A number that goes with a key, such as the VLAN of a tenant.
+--
+--     local vid = req:number("vlans", req.conf.tenant, 100, 199)
+--
+-- All attachments of the host that name the key are given the same number; it is free for another key when
+-- the last of them is gone. CHECK and DEL are given the one that the ADD took.
+-- @tparam table req
+-- @tparam string pool what the numbers are of; pools know nothing of each other
+-- @tparam string key
+-- @tparam int min
+-- @tparam int max
+-- @treturn int the key's number, else the lowest from `min` to `max` that no key has
+-- @raise when all are taken; when the key has one that is not from `min` to `max`; in CHECK when the
+-- attachment has none
+function M.number(req, pool, key, min, max)
+  if type(pool) ~= "string" or not pool:find "^[%w][%w._-]*$" or #pool > 60 then
+    fail.throw { msg = "number: the pool has to have a name of letters, digits, and . _ - behind the first" }
+  end
+  if type(key) ~= "string" or key == "" then
+    fail.throw { msg = ("number of pool %s: the key is no text"):format(pool) }
+  end
+  if math.type(min) ~= "integer" or math.type(max) ~= "integer" or min < 0 or min > max then
+    fail.throw { msg = ("number of pool %s: from %s to %s are no numbers, from 0 on"):format(pool,
+      tostring(min), tostring(max)) }
+  end
+  return require("cni.step.number").obtain(req.plan, { pool = pool, key = key, min = min, max = max,
+    group = req.host:group("number." .. pool) })
+end
+
 -- What identifies the call, and not what is wanted of the type.
 local fixed = { "cniVersion", "name", "type", "prevResult" }
 

@@ -32,9 +32,11 @@ local function path_of(group, name)
   return M.root .. "/" .. group .. (name and "/" .. name:gsub("/", ",") or "")
 end
 
+-- `part`: what tells the uses of one attachment apart, where it may have several.
 local function user_of(owner)
   local user = ("%s:%s:%s"):format(owner.network, owner.id, owner.ifname)
-  return #user <= 200 and user or user:sub(1, 150) .. "~" .. sys.hash64(user)
+  if #user > 200 then user = user:sub(1, 150) .. "~" .. sys.hash64(user) end
+  return owner.part and user .. ":" .. owner.part or user
 end
 
 local function check(ok, msg, errno)
@@ -111,6 +113,30 @@ function M.leave(group, object, owner)
   if occupied[errno] then return false end
   check(gone, msg, errno)
   return true
+end
+
+-- The names of an owner's uses of an object.
+local function uses_of(group, object, owner)
+  local prefix, found = user_of(owner) .. ":", {}
+  for _, name in ipairs(files.list(path_of(group, object))) do
+    if name:sub(1, #prefix) == prefix then found[#found + 1] = name end
+  end
+  return found
+end
+
+--- Whether an owner uses an object, in whatever part.
+-- @treturn boolean
+function M.has(group, object, owner)
+  return #uses_of(group, object, owner) > 0
+end
+
+--- Stop being a user, with all parts.
+function M.leave_all(group, object, owner)
+  for _, name in ipairs(uses_of(group, object, owner)) do
+    check(sys.unlink(path_of(group, object) .. "/" .. name))
+  end
+  local gone, msg, errno = sys.rmdir(path_of(group, object))
+  if not occupied[errno] then check(gone, msg, errno) end
 end
 
 --- Whether an object has users.
