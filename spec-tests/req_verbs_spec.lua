@@ -391,3 +391,134 @@ describe("req:number", function()
     end
   end)
 end)
+
+describe("req:call", function()
+  -- A service that gives addresses: each is a file that names its owner.
+  local service = [[
+#!/bin/sh
+mkdir -p BIN/given
+echo "$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $LUACNI_NETWORK $*" >>BIN/calls
+case $1 in
+get) for n in 1 2 3 4; do
+       [ -e BIN/given/$n ] || { echo $CNI_CONTAINERID >BIN/given/$n; echo 10.5.0.$n/24; exit 0; }
+     done; echo "none left" >&2; exit 3 ;;
+put) for f in BIN/given/*; do [ "$(cat $f)" != $CNI_CONTAINERID ] || rm $f; done; cat >>BIN/taken ;;
+have) grep -q $CNI_CONTAINERID BIN/given/* || { echo "not leased" >&2; exit 1; } ;;
+sleep) sleep 30 & echo $! >BIN/child; wait ;;
+where) ip -br link ;;
+esac
+]]
+  local program = bin .. "/service"
+  local lease = ([[
+    local text = req:call { program = "PROGRAM", args = { "get" }, undo = { args = { "put" } },
+      check = { args = { "have" } } }
+    return { ips = text and { { address = text:match "%S+" } } or {} }
+  ]]):gsub("PROGRAM", program)
+
+  local function served(body, more, opts)
+    local w = new(body:gsub("PROGRAM", program), more, opts)
+    t.run("rm -rf " .. bin)
+    t.write(program, (service:gsub("BIN", bin):gsub("^\n", "")))
+    t.run("chmod +x " .. program)
+    return w
+  end
+
+  local function given() return (t.sh("ls " .. bin .. "/given")) end
+
+  it("gives what the program says; CHECK is given the same, and asks; DEL gives it back", function()
+    local w = served(lease, nil, { pods = 2, neighbours = false })
+    local before = w:picture()
+    t.same({ { address = "10.5.0.1/24" } }, add(w).ips)
+    t.same({ { address = "10.5.0.2/24" } }, add(w, { id = "c2", pod = 2 }).ips)
+    check(w)
+    os.remove(bin .. "/given/1")
+    assert.matches("service have failed: exit status 1.*not leased", w:fails("CHECK", with()).text)
+    del(w)
+    assert.equal("2\n", given())
+    del(w, { id = "c2", pod = 2 })
+    assert.equal("", given())
+    -- What the call had printed is what its undo is given.
+    assert.equal("10.5.0.1/24\n10.5.0.2/24\n", t.read(bin .. "/taken"))
+    assert.matches("^ADD c1 eth0 net get\nADD c2 eth0 net get\nCHECK c1 eth0 net have\n", t.read(bin .. "/calls"))
+    t.same(before, w:picture())
+  end)
+
+  it("is taken back when the script fails later, when the program fails, by GC, and without a record", function()
+    local w = served((lease:gsub("return", 'if req.raw.fails then error "no more" end return')))
+    local before = w:picture()
+    assert.matches("no more", w:fails("ADD", with { conf = { fails = true } }).text)
+    assert.equal("", given())
+    add(w)
+    w:gc({}, { type = "luacni" })
+    assert.equal("", given())
+    add(w)
+    w:lose_records()
+    del(w)
+    assert.equal("", given())
+    t.run(("for n in 1 2 3 4; do echo x >%s/given/$n; done"):format(bin))
+    assert.matches("service get failed: exit status 3.*none left", w:fails("ADD", with()).text)
+    t.same(before, w:picture())
+    assert.equal("1\n2\n3\n4\n", given())
+  end)
+
+  it("that cannot be undone keeps the record, for the next DEL; a program that is gone does not", function()
+    local w = served(lease)
+    local before = w:picture()
+    add(w)
+    t.run(("mv %s %s.kept; printf '#!/bin/sh\necho busy >&2; exit 7' >%s; chmod +x %s"):format(program, program,
+      program, program))
+    assert.matches("service put failed: exit status 7.*busy", w:fails("DEL", with()).text)
+    t.run(("mv %s.kept %s"):format(program, program))
+    del(w)
+    assert.equal("", given())
+    add(w)
+    os.remove(program)
+    local got = w:call("DEL", with())
+    assert.equal(0, got.rc)
+    assert.matches("DEL goes without .*service put", got.err)
+    t.same(before, w:picture())
+  end)
+
+  it("ends a program at its deadline, with what it has started", function()
+    local w = served([[ req:call { program = "PROGRAM", args = { "sleep" }, timeout = 0.6 } ]])
+    local before = w:picture()
+    local err = w:fails("ADD", with(), 11)
+    assert.matches("service sleep did not end within 0%.6 seconds", err.text)
+    -- Ended, and perhaps not yet buried.
+    assert.equal("", (t.sh("ps -o stat= -p $(cat " .. bin .. "/child) | grep -v Z")))
+    t.same(before, w:picture())
+  end)
+
+  it("does what is pending before, and runs in the sandbox when it is told", function()
+    local w = served([[
+      local port, eth = req.host:add_veth { peer = { ns = req.pod, name = req.ifname } }
+      local inside = req:call { program = "PROGRAM", args = { "where" }, ns = req.pod, undo = {} }
+      local outside = req:call { program = "PROGRAM", args = { "where" } }
+      return { interfaces = { port, eth }, dns = { search = { tostring(inside:find "eth0@" ~= nil),
+        tostring(inside:find(port.name, 1, true) ~= nil), tostring(outside:find(port.name, 1, true) ~= nil) } } }
+    ]])
+    local before = w:picture()
+    t.same({ "true", "false", "true" }, add(w).dns.search)
+    check(w)
+    w:lose_records()
+    -- Without a namespace there is nobody to ask in it.
+    del(w)
+    t.same(before, w:picture())
+  end)
+
+  for what, case in pairs {
+    ["a name in the place of a path"] = { 'program = "true"', 'call: program is "true", not an absolute path' },
+    ["no program"] = { 'args = {}', "call: program is missing" },
+    ["a key that there is not, naming the nearest"] = { 'program = "/bin/true", arg = {}', 'no arg.*"args"' },
+    ["arguments that are no strings"] = { 'program = "/bin/true", args = { 1 }', "args%[1%] is a number" },
+    ["an undo of an undo"] = { 'program = "/bin/true", undo = { undo = {} }', "call: undo: there is no undo" },
+    ["a program that is not there"] = { 'program = "/bin/not-there"', "/bin/not%-there: .*No such file" },
+  } do
+    it("refuses " .. what, function()
+      local w = new(("req:call { %s }"):format(case[1]))
+      local before = w:picture()
+      assert.matches(case[2], w:fails("ADD", with()).text)
+      t.same(before, w:picture())
+    end)
+  end
+end)

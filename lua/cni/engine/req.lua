@@ -68,6 +68,79 @@ function M.number(req, pool, key, min, max)
     group = req.host:group("number." .. pool) })
 end
 
+-- What can be said of a call, and of the two others that may belong to it.
+local of_call = { program = "string", args = "table", stdin = "string", timeout = "number" }
+local of_whole = { ns = "table", check = "table", undo = "table" }
+
+local function check_call(given, where, more)
+  local call, known = {}, {}
+  for key in next, of_call do known[#known + 1] = key end
+  for key in next, more or {} do known[#known + 1] = key end
+  for key, value in next, given do
+    local kind = of_call[key] or more and more[key]
+    if not kind then
+      fail.throw { msg = ("%s: there is no %s"):format(where, tostring(key)),
+        hint = require("cni.protocol.hints").did_you_mean(tostring(key), known) }
+    elseif type(value) ~= kind then
+      fail.throw { msg = ("%s: %s is a %s, not a %s"):format(where, key, type(value), kind) }
+    end
+    if of_call[key] then call[key] = value end
+  end
+  for i, arg in ipairs(given.args or {}) do
+    if type(arg) ~= "string" then
+      fail.throw { msg = ("%s: args[%d] is a %s, not a string"):format(where, i, type(arg)) }
+    end
+  end
+  return call
+end
+
+local function check_program(call, where)
+  if not call.program or call.program:sub(1, 1) ~= "/" then
+    fail.throw { msg = ("%s: program is %s, not an absolute path"):format(where,
+      call.program and json.show(call.program) or "missing") }
+  end
+  return call
+end
+
+--- Run a program, without a shell. It is written down before it runs, and ended at its deadline with all that
+-- it has started.
+--
+--     local text = req:call { program = "/usr/bin/ipam-client", args = { "get", req.container_id },
+--       undo = { args = { "put" } } }
+--
+-- What is pending is done before. The program finds CNI_COMMAND (ADD; CHECK for `check`, DEL for `undo`),
+-- CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS, CNI_ARGS and LUACNI_NETWORK in its environment. An exit status that
+-- is not 0 is an error, with what it said.
+-- @tparam table req
+-- @tparam table what
+--
+-- - `program`: absolute path; `args`: list of strings; `stdin`: text; `timeout`: seconds (10)
+-- - `ns`: the handle of the namespace that it runs in (`req.host`)
+-- - `undo`: the same keys, of the call that takes it back in DEL, GC and rollback, last of all; its `program`
+--   is that of the call unless it says so. Its `stdin` is what the call printed, if it came to an end. It may
+--   have nothing to take back, and has to be content then: an error is one of the DEL, which is tried again.
+--   A program that has been removed is passed over
+-- - `check`: the same, of the call that CHECK makes; its error is what differs. Without it CHECK calls
+--   nothing
+-- @treturn string|nil what it printed; in CHECK what it printed then. nil where nothing was called: in a dry
+-- run, and in a DEL that finds no record
+function M.call(req, what)
+  if type(what) ~= "table" then fail.throw { msg = "call: what to call is no table" } end
+  local want = { call = check_program(check_call(what, "call", of_whole), "call") }
+  want.call.timeout = want.call.timeout or 10
+  for _, key in ipairs { "undo", "check" } do
+    if what[key] then
+      local where = "call: " .. key
+      want[key] = check_call(what[key], where)
+      want[key].program = want[key].program or want.call.program
+      want[key].timeout = want[key].timeout or 10
+      check_program(want[key], where)
+    end
+  end
+  local ns = what.ns and what.ns.name or "host"
+  return require("cni.step.call").obtain(req.plan, ns, want)
+end
+
 -- What identifies the call, and not what is wanted of the type.
 local fixed = { "cniVersion", "name", "type", "prevResult" }
 

@@ -90,8 +90,13 @@ function M.executable(type_name, request)
   return path
 end
 
-local function patience(request, command)
-  local seconds = limit[command] or limit.otherwise
+--- How long something that is executed may take.
+-- @tparam table request its `time_left()`, if it has it
+-- @tparam string command
+-- @tparam[opt] number seconds at most; by default what a plugin may take
+-- @treturn int milliseconds
+function M.patience(request, command, seconds)
+  seconds = math.min(seconds or math.huge, limit[command] or limit.otherwise)
   local left = request.time_left and request.time_left()
   if left then seconds = math.min(seconds, left - (reserve[command] or reserve.otherwise)) end
   return math.floor(math.max(seconds, 0.5) * 1000)
@@ -124,7 +129,7 @@ end
 -- @raise when it has not answered
 function M.ask(command, type_name, request)
   local path = M.executable(type_name, request)
-  local ms = patience(request, command)
+  local ms = M.patience(request, command)
   local run, msg, errno = sys.exec {
     path = path, argv = { path }, env = environment(request, command),
     stdin = request.stdin, timeout_ms = ms, stdout_limit = 1 << 20,

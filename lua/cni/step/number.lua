@@ -40,8 +40,8 @@ end
 local function choose(want)
   local own, taken = look(want)
   if own and (own < want.min or own > want.max) then
-    fail.throw { msg = ("%q has the number %d of pool %s already, which is not from %d to %d"):format(want.key,
-      own, want.pool, want.min, want.max),
+    fail.throw { msg = ("%q has the number %d of pool %s already, which is not from %d to %d"):format(
+      want.key, own, want.pool, want.min, want.max),
       details = ("%s has it (network:container:interface)"):format(
         tostring(shared.a_user(want.group, taken[own]))) }
   end

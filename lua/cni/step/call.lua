@@ -1,0 +1,108 @@
+-- SPDX-License-Identifier: MIT
+--- Step `call`: a program that a script has run. What it printed is kept for those who come later. It is
+-- undone by another call, which is given that on its standard input; last, since it may give something back
+-- that others may be given then.
+-- @module cni.step.call
+
+local delegate = require "cni.step.delegate"
+local fail = require "cni.fail"
+local netlink = require "netlink"
+local once = require "cni.step.once"
+
+local sys = netlink.sys
+local M = { last = true }
+
+local function words(call)
+  return table.concat({ call.program, table.unpack(call.args or {}) }, " ")
+end
+
+-- Who the call is for, as plugins are told.
+local function environment(plan, command)
+  local owner, about = plan.owner, plan.request
+  about = about or { netns = plan.record.header.netns, args = plan.record.header.args }
+  return {
+    "CNI_COMMAND=" .. command, "CNI_CONTAINERID=" .. owner.id, "CNI_IFNAME=" .. owner.ifname,
+    "CNI_NETNS=" .. (about.netns or ""), "CNI_ARGS=" .. (about.args or ""),
+    "LUACNI_NETWORK=" .. owner.network, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+  }
+end
+
+-- Run a program; nil and what went wrong when it fails, or could not be run.
+local function run(step, plan, command, call, stdin)
+  local h = plan[step.ns]
+  local ms = delegate.patience(plan.request or plan, command, call.timeout)
+  local ran, msg, errno = sys.exec {
+    path = call.program, argv = { call.program, table.unpack(call.args or {}) },
+    env = environment(plan, command), stdin = call.stdin or stdin, ns = h.where, timeout_ms = ms,
+    stdout_limit = 64 << 10,
+  }
+  if ran and ran.status == 0 then return ran.stdout end
+  if ran then
+    local said = ran.stderr ~= "" and ran.stderr or ran.stdout
+    return nil, fail.new { msg = ("%s failed: %s"):format(words(call),
+      ran.signal and "signal " .. ran.signal or "exit status " .. ran.status), details = said:sub(1, 2000) }
+  end
+  if errno == sys.errno.ETIMEDOUT then
+    return nil, fail.new { code = fail.codes.again, errno = errno,
+      msg = ("%s did not end within %.1f seconds; it was ended"):format(words(call), ms / 1000) }
+  end
+  return nil, fail.new { msg = ("%s: %s"):format(words(call), msg), errno = errno }
+end
+
+function M.run(step, plan)
+  local text, err = run(step, plan, "ADD", step.want.call)
+  if not text then error(err, 0) end
+  return once.keep(plan, "call", step.want.nth, text)
+end
+
+function M.verify(step, plan)
+  local check = step.want.check
+  if not check then return nil end
+  local text, err = run(step, plan, "CHECK", check, M.printed(step, plan))
+  return not text and tostring(err) or nil
+end
+
+--- What the call printed, if that is written down.
+function M.printed(step, plan)
+  local record = plan.past and plan:past()
+  local _, text = once.find(record and record.steps or plan.steps, "call", step.want.nth)
+  return text
+end
+
+local nowhere = { [sys.errno.ENOENT] = true, [sys.errno.ENOTDIR] = true }
+
+function M.undo(step, plan)
+  local undo = step.want.undo
+  if not undo or plan[step.ns].absent then return end
+  local text, err = run(step, plan, "DEL", undo, M.printed(step, plan))
+  if text then return end
+  -- One that is there no more would hold the container for ever.
+  if not nowhere[err.errno] then error(err, 0) end
+  local log = plan.request and plan.request.log
+  if log then log("luacni: DEL goes without " .. tostring(err)) end
+end
+
+function M.say(step)
+  return "run " .. words(step.want.call)
+end
+
+--- Run a program, by the plan's mode.
+-- @tparam table plan
+-- @tparam string ns "host" or "pod"
+-- @tparam table want `call`, `check`, `undo`
+-- @treturn string|nil what it printed
+function M.obtain(plan, ns, want)
+  local step = { kind = "call", ns = ns, want = want }
+  want.nth = 1
+  for _, other in ipairs(plan.steps) do
+    if other.kind == "call" then want.nth = want.nth + 1 end
+  end
+  if plan.mode == "apply" then
+    plan:flush()
+    return plan:now(step)
+  end
+  plan:push(step)
+  return plan.mode == "verify" and M.printed(step, plan) or nil
+end
+
+return M
