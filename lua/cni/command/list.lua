@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- luacni list
 
-local journal = require "cni.record.journal"
+local attachments = require "cni.command.attachments"
 local json = require "cni.json"
 local say = require "cni.command.say"
 local sys = require("netlink").sys
@@ -15,57 +15,57 @@ local function age(seconds)
   return ("%ds"):format(math.max(seconds, 0))
 end
 
-local function state(record)
-  return record.leaving and "half deleted" or record.done and "attached" or "unfinished"
+local unusual = { gone = " (its namespace is gone)", unfinished = " (unfinished)",
+  ["half deleted"] = " (half deleted)" }
+
+local function tell_attachments(list)
+  local now = math.floor(sys.time())
+  local rows = { { "NETWORK", "CONTAINER", "INTERFACE", "TYPES", "AGE", "ADDRESSES" } }
+  for i, entry in ipairs(list) do
+    rows[i + 1] = { entry.network, entry.container, entry.interface, table.concat(entry.types, " "),
+      entry.since and age(now - entry.since) or "?",
+      table.concat(entry.addresses, " ") .. (unusual[entry.state] or "") }
+  end
+  say.columns(rows)
 end
 
--- An attachment for each container's interface in a network, made of the records of all types.
-local function attachments(network, id)
-  local list, by_key = json.list {}, {}
-  for _, record in ipairs(journal.all(network)) do
-    local header = record.header
-    local key = ("%s\0%s\0%s"):format(header.network, header.id, header.ifname)
-    local entry = by_key[key]
-    if not entry and (not id or header.id == id) then
-      entry = { network = header.network, container = header.id, interface = header.ifname,
-        sandbox = header.netns, types = json.list {}, addresses = json.list {}, state = "attached",
-        since = record.since and math.floor(record.since) }
-      by_key[key] = entry
-      list[#list + 1] = entry
-    end
-    if entry then
-      table.insert(entry.types, header.type)
-      if state(record) ~= "attached" then entry.state = state(record) end
-      local seen = {}
-      for _, address in ipairs(entry.addresses) do seen[address] = true end
-      for _, address in ipairs(record.done and record.done.ips or {}) do
-        if not seen[address] then table.insert(entry.addresses, address) end
-      end
-    end
+local function tell_leases(list)
+  local rows = { { "NETWORK", "ADDRESS", "CONTAINER", "INTERFACE", "" } }
+  for i, lease in ipairs(list) do
+    rows[i + 1] = { lease.network, lease.address, lease.container,
+      lease.interface ~= "" and lease.interface or "?", lease.attached and "" or "nobody that is known here" }
   end
-  return list
+  say.columns(rows)
 end
 
 return {
   words = "[NETWORK [ID]]",
-  about = "list the attachments",
-  text = "From the records: container, interface, addresses, the types that worked for it, how long " ..
-    "ago. What was attached by other plugins is not in them.",
+  about = "list the attachments, or who has which address",
+  text = "Container, interface, the types that worked for it, how long ago, addresses: from the " ..
+    "records of luacni's types, and from what runtimes made of libcni have stored of others. --leases: " ..
+    "from the lease directories, and whether the one who has an address is attached.",
   least = 0, most = 2,
-  options = { json = { about = "as JSON" } },
-  examples = { "luacni list", "luacni list demo --json" },
+  options = {
+    json = { about = "as JSON" },
+    leases = { about = "the addresses that are leased, instead of the attachments" },
+  },
+  examples = { "luacni list --leases", "luacni list demo --json" },
   run = function(words, options)
-    local list = attachments(words[1], words[2])
-    if options.json then return say.json(list) end
-    if not list[1] then return say.nothing(words[1], words[2]) end
-    local now = sys.time()
-    local rows = { { "NETWORK", "CONTAINER", "INTERFACE", "TYPES", "AGE", "ADDRESSES" } }
-    for i, entry in ipairs(list) do
-      local unusual = entry.state == "attached" and "" or " (" .. entry.state .. ")"
-      rows[i + 1] = { entry.network, entry.container, entry.interface, table.concat(entry.types, " "),
-        entry.since and age(math.floor(now) - entry.since) or "?",
-        table.concat(entry.addresses, " ") .. unusual }
+    local list, leases = attachments.all(words[1], words[2])
+    if options.leases then
+      local of_id = json.list {}
+      for _, lease in ipairs(leases) do
+        if not words[2] or lease.container == words[2] then of_id[#of_id + 1] = lease end
+      end
+      if options.json then return say.json(of_id) end
+      if not of_id[1] then return say.nothing(words[1], words[2], "no address is leased") end
+      return tell_leases(of_id)
     end
-    say.columns(rows)
+    if options.json then
+      for i, entry in ipairs(list) do list[i] = attachments.told(entry) end
+      return say.json(list)
+    end
+    if not list[1] then return say.nothing(words[1], words[2]) end
+    tell_attachments(list)
   end,
 }

@@ -65,12 +65,13 @@ function M.json(value)
   M.bytes(json.encode(value) .. "\n")
 end
 
---- Say that no attachment is recorded, to standard error: what is asked for is empty.
+--- Say that there is nothing of what was asked for, to standard error.
 -- @string[opt] network only of this one
 -- @string[opt] id only of this container
+-- @string[opt="nothing is attached"] what
 -- @treturn integer exit status 0
-function M.nothing(network, id)
-  host.log("nothing is attached" .. (network and " to network " .. network or "")
+function M.nothing(network, id, what)
+  host.log((what or "nothing is attached") .. (network and " to network " .. network or "")
     .. (id and " for container " .. id or ""))
   return 0
 end

@@ -1,0 +1,165 @@
+-- SPDX-License-Identifier: MIT
+--- Who is attached to what: from the records of luacni's types, from what runtimes have stored, and from the
+-- lease directories. For people: nothing is locked, and what cannot be read is left out.
+-- @module cni.command.attachments
+
+local addr = require "cni.addr"
+local cache = require "cni.runtime.cache"
+local files = require "cni.record.files"
+local journal = require "cni.record.journal"
+local json = require "cni.json"
+local leases = require "cni.leases"
+local sandbox = require "cni.record.sandbox"
+
+local M = {}
+
+local function key_of(network, id, ifname)
+  return ("%s\0%s\0%s"):format(network, id, ifname)
+end
+
+local function add(list, value)
+  for _, known in ipairs(list) do
+    if known == value then return end
+  end
+  table.insert(list, value)
+end
+
+-- A record's sandbox, or what a path names; nil, and whether it is certainly gone.
+local function namespace_of(entry)
+  local ok, ns
+  if entry.header then
+    ok, ns = pcall(sandbox.find, entry.header)
+  elseif entry.sandbox then
+    ok, ns = pcall(sandbox.open, entry.sandbox)
+  end
+  if ok and ns then return ns end
+  local none = not entry.sandbox or entry.header and entry.header.cookie == ""
+  return nil, ok and not none
+end
+
+local function of_record(entry, record)
+  local header = record.header
+  entry.header, entry.sandbox, entry.recorded = header, header.netns, true
+  entry.since = entry.since or record.since and math.floor(record.since)
+  add(entry.types, header.type)
+  if record.leaving then
+    entry.state = "half deleted"
+  elseif not record.done then
+    entry.state = "unfinished"
+  end
+  for _, address in ipairs(record.done and record.done.ips or {}) do add(entry.addresses, address) end
+end
+
+local function of_cache(entry, stored)
+  entry.sandbox = entry.sandbox or stored.netns
+  entry.since, entry.stored = entry.since or math.floor(stored.since), true
+  local ok, network = pcall(require("cni.runtime.config").read, stored.config or "", "what is stored")
+  for _, plugin in ipairs(ok and network.plugins or {}) do add(entry.types, plugin.type) end
+  if entry.recorded then return end
+  local read, result = pcall(function()
+    return require("cni.protocol.result").parse_any(json.decode(stored.result), "1.0.0")
+  end)
+  for _, ip in ipairs(read and result.ips or {}) do add(entry.addresses, ip.address) end
+end
+
+-- The folders that have leases, by what is attached.
+local function lease_folders(records)
+  local found = { [leases.default_dir] = true }
+  for _, record in ipairs(records) do
+    for _, step in ipairs(record.steps) do
+      if step.kind == "lease" and type(step.want.dir) == "string" then found[step.want.dir] = true end
+    end
+  end
+  return found
+end
+
+local function read_leases(folder, only, list)
+  for _, network in ipairs(files.list(folder)) do
+    for _, name in ipairs((not only or only == network) and files.list(folder .. "/" .. network) or {}) do
+      local text = addr.ip(name) and files.read(folder .. "/" .. network .. "/" .. name)
+      -- Older host-locals wrote the ID alone.
+      local id, ifname = (text or ""):match "^%s*([^\r\n]*)[\r\n]*([^\r\n]*)"
+      if text then
+        list[#list + 1] = { network = network, address = name, folder = folder, container = id,
+          interface = ifname }
+      end
+    end
+  end
+end
+
+local function give_leases(list, by_key, by_id)
+  for _, lease in ipairs(list) do
+    local entry = by_key[key_of(lease.network, lease.container, lease.interface)]
+      or lease.interface == "" and by_id[lease.network .. "\0" .. lease.container]
+    if entry then
+      lease.attached = true
+      table.insert(entry.leases, lease.address)
+    end
+  end
+end
+
+--- All attachments: one for each container's interface in a network.
+-- @string[opt] network only of this one
+-- @string[opt] id only of this container
+-- @treturn {table,...} `network`, `container`, `interface`, `sandbox` (path), `types`, `addresses`, `leases`,
+-- `state` (attached, unfinished, half deleted, gone: its namespace is), `since`; `recorded`, `stored`:
+-- where it is known from; `header` of a record
+-- @treturn {table,...} all leases: `network`, `address`, `folder`, `container`, `interface`, `attached`:
+-- whether one of those attachments has it
+function M.all(network, id)
+  local list, by_key, by_id = json.list {}, {}, {}
+  local function entry_of(net, container, ifname)
+    local key = key_of(net, container, ifname)
+    local entry = by_key[key]
+    if not entry and (not id or container == id) then
+      entry = { network = net, container = container, interface = ifname, types = json.list {},
+        addresses = json.list {}, leases = json.list {}, state = "attached" }
+      by_key[key], by_id[net .. "\0" .. container] = entry, entry
+      list[#list + 1] = entry
+    end
+    return entry
+  end
+  local records = journal.all(network)
+  for _, record in ipairs(records) do
+    local entry = entry_of(record.header.network, record.header.id, record.header.ifname)
+    if entry then of_record(entry, record) end
+  end
+  for _, stored in ipairs(cache.all(network)) do
+    local entry = entry_of(stored.network, stored.id, stored.ifname)
+    if entry then of_cache(entry, stored) end
+  end
+  table.sort(list, function(a, b)
+    return key_of(a.network, a.container, a.interface) < key_of(b.network, b.container, b.interface)
+  end)
+  for _, entry in ipairs(list) do
+    local ns <close>, gone = namespace_of(entry)
+    if not ns and gone and entry.state == "attached" then entry.state = "gone" end
+  end
+  local held = json.list {}
+  for folder in pairs(lease_folders(records)) do read_leases(folder, network, held) end
+  table.sort(held, function(a, b)
+    if a.network ~= b.network then return a.network < b.network end
+    return addr.cmp(addr.ip(a.address), addr.ip(b.address)) < 0
+  end)
+  give_leases(held, by_key, by_id)
+  return list, held
+end
+
+--- The namespace of an attachment, opened.
+-- @tparam table entry of @{all}
+-- @treturn ns|nil nil: it is gone, or cannot be looked at
+function M.namespace(entry)
+  return (namespace_of(entry))
+end
+
+--- An attachment without what is for the program alone.
+-- @tparam table entry of @{all}
+-- @treturn table for JSON
+function M.told(entry)
+  local copy = {}
+  for key, value in pairs(entry) do copy[key] = value end
+  copy.header = nil
+  return copy
+end
+
+return M
