@@ -42,7 +42,7 @@ after_each(function()
 end)
 
 local commands = { "types", "show", "doc", "new", "link", "validate", "run", "add", "check", "del", "gc", "status",
-  "version", "list", "tree", "explain" }
+  "version", "list", "tree", "explain", "doctor" }
 
 describe("the command line", function()
   it("helps, and says its version", function()

@@ -51,21 +51,20 @@ local function delete(network, entry)
   verbs.del(job_of.new(network, entry))
 end
 
--- Collects what goes, each attachment once: told at once, since it may take a while; and what could not go.
-local function account(dry)
+-- Collects what goes, each attachment once. `tell` is given each at once, since it may take a while: what
+-- it is, in words, and the error that kept it from going.
+local function account(tell)
   local self, seen = { count = 0, failed = false }, {}
   function self.note(network, id, ifname, what, problem)
     local key = key_of(network or "", id or "", ifname or "")
     if id and seen[key] and not problem then return end
     seen[key] = true
-    local who = ("%s  %s %s  %s"):format(network or "?", id or "?", ifname or "?", what)
     if problem then
       self.failed = true
-      host.log(("luacni: %s: %s"):format(who, tostring(problem)))
     else
       self.count = self.count + 1
-      say.lines { who .. (dry and "" or ": taken away") }
     end
+    tell(("%s  %s %s  %s"):format(network or "?", id or "?", ifname or "?", what), problem)
   end
   return self
 end
@@ -119,7 +118,18 @@ local function collect(network, valid, alive, told)
   end
 end
 
-return {
+-- All that is dead. Returns what lives.
+local function clear(only, all, dry, folder, told)
+  for _, run in ipairs(require("cni.command.scratch").clear(only, dry)) do
+    told.note(run.network, run.container, run.interface, "left of luacni run", run.problem)
+  end
+  local alive, networks = recorded()
+  local valid = clear_stored(only, all, dry, folder, alive, told)
+  clear_records(only, networks, dry, told)
+  return valid, alive
+end
+
+local M = {
   words = "[NETWORK]",
   about = "clear what dead attachments have left",
   text = "Takes down what a `luacni run` that was killed has left; deletes attachments that are stored " ..
@@ -134,24 +144,40 @@ return {
     ["dry-run"] = { about = "say what there is, and do nothing" },
   }),
   examples = { "luacni gc", "luacni gc demo --dry-run" },
-  run = function(words, options)
-    local dry, all, only = options["dry-run"], options.all, words[1]
-    if all and not only then say.usage "gc: --all needs a network" end
-    local network = only and job_of.network(only, options)
-    only = network and network.name
-    local told = account(dry)
-    if network and network.disable_gc then
-      host.log(("luacni: network %s says disableGC: nothing is done"):format(only))
-      return 0
-    end
-    for _, run in ipairs(require("cni.command.scratch").clear(only, dry)) do
-      told.note(run.network, run.container, run.interface, "left of luacni run", run.problem)
-    end
-    local alive, networks = recorded()
-    local valid = clear_stored(only, all, dry, job_of.folder(options), alive, told)
-    clear_records(only, networks, dry, told)
-    if network and not dry then collect(network, valid, alive, told) end
-    if told.count == 0 and not told.failed then host.log "nothing is left of anything dead" end
-    return told.failed and 1 or 0
-  end,
 }
+
+--- What there is to be cleared; nothing is done.
+-- @string folder of networks
+-- @treturn {table,...} `text`, and `problem`: why it could not be told, or would not go
+function M.leftovers(folder)
+  local list = {}
+  clear(nil, false, true, folder, account(function(text, problem)
+    list[#list + 1] = { text = text, problem = problem }
+  end))
+  return list
+end
+
+--- Clear it.
+-- @tparam {string,...} words
+-- @tparam table options
+-- @treturn integer exit status
+function M.run(words, options)
+  local dry, all, only = options["dry-run"], options.all, words[1]
+  if all and not only then say.usage "gc: --all needs a network" end
+  local network = only and job_of.network(only, options)
+  only = network and network.name
+  if network and network.disable_gc then
+    host.log(("luacni: network %s says disableGC: nothing is done"):format(only))
+    return 0
+  end
+  local told = account(function(text, problem)
+    if problem then return host.log(("luacni: %s: %s"):format(text, tostring(problem))) end
+    say.lines { text .. (dry and "" or ": taken away") }
+  end)
+  local valid, alive = clear(only, all, dry, job_of.folder(options), told)
+  if network and not dry then collect(network, valid, alive, told) end
+  if told.count == 0 and not told.failed then host.log "nothing is left of anything dead" end
+  return told.failed and 1 or 0
+end
+
+return M

@@ -208,19 +208,22 @@ end
 --- The networks of a folder. Of several of one name, the first is the one that runtimes use.
 -- @string folder
 -- @treturn {table,...} as @{read_file}
--- @treturn {fail,...} what is wrong with files that are none
+-- @treturn {table,...} `file` and `problem` (a fail) of those that are none
+-- @treturn {table,...} the others of one name: `name`, `file`, and `by`, the file that is used
 function M.all(folder)
-  local networks, problems, seen = {}, {}, {}
+  local networks, problems, others, seen = {}, {}, {}, {}
   for _, file in ipairs(each_file(folder)) do
     local ok, network = pcall(load, file)
     if not ok then
-      problems[#problems + 1] = fail.wrap(network)
-    elseif not seen[network.name] then
-      seen[network.name] = true
+      problems[#problems + 1] = { file = file.path, problem = fail.wrap(network) }
+    elseif seen[network.name] then
+      others[#others + 1] = { name = network.name, file = network.file, by = seen[network.name] }
+    else
+      seen[network.name] = network.file
       networks[#networks + 1] = network
     end
   end
-  return networks, problems
+  return networks, problems, others
 end
 
 --- The network of a name.
