@@ -42,7 +42,7 @@ BIN      := $(DESTDIR)$(CNI_BIN)
 Q        := $(if $(V),,@)
 
 .DELETE_ON_ERROR:
-.PHONY: all deps test asan fuzz lint bench demo readme install uninstall clean help FORCE
+.PHONY: all deps test asan fuzz lint bench demo types install uninstall clean help FORCE
 
 all: $(BUILD)/netlink.so $(BUILD)/cni-bin/.types ## the program, the Lua module, a folder of links (default)
 
@@ -140,7 +140,7 @@ fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answ
 		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own spec-tests/fuzz_spec.lua
 
 lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented; nothing includes what is above it
-	@luacheck -q lua plugins examples spec-tests host
+	@luacheck -q lua plugins spec-tests host
 	@for cc in gcc clang; do for f in $(SOURCES); do \
 		$$cc $(FLAGS) -Werror -fsyntax-only $$f || exit 1; done; done
 	@$(LUA) host/lint.lua $(SOURCES) $(wildcard host/*.h netlink-bindings/*.h netlink-bindings/*/*.h) $(SCRIPTS)
@@ -161,10 +161,8 @@ demo: ## join two sandboxes to a bridge network, and show what happens, step by 
 	@$(MAKE) --no-print-directory all
 	@spec-tests/demo $(BUILD)/cni-bin
 
-readme: all ## write the types and their keys, as the scripts declare them, into README.md
-	@awk '/^<!-- types: / { print; print ""; while (("$(BUILD)/luacni doc --markdown" | getline line) > 0) \
-		print line; print ""; skip = 1 } /^<!-- end of types/ { skip = 0 } !skip && !/^<!-- types: /' \
-		README.md >$(BUILD)/README.md && cp $(BUILD)/README.md README.md
+types: all ## write the types and their keys, as the scripts declare them, into TYPES.md
+	@{ sed '/^###/,$$d' TYPES.md; $(BUILD)/luacni doc --markdown; } >$(BUILD)/TYPES.md && cp $(BUILD)/TYPES.md TYPES.md
 
 install: all ## the program and a link for each type in CNI_BIN (/opt/cni/bin), a link in SBIN (/usr/local/sbin), below DESTDIR
 	@install -d $(BIN) $(DESTDIR)$(SBIN)

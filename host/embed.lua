@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Build time: compiles every script of the tree and writes OUTPUT.code with all of them,
--- OUTPUT.source with the plugins' text, and OUTPUT.c with the table of what is where in these.
+-- OUTPUT.source with the plugins' text and what the comments say to authors of scripts, and OUTPUT.c with
+-- the table of what is where in these.
 -- Debug information stays, so errors show file and line.
 --   lua5.4 host/embed.lua OUTPUT FILE...
 local out = arg[1]
@@ -16,7 +17,41 @@ local function write(path, ...)
   assert(file:close())
 end
 
-local modules, plugins = {}, {}
+-- The name of a module that scripts use: one that they may require, or one whose functions are verbs.
+local function name_for_authors(module)
+  local verbs = module:match("^cni/engine/(.*)$")
+  return module:match("^cni/([^/]+)$") or (verbs == "handle" or verbs == "req") and verbs
+end
+
+-- The comments for LDoc, each with the line below it, and a line of --- between them. What is marked @local
+-- is not for scripts.
+local function page_of(source)
+  local blocks, block = {}, nil
+  for line in source:gmatch("([^\n]*)\n") do
+    local comment = line:match("^%-%-%-? ?(.*)")
+    if line:find("^%-%-%- ") then
+      block = { comment }
+    elseif block and comment then
+      block[#block + 1] = comment
+    elseif block then
+      local text, is_head = table.concat(block, "\n"), #blocks == 0
+      if is_head or not text:find("@local", 1, true) and (line:find("^function M") or line:find("^M%.")) then
+        blocks[#blocks + 1] = #blocks > 0 and text .. "\n" .. line or text
+      end
+      block = nil
+    end
+  end
+  return table.concat(blocks, "\n---\n")
+end
+
+-- A script without its comments, every line where it was. Where that would be another script, it stays whole.
+local function bare(source, chunk_name)
+  local text = source:gsub("(\n *)%-%-[^\n]*", "%1"):gsub("\n +%f[\n]", "\n")
+  local chunk = load(text, "@" .. chunk_name, "t")
+  return chunk and string.dump(chunk) == string.dump(load(source, "@" .. chunk_name, "t")) and text or source
+end
+
+local modules, plugins, pages = {}, {}, {}
 for i = 2, #arg do
   local path = arg[i]
   local module, plugin = path:match("^lua/(.*)%.lua$"), path:match("^plugins/([^/]*)%.lua$")
@@ -33,7 +68,13 @@ for i = 2, #arg do
     plugins[#plugins + 1] = entry
   else
     entry.name = module:gsub("/", ".")
+    -- What a person types can wait to be read until it is typed.
+    if module:find("^cni/command/") or module:find("^cni/runtime/") then
+      entry.source = bare(source, chunk_name)
+    end
     modules[#modules + 1] = entry
+    local name = name_for_authors(module)
+    if name then pages[#pages + 1] = { name = name, source = page_of(source) } end
   end
 end
 
@@ -42,6 +83,7 @@ os.setlocale("C")
 local function by_name(a, b) return a.name < b.name end
 table.sort(modules, by_name)
 table.sort(plugins, by_name)
+table.sort(pages, by_name)
 
 -- Code comes behind the image's place, and is cut off when that is filled: see host/image.h. The
 -- sources stay, for `luacni show`.
@@ -53,9 +95,9 @@ local function place(kind, bytes)
   sizes[kind] = offset + #bytes
   return offset
 end
-for _, list in ipairs({ modules, plugins }) do
+for _, list in ipairs({ modules, plugins, pages }) do
   for _, entry in ipairs(list) do
-    entry.code_at = place("code", entry.code)
+    entry.code_at = entry.code and place("code", entry.code)
     entry.source_at = entry.source and place("source", entry.source)
   end
 end
@@ -65,8 +107,8 @@ local function rows(name, list)
   local lines = {}
   for _, e in ipairs(list) do
     local source = e.source and ("source + %d, %d"):format(e.source_at, #e.source) or "NULL, 0"
-    lines[#lines + 1] = ("\t{ %q, code + %d, %d, %s },\n"):format(e.name, e.code_at, #e.code,
-      source)
+    local code = e.code and ("code + %d, %d"):format(e.code_at, #e.code) or "NULL, 0"
+    lines[#lines + 1] = ("\t{ %q, %s, %s },\n"):format(e.name, code, source)
   end
   -- An array may not be empty, so each ends in a row that is not counted.
   return ("const struct embedded embedded_%s[] = {\n%s\t{ NULL, NULL, 0, NULL, 0 },\n};\n"
@@ -79,4 +121,5 @@ local function include(label, section)
 end
 
 write(out .. ".c", '#include "image.h"\n\n', include("code", 'luaimage,\\"aw\\"'),
-  include("source", '.rodata.sources,\\"a\\"'), rows("modules", modules), rows("plugins", plugins))
+  include("source", '.rodata.sources,\\"a\\"'), rows("modules", modules), rows("plugins", plugins),
+  rows("pages", pages))

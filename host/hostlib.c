@@ -13,6 +13,7 @@ What only the program itself can give to the library.
 
 #include "afresh.h"
 #include "hostlib.h"
+#include "pages.h"
 #include "report.h"
 #include "scripts.h"
 #include "state.h"
@@ -211,6 +212,8 @@ static const luaL_Reg functions[] = {
 	{ "hold_signals", command_hold_signals },
 	{ "load_plugin", scripts_load },
 	{ "log", host_log },
+	{ "page", pages_get },
+	{ "pages", pages_list },
 	{ "read_stdin", host_read_stdin },
 	{ "run", command_run },
 	{ "source", scripts_source },

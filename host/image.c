@@ -68,7 +68,7 @@ void image_push_chunk(lua_State *L, const struct embedded *file, const char *nam
 	const char *code = file->code;
 	size_t size = file->code_size;
 
-	/* Of a plugin there is the source, for people. */
+	/* Of a plugin there is the source, for people; and of what is not stored. */
 	if (stored && file->source) {
 		lua_pushfstring(L, "@%s.lua", name);
 		code = file->source;

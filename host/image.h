@@ -25,12 +25,13 @@ struct embedded {
 	const char *name; /* "main" for a module, "bridge" for a plugin */
 	const char *code; /* precompiled, with debug information */
 	size_t code_size;
-	const char *source; /* plugins only */
+	/* Text of a plugin, or of a module that is not stored; of a page, which has no code, what it says. */
+	const char *source;
 	size_t source_size;
 };
 
-extern const struct embedded embedded_modules[], embedded_plugins[];
-extern const size_t embedded_modules_count, embedded_plugins_count;
+extern const struct embedded embedded_modules[], embedded_plugins[], embedded_pages[];
+extern const size_t embedded_modules_count, embedded_plugins_count, embedded_pages_count;
 
 /* Look a name up in one of the lists above, which are sorted. NULL: not there. */
 const struct embedded *embedded_find(const struct embedded *list, size_t count, const char *name);

@@ -119,12 +119,14 @@ static void use_metatables(lua_State *L)
 	lua_close(seen);
 }
 
-/* Loads everything there is. What a script does while it is loaded is done at build time. */
+/* Loads everything that is stored. What a script does while it is loaded is done at build time. */
 static int load_all(lua_State *L)
 {
 	state_open(L);
 	state_push_global(L, "require");
 	for (size_t i = 0; i < embedded_modules_count; i++) {
+		if (embedded_modules[i].source)
+			continue;
 		lua_pushvalue(L, -1);
 		lua_pushstring(L, embedded_modules[i].name);
 		lua_call(L, 1, 0);

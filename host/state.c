@@ -22,13 +22,11 @@
 /* Pushes the loader of a module, or raises. [-0, +1, e] */
 static void push_loader(lua_State *L, const char *name)
 {
-	const struct embedded *file = NULL;
+	const struct embedded *file = embedded_find(embedded_modules, embedded_modules_count, name);
 
-	/* A stored state has all modules loaded. */
-	if (!image_state())
-		file = embedded_find(embedded_modules, embedded_modules_count, name);
 	if (file) {
-		image_push_chunk(L, file, name);
+		image_push_chunk(L, file, luaL_gsub(L, name, ".", "/"));
+		lua_remove(L, -2);
 		return;
 	}
 	for (const luaL_Reg *module = state_modules; module->name; module++)

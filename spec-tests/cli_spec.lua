@@ -100,10 +100,9 @@ describe("the command line", function()
     assert.equal("", err)
   end)
 
-  it("documents in the README what the scripts declare", function()
+  it("documents in TYPES.md what the scripts declare", function()
     local out = luacni { "doc", "--markdown" }
-    local written = t.read("README.md"):match("<!%-%- types: [^\n]*\n\n(.-)\n<!%-%- end of types")
-    assert.equal(out, written, "run make readme")
+    assert.equal(out, t.read("TYPES.md"):match("\n(### .*)$"), "run make types")
     assert.is_truthy(out:find("### vlan", 1, true))
     assert.is_truthy(out:find("\n| `vlanId` | integer from 0 to 4094 | `0` |", 1, true))
     assert.is_nil(luacni({ "doc", "--markdown", "vlan" }):find("### bridge", 1, true))
@@ -115,7 +114,7 @@ describe("the command line", function()
       -- Others are parts of one.
       if ("\n" .. script):find "\nreturn {" then scripts[#scripts + 1] = script end
     end
-    assert.equal(2, #scripts)
+    assert.equal(3, #scripts)
     local function try(type, script, config)
       t.write("/etc/luacni/plugins/" .. type .. ".lua", script)
       local w, call = world.new(t.merge({ type = type }, config)), { type = "luacni" }
@@ -141,6 +140,25 @@ describe("the command line", function()
     t.same({ "10.9.8.2/24" }, world.addrs(w.pods[1], "eth0"))
     finish()
     assert.is_nil(world.lease("10.9.8.2"))
+    w, result, finish = try("answering", scripts[3], { bridge = "arp0", removeUnused = true,
+      ipam = { type = "host-local", subnet = "10.9.8.0/24" } })
+    assert.equal("arp0", result.interfaces[1].name)
+    assert.equal("1\n", t.run({ "cat", "/proc/sys/net/ipv4/conf/arp0/proxy_arp" }, { host = w.host }))
+    finish()
+  end)
+
+  it("has a tutorial in the README whose commands work as they stand", function()
+    local tutorial = t.read("README.md"):match("```sh\n(.-)```")
+    t.run("mkdir -p /run/spec/bin /run/spec/work; cp " .. t.build .. "/luacni /run/spec/bin; "
+      .. "ln -s luacni /run/spec/bin/loopback")
+    local out, status, err = t.sh("cd /run/spec/work; export PATH=" .. t.build .. ":$PATH CNI_PATH=/run/spec/bin; set -e\n"
+      .. tutorial, { timeout = 60 })
+    assert.equal(0, status, out .. err)
+    for _, text in ipairs { "create veth pair", "mtu 1400", "inet 10.9.8.", "MTU of both ends" } do
+      assert.is_truthy(out:find(text, 1, true), text .. out .. err)
+    end
+    assert.truthy(t.run("readlink /run/spec/bin/wire"):find("luacni", 1, true))
+    t.run("rm -rf /etc/luacni/plugins/wire.lua /run/spec/bin /run/spec/work")
   end)
 
   it("lists types, shows sources, documents keys", function()

@@ -182,8 +182,24 @@ static const char *kind_name(const struct attr_row *row)
 	return row->kind < ARRAY_SIZE(names) && names[row->kind] ? names[row->kind] : "other";
 }
 
-static void describe_row(lua_State *L, const struct attr_row *row, const char *when)
+static void describe(lua_State *L, const struct attr_table *table, const char *when, lua_Integer *n,
+		     bool below);
+
+/* The rows of each table that a row may stand for. */
+static void describe_below(lua_State *L, const struct attr_row *row, const char *when, lua_Integer *n,
+			   bool below)
 {
+	if (row->table)
+		describe(L, row->table, when, n, below);
+	for (size_t i = 0; row->choose && i < row->choose->count; i++)
+		if (row->choose->cases[i].table)
+			describe(L, row->choose->cases[i].table, row->choose->cases[i].name, n, below);
+}
+
+static void describe_row(lua_State *L, const struct attr_row *row, const char *when, bool below)
+{
+	lua_Integer n = 0;
+
 	lua_newtable(L);
 	lua_pushstring(L, strcmp(row->key, ATTR_FIRST) ? row->key : "1");
 	lua_setfield(L, -2, "key");
@@ -211,24 +227,26 @@ static void describe_row(lua_State *L, const struct attr_row *row, const char *w
 		}
 		lua_setfield(L, -2, "words");
 	}
+	/* Once: a link has a peer, which is a link. */
+	if (row->kind == ATTR_NEST && !below) {
+		lua_newtable(L);
+		describe_below(L, row, NULL, &n, true);
+		lua_setfield(L, -2, "fields");
+	}
 }
 
-static void describe(lua_State *L, const struct attr_table *table, const char *when, lua_Integer *n)
+static void describe(lua_State *L, const struct attr_table *table, const char *when, lua_Integer *n,
+		     bool below)
 {
 	luaL_checkstack(L, 6, "description");
 	for (size_t i = 0; i < table->count; i++) {
 		const struct attr_row *row = &table->rows[i];
 
-		if (row->kind == ATTR_FLAT && row->table)
-			describe(L, row->table, when, n);
-		for (size_t j = 0; row->kind == ATTR_FLAT && row->choose && j < row->choose->count;
-		     j++)
-			if (row->choose->cases[j].table)
-				describe(L, row->choose->cases[j].table, row->choose->cases[j].name,
-					 n);
+		if (row->kind == ATTR_FLAT)
+			describe_below(L, row, when, n, below);
 		if (!row->key || row->kind == ATTR_SKIP || row->kind == ATTR_FLAT)
 			continue;
-		describe_row(L, row, when);
+		describe_row(L, row, when, below);
 		lua_rawseti(L, -2, ++*n);
 	}
 }
@@ -238,5 +256,5 @@ void attr_describe(lua_State *L, const struct attr_table *table)
 	lua_Integer n = 0;
 
 	lua_newtable(L);
-	describe(L, table, NULL, &n);
+	describe(L, table, NULL, &n, false);
 }

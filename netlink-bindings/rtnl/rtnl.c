@@ -478,8 +478,8 @@ static int rtnl_tostring(lua_State *L)
 List the keys that the attributes of an object may have.
 @function describe
 @tparam string object `link`, `addr`, `route`, `rule`, `neigh`, `vlan`
-@treturn table list of `{ key=, kind=, words=, min=, max=, readonly=, when= }`; `when` is the kind
-  of link that has the key
+@treturn table list of `{ key=, kind=, words=, min=, max=, readonly=, when=, fields= }`; `when` is the kind
+  of link, or of its master, that has the key; `fields` is such a list for what is a table itself
 */
 static int rtnl_describe(lua_State *L)
 {

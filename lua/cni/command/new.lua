@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- luacni new
 
-local fail = require "cni.fail"
 local files = require "cni.record.files"
 local host = require "host"
 local names = require "cni.names"
@@ -33,11 +32,6 @@ return {
 }
 ]]
 
-local function must(value, msg, errno)
-  if value == nil then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
-  return value
-end
-
 return {
   words = "NAME",
   about = "begin a type of this site's own",
@@ -62,8 +56,8 @@ return {
     if from and not host.source(from) then
       say.usage(("there is no type %q"):format(from), from, say.type_names())
     end
-    must(sys.mkdirs(folder, 493))
-    must(sys.write_file(path, text, 420))
+    say.must(sys.mkdirs(folder, 493))
+    say.must(sys.write_file(path, text, 420))
     say.lines { path }
     if not shipped then
       host.log(("luacni run uses it at once; for a runtime: luacni link %s"):format(name))

@@ -22,6 +22,7 @@ M.__index = M
 -- @tparam string ns "host" or "pod"
 -- @tparam[opt] table where `ns`: a namespace object (nil: the process's own); `sandbox`: the path
 -- that results name it by; `absent`: the namespace is gone, so that nothing is found in it
+-- @local
 function M.new(plan, ns, where)
   return setmetatable({
     plan = plan, name = ns, where = where and where.ns, sandbox = where and where.sandbox,
@@ -30,6 +31,7 @@ function M.new(plan, ns, where)
 end
 
 --- The namespace object; nil for the process's own. One that is gone is an error.
+-- @local
 function M:namespace()
   if self.absent then
     fail.throw { code = fail.codes.netns, msg = "the sandbox's network namespace is gone" }
@@ -38,6 +40,7 @@ function M:namespace()
 end
 
 --- The netlink socket, opened when it is first needed.
+-- @local
 function M:socket()
   if not self.sock then
     local sock, msg, errno = netlink.open(self:namespace())
@@ -59,12 +62,14 @@ end
 --- The group of cni.record.shared that something of this namespace is.
 -- @tparam string name such as a link's
 -- @treturn string the name and who the namespace is: hosts that share a /run share no links
+-- @local
 function M:group(name)
   self.cookie = self.cookie or cookie_of(self)
   return name .. ":" .. self.cookie
 end
 
 --- Close the socket, if there is one.
+-- @local
 function M:close()
   if self.sock then self.sock:close() end
   self.sock = nil
@@ -72,6 +77,7 @@ end
 
 --- The name of a link that a step is about and that is not there: what it was called is not known any
 -- more. It is for nobody to read.
+-- @local
 M.gone = "(gone)"
 
 -- What every look at a link is good for: the index is kept, by name.
@@ -129,11 +135,13 @@ end
 --- Take note of a link's index that came with something else.
 -- @tparam string name
 -- @tparam int index
+-- @local
 function M:learn(name, index)
   self.known[name] = { name = name, index = index }
 end
 
 --- Whether a link's index is known without asking.
+-- @local
 function M:knows(name)
   return self.known[name] ~= nil
 end
@@ -141,6 +149,7 @@ end
 --- A link's index, asked for once.
 -- @tparam string name
 -- @treturn int the index; a link that is not there is an error
+-- @local
 function M:index(name)
   local link = self.known[name] or self:link(name, identity)
   if not link then
@@ -151,6 +160,7 @@ function M:index(name)
 end
 
 --- Forget what is known of a link.
+-- @local
 function M:forget(name)
   self.known[name] = nil
 end
@@ -215,6 +225,7 @@ M.random_mac = random_mac
 -- @tparam integer errno
 -- @string text address or destination
 -- @treturn boolean
+-- @local
 function M.has_no(errno, text)
   return errno == netlink.sys.errno.EOPNOTSUPP and addr.parse(text).family == "inet6"
     and require("cni.protocol.hints").no_ipv6() ~= nil
@@ -613,6 +624,7 @@ function M:lock_down(link, options)
 end
 
 --- The sysctls of `lock_down`.
+-- @local
 function M.locked_down(name)
   return {
     { "net/ipv6/conf/" .. name .. "/accept_ra", "0", true },

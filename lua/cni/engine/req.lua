@@ -2,6 +2,21 @@
 --- What a script can ask of `req` itself, as it asks its handles for links: addresses, the work of another
 -- type, a value that is decided once. Like theirs, these verbs are written down, and taken back.
 --
+-- Beside them a request has:
+--
+--     host, pod               handles on the two namespaces: `luacni doc handle`
+--     conf                    the configuration as the script's `conf` reads it; without one as `raw`
+--     raw                     the configuration as it was given, decoded
+--     command                 ADD, CHECK, DEL, GC or STATUS
+--     network                 the name of the network
+--     container_id, ifname    of the attachment, as the runtime calls them; nil in GC and STATUS
+--     netns                   the path of the sandbox; nil where the runtime gave none
+--     version                 of the protocol, such as 1.0.0
+--     args                    CNI_ARGS as text, or nil
+--     prev                    the result that the chain has so far; nil in the first plugin of one
+--     log                     a function that prints a line to standard error
+--     valid_attachments       a method for GC: the list that the runtime gave, and the same as a set
+--
 -- @module cni.engine.req
 
 local fail = require "cni.fail"
@@ -249,14 +264,8 @@ function M.delegate(req, type_name, changes)
   if type(type_name) ~= "string" then fail.throw { msg = "delegate: the type is no string" } end
   check_changes(changes or {})
   local raw = merge(req.raw, changes or {})
-  local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
-  -- One for addresses has another one's help with them; any other type makes an interface.
-  local for_addresses = names(req.raw, req.type) or names(raw, type_name)
-  if for_addresses then
-    raw.ipam = merge(is_object(raw.ipam) and raw.ipam or {}, { type = type_name })
-  else
-    raw.type = type_name
-  end
+  local for_addresses = is_object(raw.ipam) and raw.ipam.type == type_name
+  if not for_addresses then raw.type = type_name end
   local script, within = find_script(req, type_name)
   local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
     within = within }, { __index = req })

@@ -1,0 +1,200 @@
+-- SPDX-License-Identifier: MIT
+--- What authors of scripts look up: the verbs and modules, as the comments in the program tell of them, and
+-- the keys of links, addresses, routes and so on, as the rows do that they are encoded by.
+-- @module cni.command.pages
+
+local host = require "host"
+local netlink = require "netlink"
+
+local M = {}
+
+-- Types that have a tag of their own in LDoc.
+local typed = { string = "string", int = "int", number = "number", func = "function", bool = "boolean" }
+
+-- `@{cni.schema.read}` is a link where there are links.
+local function plain(text)
+  return (text:gsub("@{([^}]*)}", "%1"))
+end
+
+-- A type as LDoc has it, such as `?{table,...}`, and what follows.
+local function split_type(text)
+  local kind = text:match("^%??%b{}%S*") or text:match("^%S+") or ""
+  return kind, text:sub(#kind + 1):gsub("^%s+", "")
+end
+
+-- One comment: its text, what it takes, gives, raises. Lines behind a tag belong to it.
+local function parse(block)
+  local entry = { text = {}, takes = {}, gives = {}, raises = {} }
+  local current
+  for line in (block .. "\n"):gmatch("(.-)\n") do
+    local tag, options, rest = line:match("^@(%a+)(%b[])%s*(.*)$")
+    if not tag then
+      tag, rest = line:match("^@(%a+)%s*(.*)$")
+    end
+    local optional = options and options:find("opt", 1, true) ~= nil
+    if tag == "tparam" or tag == "param" or typed[tag] then
+      local kind = typed[tag] or ""
+      if tag == "tparam" then kind, rest = split_type(rest) end
+      local name, about = rest:match("^(%S+)%s*(.*)$")
+      current = { name = name, kind = kind, optional = optional or kind:sub(1, 1) == "?",
+        default = options and options:match("opt=([^%]]*)"), about }
+      table.insert(entry.takes, current)
+    elseif tag == "treturn" or tag == "return" then
+      local kind, about = "", rest
+      if tag == "treturn" then kind, about = split_type(rest) end
+      current = { kind = kind, about }
+      table.insert(entry.gives, current)
+    elseif tag == "raise" then
+      current = { rest }
+      table.insert(entry.raises, current)
+    elseif tag then
+      current = {}
+    else
+      table.insert(current or entry.text, line)
+    end
+  end
+  while entry.text[#entry.text] == "" do table.remove(entry.text) end
+  return entry
+end
+
+-- How something of a module is written in a script, by the line that its comment is above.
+local function usage(page, line)
+  local name, arguments = line:match("^function M[.:]([%w_]+)(%b())")
+  if not name then return page .. "." .. (line:match("^M%.([%w_]+)") or line) end
+  if page == "handle" then return "handle:" .. name .. arguments end
+  if page == "req" then return "req:" .. name .. arguments:gsub("^%(req,? ?", "(") end
+  return page .. "." .. name .. arguments
+end
+
+--- A module for scripts, by the name of its page.
+-- @tparam string name such as `schema`, `handle` or `req`
+-- @treturn ?table `text` (lines), and a list of entries: `name`, `usage`, `text`, `takes` and `gives`
+-- (`name`, `kind`, `optional`, and lines), `raises` (lines); nil when there is no such page
+function M.module(name)
+  local comments = host.page(name)
+  if not comments then return nil end
+  local page
+  for block in (comments .. "\n---\n"):gmatch("(.-)\n%-%-%-\n") do
+    if not page then
+      page = parse(block)
+    else
+      local text, line = block:match("^(.*)\n([^\n]*)$")
+      local entry = parse(text)
+      entry.name, entry.usage = line:match("M[.:]([%w_]+)"), usage(name, line)
+      page[#page + 1] = entry
+    end
+  end
+  return page
+end
+
+local function put(lines, indent, words)
+  for i, text in ipairs(words) do
+    local margin = (" "):rep(i == 1 and indent or indent + words.hang)
+    lines[#lines + 1] = text == "" and "" or margin .. plain(text)
+  end
+end
+
+-- One thing that a function takes, gives or raises: what it is, and the first of its lines behind that.
+local function put_item(lines, item, what)
+  local words = table.move(item, 1, #item, 1, { hang = 4 })
+  words[1] = what .. (words[1] ~= "" and what:find("%s") and ": " or " ") .. words[1]
+  put(lines, 8, words)
+end
+
+local function put_entry(lines, entry, page)
+  table.move({ "", entry.usage }, 1, 2, #lines + 1, lines)
+  entry.text.hang = 0
+  put(lines, 4, entry.text)
+  -- An example is set off from what follows.
+  if lines[#lines]:find("^     ") then lines[#lines + 1] = "" end
+  for _, item in ipairs(entry.takes) do
+    if page ~= "req" or item.name ~= "req" then
+      local kind = item.kind:gsub("^%?", "")
+      put_item(lines, item, item.name .. "  " .. kind .. (item.optional and ", optional" or ""))
+    end
+  end
+  for _, item in ipairs(entry.gives) do
+    put_item(lines, item, item.kind == "" and "gives" or "gives " .. item.kind)
+  end
+  for _, item in ipairs(entry.raises) do put_item(lines, item, "raises") end
+end
+
+--- The page of a module as lines.
+-- @tparam table page from @{module}
+-- @tparam string name
+-- @tparam[opt] string only one entry of it
+-- @treturn ?{string,...} nil when there is no such entry
+function M.lines(page, name, only)
+  local lines, found = {}, false
+  if not only then
+    page.text.hang = 0
+    put(lines, 0, page.text)
+  end
+  for _, entry in ipairs(page) do
+    if not only or entry.name == only then
+      put_entry(lines, entry, name)
+      found = true
+    end
+  end
+  if only and lines[1] == "" then table.remove(lines, 1) end
+  return (found or not only) and lines or nil
+end
+
+-- Keys -----------------------------------------------------------------------------------
+
+-- The objects of a namespace, by the word for them, and where their rows are.
+local objects = {
+  link = "what add_link and ensure_link take, and a link has",
+  ["bridge-port"] = "what `port` of a link may have, where its master is a bridge",
+  addr = "what an address has",
+  route = "what a route has, and add_route takes",
+  rule = "what a policy rule has",
+  neigh = "what a neighbour, or an entry of a bridge's table, has",
+}
+
+--- The words that @{keys} knows.
+-- @treturn {[string]=string,...} a sentence each
+M.objects = objects
+
+local function type_of(row)
+  if row.words then return table.concat(row.words, " | ") end
+  if row.kind == "integer" and row.min then return ("%s, %d to %d"):format(row.kind, row.min, row.max) end
+  return row.kind
+end
+
+local function rows_of(object)
+  if object ~= "bridge-port" then return netlink.describe(object) end
+  for _, row in ipairs(netlink.describe("link")) do
+    if row.key == "port" then return row.fields end
+  end
+end
+
+--- The kinds of link that have options of their own.
+-- @treturn {string,...} sorted
+function M.kinds()
+  local kinds, seen = {}, {}
+  for _, row in ipairs(netlink.describe("link")) do
+    if row.when and not seen[row.when] then
+      seen[row.when] = true
+      kinds[#kinds + 1] = row.when
+    end
+  end
+  table.sort(kinds)
+  return kinds
+end
+
+--- The keys that an object has.
+-- @tparam string object a word of @{objects}
+-- @tparam[opt] string kind of a link: only its options. Without, what every kind has.
+-- @treturn {table,...} rows of cells: key, type, and "read only" where it is
+function M.keys(object, kind)
+  local cells, wanted = {}, object == "bridge-port" and "bridge" or kind
+  for _, row in ipairs(rows_of(object)) do
+    if row.when == wanted then
+      cells[#cells + 1] = { row.key, type_of(row), row.readonly and "read only" or "" }
+    end
+  end
+  return cells
+end
+
+return M

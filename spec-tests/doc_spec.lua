@@ -1,0 +1,166 @@
+-- SPDX-License-Identifier: MIT
+-- luacni doc: what authors of scripts look up is in the program, all of it, and says what is so.
+
+local t = require "support"
+
+local function doc(...)
+  return t.sh { t.build .. "/luacni", "doc", ... }
+end
+
+local function printed(...)
+  local out, status, err = doc(...)
+  assert.equal(0, status, err)
+  assert.equal("", err)
+  return out
+end
+
+local function refused(pattern, ...)
+  local out, status, err = doc(...)
+  assert.equal(2, status)
+  assert.equal("", out)
+  assert.truthy(err:find(pattern, 1, true), err)
+end
+
+-- Words of the first column below a heading of `luacni doc`.
+local function listed(heading)
+  local words, below = {}, false
+  for line in printed():gmatch("[^\n]+") do
+    local word = line:match("^  (%S+)")
+    if not word then below = line == heading elseif below then words[#words + 1] = word end
+  end
+  assert.truthy(words[1], heading)
+  return words
+end
+
+describe("luacni doc without a word", function()
+  it("lists every type, every module that a script can require, and the handles and req", function()
+    local out = printed()
+    local modules = { handle = true, req = true }
+    for path in t.run("ls lua/cni/*.lua"):gmatch("([%w_]+)%.lua") do modules[path] = true end
+    for _, word in ipairs(listed "For scripts") do
+      assert.truthy(modules[word], word)
+      modules[word] = nil
+    end
+    assert.same({}, modules)
+    for path in t.run("ls plugins/*.lua"):gmatch("([%w-]+)%.lua") do
+      assert.truthy(out:find("\n  " .. path:gsub("%-", "%%-") .. " +%u%l"), path)
+    end
+  end)
+
+  it("lists no word that it has no page for, and no page is empty", function()
+    for _, heading in ipairs { "Types", "For scripts", "Keys" } do
+      for _, word in ipairs(listed(heading)) do assert.truthy(#printed(word) > 40, word) end
+    end
+  end)
+end)
+
+describe("The page of a module", function()
+  it("has every function that a module for scripts has, and nothing that is not for scripts", function()
+    for _, word in ipairs(listed "For scripts") do
+      local page, path = "\n" .. printed(word), "lua/cni/" .. word .. ".lua"
+      local text = t.read(path) or t.read("lua/cni/engine/" .. word .. ".lua")
+      for before, name in text:gmatch("([^\n]*)\nfunction M[.:]([%w_]+)") do
+        local there = page:find("\n" .. word .. "[.:]" .. name .. "%(") ~= nil
+        assert.equal(not before:find("@local", 1, true), there, word .. "." .. name)
+      end
+    end
+    assert.is_nil(printed("handle"):find("handle:socket", 1, true))
+  end)
+
+  it("has every verb that a shipped script uses", function()
+    local page = printed "handle"
+    for name in t.run("cat plugins/*.lua"):gmatch("req%.%a+:([%w_]+)%(") do
+      assert.truthy(page:find("handle:" .. name .. "(", 1, true), name)
+    end
+  end)
+
+  it("says what a function takes and gives, and shows no mark of a comment", function()
+    for _, word in ipairs(listed "For scripts") do
+      local page = printed(word)
+      assert.is_nil(page:find("\n%s*@") or page:find("@{", 1, true) or page:find("\n%s*%-%-"), word)
+    end
+    local out = printed("handle", "add_addr")
+    assert.equal(1, select(2, out:gsub("handle:", "")))
+    assert.truthy(out:find("\n +address  string"), out)
+    assert.truthy(out:find("\n +options  table, optional"), out)
+  end)
+
+  it("of one function is that one's alone; another name gets the nearest", function()
+    refused('did you mean "add_veth"?', "handle", "add_vteh")
+    refused("there is no xyzzy in schema", "schema", "xyzzy")
+    refused("is a type", "bridge", "mtu")
+    refused("as well", "handle", "add_veth", "add_link")
+    refused('did you mean "schema"?', "schmea")
+  end)
+end)
+
+describe("luacni doc --meta", function()
+  local folder = "/run/spec/meta"
+
+  after_each(function() t.run("rm -rf " .. folder) end)
+
+  it("writes declarations that are Lua, of every module, verb and key", function()
+    printed("--meta", folder)
+    local count = 0
+    for path in t.run("find " .. folder .. " -name '*.lua'"):gmatch("%S+") do
+      assert(loadfile(path))
+      assert.truthy(t.read(path):find("^%-%-%-@meta "))
+      count = count + 1
+    end
+    assert.equal(#listed "For scripts" - 1, count)
+    local text = t.read(folder .. "/luacni.lua")
+    for name in printed("handle"):gmatch("\nhandle(:[%w_]+%()") do
+      assert.truthy(text:find("function handle" .. name, 1, true), name)
+    end
+    for _, words in ipairs { { "link" }, { "link", "vxlan" }, { "link", "bridge" }, { "route" }, { "bridge-port" } } do
+      for key in printed(table.unpack(words)):gmatch("\n([%l_][%w_]+) ") do
+        assert.truthy(text:find("---@field " .. key .. "? ", 1, true), key)
+      end
+    end
+    assert.truthy(text:find('---@field macvlan_mode? "private"', 1, true))
+  end)
+
+  it("says which folder cannot be written", function()
+    local out, status, err = doc("--meta", "/proc/nowhere")
+    assert.equal("", out)
+    assert.equal(1, status)
+    assert.truthy(err:find("/proc/nowhere", 1, true), err)
+  end)
+end)
+
+describe("The keys of a link", function()
+  it("are those that the kernel's tool has for its kind, as far as both name them alike", function()
+    local help = t.sh("ip link help vxlan 2>&1")
+    local page = printed("link", "vxlan")
+    for _, key in ipairs { "id", "ttl", "learning", "gbp" } do
+      assert.truthy(help:find(key, 1, true), key)
+      assert.truthy(page:find("\n[%w_]*" .. key), key)
+    end
+    assert.is_nil(page:find("\nmacvlan_mode", 1, true))
+    assert.truthy(printed("link", "macvlan"):find("\nmacvlan_mode +[^\n]*bridge"))
+    assert.truthy(printed("link"):find("\nmtu +integer"))
+    refused('did you mean "vxlan"?', "link", "vxlann")
+  end)
+
+  it("can be given as they are told", function()
+    t.write("/etc/luacni/plugins/told.lua", [[
+      return { add = function(req)
+        local link = req.pod:add_link { name = req.ifname, kind = "vxlan", vxlan_id = 16777215 }
+        return { interfaces = { link } }
+      end }]])
+    local pod = t.netns("pod")
+    local result = t.cni_ok { verb = "ADD", type = "luacni", netns = pod, host = t.host("host"),
+      conf = { cniVersion = "1.0.0", name = "net", type = "told", vxlan = 1 } }
+    assert.equal("eth0", result.interfaces[1].name)
+    assert.truthy(printed("link", "vxlan"):find("vxlan_id +integer, 0 to 16777215"))
+    assert.truthy(t.run({ "ip", "-d", "link", "show", "eth0" }, { host = pod }):find("id 16777215", 1, true))
+    os.remove "/etc/luacni/plugins/told.lua"
+    t.cleanup()
+    t.wipe()
+  end)
+
+  it("of a bridge's port are its own", function()
+    assert.truthy(printed("bridge-port"):find("\nisolated +boolean"))
+    assert.is_nil(printed("bridge-port"):find("\nvxlan", 1, true))
+  end)
+end)
