@@ -5,6 +5,7 @@
 
 #include <lauxlib.h>
 
+#include "attr/attr.h"
 #include "image.h"
 #include "scripts.h"
 #include "site.h"
@@ -36,8 +37,6 @@ static const char *const plain_names[] = {
 
 /* Libraries, which a script gets to read, not to change. */
 static const char *const library_names[] = { "math", "string", "table", "utf8" };
-
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))
 
 static int is_among(const char *name, const char *const *names, size_t count)
 {
@@ -81,22 +80,67 @@ static int is_public(const char *name)
 
 static int refuse_module(lua_State *L, const char *name)
 {
+	const char *names[64], *before = "", *near;
+	size_t count = 0;
 	luaL_Buffer b;
-	const char *before = "";
 
 	luaL_buffinit(L, &b);
 	for (size_t i = 0; i < embedded_modules_count; i++) {
 		if (!is_public(embedded_modules[i].name))
 			continue;
+		if (count < ARRAY_SIZE(names) - 1)
+			names[count++] = embedded_modules[i].name;
 		luaL_addstring(&b, before);
 		luaL_addstring(&b, embedded_modules[i].name);
 		before = ", ";
 	}
+	names[count] = NULL;
 	luaL_pushresult(&b);
 
-	return luaL_error(L, "a plugin cannot require '%s': what it does to a namespace goes through "
+	near = nearest_word(name, names);
+	if (near)
+		lua_pushfstring(L, " (did you mean '%s'?)", near);
+	else
+		lua_pushliteral(L, "");
+
+	return luaL_error(L, "a plugin cannot require '%s'%s: what it does to a namespace goes through "
 			     "req.host and req.pod, and the modules it can require are %s", name,
-			  lua_tostring(L, -1));
+			  lua_tostring(L, -1), lua_tostring(L, -2));
+}
+
+/* What a module has not got, and a script asks it for. Upvalue 1 is the module's name. */
+static int module_index(lua_State *L)
+{
+	const char *module = lua_tostring(L, lua_upvalueindex(1)), *names[64], *near;
+	const char *key = luaL_tolstring(L, 2, NULL);
+	size_t count = 0;
+
+	lua_pushnil(L);
+	while (lua_next(L, 1)) {
+		lua_pop(L, 1);
+		if (lua_type(L, -1) == LUA_TSTRING && count < ARRAY_SIZE(names) - 1)
+			names[count++] = lua_tostring(L, -1);
+	}
+	names[count] = NULL;
+	near = nearest_word(key, names);
+	if (near)
+		return luaL_error(L, "%s has no '%s' (did you mean '%s'?)", module, key, near);
+
+	return luaL_error(L, "%s has no '%s'", module, key);
+}
+
+/* Has the module on top say so when it is asked for what it has not got. [-0, +0, m] */
+static void close_module(lua_State *L, const char *name)
+{
+	if (!lua_istable(L, -1) || lua_getmetatable(L, -1)) {
+		lua_settop(L, 2);
+		return;
+	}
+	lua_createtable(L, 0, 1);
+	lua_pushstring(L, name);
+	lua_pushcclosure(L, module_index, 1);
+	lua_setfield(L, -2, "__index");
+	lua_setmetatable(L, -2);
 }
 
 /* require for plugins: the library made for them, and nothing else. */
@@ -109,10 +153,30 @@ static int room_require(lua_State *L)
 		return refuse_module(L, name);
 	lua_settop(L, 1);
 	state_push_global(L, "require");
-	lua_insert(L, 1);
+	lua_pushvalue(L, 1);
 	lua_call(L, 1, 1);
+	close_module(L, name);
 
 	return 1;
+}
+
+/* Raises for a global that is none; the nearest there is may have been meant. */
+static int refuse_global(lua_State *L, const char *name)
+{
+	const char *names[ARRAY_SIZE(plain_names) + ARRAY_SIZE(library_names) + 2], *near;
+	size_t count = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(plain_names); i++)
+		names[count++] = plain_names[i];
+	for (size_t i = 0; i < ARRAY_SIZE(library_names); i++)
+		names[count++] = library_names[i];
+	names[count++] = "require";
+	names[count] = NULL;
+	near = nearest_word(name, names);
+	if (near)
+		return luaL_error(L, "global '%s' is not defined (did you mean '%s'?)", name, near);
+
+	return luaL_error(L, "global '%s' is not defined", name);
 }
 
 /* A room starts empty; what the script names is put into it at first use. */
@@ -128,7 +192,7 @@ static int room_index(lua_State *L)
 	} else if (!strcmp(name, "require")) {
 		lua_pushcfunction(L, room_require);
 	} else {
-		return luaL_error(L, "global '%s' is not defined", name);
+		return refuse_global(L, name);
 	}
 	lua_pushvalue(L, 2);
 	lua_pushvalue(L, -2);
@@ -198,77 +262,47 @@ static int push_site_text(lua_State *L, const char *type)
 	return 1;
 }
 
-static const struct {
-	const char *name;
-	int type, required;
-} plugin_fields[] = {
-	{ "add", LUA_TFUNCTION, 1 },    { "chained", LUA_TBOOLEAN, 0 },
-	{ "check", LUA_TFUNCTION, 0 },
-	{ "conf", LUA_TTABLE, 0 },      { "del", LUA_TFUNCTION, 0 },
-	{ "doc", LUA_TSTRING, 0 },      { "gc", LUA_TFUNCTION, 0 },
-	{ "ipam", LUA_TBOOLEAN, 0 },    { "repair", LUA_TFUNCTION, 0 },
-	{ "status", LUA_TFUNCTION, 0 }, { "update", LUA_TFUNCTION, 0 },
-};
-
-/* Raises unless the value at `value` is a plugin; `file` is what to call it. [-0, +0, v] */
-static void check_plugin(lua_State *L, int value, const char *file)
+/* Raises unless the value on top is a plugin, called `file`; `own`: it came with us. [-0, +0, e] */
+static void check_plugin(lua_State *L, const char *file, int own)
 {
-	if (!lua_istable(L, value)) {
-		lua_pushfstring(
-			L, "%s: a plugin returns a table with a function 'add'; this returns a %s",
-			file, luaL_typename(L, value));
-		lua_error(L);
-	}
-
-	lua_pushnil(L);
-	while (lua_next(L, value)) {
-		const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
-		size_t i = 0;
-
-		while (i < ARRAY_SIZE(plugin_fields) &&
-		       (!key || strcmp(plugin_fields[i].name, key) != 0))
-			i++;
-		if (i == ARRAY_SIZE(plugin_fields)) {
-			lua_pushfstring(
-				L,
-				"%s: field '%s' is not one of a plugin's: add, check, conf, del, "
-				"doc, gc, ipam, repair, status, update",
-				file, luaL_tolstring(L, -2, NULL));
-			lua_error(L);
-		}
-		if (lua_type(L, -1) != plugin_fields[i].type) {
-			lua_pushfstring(L, "%s: field '%s' must be a %s, it is a %s", file, key,
-					lua_typename(L, plugin_fields[i].type),
-					luaL_typename(L, -1));
-			lua_error(L);
-		}
-		lua_pop(L, 1);
-	}
-
-	for (size_t i = 0; i < ARRAY_SIZE(plugin_fields); i++) {
-		if (plugin_fields[i].required &&
-		    lua_getfield(L, value, plugin_fields[i].name) == LUA_TNIL) {
-			lua_pushfstring(L, "%s: field '%s' is missing", file,
-					plugin_fields[i].name);
-			lua_error(L);
-		}
-	}
+	state_push_global(L, "require");
+	lua_pushliteral(L, "cni.engine.script");
+	lua_call(L, 1, 1);
+	lua_getfield(L, -1, "check");
+	lua_remove(L, -2);
+	lua_pushvalue(L, -2);
+	lua_pushstring(L, file);
+	lua_pushboolean(L, own);
+	lua_call(L, 3, 0);
 }
 
-/*
- * Runs the chunk on top in a room of its own, and puts the plugin it returns into a table of the
- * registry. `file` is what to call it. [-1, +1, e]
- */
-static void run_script(lua_State *L, const char *type, const char *file, const char *table)
+/* Runs the chunk on top in a room of its own: the plugin it returns. [-1, +1, e] */
+static void run_chunk(lua_State *L, const char *file, int own)
 {
-	int plugin = lua_gettop(L);
-
 	set_room(L);
 	lua_call(L, 0, 1);
-	check_plugin(L, plugin, file);
-	lua_settop(L, plugin);
+	check_plugin(L, file, own);
+}
+
+/* Loads and runs a script of the site's. [-0, +1, e] */
+static void run_text(lua_State *L, const char *path, const char *text, size_t len)
+{
+	if (len && *text == *LUA_SIGNATURE) {
+		lua_pushfstring(L, "%s: refused: it is bytecode, and only source text is run",
+				path);
+		lua_error(L);
+	}
+	if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "@%s", path), "t") != LUA_OK)
+		lua_error(L);
+	lua_remove(L, -2);
+	run_chunk(L, path, 0);
+}
+
+/* Puts the plugin on top into a table of the registry. [-0, +0, m] */
+static void keep_plugin(lua_State *L, const char *type, const char *table)
+{
 	luaL_getsubtable(L, LUA_REGISTRYINDEX, table);
-	lua_pushvalue(L, plugin);
+	lua_pushvalue(L, -2);
 	lua_setfield(L, -2, type);
 	lua_pop(L, 1);
 }
@@ -301,14 +335,8 @@ static int push_site_plugin(lua_State *L, const char *type)
 
 	path = lua_tostring(L, -2);
 	text = lua_tolstring(L, -1, &len);
-	if (*text == *LUA_SIGNATURE) {
-		lua_pushfstring(L, "%s: refused: it is bytecode, and only source text is run",
-				path);
-		lua_error(L);
-	}
-	if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "@%s", path), "t") != LUA_OK)
-		lua_error(L);
-	run_script(L, type, path, SITE_PLUGINS);
+	run_text(L, path, text, len);
+	keep_plugin(L, type, SITE_PLUGINS);
 
 	return 1;
 }
@@ -326,7 +354,8 @@ static int push_builtin_plugin(lua_State *L, const char *type)
 		return 0;
 
 	image_push_chunk(L, file, type);
-	run_script(L, type, type, BUILTIN_PLUGINS);
+	run_chunk(L, type, 1);
+	keep_plugin(L, type, BUILTIN_PLUGINS);
 
 	return 1;
 }
@@ -365,6 +394,71 @@ int scripts_load(lua_State *L)
 	}
 	if (!ret && (!is_type_name(type, len) || !push_builtin_plugin(L, type)))
 		lua_pushnil(L);
+
+	return 1;
+}
+
+/***
+Load a script that is not in the site's folder, for somebody who looks at it; whose it is, is not asked.
+@function load_script
+@tparam string path what to call it
+@tparam string text
+@treturn table what the script returned
+@raise as load_plugin
+*/
+int scripts_load_text(lua_State *L)
+{
+	size_t len;
+	const char *path = luaL_checkstring(L, 1), *text = luaL_checklstring(L, 2, &len);
+
+	run_text(L, path, text, len);
+
+	return 1;
+}
+
+/* Whether a chunk is a plugin's, by its source: the site's path, or the name of a built-in one. */
+static int is_script(const char *source)
+{
+	static const char site[] = "@" SITE_DIR "/";
+	char name[200];
+	size_t len = strlen(source);
+
+	if (!strncmp(source, site, sizeof site - 1))
+		return 1;
+	if (len < 6 || len - 5 >= sizeof name || strcmp(source + len - 4, ".lua") != 0)
+		return 0;
+	memcpy(name, source + 1, len - 5);
+	name[len - 5] = '\0';
+
+	return embedded_find(embedded_plugins, embedded_plugins_count, name) != NULL;
+}
+
+/***
+Where a script is that has called something: the line of the innermost of its functions.
+@function script_line
+@tparam[opt] function f where this one begins, instead
+@treturn string|nil `FILE:LINE`; nil when no function of a script is being run
+*/
+int scripts_line(lua_State *L)
+{
+	lua_Debug ar;
+	int line;
+
+	lua_settop(L, 1);
+	if (lua_isfunction(L, 1)) {
+		lua_getinfo(L, ">S", &ar);
+		lua_pushfstring(L, "%s:%d", ar.short_src, ar.linedefined);
+		return 1;
+	}
+	for (int level = 0; lua_getstack(L, level, &ar); level++) {
+		lua_getinfo(L, "Sl", &ar);
+		line = ar.currentline;
+		if (line > 0 && is_script(ar.source)) {
+			lua_pushfstring(L, "%s:%d", ar.short_src, line);
+			return 1;
+		}
+	}
+	lua_pushnil(L);
 
 	return 1;
 }

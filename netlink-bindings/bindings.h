@@ -7,8 +7,9 @@
 
 int luaopen_netlink(lua_State *L);
 
-/* Each pushes its one value: a function (rtnl, describe, nft) or a table (the others). */
+/* Each pushes its one value: a function (rtnl, check, describe, nft) or a table (the others). */
 int luaopen_netlink_rtnl(lua_State *L);
+int luaopen_netlink_check(lua_State *L); /* after rtnl */
 int luaopen_netlink_describe(lua_State *L);
 int luaopen_netlink_ns(lua_State *L);
 int luaopen_netlink_ip(lua_State *L);

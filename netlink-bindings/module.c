@@ -17,6 +17,7 @@ int luaopen_netlink(lua_State *L)
 		lua_CFunction open;
 	} parts[] = {
 		{ "open", luaopen_netlink_rtnl },
+		{ "check", luaopen_netlink_check },
 		{ "ns", luaopen_netlink_ns },
 		{ "ip", luaopen_netlink_ip },
 		{ "nft", luaopen_netlink_nft },

@@ -151,13 +151,13 @@ describe("An entry on a link of the attachment's own", function()
 end)
 
 for what, case in pairs {
-  ["a network that is none"] = { 'add_rule { from = "10.1/33" }', 'from: "10.1/33" is no address' },
+  ["a network that is none"] = { 'add_rule { from = "10.1/33" }', 'from: expected an address or a network, got "10.1/33"' },
   ["a neighbour without a MAC"] = { 'add_neigh("lo", { dst = "10.1.0.1" })', "either a mac or proxy" },
-  ["a neighbour without an address"] = { 'add_neigh("lo", { mac = "02:00:00:00:00:01" })', "is no address" },
+  ["a neighbour without an address"] = { 'add_neigh("lo", { mac = "02:00:00:00:00:01" })', "dst: is missing" },
   ["a blackhole with a gateway"] =
     { 'add_route { dst = "10.0.0.0/8", type = "blackhole", gw = "10.0.0.1" }', "has no link and no gateway" },
-  ["a shared route without a link or type"] = { 'ensure_route { dst = "10.0.0.0/8" }', "link is missing" },
-  ["a forwarding entry without a MAC"] = { 'add_fdb("lo", {})', "mac is missing" },
+  ["a shared route without a link or type"] = { 'ensure_route { dst = "10.0.0.0/8" }', "link: is missing" },
+  ["a forwarding entry without a MAC"] = { 'add_fdb("lo", {})', "mac: is missing" },
   ["a rule that the kernel refuses"] = { 'add_rule { ip_proto = 300 }', "ip_proto" },
 } do
   it("Refused is " .. what .. ", and nothing has changed", function()

@@ -211,7 +211,7 @@ describe("a site's script", function()
     ["nothing"] = { "", "odd%.lua: .*nil" },
     ["no add"] = { "return { del = function() end }", "odd%.lua: field 'add'" },
     ["add that is no function"] = { "return { add = {} }", "odd%.lua: field 'add'.*table" },
-    ["a field nobody knows"] = { "return { add = print, chek = print }", "odd%.lua: field 'chek'" },
+    ["a field nobody knows"] = { "return { add = print, chek = print }", "odd%.lua: unknown field 'chek' %(did you mean 'check'%?%)" },
   } do
     it("is refused for " .. name, function()
       assert.is_truthy(refusal(case[1]):find(case[2]))

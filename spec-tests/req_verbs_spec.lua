@@ -382,10 +382,10 @@ describe("req:number", function()
     add(w, { conf = { min = 7, max = 9 } })
     assert.matches('"a" has the number 7 of pool vlans already, which is not from 8 to 9.*net:c1:eth0',
       w:fails("ADD", with { id = "c2", pod = 2, conf = { min = 8, max = 9 } }).text)
-    assert.matches("from 9 to 8 are no numbers",
+    assert.matches("req:number: max: 8 is below min, 9",
       w:fails("ADD", with { id = "c2", pod = 2, conf = { min = 9, max = 8 } }).text)
     del(w, { conf = { min = 7, max = 9 } })
-    for what, line in pairs { ["the pool"] = 'req:number("../x", "a", 1, 2)', ["the key"] = 'req:number("x", "", 1, 2)' } do
+    for what, line in pairs { ["pool: expected a name"] = 'req:number("../x", "a", 1, 2)', ["key: is empty"] = 'req:number("x", "", 1, 2)' } do
       t.write("/etc/luacni/plugins/own.lua", ("return { add = function(req) %s end }"):format(line))
       assert.matches(what, w:fails("ADD", with()).text)
     end
@@ -507,11 +507,11 @@ esac
   end)
 
   for what, case in pairs {
-    ["a name in the place of a path"] = { 'program = "true"', 'call: program is "true", not an absolute path' },
-    ["no program"] = { 'args = {}', "call: program is missing" },
-    ["a key that there is not, naming the nearest"] = { 'program = "/bin/true", arg = {}', 'no arg.*"args"' },
-    ["arguments that are no strings"] = { 'program = "/bin/true", args = { 1 }', "args%[1%] is a number" },
-    ["an undo of an undo"] = { 'program = "/bin/true", undo = { undo = {} }', "call: undo: there is no undo" },
+    ["a name in the place of a path"] = { 'program = "true"', 'req:call: program: expected an absolute path, got "true"' },
+    ["no program"] = { 'args = {}', "req:call: program: is missing" },
+    ["a key that there is not, naming the nearest"] = { 'program = "/bin/true", arg = {}', "unknown key 'arg' %(did you mean 'args'%?%)" },
+    ["arguments that are no strings"] = { 'program = "/bin/true", args = { 1 }', "args%[1%]: expected a string, got 1" },
+    ["an undo of an undo"] = { 'program = "/bin/true", undo = { undo = {} }', "req:call: undo: unknown key 'undo'" },
     ["a program that is not there"] = { 'program = "/bin/not-there"', "/bin/not%-there: .*No such file" },
   } do
     it("refuses " .. what, function()

@@ -5,14 +5,39 @@
 -- @module cni.ipam
 
 local addr = require "cni.addr"
+local args = require "cni.engine.args"
 local common = require "cni.common"
 local fail = require "cni.fail"
 local schema = require "cni.schema"
+local scripts = require "cni.engine.script"
 
 local M = {}
 
 local Lease = {}
 Lease.__index = Lease
+
+-- What the functions here take -------------------------------------------------------
+
+local function a_lease(value)
+  if type(value) == "table" and type(value.ips) == "table" then return value end
+  return nil, args.expected("a lease, as ipam.add gives it", value)
+end
+
+local function link_of_pod(value, _, values)
+  return args.object(value, values[2])
+end
+
+local apply_options = args.optional(args.record { dad = args.boolean, announce = args.boolean,
+  routes = args.list(args.record({}, { loose = args.always })) })
+
+local takes = {
+  add = args.call("ipam.add", { "req", args.request }, { "options", apply_options }),
+  apply = args.call("ipam.apply", { "lease", a_lease }, { "pod", args.handle }, { "link", link_of_pod },
+    { "options", apply_options }),
+  forward = args.call("ipam.forward", { "req", args.request }, { "lease", a_lease }),
+  answer = args.call("ipam.answer", { "req", args.request }, { "lease", a_lease },
+    { "interfaces", args.list(args.any_link) }),
+}
 
 --- The type of IPAM plugin that a configuration names.
 -- @tparam table req the request
@@ -52,10 +77,12 @@ local function held(req, name)
     req.log("luacni: DEL goes without the IPAM plugin: " .. tostring(why))
     loads = false
   end
-  local ok, lease = fail.try(function() return script.add(own_request(req, script, schema.salvage)) end)
+  local ok, lease = fail.try(function()
+    return scripts.add(script, own_request(req, script, schema.salvage))
+  end)
   lease = ok and lease or {}
   if not ok and loads and script.del then
-    script.del(req)
+    scripts.call(script, "del", req)
   elseif not ok then
     req:lease(require("cni.leases").place(req.raw))
   end
@@ -89,9 +116,10 @@ local function prepare_link(pod, link, options, ipv6)
   pod:set_sysctl(list, { link = link })
 end
 
--- What others say, in our words: destinations without host bits, no gateway of 0.0.0.0 or ::.
+-- What others say, in our words: no interfaces, destinations without host bits, no gateway of 0.0.0.0 or ::.
 local function normal(lease)
   for _, ip in ipairs(lease.ips or {}) do
+    ip.interface = nil
     if ip.gateway and addr.is_unspecified(addr.ip(ip.gateway)) then ip.gateway = nil end
   end
   for _, route in ipairs(lease.routes or {}) do
@@ -131,6 +159,7 @@ end
 -- @treturn table lease `ips` (list of { address, gateway }), `routes`, `dns`; all empty for a
 -- layer-2 network, which `none` tells; method `default_via(gateway)`
 function M.add(req, options)
+  req, options = takes.add(req, options)
   local name = M.type_of(req)
   if not name then return setmetatable({ ips = {}, routes = {}, none = true }, Lease) end
   local script = req.plan.mode ~= "erase" and req.load_plugin(name)
@@ -140,7 +169,7 @@ function M.add(req, options)
   elseif not script then
     lease = ask_others(req, name, options or {})
   else
-    lease = script.add(own_request(req, script)) or {}
+    lease = scripts.add(script, own_request(req, script)) or {}
   end
   lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns, early = lease.early }
   if #lease.ips == 0 and req.plan.mode == "apply" then
@@ -216,6 +245,7 @@ end
 -- `pod:add_route` takes, to be added before the lease's, the only ones then: the addresses bring
 -- no routes to their networks
 function M.apply(lease, pod, link, options)
+  lease, pod, link, options = takes.apply(lease, pod, link, options)
   options = options or {}
   if not lease.none then prepare_link(pod, link, options, has_ipv6(lease)) end
   -- What is announced is what the link has when it comes up.
@@ -242,6 +272,7 @@ end
 
 --- Let the host forward packets of every family that a lease has an address of.
 function M.forward(req, lease)
+  req, lease = takes.forward(req, lease)
   local seen = {}
   for _, ip in ipairs(lease.ips) do
     local family = addr.parse(ip.address).family
@@ -261,7 +292,10 @@ function M.of_chain(req)
   for i, ip in ipairs(prev.ips) do
     lease.ips[i] = { address = ip.address, gateway = ip.gateway }
   end
-  for i, route in ipairs(prev.routes or {}) do lease.routes[i] = route end
+  for i, route in ipairs(prev.routes or {}) do
+    lease.routes[i] = {}
+    for key, value in pairs(route) do lease.routes[i][key] = value end
+  end
   return setmetatable(normal(lease), Lease)
 end
 
@@ -272,6 +306,7 @@ end
 -- @tparam table interfaces list of links
 -- @treturn table `interfaces`, `ips`, `routes`, `dns`, `instead`
 function M.answer(req, lease, interfaces)
+  req, lease, interfaces = takes.answer(req, lease, interfaces)
   return { instead = true, interfaces = interfaces, ips = lease.ips, routes = lease.routes,
     dns = common.dns_of(req.conf, lease) }
 end
@@ -284,7 +319,7 @@ local function forward(req, command, verb)
   if not script then
     require("cni.step.delegate").call(command, name, req)
   elseif script[verb] then
-    script[verb](own_request(req, script, verb == "gc" and schema.salvage or nil))
+    scripts.call(script, verb, own_request(req, script, verb == "gc" and schema.salvage or nil))
   end
 end
 

@@ -19,6 +19,7 @@
 -- @module cni.masq
 
 local addr = require "cni.addr"
+local args = require "cni.engine.args"
 local netlink = require "netlink"
 
 local M = {}
@@ -30,10 +31,15 @@ local function set_of(subnet, network)
   return ("masq_%s_%s"):format(subnet:gsub(":", "_"), network)
 end
 
+local takes = args.call("masq.add", { "req", args.request },
+  { "ips", args.list(args.record({ address = args.cidr },
+    { required = { "address" }, loose = args.always })) })
+
 --- Masquerade what an attachment sends from its addresses.
 -- @tparam table req the request
 -- @tparam table ips list of { address = "10.22.0.5/16" }, as in a result
 function M.add(req, ips)
+  req, ips = takes(req, ips)
   if #ips == 0 then return end
   local list = {}
   for i, ip in ipairs(ips) do

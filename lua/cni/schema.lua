@@ -398,6 +398,13 @@ function M.record(fields)
   return t
 end
 
+--- Whether a value is a record of a schema, with options or without.
+-- @param v anything
+-- @treturn boolean
+function M.is_record(v)
+  return type(v) == "table" and v.read == read_record
+end
+
 local function add_rule(t, rule, ...)
   for _, key in ipairs { ... } do
     if not t.fields[key] then error("schema: no such key: " .. tostring(key), 3) end

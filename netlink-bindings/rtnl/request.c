@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "bindings.h"
 #include "nl/push.h"
 
 struct verb {
@@ -339,6 +340,42 @@ bool rtnl_encode(lua_State *L, struct rtnl *h, int idx, lua_Integer nth)
 	}
 	lua_settop(L, attrs - 1);
 	return echo;
+}
+
+/*** Looking at attributes that are not sent ***/
+
+/***
+Look at attributes as `rtnl:send` does before it sends them: every key and value by its row. No socket is
+needed, and what only the whole request tells (a link's alias cannot go with `netns`) is not looked at.
+@function check
+@tparam string object `link`, `addr`, `route`, `rule`, `neigh`, `vlan`
+@tparam table attrs
+@raise unknown key, wrong type, number out of range
+*/
+static int rtnl_check_attrs(lua_State *L)
+{
+	struct nl_buf *buf = &((struct rtnl *)lua_touserdata(L, lua_upvalueindex(1)))->nl.out;
+	const struct rtnl_object *object = rtnl_object_arg(L, 1);
+	long at;
+
+	lua_settop(L, 2);
+	nl_buf_clear(buf);
+	at = nl_begin(buf, object->add, 0, 0);
+	rtnl_check_nl(L, at);
+	attr_encode(L, buf, 2, object->table);
+	return 0;
+}
+
+int luaopen_netlink_check(lua_State *L)
+{
+	struct rtnl *h = lua_newuserdatauv(L, sizeof *h, 0);
+
+	nl_init(&h->nl);
+	nl_init(&h->events);
+	h->owners = (struct nl_buf){ 0 };
+	luaL_setmetatable(L, RTNL_HANDLE);
+	lua_pushcclosure(L, rtnl_check_attrs, 1);
+	return 1;
 }
 
 /*** Echoes ***/

@@ -7,6 +7,7 @@
 
 local fail = require "cni.fail"
 local plans = require "cni.engine.plan"
+local scripts = require "cni.engine.script"
 
 local M = {}
 
@@ -55,10 +56,10 @@ end
 
 local function find_all(req, plugin)
   local loads, del = fail.try(function() return plugin.del end)
-  if loads and del then return del(req) end
+  if loads and del then return scripts.call(plugin, "del", req) end
   local ok = loads and fail.try(function()
     req.conf = plugin.conf and require("cni.schema").salvage(plugin.conf, req.raw) or req.raw
-    plugin.add(req)
+    scripts.call(plugin, "add", req)
   end)
   if not loads then
     req.log(("luacni: DEL goes without the script of %s: %s"):format(plugin.type, tostring(del)))

@@ -5,17 +5,21 @@
 -- finds or gives nil; `add_` must be new; `ensure_` must be so afterwards, is shared with other
 -- attachments and goes with the last of them; `set_` changes; `await_` waits for an event. What
 -- changes something becomes a step of the plan (cni.engine.plan), is written down and can be taken
--- back. A verb gives *objects*: pass them on; their `name` and `mac` are those of the result.
+-- back. A verb gives *objects*: pass them on; their `name` and `mac` are those of the result. What a verb
+-- is given is looked at when it is called (cni.engine.takes), and never written into.
 --
 -- @module cni.engine.handle
 
 local addr = require "cni.addr"
+local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 local sandbox = require "cni.record.sandbox"
+local takes = require "cni.engine.takes"
 
 local M = {}
 M.__index = M
+args.handles_are(M)
 
 --- Make a handle.
 -- @tparam table plan the plan that its verbs add steps to
@@ -26,9 +30,22 @@ M.__index = M
 function M.new(plan, ns, where)
   return setmetatable({
     plan = plan, name = ns, where = where and where.ns, sandbox = where and where.sandbox,
-    absent = where and where.absent, known = {}, fresh = {}, planned = {},
+    absent = where and where.absent or false, sock = false, cookie = false, known = {}, fresh = {},
+    planned = {},
   }, M)
 end
+
+-- What a handle may not have.
+local optional = { where = true, sandbox = true }
+
+setmetatable(M, { __index = function(_, key)
+  if optional[key] then return nil end
+  local verbs = {}
+  for name, value in next, M do
+    if type(value) == "function" then verbs[#verbs + 1] = name end
+  end
+  args.refuse("a handle", nil, args.unknown(key, verbs, "verb"))
+end })
 
 --- The namespace object; nil for the process's own. One that is gone is an error.
 -- @local
@@ -72,7 +89,7 @@ end
 -- @local
 function M:close()
   if self.sock then self.sock:close() end
-  self.sock = nil
+  self.sock = false
 end
 
 --- The name of a link that a step is about and that is not there: what it was called is not known any
@@ -83,6 +100,15 @@ M.gone = "(gone)"
 -- What every look at a link is good for: the index is kept, by name.
 local identity <const> = { "index", "name" }
 
+-- A question for the kernel; what is wrong with the question is the asker's.
+local function ask(self, verb, method, ...)
+  local sock = self:socket()
+  local sound, answer, msg, errno = pcall(sock[method], sock, ...)
+  if sound then return answer, msg, errno end
+  if fail.is(answer) then error(answer, 0) end
+  args.refuse(verb, nil, (answer:gsub("^%a+: ", "", 1))) -- of the object that it is about
+end
+
 --- Find a link.
 -- @tparam string|int key its name, or its index
 -- @tparam[opt] {string,...} keys the attributes that are wanted beside `index` and `name`; a look
@@ -91,15 +117,17 @@ local identity <const> = { "index", "name" }
 -- `name` and `mac` alone
 -- @return[2] nil absent
 function M:link(key, keys)
+  if type(key) ~= "string" and math.type(key) ~= "integer" then takes.key(self, key) end
   if self.absent or key == M.gone then return nil end
   -- One that this plan makes is made before it is looked for.
   if self.planned[key] then self.plan:flush() end
   local by = math.type(key) == "integer" and { index = key } or { name = key }
-  if keys and keys ~= identity then keys = { "index", "name", table.unpack(keys) } end
-  local link, msg, errno = self:socket():get("link", by, keys)
+  if keys and keys ~= identity then keys = takes.keys(self, keys) end
+  local link, msg, errno = ask(self, "link", "get", "link", by, keys)
   if link then
     self.known[link.name] = link
     link.sandbox = self.sandbox
+    args.own(link, self)
   elseif errno then
     fail.kernel("look up link " .. key, msg, errno)
   end
@@ -171,8 +199,9 @@ end
 -- @tparam[opt] {string,...} keys the attributes that are wanted
 -- @treturn table list
 function M:dump(object, filter, keys)
+  object, filter, keys = takes.dump(self, object, filter, keys)
   self.plan:flush()
-  local list, msg, errno = self:socket():dump(object, filter, keys)
+  local list, msg, errno = ask(self, "dump", "dump", object, filter, keys)
   if not list and filter and filter.index and errno == netlink.sys.errno.ENODEV then return {} end
   if not list then fail.kernel(("list %ss"):format(object), msg, errno) end
   return list
@@ -184,6 +213,7 @@ end
 -- @tparam[opt] {string,...} keys the attributes that are wanted
 -- @treturn table list of { address = "10.0.0.2/24", scope = ... }
 function M:addrs(link, family, keys)
+  link, family = takes.addrs(self, link, family)
   self.plan:flush()
   local name = type(link) == "table" and link.name or link
   local found = self.known[name] or self:link(name, identity)
@@ -195,15 +225,6 @@ end
 -- @treturn table list
 function M:routes(filter)
   return self:dump("route", filter)
-end
-
--- Raise when no link can have a name that one is to be made with. (One that is looked for is not there.)
-local function check_name(self, name)
-  if name == nil or self.plan.mode ~= "apply" and self.plan.mode ~= "dry" then return end
-  local problem, hint = require("cni.names").link_problem(name)
-  if problem then
-    fail.throw { msg = ("link %s: %s"):format(require("cni.json").show(name), problem), hint = hint }
-  end
 end
 
 local function push(self, kind, want, more)
@@ -237,7 +258,7 @@ end
 
 local function object(self, name, mac)
   self.fresh[name] = true
-  local link = { name = name, mac = mac, sandbox = self.sandbox }
+  local link = args.own({ name = name, mac = mac, sandbox = self.sandbox }, self)
   self.planned[name] = link
   return link
 end
@@ -254,7 +275,7 @@ end
 -- absent, except for kinds that take that of `link`
 -- @treturn table the link
 function M:add_link(want)
-  check_name(self, want.name)
+  want = takes.add_link(self, want)
   local home, parent = want.ns or self, want.link
   want.ns, want.into = nil, home ~= self and home.name or nil
   want.master, want.link = name_of(want.master), name_of(parent)
@@ -276,7 +297,7 @@ end
 -- and `group` (numbers), `label` (SELinux context of who makes it)
 -- @treturn table the link
 function M:add_tap(want)
-  check_name(self, want.name)
+  want = takes.add_tap(self, want)
   local mac = want.mac or random_mac()
   push(self, "tap", {
     name = want.name, kind = "tun", mac = not want.label and mac or nil, label = want.label,
@@ -319,7 +340,7 @@ end
 -- @tparam table want `ns` (handle), `name` (the name there), and `wanted`: what is looked for (cni.devices)
 -- @treturn table the link there
 function M:lend_link(find, want)
-  check_name(self, want.name)
+  find, want = takes.lend_link(self, find, want)
   local home, mode = want.ns, self.plan.mode
   if mode == "verify" or mode == "erase" then
     -- The reference plugin keeps the old name in the alias too: so either can return it.
@@ -366,9 +387,8 @@ end
 -- @treturn table this end
 -- @treturn table the peer
 function M:add_veth(want)
+  want = takes.add_veth(self, want)
   local plan, peer = self.plan, want.peer
-  check_name(self, want.name)
-  check_name(self, peer.name)
   local name, mac, peer_mac = want.name, want.mac, nil
   if plan.mode == "verify" or plan.mode == "erase" then
     name, mac, peer_mac = find_port(self, peer.ns, peer.name)
@@ -379,11 +399,9 @@ function M:add_veth(want)
   push(self, "link", {
     name = name, kind = "veth", mac = mac, mtu = want.mtu, master = name_of(want.master),
     named = want.name and true or nil,
-    peer = { ns = peer.ns and peer.ns.name or "pod", name = peer.name, mac = peer_mac },
+    peer = { ns = peer.ns.name, name = peer.name, mac = peer_mac },
   })
-  local peer_object = peer.ns and object(peer.ns, peer.name, peer_mac)
-    or { name = peer.name, mac = peer_mac }
-  return object(self, name, mac), peer_object
+  return object(self, name, mac), object(peer.ns, peer.name, peer_mac)
 end
 
 --- Make sure of a link that attachments share. It is made by the first that needs it and
@@ -396,15 +414,14 @@ end
 -- stays, once an attachment was whole
 -- @treturn table the link; its MAC is known once the plan has run
 function M:ensure_link(want)
-  check_name(self, want.name)
+  want = takes.ensure_link(self, want)
   if want.peer then
-    check_name(self, want.peer.name)
     want.peer = { master = name_of(want.peer.master), name = want.peer.name or random_name() }
   end
   want.mac, want.link = want.mac or random_mac(), name_of(want.link)
   want.master = name_of(want.master)
   want.group = self:group(want.name)
-  local link = { name = want.name, mac = want.mac, sandbox = self.sandbox }
+  local link = args.own({ name = want.name, mac = want.mac, sandbox = self.sandbox }, self)
   self.planned[want.name] = link
   push(self, "shared_link", want, { object = link })
   return link
@@ -416,6 +433,7 @@ end
 -- @tparam string kind such as ipvlan
 -- @tparam string value in words
 function M:agree(link, kind, value)
+  link, kind, value = takes.agree(self, link, kind, value)
   if not link.index then return end
   push(self, "agree", { link = link.name, of = kind, value = value,
     group = self:group(("%s:%d"):format(kind, link.index)) })
@@ -425,8 +443,10 @@ end
 -- @tparam string name of the link
 -- @tparam table vrf object
 function M:enslave(name, vrf)
+  name, vrf = takes.enslave(self, name, vrf)
+  name = name_of(name)
   local link = self.plan.mode == "apply" and self:link(name)
-  push(self, "enslave", { link = name, master = vrf.name },
+  push(self, "enslave", { link = name, master = name_of(vrf) },
     { had = link and require("cni.step.enslave").before(self, link) or nil })
 end
 
@@ -436,10 +456,12 @@ end
 -- @tparam[opt] table options `replace`: take an address that is in the way off the link, unless
 -- an attachment needs it; `keep`: on a link that was made here it stays, once an attachment was whole
 function M:ensure_addr(link, address, options)
+  link, address, options = takes.ensure_addr(self, link, address, options)
+  local name = name_of(link)
   options = options or {}
   push(self, "shared_addr", {
-    link = link.name, address = address, replace = options.replace,
-    keep = options.keep or nil, group = self:group(link.name),
+    link = name, address = address, replace = options.replace,
+    keep = options.keep or nil, group = self:group(name),
   })
 end
 
@@ -454,17 +476,24 @@ end
 -- @tparam table want attributes, such as { up = true }
 -- @treturn table the link
 function M:set_link(link, want)
+  link, want = takes.set_link(self, link, want)
   local name = name_of(link)
   local planned = self.planned[name]
   local found = not planned and self.plan.mode ~= "verify" and self:link(name, { "mac" })
   if planned then
     link = planned
   elseif found then
-    link = { name = name, mac = found.mac, sandbox = self.sandbox }
+    link = args.own({ name = name, mac = found.mac, sandbox = self.sandbox }, self)
   elseif type(link) == "string" then
-    link = { name = name, sandbox = self.sandbox }
+    link = args.own({ name = name, sandbox = self.sandbox }, self)
   end
-  if want.mac then link.mac = want.mac end
+  if want.mac then
+    -- A table that a script has made itself stays as it is.
+    if link ~= planned and not args.is_ours(link) then
+      link = args.own({ name = name, sandbox = self.sandbox }, self)
+    end
+    link.mac = want.mac
+  end
   want.master = name_of(want.master)
   if self.fresh[name] then
     want.link = name
@@ -481,6 +510,7 @@ end
 -- @tparam[opt] table options `nodad`: no duplicate detection; `noprefixroute`: no route to the
 -- address's network
 function M:add_addr(link, address, options)
+  link, address, options = takes.add_addr(self, link, address, options)
   local name = name_of(link)
   local want = { link = name, address = address }
   for key, value in pairs(options or {}) do want[key] = value end
@@ -496,12 +526,8 @@ local function push_entry(self, kind, want, new)
 end
 
 local function push_shared_route(self, want, new)
-  local dst = type(want.dst) == "string" and addr.parse(want.dst)
-  if not dst then fail.throw { msg = ("route: dst: %s is no network"):format(tostring(want.dst)) } end
-  local given = {}
-  for key, value in next, want do given[key] = value end
-  given.dst, given.link = tostring(dst:network()), name_of(want.link)
-  push_entry(self, "shared_route", require("cni.step.shared_route").want(given), new)
+  want.link = name_of(want.link)
+  push_entry(self, "shared_route", require("cni.step.shared_route").want(want), new)
 end
 
 --- Add a route.
@@ -511,6 +537,7 @@ end
 -- @tparam[opt] table options `reported`: the result lists it, so that CHECK lets it go when the
 -- result of the whole chain no longer does
 function M:add_route(want, options)
+  want, options = takes.add_route(self, want, options)
   if want.type and require("cni.step.shared_route").is_linkless(want.type) then
     return push_shared_route(self, want, true)
   end
@@ -528,7 +555,7 @@ end
 --
 -- @tparam table want as for `add_route`
 function M:ensure_route(want)
-  push_shared_route(self, want)
+  push_shared_route(self, takes.ensure_route(self, want))
 end
 
 --- Add a rule that says which routing table counts for what. One that is there already is an error.
@@ -540,13 +567,13 @@ end
 -- blackhole, unreachable, prohibit; `priority` (32765: just ahead of the main table); `family`, inet or
 -- inet6, where no address tells it (inet)
 function M:add_rule(want)
-  push_entry(self, "rule", require("cni.step.rule").want(want), true)
+  push_entry(self, "rule", require("cni.step.rule").want(takes.add_rule(self, want)), true)
 end
 
 --- Make sure of a rule that attachments share; it goes with the last of them, if it was made here.
 -- @tparam table want as for `add_rule`
 function M:ensure_rule(want)
-  push_entry(self, "rule", require("cni.step.rule").want(want))
+  push_entry(self, "rule", require("cni.step.rule").want(takes.ensure_rule(self, want)))
 end
 
 --- Tell a link the MAC of a neighbour, so that it asks nobody; or have it answer for an address.
@@ -558,6 +585,7 @@ end
 -- @tparam table|string link object or name
 -- @tparam table want `dst`, and `mac` or `proxy = true`; `router = true` of one of IPv6
 function M:add_neigh(link, want)
+  link, want = takes.add_neigh(self, link, want)
   push_entry(self, "neigh", require("cni.step.neigh").want(want, name_of(link)), true)
 end
 
@@ -565,6 +593,7 @@ end
 -- @tparam table|string link object or name
 -- @tparam table want as for `add_neigh`
 function M:ensure_neigh(link, want)
+  link, want = takes.ensure_neigh(self, link, want)
   push_entry(self, "neigh", require("cni.step.neigh").want(want, name_of(link)))
 end
 
@@ -578,6 +607,7 @@ end
 -- @tparam table want `mac`; `master = true` for a bridge's port, `dst` (address) for a tunnel, which may have
 -- `vni` and `port` too; `vlan`
 function M:add_fdb(link, want)
+  link, want = takes.add_fdb(self, link, want)
   push_entry(self, "fdb", require("cni.step.fdb").want(want, name_of(link)), true)
 end
 
@@ -586,6 +616,7 @@ end
 -- @tparam table|string link object or name
 -- @tparam table want as for `add_fdb`
 function M:ensure_fdb(link, want)
+  link, want = takes.ensure_fdb(self, link, want)
   push_entry(self, "fdb", require("cni.step.fdb").want(want, name_of(link)))
 end
 
@@ -593,6 +624,7 @@ end
 -- @tparam table|string port object or name
 -- @tparam table want `vid`, `vid_end`, `pvid`, `untagged`; `absent = true` removes it
 function M:set_vlan(port, want)
+  port, want = takes.set_vlan(self, port, want)
   want.link = name_of(port)
   push(self, "vlan", want, { covered = self.fresh[want.link] and true or nil })
 end
@@ -602,6 +634,7 @@ end
 -- @tparam[opt] table options `keep`: leave them as they are on undo; `link`: the object they are of; what was
 -- there before comes back otherwise, after the last attachment that sets the same (cni.record.values)
 function M:set_sysctl(list, options)
+  list, options = takes.set_sysctl(self, list, options)
   options = options or {}
   if options.keep or options.link and self.fresh[name_of(options.link)] then
     push(self, "sysctl", { list = list, keep = options.keep }, { covered = true })
@@ -616,9 +649,11 @@ end
 -- @tparam[opt] table options `nodad`: its addresses are unique, that of the link itself too, without
 -- which nothing is forwarded to its neighbours
 function M:lock_down(link, options)
-  local list = M.locked_down(link.name)
+  link, options = takes.lock_down(self, link, options)
+  local name = name_of(link)
+  local list = M.locked_down(name)
   if options and options.nodad then
-    list[#list + 1] = { "net/ipv6/conf/" .. link.name .. "/accept_dad", "0", true }
+    list[#list + 1] = { "net/ipv6/conf/" .. name .. "/accept_dad", "0", true }
   end
   self:set_sysctl(list, { link = link })
 end
@@ -637,6 +672,7 @@ end
 -- listening: their accept_ra becomes 2, and stays so too.
 -- @tparam string family inet or inet6
 function M:enable_forwarding(family)
+  family = takes.enable_forwarding(self, family)
   local path = family == "inet6" and "net/ipv6/conf/all/forwarding" or "net/ipv4/ip_forward"
   self:set_sysctl({ { path, "1" } }, { keep = true })
 end
@@ -645,14 +681,16 @@ end
 -- @tparam table link object
 -- @tparam[opt=5] number seconds
 function M:await_up(link, seconds)
-  push(self, "await", { link = link.name, up = true, seconds = seconds or 5 })
+  link, seconds = takes.await_up(self, link, seconds)
+  push(self, "await", { link = name_of(link), up = true, seconds = seconds or 5 })
 end
 
 --- Wait until duplicate address detection has accepted every address of a link.
 -- @tparam table link object
 -- @tparam[opt=5] number seconds
 function M:await_addrs(link, seconds)
-  push(self, "await", { link = link.name, addrs = true, seconds = seconds or 5 })
+  link, seconds = takes.await_addrs(self, link, seconds)
+  push(self, "await", { link = name_of(link), addrs = true, seconds = seconds or 5 })
 end
 
 return M

@@ -19,17 +19,57 @@
 --
 -- @module cni.engine.req
 
+local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local json = require "cni.json"
 local once = require "cni.step.once"
+local scripts = require "cni.engine.script"
 
 local M = {}
+
+local request, optional = { nil, args.request }, args.optional
+
+local function pool_name(value)
+  if type(value) == "string" and #value <= 60 and value:find "^%w[%w._-]*$" then return value end
+  return nil, args.expected("a name of letters, digits, and . _ - behind the first", value)
+end
+
+local function text(value)
+  if value == "" then return nil, "is empty" end
+  return args.string(value)
+end
+
+local function absolute(value)
+  if type(value) == "string" and value:sub(1, 1) == "/" then return value end
+  return nil, args.expected("an absolute path", value)
+end
+
+local number = args.integer(0, 0xffffffff)
+
+-- What can be said of a call, and beside it of the two others that may belong to it.
+local function a_call(more, options)
+  local fields = { program = absolute, args = args.list(args.string), stdin = args.string,
+    timeout = args.number(0, 86400, "seconds") }
+  for key, read in next, more or {} do fields[key] = read end
+  return args.record(fields, options)
+end
+
+local takes = {
+  lease = args.call("req:lease", request, { nil, args.table }),
+  once = args.call("req:once", request, { "name", args.string }, { "decide", args.func }),
+  number = args.call("req:number", request, { "pool", pool_name }, { "key", text }, { "min", number },
+    { "max", number }),
+  call = args.call("req:call", request, { nil,
+    a_call({ ns = args.handle, undo = a_call(), check = a_call() }, { required = { "program" } }) }),
+  delegate = args.call("req:delegate", request, { "type", args.string }, { "changes", optional(args.table) }),
+}
 
 --- Addresses from a lease directory; see cni.leases for what `spec` says.
 -- @tparam table req
 -- @tparam table spec `dir`, `network`, `sets`, `requested`
 -- @treturn {table,...} `address` and `gateway` each
 function M.lease(req, spec)
+  req, spec = takes.lease(req, spec)
   return require("cni.step.lease").obtain(req.plan, spec)
 end
 
@@ -44,6 +84,7 @@ end
 -- CHECK of what an older script has attached.
 -- @return the value
 function M.once(req, name, decide)
+  req, name, decide = takes.once(req, name, decide)
   local plan = req.plan
   local found, value = once.find(plan.steps, req.type, name)
   if not found and plan.past then
@@ -69,52 +110,10 @@ end
 -- @raise when all are taken; when the key has one that is not from `min` to `max`; in CHECK when the
 -- attachment has none
 function M.number(req, pool, key, min, max)
-  if type(pool) ~= "string" or not pool:find "^[%w][%w._-]*$" or #pool > 60 then
-    fail.throw { msg = "number: the pool has to have a name of letters, digits, and . _ - behind the first" }
-  end
-  if type(key) ~= "string" or key == "" then
-    fail.throw { msg = ("number of pool %s: the key is no text"):format(pool) }
-  end
-  if math.type(min) ~= "integer" or math.type(max) ~= "integer" or min < 0 or min > max then
-    fail.throw { msg = ("number of pool %s: from %s to %s are no numbers, from 0 on"):format(pool,
-      tostring(min), tostring(max)) }
-  end
+  req, pool, key, min, max = takes.number(req, pool, key, min, max)
+  if min > max then args.refuse("req:number", "max", ("%d is below min, %d"):format(max, min)) end
   return require("cni.step.number").obtain(req.plan, { pool = pool, key = key, min = min, max = max,
     group = req.host:group("number." .. pool) })
-end
-
--- What can be said of a call, and of the two others that may belong to it.
-local of_call = { program = "string", args = "table", stdin = "string", timeout = "number" }
-local of_whole = { ns = "table", check = "table", undo = "table" }
-
-local function check_call(given, where, more)
-  local call, known = {}, {}
-  for key in next, of_call do known[#known + 1] = key end
-  for key in next, more or {} do known[#known + 1] = key end
-  for key, value in next, given do
-    local kind = of_call[key] or more and more[key]
-    if not kind then
-      fail.throw { msg = ("%s: there is no %s"):format(where, tostring(key)),
-        hint = require("cni.protocol.hints").did_you_mean(tostring(key), known) }
-    elseif type(value) ~= kind then
-      fail.throw { msg = ("%s: %s is a %s, not a %s"):format(where, key, type(value), kind) }
-    end
-    if of_call[key] then call[key] = value end
-  end
-  for i, arg in ipairs(given.args or {}) do
-    if type(arg) ~= "string" then
-      fail.throw { msg = ("%s: args[%d] is a %s, not a string"):format(where, i, type(arg)) }
-    end
-  end
-  return call
-end
-
-local function check_program(call, where)
-  if not call.program or call.program:sub(1, 1) ~= "/" then
-    fail.throw { msg = ("%s: program is %s, not an absolute path"):format(where,
-      call.program and json.show(call.program) or "missing") }
-  end
-  return call
 end
 
 --- Run a program, without a shell. It is written down before it runs, and ended at its deadline with all that
@@ -140,32 +139,27 @@ end
 -- @treturn string|nil what it printed; in CHECK what it printed then. nil where nothing was called: in a dry
 -- run, and in a DEL that finds no record
 function M.call(req, what)
-  if type(what) ~= "table" then fail.throw { msg = "call: what to call is no table" } end
-  local want = { call = check_program(check_call(what, "call", of_whole), "call") }
-  want.call.timeout = want.call.timeout or 10
-  for _, key in ipairs { "undo", "check" } do
-    if what[key] then
-      local where = "call: " .. key
-      want[key] = check_call(what[key], where)
-      want[key].program = want[key].program or want.call.program
-      want[key].timeout = want[key].timeout or 10
-      check_program(want[key], where)
-    end
+  req, what = takes.call(req, what)
+  local want = {}
+  for _, key in ipairs { "call", "undo", "check" } do
+    local one = what
+    if key ~= "call" then one = what[key] end
+    want[key] = one and { program = one.program or what.program, args = one.args, stdin = one.stdin,
+      timeout = one.timeout or 10 } or nil
   end
-  local ns = what.ns and what.ns.name or "host"
-  return require("cni.step.call").obtain(req.plan, ns, want)
+  return require("cni.step.call").obtain(req.plan, what.ns and what.ns.name or "host", want)
 end
 
 -- What identifies the call, and not what is wanted of the type.
 local fixed = { "cniVersion", "name", "type", "prevResult" }
 
 local function check_changes(changes)
-  if type(changes) ~= "table" or json.is_list(changes) then
-    fail.throw { msg = "delegate: the changes are no table of configuration keys" }
+  if json.is_list(changes) then
+    args.refuse("req:delegate", "changes", "a list is no table of configuration keys")
   end
   for _, key in ipairs(fixed) do
     if changes[key] ~= nil then
-      fail.throw { msg = ("delegate: %s cannot be changed: it says what the call is about"):format(key) }
+      args.refuse("req:delegate", "changes", key .. " cannot be changed: it says what the call is about")
     end
   end
 end
@@ -220,8 +214,9 @@ local function run_script(req, script)
   req.conf = script.conf and (mode == "erase" and schema.salvage or schema.read)(script.conf, req.raw)
     or req.raw
   local own = mode == "verify" and script.check or mode == "erase" and script.del
-  if own then return run_instead(req, script.add, own) end
-  return script.add(req)
+  local function add(sub) return scripts.add(script, sub) end
+  if own then return run_instead(req, add, own) end
+  return add(req)
 end
 
 -- The answer as a table of the caller's own, with all its lists. That which is the chain's result stays it.
@@ -231,7 +226,7 @@ local function opened(answer, prev)
   else
     local copy = {}
     for key, value in next, answer do copy[key] = value end
-    answer = copy
+    answer = require("cni.protocol.result").as_foreign(copy, answer)
   end
   for _, key in ipairs { "interfaces", "ips", "routes" } do answer[key] = answer[key] or {} end
   return answer
@@ -261,7 +256,7 @@ end
 -- @treturn table the result: `interfaces`, `ips`, `routes` (lists, empty when it has none) and `dns`; to be
 -- returned as it is, or with changes
 function M.delegate(req, type_name, changes)
-  if type(type_name) ~= "string" then fail.throw { msg = "delegate: the type is no string" } end
+  req, type_name, changes = takes.delegate(req, type_name, changes)
   check_changes(changes or {})
   local raw = merge(req.raw, changes or {})
   local for_addresses = is_object(raw.ipam) and raw.ipam.type == type_name

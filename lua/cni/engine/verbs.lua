@@ -34,6 +34,7 @@ local netlink = require "netlink"
 local plans = require "cni.engine.plan"
 local request = require "cni.protocol.request"
 local sandbox = require "cni.record.sandbox"
+local scripts = require "cni.engine.script"
 
 local M = {}
 
@@ -325,7 +326,7 @@ local function attempt(req, plugin, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
   plan.reclaim = function(wanted, link) return reclaim(req, wanted, link) end
   local ok, err = xpcall(function()
-    local given = plugin.add(req)
+    local given = scripts.add(plugin, req)
     plan:flush()
     local result = result_of(req, given, plugin)
     local text = require("cni.protocol.result").render(result, req.version)
@@ -516,8 +517,8 @@ function M.check(req, plugin)
   local ns = prepare(req, plugin)
   local plan <const> = new_plan("verify", req, ns, nil)
   plan.past = recorded(req, plugin)
-  if plugin.check then return plugin.check(req) end
-  plugin.add(req)
+  if plugin.check then return scripts.call(plugin, "check", req) end
+  scripts.add(plugin, req)
   local differences = plan:differences()
   plan:close()
   if #differences > 0 then
@@ -530,7 +531,7 @@ end
 function M.dry_run(req, plugin)
   read_conf(req, plugin)
   local plan = new_plan("dry", req, nil, nil)
-  plugin.add(req)
+  scripts.add(plugin, req)
   local words = plan:words()
   plan:close()
   return words
@@ -570,7 +571,7 @@ function M.gc(req, plugin)
     if #errors > 0 then return end
     if loads and plugin.gc then
       pcall(read_conf, req, plugin) -- what was leased is freed although the configuration has gone bad
-      plugin.gc(req)
+      scripts.call(plugin, "gc", req)
     elseif not loads or not plugin.ipam then
       require("cni.ipam").gc(req)
     end
@@ -609,7 +610,7 @@ end
 function M.status(req, plugin)
   read_conf(req, plugin)
   if plugin.status then
-    plugin.status(req)
+    scripts.call(plugin, "status", req)
   elseif not plugin.ipam then
     require("cni.ipam").status(req)
   end

@@ -26,6 +26,22 @@ local members = {
 -- Which objects came with keys that we do not know, and of which family they were.
 local foreign = setmetatable({}, { __mode = "k" })
 
+--- Whether an object of a result came with keys that are not known here.
+-- @tparam table object
+-- @treturn boolean
+function M.is_foreign(object)
+  return foreign[object] ~= nil
+end
+
+--- Have a copy of an object print like it: with what came with it that is not known here.
+-- @tparam table copy
+-- @tparam table object
+-- @treturn table the copy
+function M.as_foreign(copy, object)
+  foreign[copy] = foreign[object]
+  return copy
+end
+
 -- Values -----------------------------------------------------------------------------
 
 -- Each takes the value, and where it stands for the error; "" counts as absent.

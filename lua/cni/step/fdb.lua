@@ -3,9 +3,7 @@
 -- as a VXLAN's.
 -- @module cni.step.fdb
 
-local addr = require "cni.addr"
 local entry = require "cni.step.entry"
-local fail = require "cni.fail"
 
 -- By this MAC a tunnel goes by that has no other entry for a frame, to each that it names.
 local everybody <const> = "00:00:00:00:00:00"
@@ -55,14 +53,9 @@ local M = entry.kind {
   remove = function(want, h) return h:link(want.link, {}) and request("del", want, h) end,
 }
 
---- What a step wants, of what a plugin says.
+--- What a step wants, of what a plugin says and cni.engine.takes has looked at.
 function M.want(given, link)
-  local bytes = given.dst and addr.ip(given.dst)
-  if type(given.mac) ~= "string" or given.dst and not bytes then
-    fail.throw { msg = ("forwarding entry on %s: %s"):format(link,
-      given.dst and ("dst: %q is no address"):format(given.dst) or "mac is missing") }
-  end
-  local want = { link = link, entry = { mac = given.mac:lower(), dst = bytes and addr.text(bytes),
+  local want = { link = link, entry = { mac = given.mac:lower(), dst = given.dst,
     vlan = given.vlan, vni = given.vni, port = given.port, master = given.master } }
   want.key = entry.key(say(want))
   return want

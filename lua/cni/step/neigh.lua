@@ -5,7 +5,6 @@
 
 local addr = require "cni.addr"
 local entry = require "cni.step.entry"
-local fail = require "cni.fail"
 
 local function say(want)
   local neigh = want.entry
@@ -41,17 +40,10 @@ local M = entry.kind {
   remove = function(want, h) return h:link(want.link, {}) and request("del", want, h) end,
 }
 
---- What a step wants, of what a plugin says.
+--- What a step wants, of what a plugin says and cni.engine.takes has looked at.
 function M.want(given, link)
-  local bytes = given.dst and addr.ip(given.dst)
-  if not bytes then
-    fail.throw { msg = ("neighbour on %s: dst: %q is no address"):format(link, tostring(given.dst)) }
-  end
-  if (given.mac ~= nil) == (given.proxy == true) then
-    fail.throw { msg = ("neighbour %s on %s: either a mac or proxy"):format(given.dst, link) }
-  end
-  local want = { link = link, entry = { dst = addr.text(bytes), mac = given.mac and given.mac:lower(),
-    proxy = given.proxy, router = given.router, family = #bytes == 4 and "inet" or "inet6" } }
+  local want = { link = link, entry = { dst = given.dst, mac = given.mac and given.mac:lower(),
+    proxy = given.proxy, router = given.router, family = addr.family(addr.ip(given.dst)) } }
   want.key = entry.key(say(want))
   return want
 end

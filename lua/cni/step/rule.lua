@@ -4,7 +4,6 @@
 
 local addr = require "cni.addr"
 local entry = require "cni.step.entry"
-local fail = require "cni.fail"
 
 -- What a rule selects by, and what it does; each has to be as wanted, absent ones too.
 local selectors = { "from", "to", "iif", "oif", "fwmark", "fwmask", "ip_proto", "invert" }
@@ -12,10 +11,8 @@ local selectors = { "from", "to", "iif", "oif", "fwmark", "fwmask", "ip_proto", 
 -- Ahead of the rule for the main table, and behind all that has a number of its own.
 local default_priority <const> = 32765
 
-local function network(text, key)
-  local cidr = addr.parse(text) or addr.ip(text) and addr.cidr(addr.ip(text))
-  if not cidr then fail.throw { msg = ("rule: %s: %q is no address or network"):format(key, text) } end
-  cidr = cidr:network()
+local function network(text)
+  local cidr = addr.parse(text)
   return cidr ~= addr.default(cidr.family) and tostring(cidr) or nil, cidr.family
 end
 
@@ -24,8 +21,8 @@ local function normal(want)
   local rule = {}
   for key, value in next, want do rule[key] = value end
   local from_family, to_family
-  if want.from then rule.from, from_family = network(want.from, "from") end
-  if want.to then rule.to, to_family = network(want.to, "to") end
+  if want.from then rule.from, from_family = network(want.from) end
+  if want.to then rule.to, to_family = network(want.to) end
   rule.family = want.family or from_family or to_family or "inet"
   rule.priority = want.priority or default_priority
   rule.action = want.action or "lookup"
@@ -70,7 +67,7 @@ local M = entry.kind {
   remove = function(want) return { "del", "rule", want.entry } end,
 }
 
---- What a step wants, of what a plugin says.
+--- What a step wants, of what a plugin says and cni.engine.takes has looked at.
 function M.want(given)
   local want = { entry = normal(given) }
   want.key = entry.key(say(want))

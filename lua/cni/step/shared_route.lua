@@ -6,7 +6,6 @@
 
 local addr = require "cni.addr"
 local entry = require "cni.step.entry"
-local fail = require "cni.fail"
 
 local linkless = { blackhole = true, unreachable = true, prohibit = true, throw = true }
 
@@ -62,20 +61,12 @@ function M.is_linkless(type_name)
   return linkless[type_name] ~= nil
 end
 
---- What a step wants, of what a plugin says.
+--- What a step wants, of what a plugin says and cni.engine.takes has looked at.
 function M.want(given)
   local route = {}
   for key, value in next, given do route[key] = value end
   local link = route.link
   route.link = nil
-  if linkless[route.type] then
-    if link or route.gw then
-      fail.throw { msg = ("route %s: %s has no link and no gateway"):format(route.dst, route.type) }
-    end
-  elseif not link then
-    fail.throw { msg = ("route %s: link is missing"):format(route.dst),
-      hint = "without one it has to have a type: blackhole, unreachable, prohibit, throw" }
-  end
   -- What the kernel gives it when nothing is said.
   if addr.parse(route.dst).family == "inet6" and (route.priority or 0) == 0 then route.priority = 1024 end
   if route.table == 254 then route.table = nil end

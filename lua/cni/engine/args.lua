@@ -1,0 +1,506 @@
+-- SPDX-License-Identifier: MIT
+--- What is given to a verb: declared beside it, looked at when it is called, and copied.
+--
+-- A script that makes a mistake is told at once, with its own file and line:
+--
+--     /etc/luacni/plugins/wire.lua:7: add_veth: unknown key 'mut' (did you mean 'mtu'?)
+--
+-- `verb` makes of a declaration a function that a verb calls first. Each argument has a *reader*:
+-- `read(value, self)` gives the value as the verb is to have it, a copy of it where it is a table; or nil and
+-- what is wrong, and where in the value. What a netlink object takes is not written down here again:
+-- `attributes` asks the rows of netlink-bindings.
+--
+-- While an attachment is erased without its record, keys that nobody knows are left out instead: a script
+-- that has gone bad holds no pod.
+--
+-- @module cni.engine.args
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local netlink = require "netlink"
+
+local check = netlink.check
+local M = {}
+
+--- The function of a script that is being run, to name when its call of a verb has left the stack (a tail
+-- call: `return req.pod:set_link(...)`).
+M.entry = nil
+
+--- Whether the script that is being run came with the program; what that gives to verbs is taken as it is.
+M.trusted = false
+
+local function host()
+  local has_host, module = pcall(require, "host")
+  return has_host and module.script_line and module or nil
+end
+
+--- Where in a script the program is.
+-- @treturn string|nil FILE:LINE; nil outside of any
+function M.place()
+  local module = host()
+  if not module then return nil end
+  return module.script_line() or M.entry and module.script_line(M.entry) or nil
+end
+
+--- Where a function begins.
+-- @tparam function f
+-- @treturn string|nil FILE:LINE
+function M.place_of(f)
+  local module = host()
+  return module and module.script_line(f)
+end
+
+--- Raise an error about what a script has given.
+-- @tparam string what the verb
+-- @tparam string|nil where the argument, or its key
+-- @tparam string problem
+-- @tparam[opt] string hint
+-- @tparam[opt] string place where in the script, if it is not where the program is
+function M.refuse(what, where, problem, hint, place)
+  place = place or M.place()
+  fail.throw { hint = hint, msg = ("%s%s: %s%s"):format(place and place .. ": " or "", what,
+    where and where ~= "" and where .. ": " or "", problem) }
+end
+
+-- Values in words --------------------------------------------------------------------
+
+local Handle -- what a handle's metatable is, once there is one
+
+--- Tell what handles are known by.
+-- @tparam table metatable
+function M.handles_are(metatable)
+  Handle = metatable
+end
+
+local function is_handle(value)
+  return Handle ~= nil and getmetatable(value) == Handle
+end
+
+local function said(value)
+  if is_handle(value) then return "a handle" end
+  if addr.is_cidr(value) then return tostring(value) end
+  if type(value) == "function" then return "a function" end
+  if type(value) == "table" then return "a table" end
+  return value == nil and "nil" or require("cni.json").show(value)
+end
+
+--- What is wrong with a value of another kind.
+-- @tparam string what is wanted, in words
+-- @param value what was given
+-- @treturn string
+local function expected(what, value)
+  return ("expected %s, got %s"):format(what, said(value))
+end
+
+M.expected = expected
+
+--- What is wrong with a name that is none of those that are valid.
+-- @param key what was given, a word or another value
+-- @tparam {string,...} valid
+-- @string[opt="key"] what it is
+-- @treturn string
+function M.unknown(key, valid, what)
+  local text = ("unknown %s '%s'"):format(what or "key", tostring(key))
+  local near = type(key) == "string" and require("cni.protocol.hints").nearest(key, valid)
+  return near and ("%s (did you mean '%s'?)"):format(text, near) or text
+end
+
+local function sorted(...)
+  local names = {}
+  for _, set in ipairs { ... } do
+    for name in pairs(set) do names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
+-- Where in a value: keys and places in lists, one behind the other.
+local function below(key, at)
+  if type(key) ~= "string" then key = ("[%s]"):format(tostring(key)) end
+  if not at then return key end
+  return at:find("^%[") and key .. at or key .. "." .. at
+end
+
+local function copy(value)
+  if type(value) ~= "table" or getmetatable(value) then return value end
+  local out = {}
+  for key, item in next, value do out[key] = copy(item) end
+  return out
+end
+
+-- Links ------------------------------------------------------------------------------
+
+local owners = setmetatable({}, { __mode = "k" })
+
+--- Remember whose a link is, that a verb gives to a script of the site's.
+-- @tparam table link
+-- @tparam table handle
+-- @treturn table the link
+function M.own(link, handle)
+  if not M.trusted then owners[link] = handle end
+  return link
+end
+
+--- Whether a link is one that a verb has given, and not a table of a script's own.
+-- @tparam table link
+-- @treturn boolean
+function M.is_ours(link)
+  return owners[link] ~= nil
+end
+
+local place_of = { host = "host", pod = "sandbox" }
+
+--- A link of this handle: an object, or its name.
+function M.link(value, self)
+  if type(value) == "string" and value ~= "" then return value end
+  if type(value) ~= "table" or Handle and getmetatable(value) == Handle or type(value.name) ~= "string" then
+    return nil, expected("a link or the name of one", value)
+  end
+  local owner = owners[value]
+  if owner and owner.name ~= self.name then
+    return nil, ("%s is a link of the %s, and this is the handle of the %s"):format(value.name,
+      place_of[owner.name], place_of[self.name])
+  end
+  return value
+end
+
+--- A link as an object, since a name does not tell its MAC or its master.
+function M.object(value, self)
+  if type(value) == "string" then
+    return nil, ("expected a link as a verb gives it, got the name %q"):format(value)
+  end
+  return M.link(value, self)
+end
+
+--- A link of any handle, for what does not act on it.
+function M.any_link(value)
+  if type(value) == "table" and not is_handle(value) and type(value.name) == "string" then return value end
+  return nil, expected("a link as a verb gives it", value)
+end
+
+--- A handle.
+function M.handle(value)
+  if is_handle(value) then return value end
+  return nil, expected("a handle, req.host or req.pod", value)
+end
+
+--- The request, as a script's functions get it.
+function M.request(value)
+  if type(value) == "table" and not is_handle(value) and value.plan then return value end
+  return nil, expected("req, as the script's function has got it", value)
+end
+
+-- Plain values -----------------------------------------------------------------------
+
+local function plain(kind, what)
+  return function(value)
+    if type(value) == kind then return value end
+    return nil, expected(what, value)
+  end
+end
+
+--- Text, true or false, a function, a table that is only read.
+M.string = plain("string", "a string")
+M.boolean = plain("boolean", "true or false")
+M.func = plain("function", "a function")
+M.table = plain("table", "a table")
+
+--- Anything; a table is copied.
+function M.any(value) return copy(value) end
+
+--- A number within bounds.
+-- @tparam number least
+-- @tparam number most
+-- @string[opt] unit
+function M.number(least, most, unit)
+  return function(value)
+    if type(value) == "number" and value >= least and value <= most then return value end
+    local what = unit and "a number of " .. unit or "a number"
+    return nil, expected(("%s from %s to %s"):format(what, least, most), value)
+  end
+end
+
+--- A whole number within bounds.
+-- @tparam integer least
+-- @tparam integer most
+function M.integer(least, most)
+  return function(value)
+    local n = type(value) == "number" and math.tointeger(value)
+    if n and n >= least and n <= most then return n end
+    return nil, expected(("a whole number from %d to %d"):format(least, most), value)
+  end
+end
+
+--- One of some words.
+-- @tparam {string,...} list
+function M.word(list)
+  local valid = {}
+  for _, word in ipairs(list) do valid[word] = true end
+  return function(value)
+    if valid[value] then return value end
+    if type(value) ~= "string" then return nil, expected("one of " .. table.concat(list, ", "), value) end
+    return nil, M.unknown(value, list, "value") .. ", expected one of " .. table.concat(list, ", ")
+  end
+end
+
+-- Addresses --------------------------------------------------------------------------
+
+local function no_cidr(value)
+  if type(value) == "string" and addr.ip(value) then
+    return ("expected an address with its prefix length, such as %s/%d, got %q"):format(value,
+      #addr.ip(value) * 8, value)
+  end
+  return expected("an address with its prefix length, such as 10.1.2.3/24", value)
+end
+
+--- An address with its prefix length, as text or as a cidr of cni.addr; text is given.
+function M.cidr(value)
+  local cidr = type(value) == "string" and addr.parse(value) or addr.is_cidr(value) and value
+  if cidr then return tostring(cidr) end
+  return nil, no_cidr(value)
+end
+
+--- A network, as text or as a cidr; text without host bits is given.
+function M.network(value)
+  local cidr = type(value) == "string" and addr.parse(value) or addr.is_cidr(value) and value
+  if cidr then return tostring(cidr:network()) end
+  if value == "default" then return nil, "a default route is written 0.0.0.0/0 or ::/0" end
+  return nil, no_cidr(value)
+end
+
+--- An address or a network, as text or as a cidr; the network as text is given.
+function M.networks(value)
+  local bytes = type(value) == "string" and addr.ip(value)
+  if bytes then return tostring(addr.cidr(bytes)) end
+  local clean, problem = M.network(value)
+  if problem then return nil, expected("an address or a network", value) end
+  return clean
+end
+
+--- An address by itself, as text or as that of a cidr; text is given.
+function M.ip(value)
+  local bytes = type(value) == "string" and addr.ip(value)
+  if bytes then return addr.text(bytes) end
+  if addr.is_cidr(value) then return value:text() end
+  return nil, expected("an address without a prefix length, such as 10.1.2.3", value)
+end
+
+-- Tables -----------------------------------------------------------------------------
+
+--- What may be nil.
+-- @tparam function read
+function M.optional(read)
+  return function(value, self)
+    if value == nil then return nil end
+    return read(value, self)
+  end
+end
+
+-- What a table has that is no list.
+local function no_list(value)
+  local strange
+  for key in next, value do
+    if math.type(key) ~= "integer" or key < 1 or key > #value then
+      key = tostring(key)
+      strange = strange and strange < key and strange or key
+    end
+  end
+  return ("expected a list, got a table with the key '%s'"):format(strange)
+end
+
+--- A list of values of one kind.
+-- @tparam function read
+function M.list(read)
+  return function(list, self)
+    if type(list) ~= "table" or is_handle(list) then return nil, expected("a list", list) end
+    local out, count = {}, #list
+    for i = 1, count do
+      local problem, at
+      out[i], problem, at = read(list[i], self)
+      if problem then return nil, problem, below(i, at) end
+    end
+    for _ in next, list do count = count - 1 end
+    if count < 0 then return nil, no_list(list) end
+    return out
+  end
+end
+
+local function missing(out, required)
+  for i = 1, #required do
+    if out[required[i]] == nil then return required[i] end
+  end
+end
+
+local function is_lenient(self)
+  local plan = self.plan
+  return plan ~= nil and plan.mode == "erase"
+end
+
+--- For `loose`: a table may have anything else.
+function M.always() return true end
+
+--- A table of named values.
+-- @tparam table fields reader by key
+-- @tparam[opt] table more `required`, a list of keys; `loose`, a function that says of a table whether what
+-- else it has is its own business; `check(copy, self)`, which gives what is wrong with the whole, and where
+function M.record(fields, more)
+  more = more or {}
+  local required, loose, check_whole = more.required or {}, more.loose, more.check
+  return function(value, self)
+    if type(value) ~= "table" or is_handle(value) then return nil, expected("a table", value) end
+    local out = {}
+    for key, item in next, value do
+      local read = fields[key]
+      if read then
+        local problem, at
+        out[key], problem, at = read(item, self)
+        if problem then return nil, problem, below(key, at) end
+      elseif not is_lenient(self) then
+        if not (loose and loose(value)) then return nil, M.unknown(key, sorted(fields)) end
+        out[key] = item
+      end
+    end
+    local absent = missing(out, required)
+    if absent then return nil, "is missing", absent end
+    if check_whole then
+      local problem, at = check_whole(out, self)
+      if problem then return nil, problem, at end
+    end
+    return out
+  end
+end
+
+-- The keys of an object that can be given, with those of its kind.
+local function keys_of(object, kind)
+  local keys = {}
+  for _, row in ipairs(netlink.describe(object)) do
+    if not row.readonly and (not row.when or row.when == kind) then keys[row.key] = true end
+  end
+  return keys
+end
+
+-- What the rows say of a request, about the table that a verb has got.
+local function problem_of(text, spec, value)
+  local at, problem = text:match "^%a+(.-): (.*)$"
+  if not problem then return text end
+  local key = at == "" and problem:match "^unknown key '([^']*)'"
+  if key then
+    return M.unknown(key, sorted(spec.own, spec.only or keys_of(spec.object, value.kind)))
+  end
+  return problem, at ~= "" and at:gsub("^%.", "") or nil
+end
+
+--- Attributes of a netlink object, by the rows of netlink-bindings; and keys that are the verb's own.
+-- @tparam table spec `object`; `own`: reader by key, for those that the rows do not see; `only`: a set, the
+-- keys of the rows that can be given (nil: all); `never`: by key why it cannot be given; `required`, `check`
+-- as for `record`
+function M.attributes(spec)
+  local own, only, never = spec.own or {}, spec.only, spec.never or {}
+  local required, check_whole = spec.required or {}, spec.check
+  spec.own = own
+  local object = spec.object
+  return function(value, self)
+    if type(value) ~= "table" or is_handle(value) then return nil, expected("a table", value) end
+    local out, lenient, rest = {}, is_lenient(self), nil
+    for key, item in next, value do
+      local read = own[key]
+      if read then
+        local problem, at
+        out[key], problem, at = read(item, self)
+        if problem then return nil, problem, below(key, at) end
+      elseif lenient then
+        out[key] = copy(item)
+      elseif never[key] then
+        return nil, never[key], key
+      elseif only and not only[key] then
+        return nil, M.unknown(key, sorted(own, only))
+      else
+        if type(item) == "table" then item = copy(item) end
+        rest = rest or {}
+        out[key], rest[key] = item, item
+      end
+    end
+    local absent = missing(out, required)
+    if absent then return nil, "is missing", absent end
+    if rest then
+      local ok, text = pcall(check, object, rest)
+      if not ok then return nil, problem_of(text, spec, value) end
+    end
+    if check_whole and not lenient then
+      local problem, at = check_whole(out, self)
+      if problem then return nil, problem, at end
+    end
+    return out
+  end
+end
+
+-- Verbs ------------------------------------------------------------------------------
+
+local function no_self(name, value)
+  M.refuse(name, nil, expected("a handle before it", value),
+    ("it is called with a colon: req.host:%s"):format(name))
+end
+
+local function refuse(name, label, at, problem)
+  M.refuse(name, label and at and below(label, at) or label or at, problem)
+end
+
+--- Declare what a verb of a handle takes that is looked at whoever gives it: what such a verb does needs it
+-- in the form that the readers give.
+-- @tparam string name of the verb
+-- @tparam table ... each { name of the argument, reader }; without a name where the table is the verb's main
+-- one, whose keys speak for themselves
+-- @treturn function that gets what the verb has got, and gives copies; or raises, naming the script's line
+function M.always_verb(name, ...)
+  local count, list = select("#", ...), { ... }
+  local first, second, third = list[1], list[2], list[3]
+  local one, two, three = first[2], second and second[2], third and third[2]
+  return function(self, a, b, c)
+    if getmetatable(self) ~= Handle then no_self(name, self) end
+    local problem, at
+    a, problem, at = one(a, self)
+    if problem then refuse(name, first[1], at, problem) end
+    if count > 1 then
+      b, problem, at = two(b, self)
+      if problem then refuse(name, second[1], at, problem) end
+    end
+    if count > 2 then
+      c, problem, at = three(c, self)
+      if problem then refuse(name, third[1], at, problem) end
+    end
+    return a, b, c
+  end
+end
+
+--- Declare what a verb of a handle takes.
+-- @tparam string name of the verb
+-- @tparam table ... as for `always_verb`
+-- @treturn function likewise; to a trusted script it gives back what it has got
+function M.verb(name, ...)
+  local look = M.always_verb(name, ...)
+  return function(self, a, b, c)
+    if M.trusted then return a, b, c end
+    return look(self, a, b, c)
+  end
+end
+
+--- Declare what a function takes that is no verb of a handle, such as one of a module or of `req`.
+-- @tparam string name as a script calls it: "ipam.apply"
+-- @tparam table ... as for `verb`, of every argument; `self` of the readers is the first
+-- of the readers is the first, and they get the list of all as well
+-- @treturn function as for `verb`
+function M.call(name, ...)
+  local list = { ... }
+  return function(...)
+    if M.trusted then return ... end
+    local values = { ... }
+    for i, parameter in ipairs(list) do
+      local problem, at
+      values[i], problem, at = parameter[2](values[i], values[1], values)
+      if problem then refuse(name, parameter[1], at, problem) end
+    end
+    return table.unpack(values, 1, #list)
+  end
+end
+
+return M

@@ -1,0 +1,179 @@
+-- SPDX-License-Identifier: MIT
+--- A script's own part: the table that it returns, how its functions are called, and what `add` answers.
+--
+-- What is wrong with any of them is told with the script's file, and the line where there is one.
+--
+-- @module cni.engine.script
+
+local args = require "cni.engine.args"
+local fail = require "cni.fail"
+
+local M = {}
+
+--- The version of the interface between scripts and this program: `api = 1` in a script's table.
+M.api = 1
+
+--- What a script's table may have, in the order in which it is told: name, type, what it is.
+M.fields = {
+  { "add", "function", "what an ADD does, by verbs of handles; DEL, CHECK, GC and the dry run come from it" },
+  { "api", "integer", "the version of this interface that the script is written for; absent: 1" },
+  { "chained", "boolean", "the interface is made by a plugin before it: a DEL without a record leaves it" },
+  { "check", "function", "what a CHECK does, instead of `add` compared with the kernel" },
+  { "conf", "table", "the keys of its configuration: a schema.record" },
+  { "del", "function", "what a DEL does that finds no record, instead of `add` taken back" },
+  { "doc", "string", "what it is for" },
+  { "gc", "function", "what a GC does beside taking back the records of what is gone" },
+  { "ipam", "boolean", "it gives addresses to other plugins, and makes no interface" },
+  { "status", "function", "what a STATUS does: it raises when an ADD could not be served" },
+}
+
+local type_of, names = {}, {}
+for i, field in ipairs(M.fields) do
+  type_of[field[1]], names[i] = field[2], field[1]
+end
+
+local function refuse(file, text, hint)
+  fail.throw { msg = file .. ": " .. text, hint = hint }
+end
+
+local function check_field(file, key, value)
+  local wanted = type_of[key]
+  if not wanted then refuse(file, args.unknown(key, names, "field"), "a script's table has " ..
+    table.concat(names, ", ")) end
+  if type(value) ~= wanted and math.type(value) ~= wanted then
+    refuse(file, ("field '%s' must be %s %s, it is a %s"):format(key, wanted == "integer" and "an" or "a",
+      wanted, type(value)))
+  end
+end
+
+-- Functions of the scripts that came with the program: the specs have looked at what those give to verbs, for
+-- all of them, and it is not looked at again.
+local is_own = setmetatable({}, { __mode = "k" })
+
+--- Raise unless a value is what a script has to return.
+-- @param plugin what it has returned
+-- @tparam string file what to call the script
+-- @tparam[opt] boolean own it came with the program
+function M.check(plugin, file, own)
+  if type(plugin) ~= "table" then
+    refuse(file, "a plugin returns a table with a function 'add'; this returns a " .. type(plugin))
+  end
+  local keys = {}
+  for key in next, plugin do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for _, key in ipairs(keys) do check_field(file, key, plugin[key]) end
+  if plugin.api and plugin.api ~= M.api then
+    refuse(file, ("field 'api' is %d, and this program speaks version %d of the interface"):format(plugin.api,
+      M.api))
+  end
+  if not plugin.add then refuse(file, "field 'add' is missing") end
+  if plugin.conf and not require("cni.schema").is_record(plugin.conf) then
+    refuse(file, "field 'conf' must be a schema.record, it is a table",
+      "schema.record { key = schema.string }")
+  end
+  for _, value in next, plugin do
+    if own and type(value) == "function" then is_own[value] = true end
+  end
+end
+
+-- Calls ------------------------------------------------------------------------------
+
+-- A Lua error that was raised in the library, because of what a script gave it, gets the script's line too.
+local function with_place(err)
+  if type(err) ~= "string" then return err end
+  local place = args.place()
+  local file = place and place:match "^(.*):%d+$"
+  if not file or err:sub(1, #file + 1) == file .. ":" then return err end
+  return place .. ": " .. err
+end
+
+local function call(f, req)
+  local entry, trusted = args.entry, args.trusted
+  args.entry, args.trusted = f, is_own[f] or false
+  local ok, answer = xpcall(f, with_place, req)
+  args.entry, args.trusted = entry, trusted
+  if not ok then error(answer, 0) end
+  return answer
+end
+
+--- Call a function of a script.
+-- @tparam table plugin
+-- @tparam string name `check`, `del`, `gc`, `status`; for `add` see there
+-- @tparam table req
+-- @return what it returns
+function M.call(plugin, name, req)
+  return call(plugin[name], req)
+end
+
+-- Answers ----------------------------------------------------------------------------
+
+local list, record = args.list, args.record
+
+-- What a foreign plugin has given may have keys that we do not know, and is passed on as it is.
+local is_foreign = require("cni.protocol.result").is_foreign
+
+-- An address as a handle lists it has all that the kernel knows of it.
+local function is_listed(ip)
+  return ip.index ~= nil and ip.family ~= nil or is_foreign(ip)
+end
+
+local function or_foreign(read)
+  return function(value, self)
+    local clean, problem, at = read(value, self)
+    if problem then return nil, problem, at end
+    return is_foreign(value) and value or clean
+  end
+end
+
+local number = args.integer(0, 0xffffffff)
+
+-- A link of the answer, or its place among them, which count from 0 as in results.
+local function link_or_place(value)
+  if math.type(value) == "integer" then return value end
+  return args.any_link(value)
+end
+
+-- Places become links.
+local function places(answer)
+  for i, ip in ipairs(answer.ips or {}) do
+    if math.type(ip.interface) == "integer" then
+      local link = (answer.interfaces or {})[ip.interface + 1]
+      if not link then
+        return ("%d is beyond the last of %d interfaces, which count from 0"):format(ip.interface,
+          #(answer.interfaces or {})), ("ips[%d].interface"):format(i)
+      end
+      ip.interface = link
+    end
+  end
+end
+
+local read_answer = record({
+  interfaces = list(args.any_link),
+  ips = list(record({ address = args.cidr, gateway = args.ip, interface = link_or_place },
+    { required = { "address" }, loose = is_listed })),
+  routes = list(or_foreign(record({ dst = args.cidr, gw = args.ip, mtu = number, advmss = number,
+    priority = number, table = number, scope = args.integer(0, 255) },
+    { required = { "dst" }, loose = is_foreign }))),
+  dns = or_foreign(record({ nameservers = list(args.string), domain = args.string, search = list(args.string),
+    options = list(args.string) }, { loose = is_foreign })),
+  instead = args.boolean,
+  -- Of a lease that is answered as it is.
+  early = args.any, none = args.any,
+}, { loose = is_foreign, check = places })
+
+--- Call a script's `add`, and look at what it returns.
+-- @tparam table plugin
+-- @tparam table req
+-- @treturn table|nil a copy of its answer; what the chain had so far is given as it is
+function M.add(plugin, req)
+  local add = plugin.add
+  local answer = call(add, req)
+  if answer == nil or answer == req.prev or is_own[add] then return answer end
+  local clean, problem, at = read_answer(answer, req)
+  if problem then
+    args.refuse("what add returns", at, problem, nil, args.place_of(add))
+  end
+  return clean
+end
+
+return M

@@ -1,0 +1,241 @@
+-- SPDX-License-Identifier: MIT
+--- What each verb of a handle takes (cni.engine.handle), as data: a verb calls the function of its name
+-- first, which gives it copies of what is right, and raises for what is not; see cni.engine.args.
+-- @module cni.engine.takes
+
+local args = require "cni.engine.args"
+local kinds = require "cni.links.kinds"
+
+local attributes, list, optional, record = args.attributes, args.list, args.optional, args.record
+local boolean, link = args.boolean, args.link
+
+local function set(text)
+  local words = {}
+  for word in text:gmatch "%S+" do words[word] = true end
+  return words
+end
+
+-- Pieces -----------------------------------------------------------------------------
+
+-- The name of a link to be made. One that is looked for, and that none can have, is not there.
+local function new_name(value, self)
+  if type(value) ~= "string" then return args.string(value) end
+  local mode = self.plan.mode
+  if mode ~= "apply" and mode ~= "dry" then return value end
+  local problem, hint = require("cni.names").link_problem(value)
+  if not problem then return value end
+  return nil, ("link %s: %s%s"):format(require("cni.json").show(value), problem,
+    hint and " (" .. hint .. ")" or "")
+end
+
+local function a_kind(want)
+  local meant = want.kind and kinds.meant(want.kind)
+  if meant then return ("unknown kind '%s' (did you mean '%s'?)"):format(want.kind, meant), "kind" end
+end
+
+-- What a handle gives a link by itself.
+local not_of_link <const> = {
+  index = "is given by the kernel", new_index = "is given by the kernel",
+  netns = "is not given as such: ns = req.pod", netns_pid = "is not given as such: ns = req.pod",
+  link_netnsid = "is given by the kernel",
+}
+
+local function but_for(more)
+  local never = {}
+  for key, why in pairs(not_of_link) do never[key] = why end
+  for key, why in pairs(more) do never[key] = why end
+  return never
+end
+
+local function one_family(want)
+  local function is_ipv6(text) return text:find(":", 1, true) ~= nil end
+  local ipv6 = want.dst and is_ipv6(want.dst)
+  for _, key in ipairs { "gw", "src" } do
+    if want.dst and want[key] and is_ipv6(want[key]) ~= ipv6 then
+      return ("%s is not of the family of dst, %s"):format(want[key], want.dst), key
+    end
+  end
+end
+
+local vlan = attributes { object = "vlan",
+  own = { absent = boolean }, only = set "vid vid_end pvid untagged",
+  required = { "vid" } }
+
+local slash <const> = ("/"):byte()
+
+-- One setting: { path, value [, true: it may be that there is none] }.
+local function sysctl(entry)
+  if type(entry) ~= "table" then return nil, "expected { path, value }" end
+  local path, value, is_optional = entry[1], entry[2], entry[3]
+  if type(path) ~= "string" or path == "" then return nil, "[1] is no path below /proc/sys" end
+  if path:byte() == slash or path:find("..", 1, true) and ("/" .. path .. "/"):find("/../", 1, true) then
+    return nil, ("%q is no path below /proc/sys, such as net/ipv4/ip_forward"):format(path)
+  end
+  if not path:find("/", 1, true) then
+    return nil, ("%q is written with slashes: %s"):format(path, (path:gsub("%.", "/")))
+  end
+  if math.type(value) == "integer" then value = tostring(value) end
+  if type(value) ~= "string" then return nil, ("the value of %s is no text"):format(path) end
+  if is_optional ~= nil and type(is_optional) ~= "boolean" then return nil, "[3] is not true or false" end
+  for key in next, entry do
+    if key ~= 1 and key ~= 2 and key ~= 3 then
+      return nil, ("unknown key '%s', expected { path, value }"):format(tostring(key))
+    end
+  end
+  return { path, value, is_optional }
+end
+
+local family = args.word { "inet", "inet6" }
+local seconds = optional(args.number(0, 3600, "seconds"))
+local id = args.integer(0, 0xffffffff)
+
+-- Verbs ------------------------------------------------------------------------------
+
+local M = {}
+
+M.add_link = args.verb("add_link", { nil, attributes {
+  object = "link",
+  own = { ns = args.handle, master = link, link = link, name = new_name },
+  required = { "name", "kind" }, check = a_kind,
+  never = but_for { peer = "is of add_veth" },
+} })
+
+M.add_tap = args.verb("add_tap", { nil, attributes {
+  object = "link",
+  own = { name = new_name, multi_queue = boolean, vnet_hdr = boolean, owner = id, group = id,
+    label = args.string },
+  only = set "mac mtu", required = { "name" },
+} })
+
+M.lend_link = args.verb("lend_link", { "find", args.func }, { nil, record({
+  ns = args.handle, name = new_name, wanted = args.any,
+}, { required = { "ns", "name" } }) })
+
+M.add_veth = args.verb("add_veth", { nil, attributes {
+  object = "link",
+  own = { name = new_name, master = link, peer = attributes {
+    object = "link", own = { ns = args.handle, name = new_name },
+    only = set "mac", required = { "ns", "name" },
+  } },
+  only = set "mac mtu", required = { "peer" },
+} })
+
+M.ensure_link = args.verb("ensure_link", { nil, attributes {
+  object = "link",
+  own = { name = new_name, link = link, master = link, keep = boolean, port_vlans = list(vlan),
+    peer = record { master = link, name = new_name } },
+  required = { "name", "kind" }, check = a_kind, never = but_for {},
+} })
+
+M.agree = args.verb("agree", { "link", link }, { "kind", args.string }, { "value", args.string })
+
+M.enslave = args.verb("enslave", { "link", link }, { "vrf", link })
+
+M.ensure_addr = args.verb("ensure_addr", { "link", link }, { "address", args.cidr },
+  { "options", optional(record { replace = boolean, keep = boolean }) })
+
+-- 0: not plugged into anything.
+local function link_or_none(value, self)
+  if value == 0 then return value end
+  return link(value, self)
+end
+
+local stays <const> = "is given when a link is made, and stays"
+
+M.set_link = args.verb("set_link", { "link", link }, { nil, attributes {
+  object = "link",
+  own = { master = link_or_none },
+  never = but_for { name = stays, link = stays },
+} })
+
+M.add_addr = args.verb("add_addr", { "link", link }, { "address", args.cidr },
+  { "options", optional(record { nodad = boolean, noprefixroute = boolean }) })
+
+local function route_is_whole(want)
+  if want.type and require("cni.step.shared_route").is_linkless(want.type) then
+    local key = want.link and "link" or want.gw and "gw"
+    if key then return want.type .. " has no link and no gateway", key end
+  elseif not want.link then
+    return "is missing (without one a route has a type: blackhole, unreachable, prohibit or throw)", "link"
+  end
+  return one_family(want)
+end
+
+local route = { nil, attributes {
+  object = "route",
+  own = { link = link, dst = args.network, gw = args.ip, src = args.ip },
+  required = { "dst" }, check = route_is_whole,
+  never = { oif = "is not given as such: link = a link", multipath = "is not for one link" },
+} }
+
+M.add_route = args.verb("add_route", route, { "options", optional(record { reported = boolean }) })
+
+M.ensure_route = args.always_verb("ensure_route", route)
+
+local rule = { nil, attributes {
+  object = "rule", own = { from = args.networks, to = args.networks },
+  only = set "family iif oif fwmark fwmask ip_proto invert table action priority",
+} }
+
+M.add_rule = args.always_verb("add_rule", rule)
+
+M.ensure_rule = args.always_verb("ensure_rule", rule)
+
+local function mac_or_proxy(want)
+  if (want.mac ~= nil) == (want.proxy == true) then return "either a mac or proxy = true is given" end
+end
+
+local neigh = { nil, attributes {
+  object = "neigh",
+  own = { dst = args.ip, proxy = boolean, router = boolean }, only = set "mac",
+  required = { "dst" }, check = mac_or_proxy,
+} }
+
+M.add_neigh = args.always_verb("add_neigh", { "link", link }, neigh)
+
+M.ensure_neigh = args.always_verb("ensure_neigh", { "link", link }, neigh)
+
+local fdb = { nil, attributes {
+  object = "neigh", own = { dst = args.ip, master = boolean },
+  only = set "mac vlan vni port", required = { "mac" },
+} }
+
+M.add_fdb = args.always_verb("add_fdb", { "link", link }, fdb)
+
+M.ensure_fdb = args.always_verb("ensure_fdb", { "link", link }, fdb)
+
+M.set_vlan = args.verb("set_vlan", { "port", link }, { nil, vlan })
+
+M.set_sysctl = args.verb("set_sysctl", { "list", list(sysctl) },
+  { "options", optional(record { keep = boolean, link = link }) })
+
+M.lock_down = args.verb("lock_down", { "link", link }, { "options", optional(record { nodad = boolean }) })
+
+M.enable_forwarding = args.verb("enable_forwarding", { "family", family })
+
+M.await_up = args.verb("await_up", { "link", link }, { "seconds", seconds })
+
+M.await_addrs = args.verb("await_addrs", { "link", link }, { "seconds", seconds })
+
+local function name_or_index(value)
+  return nil, args.expected("the name of a link, or its index", value)
+end
+
+M.key = args.verb("link", { nil, name_or_index })
+
+local wanted_keys = args.verb("link", { "keys", list(args.string) })
+
+--- The keys that a look at a link is for.
+-- @tparam table self handle
+-- @tparam {string,...} keys
+-- @treturn {string,...} those, and what tells which link it is
+function M.keys(self, keys)
+  return { "index", "name", table.unpack(wanted_keys(self, keys)) }
+end
+
+M.dump = args.verb("dump", { "object", args.word { "addr", "link", "neigh", "route", "rule", "vlan" } },
+  { "filter", optional(args.table) }, { "keys", optional(list(args.string)) })
+
+M.addrs = args.verb("addrs", { "link", link }, { "family", optional(family) })
+
+return M

@@ -1,0 +1,397 @@
+-- SPDX-License-Identifier: MIT
+-- What an author of a site's script gets wrong is told where it was written: the script's file and line, the
+-- verb, the argument, what is wrong, and the nearest that is right. Before anything changes: there is
+-- neither link nor record of it. Beside each kind of mistake stands its right twin.
+
+local lfs = require "lfs"
+local plugins = require "plugins"
+local t = require "support"
+local world = require "world"
+
+local path = "/etc/luacni/plugins/odd.lua"
+
+-- Steps stand in line 6, behind what has to be taken back when they fail.
+local frame = [[
+local addr, ipam, masq, schema = require "cni.addr", require "cni.ipam", require "cni.masq", require "cni.schema"
+return { conf = schema.record { ipam = schema.any and nil }, add = function(req)
+  local host, pod = req.host, req.pod
+  local dummy = host:add_link { kind = "bridge", name = "first0" }
+  local port, eth = host:add_veth { name = "port0", peer = { ns = pod, name = req.ifname } }
+  STEP
+  return { interfaces = { eth } }
+end }
+]]
+frame = frame:gsub("conf = schema.record { ipam = schema.any and nil }, ", "")
+
+local function script_of(step) return (frame:gsub("STEP", function() return step end)) end
+
+-- Of verbs, a group a kind of mistake: steps, and what is said of each; and steps that are right.
+local verbs = {
+  {
+    { "host:add_veth { mut = 1400, peer = { ns = pod, name = 'e1' } }",
+      "add_veth: unknown key 'mut' (did you mean 'mtu'?)" },
+    { "host:add_veth { mtu = '1400', peer = { ns = pod, name = 'e1' } }",
+      "add_veth: mtu: expected an integer, got a string" },
+    { "host:add_veth { mtu = -1, peer = { ns = pod, name = 'e1' } }", "add_veth: mtu: -1 is not in 0..2147483647" },
+    { "host:add_veth { mac = '02:00', peer = { ns = pod, name = 'e1' } }",
+      "add_veth: mac: '02:00' is not a hardware address" },
+    { "host:add_veth { peer = { ns = req.pood, name = 'e1' } }", "add_veth: peer.ns: is missing" },
+    { "host:add_veth { peer = { ns = 'pod', name = 'e1' } }",
+      'add_veth: peer.ns: expected a handle, req.host or req.pod, got "pod"' },
+    { "host:add_veth { peer = { ns = pod, naem = 'e1' } }",
+      "add_veth: peer: unknown key 'naem' (did you mean 'name'?)" },
+    { "host:add_veth { peer = 'e1' }", 'add_veth: peer: expected a table, got "e1"' },
+    { "host:add_veth { mtu = 1400 }", "add_veth: peer: is missing" },
+    { "host:add_veth()", "add_veth: expected a table, got nil" },
+    { "host.add_veth { peer = { ns = pod, name = 'e1' } }", "add_veth: expected a handle before it, got a table" },
+    { "host:add_veth { master = eth, peer = { ns = pod, name = 'e1' } }",
+      "add_veth: master: eth0 is a link of the sandbox, and this is the handle of the host" },
+    { "host:add_vet { peer = { ns = pod, name = 'e1' } }",
+      "a handle: unknown verb 'add_vet' (did you mean 'add_veth'?)" },
+    right = { "host:add_veth { mtu = 1400, mac = '02:00:00:00:00:07', master = dummy, peer = { ns = pod, name = 'e1',"
+      .. " mac = '02:00:00:00:00:08' } }" },
+  },
+  {
+    { "host:add_link { kind = 'vxlna', name = 'v0' }", "add_link: kind: unknown kind 'vxlna' (did you mean 'vxlan'?)" },
+    { "host:add_link { kind = 'vxlan', name = 'v0', vxlanid = 5 }",
+      "add_link: unknown key 'vxlanid' (did you mean 'vxlan_id'?)" },
+    { "host:add_link { kind = 'vxlan', name = 'v0', vxlan_id = 1 << 30 }",
+      "add_link: vxlan_id: 1073741824 is not in 0..16777215" },
+    { "host:add_link { kind = 'vlan', name = 'v0', link = port, vxlan_id = 5 }",
+      "add_link: key 'vxlan_id' needs kind = \"vxlan\"" },
+    { "host:add_link { kind = 'macvlan', name = 'v0', link = port, macvlan_mode = 'brigde' }",
+      "add_link: macvlan_mode: unknown value 'brigde' (did you mean 'bridge'?)" },
+    { "host:add_link { name = 'v0' }", "add_link: kind: is missing" },
+    { "host:add_link { kind = 'bridge', name = 7 }", "add_link: name: expected a string, got 7" },
+    { "host:add_link { kind = 'bridge', name = 'a b' }", 'add_link: name: link "a b": interface name contains / or : '
+      .. "or whitespace characters (a name has none of them)" },
+    { "host:add_link { kind = 'bridge', name = 'v0', netns = '/run/netns/pod1' }",
+      "add_link: netns: is not given as such: ns = req.pod" },
+    { "host:add_link { kind = 'bridge', name = 'v0', msater = 'first0' }",
+      "add_link: unknown key 'msater' (did you mean 'master'?)" },
+    { "host:add_link { kind = 'bridge', name = 'v0', running = true }", "add_link: running: is read-only" },
+    right = { "host:add_link { kind = 'bridge', name = 'v0', ns = pod, stp = true, forward_delay = 400 }",
+      "host:add_link { kind = 'bridge', name = 'v0', alias = 'of ' .. req.ifname, txqlen = 100 }" },
+  },
+  {
+    { "host:ensure_link { kind = 'bridge', name = 'v0', kepe = true }",
+      "ensure_link: unknown key 'kepe' (did you mean 'keep'?)" },
+    { "host:ensure_link { kind = 'bridge', name = 'v0', keep = 1 }", "ensure_link: keep: expected true or false, got 1" },
+    { "host:ensure_link { kind = 'veth', name = 'v0', peer = { master = dummy }, port_vlans = { { vid = 5000 } } }",
+      "ensure_link: port_vlans[1].vid: 5000 is not in 1..4094" },
+    right = { "host:ensure_link { kind = 'bridge', name = 'v0', up = true }" },
+  },
+  {
+    { "host:set_link(port, { pu = true })", "set_link: unknown key 'pu' (did you mean 'up'?)" },
+    { "host:set_link(port, { up = 'yes' })", "set_link: up: expected a boolean, got a string" },
+    { "host:set_link(port, { port = { hairpn = true } })",
+      "set_link: port: unknown key 'hairpn' (did you mean 'hairpin'?)" },
+    { "host:set_link(prot, { up = true })", false, "global 'prot' is not defined (did you mean 'print'?)" },
+    { "host:set_link(nil, { up = true })", "set_link: link: expected a link or the name of one, got nil" },
+    { "host:set_link(eth, { up = true })",
+      "set_link: link: eth0 is a link of the sandbox, and this is the handle of the host" },
+    { "host:set_link(pod, { up = true })", "set_link: link: expected a link or the name of one, got a handle" },
+    { "host:set_link(port, { name = 'other0' })", "set_link: name: is given when a link is made, and stays" },
+    { "host:set_link(port)", "set_link: expected a table, got nil" },
+    { "host:set_link(port, { master = eth })",
+      "set_link: master: eth0 is a link of the sandbox, and this is the handle of the host" },
+    right = { "local up = { up = true } host:set_link(port, up) pod:set_link(eth, up)",
+      "host:set_link(port, { master = dummy, port = { hairpin = true } })" },
+  },
+  {
+    { "pod:add_addr(eth, '10.0.0.300/24')", 'add_addr: address: expected an address with its prefix length, such as '
+      .. '10.1.2.3/24, got "10.0.0.300/24"' },
+    { "pod:add_addr(eth, '10.0.0.3')", "add_addr: address: expected an address with its prefix length, such as "
+      .. '10.0.0.3/32, got "10.0.0.3"' },
+    { "pod:add_addr(eth, addr.parse('10.0.0.300/24'))", "add_addr: address: expected an address with its prefix "
+      .. "length, such as 10.1.2.3/24, got nil" },
+    { "pod:add_addr(eth, '10.0.0.3/24', { nodat = true })",
+      "add_addr: options: unknown key 'nodat' (did you mean 'nodad'?)" },
+    { "pod:add_addr(eth, '10.0.0.3/24', true)", "add_addr: options: expected a table, got true" },
+    { "host:add_addr(eth, '10.0.0.3/24')",
+      "add_addr: link: eth0 is a link of the sandbox, and this is the handle of the host" },
+    { "host:ensure_addr(dummy, '10.0.0.1/24', { replce = true })",
+      "ensure_addr: options: unknown key 'replce' (did you mean 'replace'?)" },
+    right = { "pod:add_addr(eth, addr.parse '10.0.0.3/24')", "pod:add_addr('eth0', 'fd00::3/64', { nodad = true })",
+      "host:ensure_addr('first0', '10.0.0.1/24', { keep = false })" },
+  },
+  {
+    { "pod:add_route { dst = '10.0.0/8', link = eth }", "add_route: dst: expected an address with its prefix length, "
+      .. 'such as 10.1.2.3/24, got "10.0.0/8"' },
+    { "pod:add_route { dst = 'default', link = eth }",
+      "add_route: dst: a default route is written 0.0.0.0/0 or ::/0" },
+    { "pod:add_route { dst = '10.0.0.0/8', gw = '10.0.0.1/24', link = eth }",
+      'add_route: gw: expected an address without a prefix length, such as 10.1.2.3, got "10.0.0.1/24"' },
+    { "pod:add_route { dst = '10.0.0.0/8', gw = 'fd00::1', link = eth }",
+      "add_route: gw: fd00::1 is not of the family of dst, 10.0.0.0/8" },
+    { "pod:add_route { dst = '10.0.0.0/8', link = eth, scope = 'lnik' }",
+      "add_route: scope: unknown value 'lnik' (did you mean 'link'?)" },
+    { "pod:add_route { dst = '10.0.0.0/8', link = eth, priorty = 5 }",
+      "add_route: unknown key 'priorty' (did you mean 'priority'?)" },
+    { "pod:add_route { dst = '10.0.0.0/8', link = port }",
+      "add_route: link: port0 is a link of the host, and this is the handle of the sandbox" },
+    right = { "pod:set_link(eth, { up = true }) host:set_link(port, { up = true })"
+      .. " local route = { dst = '10.0.0.7/8', link = eth, scope = 'link', priority = 5 }"
+      .. " pod:add_route(route) assert(route.link == eth and route.dst == '10.0.0.7/8')" },
+  },
+  {
+    { "host:set_vlan(port, { pvid = true })", "set_vlan: vid: is missing" },
+    { "host:set_vlan(port, { vid = 5, vid_end = 4 })", "set_vlan: vid_end: 4 is not in 5..4094" },
+    { "host:set_vlan(port, { vid = '5' })", "set_vlan: vid: expected an integer, got a string" },
+    { "host:set_vlan(port, { vid = 5, utagged = true })",
+      "set_vlan: unknown key 'utagged' (did you mean 'untagged'?)" },
+    right = {}, -- bridge_vlan_spec has them
+  },
+  {
+    { "host:set_sysctl { { '/proc/sys/net/ipv4/ip_forward', '1' } }", "set_sysctl: list[1]: "
+      .. '"/proc/sys/net/ipv4/ip_forward" is no path below /proc/sys, such as net/ipv4/ip_forward' },
+    { "host:set_sysctl { { 'net.ipv4.ip_forward', '1' } }",
+      'set_sysctl: list[1]: "net.ipv4.ip_forward" is written with slashes: net/ipv4/ip_forward' },
+    { "host:set_sysctl { 'net/ipv4/ip_forward', '1' }", "set_sysctl: list[1]: expected { path, value }" },
+    { "host:set_sysctl { ['net/ipv4/ip_forward'] = '1' }",
+      "set_sysctl: list: expected a list, got a table with the key 'net/ipv4/ip_forward'" },
+    { "host:set_sysctl({ { 'net/ipv4/ip_forward', '1' } }, { kepe = true })",
+      "set_sysctl: options: unknown key 'kepe' (did you mean 'keep'?)" },
+    { "host:lock_down()", "lock_down: link: expected a link or the name of one, got nil" },
+    { "host:enable_forwarding 'ipv4'", "enable_forwarding: family: unknown value 'ipv4', expected one of inet, inet6" },
+    { "host:await_up(port, '5')",
+      'await_up: seconds: expected a number of seconds from 0 to 3600, got "5"' },
+    right = { "host:set_sysctl { { 'net/ipv4/conf/port0/proxy_arp', 1 } }", "host:lock_down(port)",
+      "host:set_link(port, { up = true }) pod:set_link(eth, { up = true }) host:await_up(port, 5)" },
+  },
+  {
+    { "host:dump 'lnik'", "dump: object: unknown value 'lnik' (did you mean 'link'?), expected one of addr, link, "
+      .. "neigh, route, rule, vlan" },
+    { "host:dump('link', { kimd = 'bridge' })", "dump: unknown key 'kimd' (did you mean 'kind'?)" },
+    { "host:routes { tabel = 254 }", "dump: unknown key 'tabel' (did you mean 'table'?)" },
+    { "host:link('lo', { 'mtuu' })", "link: unknown key 'mtuu' (did you mean 'mtu'?)" },
+    { "host:link(nil)", "link: expected the name of a link, or its index, got nil" },
+    { "host:addrs()", "addrs: link: expected a link or the name of one, got nil" },
+    { "host:addrs('lo', 'ipv4')", "addrs: family: unknown value 'ipv4', expected one of inet, inet6" },
+    right = { "assert(host:link('lo', { 'mtu' }).mtu and #host:dump('link', { kind = 'bridge' }) > 0)",
+      "assert(host:link('nosuch0') == nil and host:routes { table = 254 } and host:addrs('lo', 'inet'))" },
+  },
+  {
+    { "ipam.apply(nil, pod, eth)", "ipam.apply: lease: expected a lease, as ipam.add gives it, got nil" },
+    { "ipam.apply(ipam.add(req), pod, port)",
+      "ipam.apply: link: port0 is a link of the host, and this is the handle of the sandbox" },
+    { "ipam.apply(ipam.add(req), pod, 'eth0')",
+      'ipam.apply: link: expected a link as a verb gives it, got the name "eth0"' },
+    { "ipam.apply(ipam.add(req), eth)", "ipam.apply: pod: expected a handle, req.host or req.pod, got a table" },
+    { "ipam.add()", "ipam.add: req: expected req, as the script's function has got it, got nil" },
+    { "ipam.aply(ipam.add(req), pod, eth)", false, "cni.ipam has no 'aply' (did you mean 'apply'?)" },
+    { "masq.add(req, { { address = '10.0.0.300/24' } })", "masq.add: ips[1].address: expected an address with its "
+      .. 'prefix length, such as 10.1.2.3/24, got "10.0.0.300/24"' },
+    { "masq.add(req, '10.0.0.3/24')", 'masq.add: ips: expected a list, got "10.0.0.3/24"' },
+    right = { "ipam.apply(ipam.add(req), pod, eth)" },
+  },
+}
+
+-- Of answers: what `add` returns, and what is said.
+local answers = {
+  { "{ interface = { eth } }", "unknown key 'interface' (did you mean 'interfaces'?)" },
+  { "{ interfaces = { 'eth0' } }", 'interfaces[1]: expected a link as a verb gives it, got "eth0"' },
+  { "{ interfaces = eth }", "interfaces: expected a list, got a table with the key 'mac'", any = true },
+  { "7", "expected a table, got 7" },
+  { "{ ips = { '10.0.0.3/24' } }", 'ips[1]: expected a table, got "10.0.0.3/24"' },
+  { "{ ips = { { adress = '10.0.0.3/24' } } }", "ips[1]: unknown key 'adress' (did you mean 'address'?)" },
+  { "{ ips = { { gateway = '10.0.0.1' } } }", "ips[1].address: is missing" },
+  { "{ ips = { { address = '10.0.0.3' } } }", 'ips[1].address: expected an address with its prefix length, such as '
+    .. '10.0.0.3/32, got "10.0.0.3"' },
+  { "{ ips = { { address = '10.0.0.3/24', interface = 'eth0' } } }",
+    'ips[1].interface: expected a link as a verb gives it, got "eth0"' },
+  { "{ interfaces = { eth }, ips = { { address = '10.0.0.3/24', interface = 1 } } }",
+    "ips[1].interface: 1 is beyond the last of 1 interfaces, which count from 0" },
+  { "{ routes = { { dst = 'default' } } }", "routes[1].dst: expected an address with its prefix length, such as "
+    .. '10.1.2.3/24, got "default"' },
+  { "{ routes = { { dst = '0.0.0.0/0', via = '10.0.0.1' } } }", "routes[1]: unknown key 'via'" },
+  { "{ dns = { nameserver = { '10.0.0.1' } } }", "dns: unknown key 'nameserver' (did you mean 'nameservers'?)" },
+  { "{ dns = { nameservers = '10.0.0.1' } }", 'dns.nameservers: expected a list, got "10.0.0.1"' },
+}
+
+-- Of whole scripts: the text, and the message behind the script's path.
+local scripts = {
+  { "return { add = function() end, chek = function() end }", ": unknown field 'chek' (did you mean 'check'?)" },
+  { "return { add = {} }", ": field 'add' must be a function, it is a table" },
+  { "return { ad = function() end }", ": unknown field 'ad' (did you mean 'add'?)" },
+  { "return { del = function() end }", ": field 'add' is missing" },
+  { "return function() end", ": a plugin returns a table with a function 'add'; this returns a function" },
+  { "return { add = function() end, ipam = 'yes' }", ": field 'ipam' must be a boolean, it is a string" },
+  { "return { api = 2, add = function() end }",
+    ": field 'api' is 2, and this program speaks version 1 of the interface" },
+  { "return { api = '1', add = function() end }", ": field 'api' must be an integer, it is a string" },
+  { "local schema = require 'cni.schema'\nreturn { conf = { mtu = schema.mtu }, add = function() end }",
+    ": field 'conf' must be a schema.record, it is a table" },
+  { "local schema = require 'cni.shema'\nreturn {}",
+    ":1: a plugin cannot require 'cni.shema' (did you mean 'cni.schema'?): ", start = true },
+  { "local schema = require 'cni.schema'\nlocal c = schema.record { mtu = schema.intger }\nreturn {}",
+    ":2: cni.schema has no 'intger' (did you mean 'integer'?)" },
+  { "local schema = require 'cni.schema'\nlocal c = schema.integer { mim = 1 }\nreturn {}",
+    ":2: schema.integer has no option mim" },
+  { "\nlocal c = tabel.concat", ":2: global 'tabel' is not defined (did you mean 'table'?)" },
+  { "return {\n  add = function(req)\n    retrun x\n  end }", ":3: syntax error near 'x'" },
+}
+
+local w
+
+local function call(verb, text, conf)
+  t.write(path, text)
+  return w:call(verb, { type = "luacni", conf = t.merge({ type = "odd" }, conf) })
+end
+
+-- What an ADD of a script says, which has changed nothing.
+local function refusal(text)
+  t.write(path, text)
+  local e = w:fails("ADD", { type = "luacni", conf = { type = "odd" } }, 999)
+  assert.equal("", t.records())
+  return e
+end
+
+describe("A script's author", function()
+  local before
+  before_each(function()
+    w = world.new({ type = "odd" }, { neighbours = false })
+    before = w:picture()
+  end)
+  after_each(t.cleanup)
+
+  it("is told of every mistake in what a verb is given, with its line, and nothing has changed", function()
+    local count = 0
+    for _, group in ipairs(verbs) do
+      for _, case in ipairs(group) do
+        assert.equal(path .. ":6: " .. (case[2] or case[3]), refusal(script_of(case[1])).msg, case[1])
+        count = count + 1
+      end
+    end
+    assert.is_true(count >= 38)
+    t.same(before, w:picture())
+  end)
+
+  it("may write what is right beside each", function()
+    for _, group in ipairs(verbs) do
+      for _, step in ipairs(group.right) do
+        local got = call("ADD", script_of(step))
+        assert.equal(0, got.rc, step .. ": " .. got.out)
+        assert.equal("eth0", got.json.interfaces[1].name)
+        w:del { type = "luacni", conf = { type = "odd" } }
+        t.same(before, w:picture())
+      end
+    end
+  end)
+
+  it("is told of what add may not return, with the line where it begins", function()
+    for _, case in ipairs(answers) do
+      local e = refusal(script_of("if true then return " .. case[1] .. " end"))
+      assert.equal(path .. ":2: what add returns: " .. case[2], e.msg, case[1])
+    end
+    t.same(before, w:picture())
+    for _, answer in ipairs { "nil", "{}", "{ interfaces = { port, eth } }", "{ interfaces = { eth }, ips = "
+      .. "{ { address = '10.0.0.3/24', gateway = '10.0.0.1', interface = 0 } } }",
+      "{ interfaces = { eth }, ips = { { address = addr.parse '10.0.0.3/24', interface = eth } }, "
+      .. "routes = { { dst = '0.0.0.0/0', gw = '10.0.0.1' } }, dns = { nameservers = { '10.0.0.1' } } }",
+      "{ ips = pod:addrs(eth) }" } do
+      local got = call("ADD", script_of("if true then return " .. answer .. " end"))
+      assert.equal(0, got.rc, answer .. ": " .. got.out)
+      if answer:find("interface =", 1, true) then
+        assert.equal(0, got.json.ips[1].interface)
+        assert.equal("10.0.0.3/24", got.json.ips[1].address)
+      end
+      w:del { type = "luacni", conf = { type = "odd" } }
+      t.same(before, w:picture())
+    end
+  end)
+
+  it("is told of what a script may not be", function()
+    for _, case in ipairs(scripts) do
+      local e, said = refusal(case[1]), path .. case[2]
+      if case.start then e.msg = e.msg:sub(1, #said) end
+      assert.equal(said, e.msg, case[1])
+    end
+    t.same(before, w:picture())
+    for _, text in ipairs {
+      "return { add = function() return {} end }", "return { api = 1, add = function() return {} end }",
+      "local schema = require 'cni.schema'\nreturn { conf = schema.record { mtu = schema.mtu }, doc = 'x', "
+        .. "chained = true, add = function() return {} end, check = print, del = print, gc = print, status = print }",
+    } do
+      assert.equal(0, call("ADD", text).rc)
+      w:del { type = "luacni", conf = { type = "odd" } }
+    end
+    t.same(before, w:picture())
+  end)
+
+  it("is told the line of a call that is returned as it is, as far as it is known: where its function begins",
+    function()
+      local e = refusal("return {\n  add = function(req)\n    return req.pod:set_link('lo', { pu = true })\n  end }")
+      assert.equal(path .. ":2: set_link: unknown key 'pu' (did you mean 'up'?)", e.msg)
+    end)
+
+  it("is told the line of his own function, not of the library's, when an error comes from there", function()
+    local e = refusal("local addr = require 'cni.addr'\nreturn { add = function()\n  addr.text(7)\nend }")
+    assert.equal(path .. ":3: ", e.msg:sub(1, #path + 4), e.msg)
+    e = refusal("return { add = function()\n  error('mine', 0)\nend }")
+    assert.equal(path .. ":2: mine", e.msg)
+  end)
+
+  it("finds his tables as he has made them", function()
+    local text = script_of [[
+      local up, veth = { up = true }, { mtu = 1400, peer = { ns = pod, name = "e1" } }
+      local bridge = { kind = "bridge", name = "b0", ns = pod }
+      host:set_link(port, up) pod:set_link(eth, up) host:set_link("port0", up)
+      host:add_veth(veth) pod:add_link(bridge) pod:set_vlan("b0", { vid = 5, absent = true })
+      assert(next(up) == "up" and next(up, "up") == nil)
+      assert(bridge.mac == nil and bridge.ns == pod and veth.name == nil and veth.peer.mac == nil)
+      local routes = { { dst = "10.9.0.0/16" } }
+      local lease = ipam.add(req)
+      ipam.apply(lease, pod, eth, { routes = routes })
+      assert(routes[1].link == nil)]]
+    local got = call("ADD", (text:gsub("pod:set_vlan%b()", "")))
+    assert.equal(0, got.rc, got.out)
+    w:del { type = "luacni", conf = { type = "odd" } }
+    t.same(before, w:picture())
+  end)
+
+  it("holds no pod with a script that has gone bad", function()
+    local ipam_conf = { ipam = { type = "host-local", subnet = "10.9.0.0/24" } }
+    local good = script_of("ipam.apply(ipam.add(req), pod, eth)")
+    for _, bad in ipairs { "return {", "return { add = 7 }", "return { api = 9, add = print }", "return {}",
+      script_of("host:add_veth { mut = 1 }"), script_of("ipam.apply(ipam.add(req), pod, eth) if true then return { interface = 1 } end") } do
+      assert.equal(0, call("ADD", good, ipam_conf).rc)
+      local got = call("DEL", bad, ipam_conf)
+      assert.equal(0, got.rc, got.out)
+      t.same(before, w:picture())
+      -- Without a record, what can be told is taken back too.
+      assert.equal(0, call("ADD", good, ipam_conf).rc)
+      w:lose_records()
+      got = call("DEL", bad, ipam_conf)
+      assert.equal(0, got.rc, bad .. ": " .. got.out)
+      assert.is_nil(t.link(w.pods[1], "eth0"))
+      assert.same({}, w:picture().leases)
+      w:sh("ip link del first0 2>/dev/null; true")
+      got = call("ADD", good, ipam_conf)
+      assert.equal(0, got.rc, bad .. ": " .. got.out)
+      t.write(path, bad)
+      w:gc({}, { type = "luacni", conf = t.merge({ type = "odd" }, ipam_conf) })
+      t.same(before.kernel, w:picture().kernel)
+    end
+  end)
+end)
+
+-- What came with the program is not looked at again at each ADD. So it is here: as the site's own, word for word.
+describe("As a script of the site's", function()
+  after_each(t.cleanup)
+  for _, entry in ipairs(plugins.list) do
+    it(entry.name .. " gives every verb what it takes", function()
+      t.needs(table.unpack(entry.needs or {}))
+      local world_of = plugins.world(entry, 1, false)
+      for name in lfs.dir("plugins") do
+        if name:find("%.lua$") then t.write("/etc/luacni/plugins/" .. name, t.read("plugins/" .. name)) end
+      end
+      local c = { conf = plugins.conf(entry, 1), prev = plugins.prev(entry, world_of.pods[1]) }
+      local answer = world_of:add(c)
+      c.prev = entry.prev and (next(answer) and answer or c.prev) or nil
+      world_of:check(c)
+      world_of:del(c)
+      assert.equal("", t.records())
+    end)
+  end
+end)
