@@ -70,7 +70,21 @@ local function networks(on, broken, doubtful)
     return
   end
   local found = {}
-  for i, network in ipairs(on.networks) do found[i] = network.name end
+  for i, network in ipairs(on.networks) do
+    found[i] = network.name
+    local ok, list = pcall(require("cni.command.validate").findings, network)
+    local faults = {}
+    for _, finding in ipairs(ok and list or {}) do
+      if finding.level == "fault" and not finding.program then
+        faults[#faults + 1] = finding.where .. ": " .. finding.text
+      end
+    end
+    if faults[1] then
+      local more = faults[2] and (" (and %d more)"):format(#faults - 1) or ""
+      broken(("network %s: %s%s"):format(network.name, faults[1], more),
+        "luacni validate " .. quote(network.file))
+    end
+  end
   return ("%s: %s"):format(on.folder, names_of(found))
 end
 

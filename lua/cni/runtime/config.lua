@@ -107,7 +107,7 @@ local function add_siblings(network, folder)
   folder = folder .. "/" .. network.name
   for _, name in ipairs(files_of(folder, { [".conf"] = true })) do
     add_plugin(network, read_file(folder .. "/" .. name), folder .. "/" .. name)
-    network.is_changed = true
+    network.plugins[#network.plugins].is_sibling, network.is_changed = true, true
   end
 end
 
@@ -145,8 +145,9 @@ end
 -- @string what the text is, for messages
 -- @string[opt] folder that the text is from: lists are completed by files below it; nil: none are
 -- @treturn table `name`; `version`; `plugins`, a list of `type`, `text` (as written), `raw`, `where` (for
--- messages); `bytes`, the text as a list, without other files; `is_changed`: @{stored} is another one;
--- `disable_check`, `disable_gc`
+-- messages), `is_sibling` (it is from another file); `text`, as given; `bytes`, the text as a list, without
+-- other files; `is_changed`: @{stored} is another one; `is_single`: it was no list; `disable_check`,
+-- `disable_gc`
 -- @raise code 6, 7; 5 for a file that cannot be read
 function M.read(text, what, folder)
   local raw = json.decode(text, what, { object = true })
@@ -155,7 +156,7 @@ function M.read(text, what, folder)
     fail.config("name", raw.name == nil and "is missing: it names the network"
       or json.show(raw.name) .. " is not the name of a network")
   end
-  local network = { name = raw.name, version = version_of(raw), plugins = {}, bytes = text,
+  local network = { name = raw.name, version = version_of(raw), plugins = {}, text = text, bytes = text,
     disable_check = flag(raw, "disableCheck"), disable_gc = flag(raw, "disableGC"),
     only_inlined = flag(raw, "loadOnlyInlinedPlugins") }
   if raw.plugins == nil and raw.type ~= nil then

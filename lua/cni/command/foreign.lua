@@ -1,0 +1,86 @@
+-- SPDX-License-Identifier: MIT
+--- What is known of the configuration of others' types, those of the reference plugins that luacni has not:
+-- for `luacni validate`. Nothing here is served.
+-- @module cni.command.foreign
+
+local schema = require "cni.schema"
+
+local text = schema.string { empty = "absent" }
+local count = schema.integer { min = 0 }
+local port = schema.integer { min = 1, max = 65535, required = true }
+
+local function together(a, b)
+  return function(conf)
+    if (conf[a] == nil) ~= (conf[b] == nil) then return ("%s and %s go together"):format(a, b) end
+  end
+end
+
+local function limits()
+  return { ingressRate = count, ingressBurst = count, egressRate = count, egressBurst = count }
+end
+
+local function limited(record)
+  return record:check(together("ingressRate", "ingressBurst")):check(together("egressRate", "egressBurst"))
+end
+
+local bandwidth = limits()
+bandwidth.runtimeConfig = schema.record { bandwidth = limited(schema.record(limits())) }
+
+local function only_network(conf)
+  for key in pairs(conf.sysctl or {}) do
+    if key:gsub("%.", "/"):sub(1, 4) ~= "net/" then
+      return ("sysctl: %q is not below net: the plugin sets no other"):format(key)
+    end
+  end
+end
+
+local function tuned()
+  return {
+    sysctl = schema.map(schema.string), mac = schema.mac, mtu = count, txQLen = count,
+    promisc = schema.boolean, allmulti = schema.boolean,
+  }
+end
+
+local tuning = tuned()
+tuning.dataDir = text
+tuning.args = schema.record { cni = schema.record(tuned()) }
+tuning.runtimeConfig = schema.record { mac = schema.mac }
+
+local option = schema.record { option = schema.string { required = true }, value = text, fromArg = text }
+
+--- By type: what it takes, as of @{cni.schema}.
+return {
+  bandwidth = limited(schema.record(bandwidth)),
+  dhcp = schema.record {
+    ipam = schema.record {
+      type = schema.string, daemonSocketPath = text, priority = count, provide = schema.list(option),
+      request = schema.list(schema.record {
+        option = schema.string { required = true }, skipDefault = schema.boolean,
+      }),
+    },
+  },
+  firewall = schema.record {
+    backend = schema.enum { values = { "iptables", "firewalld" }, empty = "absent" },
+    iptablesAdminChainName = text, firewalldZone = text,
+    ingressPolicy = schema.enum { values = { "open", "same-bridge", "isolated" }, empty = "absent" },
+  },
+  portmap = schema.record {
+    backend = schema.enum { values = { "iptables", "nftables" } },
+    snat = schema.boolean, masqAll = schema.boolean,
+    markMasqBit = schema.integer { min = 0, max = 31 }, externalSetMarkChain = schema.string,
+    conditionsV4 = schema.list(schema.string), conditionsV6 = schema.list(schema.string),
+    runtimeConfig = schema.record {
+      portMappings = schema.list(schema.record {
+        hostPort = port, containerPort = port, protocol = schema.string, hostIP = schema.ip,
+      }),
+    },
+  }:check(function(conf)
+    if conf.markMasqBit and conf.externalSetMarkChain then
+      return "markMasqBit and externalSetMarkChain exclude each other"
+    end
+  end),
+  sbr = schema.record {
+    table = count, gateways = schema.list(schema.ip, { max_items = 2 }), addSourceHints = schema.boolean,
+  },
+  tuning = schema.record(tuning):check(only_network),
+}

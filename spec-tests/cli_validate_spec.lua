@@ -1,0 +1,157 @@
+-- SPDX-License-Identifier: MIT
+-- luacni validate: each fault is found and named, and what is right has none.
+
+local t = require "support"
+
+local path = "/run/spec/net.conflist"
+local host
+
+local function validate(words, opts)
+  return t.sh({ t.build .. "/luacni", "validate", table.unpack(words or { path }) }, t.merge({ host = host }, opts or {}))
+end
+
+local function put(config) t.write(path, type(config) == "table" and t.json(config) or config) end
+
+local function list(plugins, more)
+  return t.merge({ cniVersion = "1.0.0", name = "net", plugins = plugins }, more or {})
+end
+
+local host_local = { type = "host-local", subnet = "10.9.8.0/24" }
+
+local function bridge(more) return t.merge({ type = "bridge", ipam = host_local }, more or {}) end
+
+-- Nothing is said.
+local function is_right(config)
+  put(config)
+  t.same({ "", 0, "" }, { validate() }, t.json(config))
+end
+
+-- One thing is said, a fault or a note.
+local function says(status, config, line)
+  put(config)
+  local out, got, err = validate()
+  t.same({ line .. "\n", status, "" }, { out, got, err })
+end
+
+local function is_fault(config, line) says(1, config, line) end
+local function is_note(config, line)
+  says(0, config, line)
+  t.same({ line .. "\n", 1, "" }, { validate { "--strict", path } })
+end
+
+before_each(function() host = t.host("node", { lived_in = false }) end)
+after_each(function()
+  os.remove(path)
+  t.run "rm -rf /etc/cni/net.d /etc/luacni/plugins /run/spec/bin"
+  t.cleanup()
+end)
+
+describe("luacni validate", function()
+  it("says nothing of what is right, and changes nothing", function()
+    t.needs "reference"
+    local before = t.snapshot { ns = { host } }
+    is_right(list { bridge { isGateway = true, ipMasq = true, vlan = 5, capabilities = { mac = true, ips = true } },
+      { type = "tuning", sysctl = { ["net.core.somaxconn"] = "500" }, mac = "0a:00:00:00:00:01" },
+      { type = "portmap", snat = true, capabilities = { portMappings = true } },
+      { type = "bandwidth", ingressRate = 1000, ingressBurst = 8000 },
+      { type = "firewall", backend = "", ingressPolicy = "same-bridge" }, { type = "sbr", gateways = { "10.9.8.1" } } })
+    is_right(list({ { type = "loopback" } }, { disableCheck = true, cniVersions = { "0.4.0", "1.1.0" } }))
+    is_right { cniVersion = "0.3.1", name = "net", type = "bridge", ipam = host_local }
+    is_right(list { { type = "ptp", ipam = { type = "static", addresses = { { address = "10.9.8.7/24",
+      gateway = "10.9.8.1" } }, routes = { { dst = "0.0.0.0/0" } } } } })
+    is_right(list { bridge { ipam = { type = "dhcp", request = { { option = "routers" } } } } })
+    t.same(before, t.snapshot { ns = { host } })
+  end)
+
+  it("finds what is wrong with values, of IPAM types too", function()
+    local at = "plugins[0] (bridge): "
+    is_fault(list { bridge { isGateway = 1 } }, at .. "isGateway: 1 is not true or false")
+    is_fault(list { bridge { vlan = 4095 } }, at .. "vlan: 4095 is not an integer from 0 to 4094")
+    is_fault(list { bridge { isGatway = true } }, at .. 'nothing reads the key "isGatway", did you mean "isGateway"?')
+    local function ipam(value, line) is_fault(list { bridge { ipam = value } }, at .. line) end
+    ipam({ type = "host-local" }, "ipam.ranges: is missing: there is no range to take an address from")
+    ipam(t.merge(host_local, { rangeStart = "10.9.9.1" }), "ipam.rangeStart: 10.9.9.1 is not in 10.9.8.0/24")
+    ipam(t.merge(host_local, { gatway = "10.9.8.1" }), 'nothing reads the key "ipam.gatway", did you mean "gateway"?')
+    ipam({ type = "host-local", ranges = { { { subnet = "10.0.0.0/24" } }, { { subnet = "10.0.0.0/16" } } } },
+      "ipam.ranges[1]: 10.0.0.1-10.0.255.254 overlaps 10.0.0.1-10.0.0.254")
+    ipam({ type = "static", addresses = { { address = "10.9.8.7" } } },
+      'ipam.addresses[0].address: "10.9.8.7" is not an address with prefix length such as 10.1.2.0/24; add the prefix '
+      .. "length, such as 10.9.8.7/24")
+    -- Against what is on this machine.
+    t.run("ip link add up0 type veth peer name up1", { host = host })
+    is_fault(list { { type = "macvlan", master = "up0", mtu = 9000 } },
+      "plugins[0] (macvlan): mtu: 9000 is more than the 1500 of the master, up0")
+    is_right(list { { type = "macvlan", master = "up0", mtu = 1400 } })
+  end)
+
+  it("finds what is wrong with the list", function()
+    put('{ "name": "net", "plugins": [{ "type": "loopback" }] }')
+    assert.is_truthy(validate():find("^list: cniVersion is missing, and counts as 0%.1%.0"))
+    is_fault(list({ { type = "loopback" } }, { cniVersion = "1.9.0" }),
+      "list: cniVersion: luacni does not speak 1.9.0; it speaks 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0")
+    is_fault(list({ { type = "loopback" } }, { cniVersion = "new" }), 'list: cniVersion: "new" is not a version')
+    put(list({ { type = "loopback" } }, { name = "a/b" }))
+    assert.is_truthy(validate():find('^list: name: "a/b" has characters'))
+    is_fault(list({ { type = "loopback" } }, { disbleCheck = true }),
+      'list: nothing reads the key "disbleCheck" of the list, did you mean "disableCheck"?')
+    is_note(list({ { type = "loopback" } }, { args = {} }), 'list: note: nothing reads the key "args" of the list')
+    is_fault('{ "cniVersion": "1.0.0", "name": "net", "plugins": [{ "type": "loopback", "x": { "a b": 1, "a b": 2 } }] }',
+      'list: the key "plugins[0].x.a b" stands twice; the last one counts')
+    is_fault('{ "cniVersion": "1.0.0", "name": "net", "type": "loopback", "\\u0074ype": "loopback" }',
+      'configuration: the key "type" stands twice; the last one counts')
+  end)
+
+  it("looks for programs, and knows the types of others as far as they are known", function()
+    t.needs "reference"
+    put(list { { type = "brigde" } })
+    local out, status = validate()
+    assert.equal(1, status)
+    assert.is_truthy(out:find('has a program "brigde", which is what a runtime calls; did you mean "bridge"?', 1, true), out)
+    put(list { bridge { ipam = { type = "host-locl" } } })
+    assert.is_truthy(validate():find('has a program "host-locl", which is what a runtime calls; did you mean "host-local"?',
+      1, true))
+    is_fault(list { bridge(), { type = "portmap", backend = "nft" } },
+      'plugins[1] (portmap): backend: "nft" is not one of iptables, nftables')
+    is_fault(list { bridge(), { type = "tuning", sysctl = { ["kernel.domainname"] = "x" } } },
+      'plugins[1] (tuning): sysctl: "kernel.domainname" is not below net: the plugin sets no other')
+    is_fault(list { bridge(), { type = "bandwidth", ingressRate = 5 } },
+      "plugins[1] (bandwidth): ingressRate and ingressBurst go together")
+    is_note(list { bridge(), { type = "tuning", mtuu = 1400 } },
+      'plugins[1] (tuning): note: nothing reads the key "mtuu", did you mean "mtu"?')
+    is_note(list { bridge { capabilities = { portMappings = true } } },
+      'plugins[0] (bridge): note: nothing reads the capability "portMappings"')
+    is_fault(list { bridge { capabilities = { mac = "yes" } } },
+      'plugins[0] (bridge): capabilities.mac: "yes" is neither true nor false')
+    -- Of a type that nobody here knows, its program alone.
+    t.run "mkdir -p /run/spec/bin; cp /bin/true /run/spec/bin/wire"
+    put(list { { type = "wire", whatever = 1 } })
+    t.same({ "plugins[0] (wire): note: type wire is not luacni's: its keys cannot be told here\n", 0, "" },
+      { validate(nil, { env = { "CNI_PATH=/run/spec/bin" } }) })
+    -- A type of this site, that has no link.
+    t.write("/etc/luacni/plugins/own.lua", [[return { conf = require("cni.schema").record {
+      size = require("cni.schema").integer { min = 1, max = 9 } }, add = function() end }]])
+    put(list { { type = "own", size = 10 } })
+    out = validate()
+    assert.is_truthy(out:find('"own", which is what a runtime calls; luacni link own\n', 1, true), out)
+    assert.is_truthy(out:find("plugins[0] (own): size: 10 is not an integer from 1 to 9\n", 1, true), out)
+    t.write("/etc/luacni/plugins/own.lua", "return {")
+    assert.is_truthy(validate():find("plugins[0] (own): type own cannot be loaded: ", 1, true))
+  end)
+
+  it("looks at all networks, and at the files of each", function()
+    t.write("/etc/cni/net.d/10-a.conflist", t.json(list({ bridge() }, { name = "a" })))
+    t.write("/etc/cni/net.d/20-b.conflist", t.json(list({ bridge { hairpin = true } }, { name = "b" })))
+    t.write("/etc/cni/net.d/a/10.conf", '{ "type": "loopback", "x": 1, "x": 2 }')
+    local out, status = validate {}
+    t.same({ 'a: plugins[1] (loopback): the key "x" stands twice; the last one counts\n'
+      .. 'b: plugins[0] (bridge): nothing reads the key "hairpin"\n', 1 }, { (out:gsub(', did you mean[^\n]*', "")), status })
+    local found = t.decode((validate { "--json" }))
+    t.same({ 2, "a", "fault", "plugins[1] (loopback)" }, { #found, found[1].network, found[1].level, found[1].where })
+    t.same({ "", 2 }, { (validate { "none" }), (select(2, validate { "none" })) })
+    assert.equal(1, (select(2, validate { "a" })))
+    t.write("/etc/cni/net.d/05-c.conflist", "{")
+    out, status = validate {}
+    t.same({ "", 1 }, { out, status })
+    t.same({ "[]\n", 0, "" }, { validate({ "-", "--json" }, { stdin = t.json(list { { type = "loopback" } }) }) })
+  end)
+end)
