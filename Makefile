@@ -117,7 +117,7 @@ deps: ## install the Debian packages that are missing (DEPS=build, DEPS=demo: on
 
 RUN := spec-tests/run -j $(JOBS) $(if $(ONLY),-v -k '$(ONLY)')
 
-test: deps ## all specs, as root. SPECS="FILE...": some; ONLY=PATTERN: tests of such names; KERNEL=second, KERNEL=stock: on another kernel
+test: deps ## all specs, as root. SPECS="NAME...": some; ONLY=PATTERN: tests of such names; KERNEL=second, KERNEL=stock: on another kernel
 	@$(MAKE) --no-print-directory -s all $(HELPERS) $(SHARED)
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
@@ -125,8 +125,8 @@ test: deps ## all specs, as root. SPECS="FILE...": some; ONLY=PATTERN: tests of 
 # kernels. What goes the same way many times goes it less often (t.sanitized in spec-tests/support.lua).
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 ASAN_SPECS := $(filter-out $(foreach s,differential other_kernels kill_sweep errno errno_sweep,\
-                spec-tests/$(s)_spec.lua),\
-                $(wildcard spec-tests/*_spec.lua))
+                %/$(s)_spec.lua),\
+                $(wildcard spec-tests/*/*_spec.lua))
 
 $(BUILD)/asan/.built: FORCE
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
@@ -137,7 +137,7 @@ asan: deps $(BUILD)/asan/.built ## the specs with a build that watches memory an
 
 fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answers of the kernel; FUZZ_SEED=NUMBER
 	@LUACNI_FUZZ=$(or $(FUZZ),1000000) LUACNI_FUZZ_SEED=$(or $(FUZZ_SEED),$(shell date +%s)) \
-		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own spec-tests/fuzz_spec.lua
+		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own fuzz
 
 lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented; nothing includes what is above it
 	@luacheck -q lua plugins spec-tests host
