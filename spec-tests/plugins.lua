@@ -8,6 +8,7 @@
 --   conf    the configuration; cniVersion and name are filled in. A function of the
 --           pod's number where pods cannot have the same
 --   needs   what the kernel has to have, as for t.needs
+--   script  the site's script of that type, in the place of the one that came with the program
 --   host    shell, once, in the host: what has to be there before
 --   each    shell, in the host, for a pod: @N@ is its number
 --   pod     shell, in each pod: what has to be there before
@@ -96,6 +97,35 @@ M.list = {
       { "the masquerade is gone", at = "host", sh = "nft flush set inet luacni masq_10.20.0.0/22_every", says = "masquerad" },
       { "forwarding is off", at = "host", sh = "echo 0 >/proc/sys/net/ipv4/ip_forward",
         says = "ip_forward" },
+    } },
+
+  { name = "bridge, by a script that has more verbs", ips = 1, reach = { "10.20.0.1" },
+    conf = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true, more = true,
+      ipam = { type = "host-local", subnet = "10.20.0.0/22" } },
+    script = [[
+      return { add = function(req)
+        if not req.raw.more then return req:delegate("bridge") end
+        local mtu = req:once("mtu", function() return 1400 end)
+        local result = req:delegate("bridge", { mtu = mtu })
+        local port, eth, own = result.interfaces[2], result.interfaces[3], nil
+        for _, ip in ipairs(result.ips) do own = own or ip.address:match "^[%d.]+" end
+        req.pod:add_neigh(eth, { dst = "10.20.0.77", mac = "02:00:00:00:00:77" })
+        req.host:add_fdb(port, { mac = eth.mac, master = true })
+        if own then
+          req.host:add_rule { from = own, table = 77 }
+          req.host:add_route { dst = own .. "/32", type = "blackhole", table = 77 }
+        end
+        req:call { program = "/bin/true", undo = {}, check = {} }
+        return result
+      end }]],
+    breaks = {
+      { "the neighbour is gone", sh = "ip neigh del 10.20.0.77 dev eth0", says = "neighbour 10%.20%.0%.77" },
+      { "the forwarding entry is gone", at = "host", sh = "bridge fdb del $(ip -n pod1 -o link show eth0 | " ..
+        "sed 's/.*ether \\([^ ]*\\).*/\\1/') dev @PORT@ master",
+        says = "forwarding of" },
+      { "the rule is gone", at = "host", sh = "ip rule del table 77", says = "lookup 77" },
+      { "the route is gone", at = "host", sh = "ip route flush table 77", says = "blackhole 10%.20.*table 77" },
+      { "the port is unplugged", at = "host", sh = "ip link set @PORT@ nomaster", says = "not plugged into br0" },
     } },
 
   { name = "bridge with a VLAN", ips = 2, reach = gateways, needs = { "bridge-vlan" },
@@ -299,6 +329,7 @@ end
 function M.world(entry, pods, beside)
   local w = world.new(M.conf(entry), { pods = pods or 1, forwarding = true,
     far = entry.far ~= nil, neighbours = beside })
+  if entry.script then t.write(("/etc/luacni/plugins/%s.lua"):format(M.type(entry)), entry.script) end
   if entry.host then w:sh(entry.host) end
   if entry.far and entry.far ~= "" then t.run(entry.far, { host = w.far }) end
   for n = 1, #w.pods do

@@ -81,7 +81,7 @@ function M.find(req, plugin, shared)
   local ok, err = pcall(find_all, req, plugin)
   for _, step in ipairs(req.plan.steps) do
     -- Another network's attachment of the same container may have made what it has.
-    step.did = not (shared and plans.kind_of(step).of_interface)
+    step.did = not (shared and (plans.kind_of(step).of_interface or step.want.interface))
   end
   if not ok then error(err, 0) end
 end
