@@ -140,7 +140,7 @@ fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answ
 		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own fuzz
 
 lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented; nothing includes what is above it
-	@luacheck -q lua plugins spec-tests host
+	@luacheck -q lua plugins examples spec-tests host
 	@for cc in gcc clang; do for f in $(SOURCES); do \
 		$$cc $(FLAGS) -Werror -fsyntax-only $$f || exit 1; done; done
 	@$(LUA) host/lint.lua $(SOURCES) $(wildcard host/*.h netlink-bindings/*.h netlink-bindings/*/*.h) $(SCRIPTS)

@@ -795,7 +795,7 @@ local machine = {
   ["reference"] = function() return lfs.attributes("/usr/lib/cni/bridge") ~= nil end,
   ["guests"] = function() return not M.guest end,
 }
-for _, name in ipairs({ "busybox", "chattr", "debugfs", "dnsmasq", "iptables-legacy", "losetup", "mkfs.ext4",
+for _, name in ipairs({ "busybox", "chattr", "curl", "debugfs", "dnsmasq", "iptables-legacy", "losetup", "mkfs.ext4",
   "podman", "prlimit", "runc", "setarch", "strace" }) do
   machine[name] = function() return select(2, M.sh("command -v " .. name)) == 0 end
 end

@@ -47,9 +47,10 @@ function M.type_of(req)
   return schema.read(common.ipam, req.raw.ipam, "ipam").type
 end
 
--- The request as our own IPAM script sees it: its configuration, everything else as it is.
+-- The request as our own IPAM script sees it: its type and configuration, everything else as it is.
 local function own_request(req, script, read)
   return setmetatable({
+    type = req.raw.ipam.type,
     conf = script.conf and (read or schema.read)(script.conf, req.raw) or req.raw,
   }, { __index = req })
 end

@@ -259,8 +259,14 @@ function M.delegate(req, type_name, changes)
   req, type_name, changes = takes.delegate(req, type_name, changes)
   check_changes(changes or {})
   local raw = merge(req.raw, changes or {})
-  local for_addresses = is_object(raw.ipam) and raw.ipam.type == type_name
-  if not for_addresses then raw.type = type_name end
+  local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
+  -- One for addresses has another one's help with them; any other type makes an interface.
+  local for_addresses = names(req.raw, req.type) or names(raw, type_name)
+  if for_addresses then
+    raw.ipam = merge(is_object(raw.ipam) and raw.ipam or {}, { type = type_name })
+  else
+    raw.type = type_name
+  end
   local script, within = find_script(req, type_name)
   local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
     within = within }, { __index = req })
