@@ -41,8 +41,8 @@ after_each(function()
   t.cleanup()
 end)
 
-local commands = { "types", "show", "doc", "new", "link", "validate", "run", "add", "check", "del", "gc", "status",
-  "version", "list", "tree", "explain", "doctor" }
+local commands = { "types", "show", "doc", "new", "link", "validate", "check-scripts", "run", "add", "check", "del",
+  "gc", "status", "version", "list", "tree", "explain", "doctor" }
 
 describe("the command line", function()
   it("helps, and says its version", function()
@@ -50,7 +50,7 @@ describe("the command line", function()
       local out, status = luacni { word }
       assert.equal(0, status)
       for _, command in ipairs(commands) do
-        assert.is_truthy(out:find("\n  luacni " .. command .. "[ \n]"))
+        assert.is_truthy(out:find("\n  luacni " .. command:gsub("%-", "%%-") .. "[ \n]"))
       end
     end
     assert.is_truthy(luacni({ "--version" }):find("^luacni %d+%.%d+"))
@@ -80,8 +80,9 @@ describe("the command line", function()
       for _, words in ipairs { { command, "--help" }, { command, "-h" }, { "help", command } } do
         local out, status, err = luacni(words)
         t.same({ 0, "" }, { status, err })
-        assert.is_truthy(out:find("^usage: luacni " .. command), out)
-        assert.is_truthy(out:find("\n  luacni " .. command .. "[^\n]*\n$") or out:find("\n  CNI_PATH"), out)
+        local name = command:gsub("%-", "%%-")
+        assert.is_truthy(out:find("^usage: luacni " .. name), out)
+        assert.is_truthy(out:find("\n  luacni " .. name .. "[^\n]*\n$") or out:find("\n  CNI_PATH"), out)
       end
     end
     -- Behind -- it is the command's.

@@ -395,3 +395,73 @@ describe("As a script of the site's", function()
     end)
   end
 end)
+
+describe("luacni check-scripts", function()
+  local function checked(...)
+    local out, status = t.sh { t.build .. "/luacni", "check-scripts", ... }
+    return out, status
+  end
+
+  before_each(function() t.run("rm -rf /etc/luacni/plugins; mkdir -p /etc/luacni/plugins") end)
+  after_each(t.cleanup)
+
+  it("says of each script what a call would say, and of right ones that they are fine", function()
+    t.same({ "", 0 }, { checked() })
+    for i, case in ipairs(scripts) do
+      t.write(path, case[1])
+      local out, status = checked()
+      assert.equal(1, status)
+      assert.equal(path .. case[2], out:sub(1, #path + #case[2]), i)
+      local found = t.decode((checked "--json"))
+      assert.equal(path, found[1].script)
+      assert.equal(path .. case[2], found[1].problem:sub(1, #path + #case[2]))
+    end
+    t.write(path, "return { add = function() end }")
+    t.same({ "the only one is fine\n", 0 }, { checked() })
+    for name in lfs.dir("plugins") do
+      if name:find("%.lua$") then t.write("/etc/luacni/plugins/" .. name, t.read("plugins/" .. name)) end
+    end
+    assert.matches("^all %d+ are fine\n$", (checked()))
+    t.write(path, "return {")
+    local out, status = checked()
+    assert.equal(1, status)
+    assert.matches("^/etc/luacni/plugins/odd.lua:1: [^\n]*\n$", out)
+    for _, found in ipairs(t.decode((checked "--json"))) do
+      assert.equal(found.script == path, found.problem ~= nil)
+    end
+  end)
+
+  it("says what makes a script one that is not to be trusted, and what name no type can have", function()
+    local good = "return { add = function() end }"
+    for mode, said in pairs { ["chmod 666"] = "can be written by everybody", ["chown 1000"] = "is not owned by root" } do
+      t.write(path, good)
+      t.same({ "the only one is fine\n", 0 }, { checked() })
+      t.run(mode .. " " .. path)
+      local out, status = checked()
+      t.same({ path .. ": refused: " .. path .. " " .. said .. "\n", 1 }, { out, status })
+      t.run("rm " .. path)
+    end
+    t.write("/etc/luacni/plugins/a b.lua", good)
+    assert.matches("^/etc/luacni/plugins/a b.lua: no type can have this name", (checked()))
+  end)
+
+  it("looks at files anywhere, by the names they are given with", function()
+    local file = "/run/spec/mine.lua"
+    t.write(file, "return { add = function() end }")
+    t.run("chmod 666 " .. file)
+    t.same({ "the only one is fine\n", 0 }, { checked(file) })
+    t.write(file, "return { add = function() end, chek = print }")
+    t.same({ file .. ": unknown field 'chek' (did you mean 'check'?); a script's table has add, api, chained, "
+      .. "check, conf, del, doc, gc, ipam, status\n", 1 }, { checked(file) })
+    local out, status = t.sh("cd /run/spec; " .. t.build .. "/luacni check-scripts mine.lua none.lua")
+    assert.equal(1, status)
+    assert.matches("^mine.lua: unknown field", out)
+    assert.matches("none.lua: No such file", out)
+    t.write(file, string.dump(function() end))
+    assert.matches("it is bytecode", (checked(file)))
+    t.write(file, "while true do end")
+    out, status = checked(file)
+    assert.equal(1, status)
+    assert.matches("mine.lua:1: stopped: it ran for more than %d+ seconds", out)
+  end)
+end)

@@ -240,20 +240,17 @@ local function folders(on, broken, doubtful)
 end
 
 local function scripts(_, broken)
-  local count = 0
-  for _, entry in ipairs(host.types()) do
-    if entry.origin:sub(1, 1) == "/" then
-      count = count + 1
-      local ok, plugin, msg = pcall(host.load_plugin, entry.name)
-      local why = not ok and tostring(fail.wrap(plugin)) or not plugin and (msg or "it returns nothing")
-      if why then
-        local path = why:match "(/%S+) can be written by" or why:match "(/%S+) is not owned by root"
-        broken(("type %s of this site cannot be loaded: %s"):format(entry.name, why),
-          path and (why:find "owned" and "chown root " or "chmod go-w ") .. quote(path) or nil)
-      end
+  local check = require "cni.command.check-scripts"
+  local list = check.of_site()
+  for _, path in ipairs(list) do
+    local why = check.problem(path)
+    if why then
+      local named = why:match "(/%S+) can be written by" or why:match "(/%S+) is not owned by root"
+      broken("a script of this site cannot be loaded: " .. why,
+        named and (why:find "owned" and "chown root " or "chmod go-w ") .. quote(named) or nil)
     end
   end
-  return ("this site has %d types of its own"):format(count)
+  return ("this site has %d types of its own"):format(#list)
 end
 
 local function leftovers(on, broken, doubtful)

@@ -1,0 +1,85 @@
+-- SPDX-License-Identifier: MIT
+-- luacni check-scripts
+
+local fail = require "cni.fail"
+local files = require "cni.record.files"
+local host = require "host"
+local json = require "cni.json"
+local say = require "cni.command.say"
+local sys = require("netlink").sys
+
+local folder <const> = "/etc/luacni/plugins"
+
+-- How long a script may take to load here; in a runtime's call all has to be done within a minute.
+local patience <const> = 5
+
+local M = {
+  words = "[FILE...]",
+  about = "look for what is wrong with this site's scripts",
+  text = "Loads each script of " .. folder .. ", or those that are given, as a call of a runtime " ..
+    "would: who can write it (only of those in that folder), its syntax, what it requires, what is " ..
+    "in the table that it returns, and the keys that it declares. Nothing is attached; what its " ..
+    "functions do with a request, `luacni run --dry-run` shows. Exit status 1 when a script is bad; " ..
+    "what is said goes to standard output.",
+  most = math.huge,
+  options = { json = { about = "as JSON" } },
+  examples = { "luacni check-scripts", "luacni check-scripts ./wire.lua" },
+}
+
+local function load(path)
+  local name = files.absolute(path):match("^" .. folder .. "/([^/]+)%.lua$")
+  if name and host.has_plugin(name) then return host.load_plugin(name) end
+  if name and files.exists(path) then
+    fail.throw { msg = path .. ": no type can have this name",
+      hint = "a name has letters and digits, and behind the first also . _ -" }
+  end
+  local text, msg, errno = sys.read_file(path)
+  if not text then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
+  return host.load_script(path, text)
+end
+
+--- Look at one script.
+-- @tparam string path
+-- @treturn string|nil what is wrong with it; it begins with the path
+function M.problem(path)
+  host.deadline(patience)
+  local ok, plugin, msg = pcall(load, path)
+  host.deadline(0)
+  if not ok then return tostring(fail.wrap(plugin)) end
+  return not plugin and (msg or path .. ": it is gone") or nil
+end
+
+--- The scripts of this site.
+-- @treturn {string,...} their paths
+function M.of_site()
+  local list = {}
+  for _, name in ipairs(files.list(folder)) do
+    if name:find "%.lua$" then list[#list + 1] = folder .. "/" .. name end
+  end
+  return list
+end
+
+--- Look at scripts.
+-- @tparam {string,...} words their paths; none: all of the site
+-- @tparam table options
+-- @treturn integer exit status
+function M.run(words, options)
+  local paths, bad, found = words[1] and words or M.of_site(), {}, json.list {}
+  for i, path in ipairs(paths) do
+    local problem = M.problem(path)
+    found[i] = { script = path, problem = problem }
+    bad[#bad + 1] = problem
+  end
+  if options.json then
+    say.json(found)
+  elseif #paths == 0 then
+    return say.nothing(nil, nil, "there is no script in " .. folder)
+  elseif #bad == 0 then
+    say.lines { #paths == 1 and "the only one is fine" or ("all %d are fine"):format(#paths) }
+  else
+    say.lines(bad)
+  end
+  return #bad > 0 and 1 or 0
+end
+
+return M
