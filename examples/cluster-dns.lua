@@ -15,7 +15,8 @@ return {
     local namespace = (req.args or ""):match "K8S_POD_NAMESPACE=([^;]*)" or "default"
     if req.conf.mtu then req.pod:set_link(req.ifname, { mtu = req.conf.mtu }) end
     local search = ("%s.svc.%s"):format(namespace, req.conf.domain)
-    req.prev.dns = { nameservers = { req.conf.server }, search = { search } }
-    return req.prev
+    local result = req.prev or {}
+    result.dns = { nameservers = { req.conf.server }, search = { search } }
+    return result
   end,
 }

@@ -180,6 +180,30 @@ exit 0
     t.same(before, w:picture())
   end)
 
+  it("has a foreign type for addresses help one of the site's, as the one that is named", function()
+    local w = new("return nil", { type = "bridge", ipam = { type = "own", pool = "a" } },
+      { path = bin, neighbours = false })
+    t.write("/etc/luacni/plugins/own.lua", [[return { ipam = true, add = function(req)
+      return req:delegate("fake", { ipam = { pool = "b" } }) end }]])
+    t.run("rm -rf " .. bin)
+    t.write(bin .. "/fake", ([[
+#!/bin/sh
+mkdir -p BIN/log; cat >BIN/log/$CNI_COMMAND
+[ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.3.0.2/16"}]}'
+]]):gsub("BIN", bin))
+    t.run("chmod +x " .. bin .. "/fake")
+    local before = w:picture()
+    t.same({ { address = "10.3.0.2/16", interface = 2 } }, w:add().ips)
+    w:check()
+    w:del()
+    for _, verb in ipairs { "ADD", "CHECK", "DEL" } do
+      local given = t.decode(t.read(bin .. "/log/" .. verb))
+      t.same({ type = "fake", pool = "b" }, given.ipam)
+      assert.equal("bridge", given.type)
+    end
+    t.same(before, w:picture())
+  end)
+
   it("passes the error of a foreign type on, and has it take back what it did", function()
     local w = new([[ return req:delegate("fake") ]], nil, { path = bin, neighbours = false })
     t.run("rm -rf " .. bin)

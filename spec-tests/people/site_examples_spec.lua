@@ -217,6 +217,18 @@ for name, example in pairs(examples) do
       if example.after then example.after() end
     end)
 
+    it("says in a dry run what it would do, and does nothing", function()
+      local w = new(name, example)
+      local before = w:picture()
+      local file = "/run/spec/example.conflist"
+      t.write(file, t.json { cniVersion = "1.1.0", name = "net", plugins = t.list { w:config { name = false,
+        cniVersion = false } } })
+      local said = t.run({ t.build .. "/luacni", "run", file, "--dry-run" }, { host = w.host })
+      assert.truthy(said:find("^[^\n]+:\n  %w"), said)
+      t.same(before, w:picture())
+      if example.after then example.after() end
+    end)
+
     it("leaves nothing when an ADD is killed, after a DEL or the next ADD and its DEL", function()
       local w = new(name, example)
       w:add(call_of(w, example, 1))
