@@ -151,7 +151,7 @@ describe("the command line", function()
   it("has a tutorial in the README whose commands work as they stand", function()
     local tutorial = t.read("README.md"):match("```sh\n(.-)```")
     t.run("mkdir -p /run/spec/bin /run/spec/work; cp " .. t.build .. "/luacni /run/spec/bin; "
-      .. "ln -s luacni /run/spec/bin/loopback")
+      .. "for type in loopback host-local; do ln -s luacni /run/spec/bin/$type; done")
     local out, status, err = t.sh("cd /run/spec/work; export PATH=" .. t.build .. ":$PATH CNI_PATH=/run/spec/bin; set -e\n"
       .. tutorial, { timeout = 60 })
     assert.equal(0, status, out .. err)
