@@ -795,8 +795,8 @@ local machine = {
   ["reference"] = function() return lfs.attributes("/usr/lib/cni/bridge") ~= nil end,
   ["guests"] = function() return not M.guest end,
 }
-for _, name in ipairs({ "busybox", "chattr", "curl", "debugfs", "dnsmasq", "iptables-legacy", "losetup", "mkfs.ext4",
-  "podman", "prlimit", "runc", "setarch", "strace" }) do
+for _, name in ipairs({ "busybox", "chattr", "curl", "debugfs", "dnsmasq", "fish", "iptables-legacy", "losetup",
+  "mkfs.ext4", "podman", "prlimit", "runc", "setarch", "strace", "zsh" }) do
   machine[name] = function() return select(2, M.sh("command -v " .. name)) == 0 end
 end
 local found = {}

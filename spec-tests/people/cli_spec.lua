@@ -42,7 +42,7 @@ after_each(function()
 end)
 
 local commands = { "types", "show", "doc", "new", "link", "validate", "check-scripts", "run", "add", "check", "del",
-  "gc", "status", "version", "list", "tree", "explain", "doctor" }
+  "gc", "status", "version", "list", "tree", "explain", "doctor", "completion" }
 
 describe("the command line", function()
   it("helps, and says its version", function()

@@ -26,7 +26,7 @@ local M = {}
 
 --- The commands, in the order of the help.
 M.names = { "types", "show", "doc", "new", "link", "validate", "check-scripts", "run", "add", "check", "del",
-  "gc", "status", "version", "list", "tree", "explain", "doctor" }
+  "gc", "status", "version", "list", "tree", "explain", "doctor", "completion" }
 
 local function command_of(name)
   return require("cni.command." .. name)

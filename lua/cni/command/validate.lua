@@ -112,9 +112,11 @@ local function check_program(job, reader, problem, remark)
   if reader.bad then
     return problem(("type %s cannot be loaded: %s"):format(reader.name, tostring(reader.bad)))
   end
+  -- One of our own can be run without; but no runtime finds it.
   local hint = reader.script and "luacni link " .. reader.name
     or require("cni.protocol.hints").did_you_mean(reader.name, say.type_names())
-  local found = problem(("no folder of %s has a program %q, which is what a runtime calls"):format(job.path,
+  local tell = reader.script and remark or problem
+  local found = tell(("no folder of %s has a program %q, which is what a runtime calls"):format(job.path,
     reader.name), hint)
   found.program = reader.name
 end

@@ -1,0 +1,142 @@
+-- SPDX-License-Identifier: MIT
+-- luacni completion: each shell completes what a command line can have at that place, and nothing else.
+
+local t = require "support"
+
+local folder = "/run/spec/complete"
+
+-- The word at the end of each line is completed: by the line, what there is for it.
+local shells = {}
+
+local function one_by_one(ask)
+  return function(lines)
+    local answers = {}
+    for _, line in ipairs(lines) do answers[line] = ask(line) end
+    return answers
+  end
+end
+
+local function sorted(text)
+  local words = {}
+  for word in text:gmatch "%S+" do words[#words + 1] = word end
+  table.sort(words)
+  return table.concat(words, " ")
+end
+
+local env = { "PATH=" .. folder .. "/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" .. folder, "TERM=dumb", "LC_ALL=C.UTF-8" }
+
+local function run(words)
+  local out, status, err = t.sh(words, { env = env, timeout = 20 })
+  t.same({ 0, "" }, { status, err }, out)
+  return out
+end
+
+local function bash(line)
+  local words = {}
+  for word in (line .. "\0"):gmatch "%S+" do words[#words + 1] = t.quote((word:gsub("%z", ""))) end
+  return sorted(run { "bash", "--norc", "-c", ([[source %s/luacni.bash; cd %s/files; COMP_WORDS=(%s); COMP_CWORD=%d
+    _luacni; printf '%%s\n' "${COMPREPLY[@]}"]]):format(folder, folder, table.concat(words, " "), #words - 1) })
+end
+
+local function fish(line)
+  local out = run { "fish", "--no-config", "-c", ([[source %s/luacni.fish; cd %s/files; complete -C %s]])
+    :format(folder, folder, t.quote(line)) }
+  return sorted((out:gsub("\t[^\n]*", "")))
+end
+
+shells.bash, shells.fish = one_by_one(bash), one_by_one(fish)
+
+-- An interactive one, in a terminal of its own, that is asked one line after the other: what it shows behind the
+-- tabulator. There is no sign that it has shown all.
+local zsh_drive = [[
+zmodload zsh/zpty
+zpty z env -i PATH=$PATH HOME=$HOME LC_ALL=C.UTF-8 TERM=dumb zsh -f -i
+zpty -w z "cd @/files; PROMPT=; fpath=(@ \$fpath); autoload -U compinit; compinit -u -D; LISTMAX=0; print rea''dy"
+zpty -r z out '*ready*'
+for line; do
+  zpty -w -n z $line$'\t\t'
+  sleep 0.3
+  print -r -- $'\x01'$line
+  while zpty -r -t z out; do print -rn -- $out; done
+  zpty -w -n z $'\x15'
+done
+zpty -d z
+]]
+
+function shells.zsh(lines)
+  t.write(folder .. "/drive", (zsh_drive:gsub("@", folder)))
+  local shown, answers = run { "zsh", "-f", folder .. "/drive", table.unpack(lines) }, {}
+  for line, answer in shown:gsub("\27%[%[?[%d;]*%a", ""):gmatch "\1([^\n]*)\n([^\1]*)" do answers[line] = answer end
+  return answers
+end
+
+before_each(function()
+  t.run(("mkdir -p %s/bin %s/files/folder; ln -sf %s/luacni %s/bin/luacni; touch %s/files/x.conflist")
+    :format(folder, folder, t.build, folder, folder))
+  t.write("/etc/cni/net.d/10-demo.conflist",
+    t.json { cniVersion = "1.0.0", name = "demo", plugins = { { type = "loopback" } } })
+  for shell, name in pairs { bash = "luacni.bash", zsh = "_luacni", fish = "luacni.fish" } do
+    t.write(folder .. "/" .. name, t.run { t.build .. "/luacni", "completion", shell })
+  end
+end)
+after_each(function()
+  t.run("rm -rf /etc/cni/net.d " .. folder)
+  t.cleanup()
+end)
+
+local wanted = {
+  ["luacni d"] = "del doc doctor", ["luacni show br"] = "bridge", ["luacni new x --from lo"] = "loopback",
+  ["luacni add d"] = "demo", ["luacni add demo b"] = "blue", ["luacni add -i eth1 demo r"] = "red",
+  ["luacni add --c"] = "--cap-args --conf-dir", ["luacni link bridge vl"] = "vlan", ["luacni completion z"] = "zsh",
+  ["luacni list --j"] = "--json", ["luacni run d"] = "demo", ["luacni validate x"] = "x.conflist",
+  ["luacni run demo -- unshar"] = "unshare",
+}
+-- What cannot be there is not offered.
+local unwanted = { ["luacni show ptp v"] = "vlan", ["luacni add demo blue r"] = "red",
+  ["luacni tree --dr"] = "--dry-run", ["luacni nix b"] = "bridge" }
+
+describe("luacni completion", function()
+  for _, shell in ipairs { "bash", "fish", "zsh" } do
+    it("completes in " .. shell, function()
+      if shell ~= "bash" then t.needs(shell) end
+      for _, name in ipairs { "blue", "red" } do t.netns(name) end
+      local lines = {}
+      for _, list in ipairs { wanted, unwanted } do
+        for line in pairs(list) do lines[#lines + 1] = line end
+      end
+      local answers = shells[shell](lines)
+      for line, words in pairs(wanted) do
+        if shell == "zsh" then
+          for word in words:gmatch "%S+" do
+            assert.is_truthy(answers[line]:find(word, 1, true), line .. ": " .. answers[line])
+          end
+        else
+          assert.equal(words, (answers[line]:gsub("unshare unshare", "unshare")), line)
+        end
+      end
+      for line, word in pairs(unwanted) do
+        assert.is_nil(answers[line]:find(word, 1, true), line .. ": " .. answers[line])
+      end
+    end)
+  end
+
+  it("knows every command and option of the help, and what stands for a word", function()
+    local help = t.run { t.build .. "/luacni", "--help" }
+    for _, name in ipairs { "luacni.bash", "_luacni", "luacni.fish" } do
+      local text = t.read(folder .. "/" .. name)
+      for command in help:gmatch "\n  luacni (%l[%l-]*)" do
+        assert.is_truthy(text:find(command, 1, true), command)
+        for option in t.run { t.build .. "/luacni", command, "--help" }:gmatch "\n  [-%a, ]*%-%-([%l-]+)" do
+          assert.is_truthy(text:find(option, 1, true), name .. ": " .. command .. " --" .. option)
+        end
+      end
+    end
+    assert.equal("demo\n", t.run { t.build .. "/luacni", "completion", "--list", "NETWORK" })
+    for words, pattern in pairs { ["completion"] = "usage: luacni completion", ["completion csh"] = "is not bash",
+      ["completion --list TYP"] = 'did you mean "TYPE"?' } do
+      local out, status, err = t.sh(t.build .. "/luacni " .. words)
+      t.same({ "", 2 }, { out, status })
+      assert.is_truthy(err:find(pattern, 1, true), err)
+    end
+  end)
+end)
