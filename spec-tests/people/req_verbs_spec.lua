@@ -546,3 +546,57 @@ esac
     end)
   end
 end)
+
+describe("An ADD with all of these verbs, killed at any change,", function()
+  local body = [[
+    local vid = req:number("vlans", "tenant", 5, 9)
+    local mark = req:once("mark", function() return vid * 2 end)
+    req.host:add_rule { fwmark = mark, table = vid }
+    local result = req:delegate("fake")
+    req.host:add_neigh("f0", { dst = "10.3.0.2", mac = "02:00:00:00:00:03" })
+    req:call { program = "BIN/mark", args = { "BIN/marked" }, undo = { program = "/bin/rm",
+      args = { "-f", "BIN/marked" } } }
+    return result
+  ]]
+  local fake = [[
+#!/bin/sh
+case $CNI_COMMAND in
+ADD) ip -n $(basename $CNI_NETNS) link add eth0 type veth peer name f0 netns $$ || exit 1
+     echo '{"cniVersion":"1.1.0","interfaces":[{"name":"f0"},{"name":"eth0","sandbox":"'$CNI_NETNS'"}]}' ;;
+DEL) ip link del f0 2>/dev/null ;;
+esac
+exit 0
+]]
+
+  for how, recover in pairs {
+    ["a DEL"] = function(w) del(w) end,
+    ["a GC"] = function(w) w:gc({}, { type = "luacni" }) end,
+    -- One that was killed in giving its answer is attached, and refuses the next.
+    ["the next ADD and its DEL"] = function(w)
+      w:call("ADD", with())
+      del(w)
+    end,
+  } do
+    it("is taken back by " .. how, function()
+      local w = new((body:gsub("BIN", bin)), nil, { path = bin, neighbours = false })
+      t.run("rm -rf " .. bin)
+      t.write(bin .. "/fake", fake)
+      t.write(bin .. "/mark", "#!/bin/sh\n>$1\n")
+      t.run(("chmod +x %s/fake %s/mark"):format(bin, bin))
+      add(w)
+      check(w)
+      del(w)
+      local before, n = w:picture(), 1
+      while true do
+        w:call("ADD", with { under = ("%s -o /run/spec/report %d"):format(t.helper "killat", n) })
+        local killed = t.read("/run/spec/report"):find "^killed" ~= nil
+        recover(w)
+        t.same(before, w:picture(), ("killed at change %d"):format(n))
+        assert.is_nil(t.read(bin .. "/marked"))
+        if not killed then break end
+        n = n + 1
+      end
+      assert.is_true(n > 20, n .. " kills")
+    end)
+  end
+end)

@@ -85,13 +85,13 @@ end
 function M.undo(step, plan)
   local want = step.want
   local number = look(want)
-  if not number then return end
-  local object = object_of(number, want)
-  if plan.mode == "erase" then
+  local object = number and object_of(number, want)
+  if object and plan.mode == "erase" then
     shared.leave_all(want.group, object, plan.owner)
-  else
+  elseif object then
     shared.leave(want.group, object, user(step, plan))
   end
+  -- Also of an ADD that died before it had one: the lock is there by then.
   shared.tidy(want.group, shared.lock(want.group, "exclusive"))
 end
 
