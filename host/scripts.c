@@ -436,11 +436,13 @@ static int is_script(const char *source)
 /***
 Where a script is that has called something: the line of the innermost of its functions.
 @function script_line
-@tparam[opt] function f where this one begins, instead
+@tparam[opt] function|integer f where this one begins; or the level of the stack at which a function of a
+  script has to be
 @treturn string|nil `FILE:LINE`; nil when no function of a script is being run
 */
 int scripts_line(lua_State *L)
 {
+	lua_Integer only = lua_isinteger(L, 1) ? lua_tointeger(L, 1) : -1;
 	lua_Debug ar;
 	int line;
 
@@ -453,7 +455,7 @@ int scripts_line(lua_State *L)
 	for (int level = 0; lua_getstack(L, level, &ar); level++) {
 		lua_getinfo(L, "Sl", &ar);
 		line = ar.currentline;
-		if (line > 0 && is_script(ar.source)) {
+		if ((only < 0 || level == only) && line > 0 && is_script(ar.source)) {
 			lua_pushfstring(L, "%s:%d", ar.short_src, line);
 			return 1;
 		}

@@ -35,7 +35,7 @@ local verbs = {
     { "host:add_veth { mtu = -1, peer = { ns = pod, name = 'e1' } }", "add_veth: mtu: -1 is not in 0..2147483647" },
     { "host:add_veth { mac = '02:00', peer = { ns = pod, name = 'e1' } }",
       "add_veth: mac: '02:00' is not a hardware address" },
-    { "host:add_veth { peer = { ns = req.pood, name = 'e1' } }", "add_veth: peer.ns: is missing" },
+    { "host:add_veth { peer = { name = 'e1' } }", "add_veth: peer.ns: is missing" },
     { "host:add_veth { peer = { ns = 'pod', name = 'e1' } }",
       'add_veth: peer.ns: expected a handle, req.host or req.pod, got "pod"' },
     { "host:add_veth { peer = { ns = pod, naem = 'e1' } }",
@@ -185,6 +185,21 @@ local verbs = {
     { "masq.add(req, '10.0.0.3/24')", 'masq.add: ips: expected a list, got "10.0.0.3/24"' },
     right = { "ipam.apply(ipam.add(req), pod, eth)" },
   },
+  {
+    { "local h = req.hots", "req: unknown name 'hots' (did you mean 'host'?)" },
+    { "req:delegte('bridge')", "req: unknown name 'delegte' (did you mean 'delegate'?)" },
+    { "req:delegate { 'bridge' }", "req:delegate: type: expected a string, got a table" },
+    { "req:once('mtu')", "req:once: decide: expected a function, got nil" },
+    { "req:number('vlans', 'blue', 1)", "req:number: max: expected a whole number from 0 to 4294967295, got nil" },
+    { "req:call { program = '/bin/true', ags = {} }", "req:call: unknown key 'ags' (did you mean 'args'?)" },
+    { "host:add_rule { form = '10.0.0.3', table = 7 }", "add_rule: unknown key 'form' (did you mean 'from'?)" },
+    { "host:ensure_neigh(port, { dst = '10.0.0.3', mac = '02:00' })",
+      "ensure_neigh: mac: '02:00' is not a hardware address" },
+    { "host:add_fdb(eth, { mac = '02:00:00:00:00:07' })",
+      "add_fdb: link: eth0 is a link of the sandbox, and this is the handle of the host" },
+    right = { "assert(req.prev == nil and req.args == nil and req.runtime and req.once)",
+      "host:add_rule { from = '10.0.0.3', table = 7 }" },
+  },
 }
 
 -- Of answers: what `add` returns, and what is said.
@@ -330,6 +345,13 @@ describe("A script's author", function()
     assert.equal(path .. ":3: ", e.msg:sub(1, #path + 4), e.msg)
     e = refusal("return { add = function()\n  error('mine', 0)\nend }")
     assert.equal(path .. ":2: mine", e.msg)
+  end)
+
+  it("is told of a key of his configuration that he has not declared; modules look at what they know", function()
+    local text = "local schema, common = require 'cni.schema', require 'cni.common'\nreturn { conf = schema.record "
+      .. "{ mtu = schema.mtu }, add = function(req)\n assert(common.mac(req) == nil)\n local c = req.conf.%s end }"
+    assert.equal(path .. ":4: req.conf: unknown name 'mtuu' (did you mean 'mtu'?)", refusal(text:format("mtuu")).msg)
+    assert.equal(0, call("ADD", text:format("mtu")).rc)
   end)
 
   it("finds his tables as he has made them", function()

@@ -503,4 +503,22 @@ function M.call(name, ...)
   end
 end
 
+-- Tables that a script reads ---------------------------------------------------------
+
+--- Have a site's script told when it reads of a table what that cannot have. What reads it beside the script
+-- itself, such as a module that it calls, finds nil.
+-- @tparam table t
+-- @tparam string what how the script calls it: "req.conf"
+-- @tparam table names a set: what it may have, or not
+-- @tparam table req
+-- @treturn table t
+function M.guard(t, what, names, req)
+  return setmetatable(t, { __index = function(_, key)
+    local module = not names[key] and not M.trusted and M.entry and not is_lenient(req) and host()
+    -- 1 is this function, 2 is who reads.
+    local place = module and module.script_line(2)
+    if place then M.refuse(what, nil, M.unknown(key, sorted(names), "name"), nil, place) end
+  end })
+end
+
 return M

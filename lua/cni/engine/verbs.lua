@@ -28,6 +28,7 @@
 --
 -- @module cni.engine.verbs
 
+local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local journal = require "cni.record.journal"
 local netlink = require "netlink"
@@ -44,6 +45,12 @@ local function load_script(host, type_name, builtin)
   if msg then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
   return script
 end
+
+-- What a request has, some of it only now and then; and its verbs.
+local names_of_req = { args = true, command = true, conf = true, container_id = true, environ = true,
+  host = true, ifname = true, log = true, netns = true, network = true, path = true, plan = true, pod = true,
+  prev = true, raw = true, runtime = true, stdin = true, time_left = true, type = true, version = true }
+for name in next, require "cni.engine.req" do names_of_req[name] = true end
 
 --- Give a request what only the program has.
 -- @tparam table req sets `log`, `environ`, `time_left`, `deliver` (gives the answer to the caller, or
@@ -74,6 +81,7 @@ function M.equip(req, host)
   end
   req.valid_attachments = request.valid_attachments
   for name, verb in next, require "cni.engine.req" do req[name] = verb end
+  args.guard(req, "req", names_of_req, req)
 end
 
 --- A plugin by its type. Its script is run when it is first asked for: a record can do without.
@@ -95,7 +103,11 @@ local function owner_of(req)
 end
 
 local function read_conf(req, plugin)
-  req.conf = plugin.conf and require("cni.schema").read(plugin.conf, req.raw) or req.raw
+  if not plugin.conf then
+    req.conf = req.raw
+    return
+  end
+  req.conf = args.guard(require("cni.schema").read(plugin.conf, req.raw), "req.conf", plugin.conf.fields, req)
 end
 
 local function read_prev(req)
