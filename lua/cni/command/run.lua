@@ -28,7 +28,7 @@ return {
   text = "Makes a namespace, attaches it as a runtime would, runs the command there, and takes all of " ..
     "it down again. Plugins are looked for in CNI_PATH. The exit status is the command's; 125 " ..
     "when the network could not be made or taken down, 126 or 127 when the command could not be " ..
-    "run.",
+    "run. When luacni is killed, so is the command; `luacni gc` takes down what is left.",
   least = 1, most = math.huge, conf = true, command = true,
   options = job_of.options({ "conf-dir", "ifname", "args", "cap-args" },
     { ["dry-run"] = { about = "print what would be done, and do nothing" } }),

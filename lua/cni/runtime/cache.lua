@@ -130,7 +130,13 @@ end
 -- @tparam table owner `network`, `id`, `ifname`
 -- @raise code 5
 function M.remove(owner)
-  must(sys.unlink(path_of(owner)))
+  local path = path_of(owner)
+  must(sys.unlink(path))
+  -- And what was about to become that file when its writer was killed.
+  local beginning = "." .. path:match "[^/]*$" .. "."
+  for _, name in ipairs(files.list(M.folder)) do
+    if name:sub(1, #beginning) == beginning then must(sys.unlink(M.folder .. "/" .. name)) end
+  end
 end
 
 --- All attachments that are stored, in the order of the files' names; what is no such file is passed over, as
