@@ -147,6 +147,7 @@ local verbs = {
       .. '"/proc/sys/net/ipv4/ip_forward" is no path below /proc/sys, such as net/ipv4/ip_forward' },
     { "host:set_sysctl { { 'net.ipv4.ip_forward', '1' } }",
       'set_sysctl: list[1]: "net.ipv4.ip_forward" is written with slashes: net/ipv4/ip_forward' },
+    { "host:set_sysctl { { 'kernel/shmmax', '1' } }", 'set_sysctl: list[1]: "kernel/shmmax" does not begin with net/: the rest of /proc/sys is no network namespace\'s' },
     { "host:set_sysctl { 'net/ipv4/ip_forward', '1' }", "set_sysctl: list[1]: expected { path, value }" },
     { "host:set_sysctl { ['net/ipv4/ip_forward'] = '1' }",
       "set_sysctl: list: expected a list, got a table with the key 'net/ipv4/ip_forward'" },

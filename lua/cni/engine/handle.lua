@@ -630,7 +630,7 @@ function M:set_vlan(port, want)
 end
 
 --- Write sysctls, in order, in one visit to the namespace.
--- @tparam table list of { path, value [, optional] }, paths below /proc/sys
+-- @tparam table list of { path, value [, optional] }, paths below /proc/sys that begin with net/
 -- @tparam[opt] table options `keep`: leave them as they are on undo; `link`: the object they are of; what was
 -- there before comes back otherwise, after the last attachment that sets the same (cni.record.values)
 function M:set_sysctl(list, options)

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- What a script can ask of `req` itself, as it asks its handles for links: addresses, the work of another
--- type, a value that is decided once. Like theirs, these verbs are written down, and taken back.
+-- type, a value that is decided once, a number that goes with a key, a program. Like theirs, these verbs are
+-- written down, and taken back.
 --
 -- Beside them a request has:
 --
@@ -13,9 +14,14 @@
 --     netns                   the path of the sandbox; nil where the runtime gave none
 --     version                 of the protocol, such as 1.0.0
 --     args                    CNI_ARGS as text, or nil
+--     runtime                 what the runtime gave for capabilities, by their names
 --     prev                    the result that the chain has so far; nil in the first plugin of one
 --     log                     a function that prints a line to standard error
 --     valid_attachments       a method for GC: the list that the runtime gave, and the same as a set
+--
+-- What `add` returns is the result: `interfaces` (links), `ips` (`address`, `gateway`, `interface`: one of
+-- those links), `routes`, `dns`. In a chain it comes behind what that has so far; with `instead = true` it
+-- stands in its place. To change what the chain has, change `req.prev` and return that. nil leaves it.
 --
 -- @module cni.engine.req
 

@@ -74,6 +74,9 @@ local function sysctl(entry)
   if not path:find("/", 1, true) then
     return nil, ("%q is written with slashes: %s"):format(path, (path:gsub("%.", "/")))
   end
+  if path:sub(1, 4) ~= "net/" then
+    return nil, ("%q does not begin with net/: the rest of /proc/sys is no network namespace's"):format(path)
+  end
   if math.type(value) == "integer" then value = tostring(value) end
   if type(value) ~= "string" then return nil, ("the value of %s is no text"):format(path) end
   if is_optional ~= nil and type(is_optional) ~= "boolean" then return nil, "[3] is not true or false" end
