@@ -79,6 +79,13 @@ describe("luacni doctor", function()
       found[1].mend })
     os.remove(folder .. "/30-bad.conflist")
     network("demo", { { type = "loopback" } }, "zz-late")
+    network("odd", { { type = "bridge", isGatway = true, vlan = 5000, ipam = { type = "host-local",
+      subnet = "10.7.0.0/24" } } })
+    found = findings()
+    t.same({ "networks", "luacni validate /etc/cni/net.d/odd.conflist",
+      "network odd: plugins[0] (bridge): vlan: 5000 is not an integer from 0 to 4094 (and 1 more)" },
+      { found[2].check, found[2].mend, found[2].text })
+    os.remove(folder .. "/odd.conflist")
     mends("networks", "/etc/cni/net.d/zz-late.conflist is not used: network demo is in a file before it")
     t.run("rm -r " .. folder)
     assert.is_truthy(findings()[1].text:find("there is no network in /etc/cni/net.d", 1, true))
