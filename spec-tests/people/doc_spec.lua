@@ -32,19 +32,45 @@ local function listed(heading)
   return words
 end
 
+-- Those of them that are modules, or verbs.
+local function modules()
+  local words = {}
+  for _, word in ipairs(listed "For scripts") do
+    if word ~= "script" then words[#words + 1] = word end
+  end
+  return words
+end
+
 describe("luacni doc without a word", function()
   it("lists every type, every module that a script can require, and the handles and req", function()
     local out = printed()
-    local modules = { handle = true, req = true }
-    for path in t.run("ls lua/cni/*.lua"):gmatch("([%w_]+)%.lua") do modules[path] = true end
+    local there = { handle = true, req = true, script = true }
+    for path in t.run("ls lua/cni/*.lua"):gmatch("([%w_]+)%.lua") do there[path] = true end
     for _, word in ipairs(listed "For scripts") do
-      assert.truthy(modules[word], word)
-      modules[word] = nil
+      assert.truthy(there[word], word)
+      there[word] = nil
     end
-    assert.same({}, modules)
+    assert.same({}, there)
     for path in t.run("ls plugins/*.lua"):gmatch("([%w-]+)%.lua") do
       assert.truthy(out:find("\n  " .. path:gsub("%-", "%%-") .. " +%u%l"), path)
     end
+  end)
+
+  it("tells what a script's table may have: each name is taken, any other refused", function()
+    for name in printed("script"):gmatch("\n(%l+) ") do
+      t.write("/etc/luacni/plugins/told.lua", ("return { add = function() end, %s = %s }"):format(
+        name == "add" and "chained" or name, name == "api" and "1" or name == "doc" and "'x'"
+        or name == "conf" and "require('cni.schema').record {}" or (name == "ipam" or name == "chained"
+        or name == "add") and "true" or "function() end"))
+      local _, status, err = t.sh { t.build .. "/luacni", "check-scripts" }
+      assert.equal(0, status, name .. err)
+    end
+    t.write("/etc/luacni/plugins/told.lua", "return { add = function() end, chaind = true }")
+    local out, status, err = t.sh { t.build .. "/luacni", "check-scripts" }
+    assert.equal(1, status)
+    assert.truthy((out .. err):find("chained", 1, true), out .. err)
+    os.remove "/etc/luacni/plugins/told.lua"
+    refused("without a name", "script", "add")
   end)
 
   it("lists no word that it has no page for, and no page is empty", function()
@@ -56,7 +82,7 @@ end)
 
 describe("The page of a module", function()
   it("has every function that a module for scripts has, and nothing that is not for scripts", function()
-    for _, word in ipairs(listed "For scripts") do
+    for _, word in ipairs(modules()) do
       local page, path = "\n" .. printed(word), "lua/cni/" .. word .. ".lua"
       local text = t.read(path) or t.read("lua/cni/engine/" .. word .. ".lua")
       for before, name in text:gmatch("([^\n]*)\nfunction M[.:]([%w_]+)") do
@@ -75,7 +101,7 @@ describe("The page of a module", function()
   end)
 
   it("says what a function takes and gives, and shows no mark of a comment", function()
-    for _, word in ipairs(listed "For scripts") do
+    for _, word in ipairs(modules()) do
       local page = printed(word)
       assert.is_nil(page:find("\n%s*@") or page:find("@{", 1, true) or page:find("\n%s*%-%-"), word)
     end
@@ -107,7 +133,7 @@ describe("luacni doc --meta", function()
       assert.truthy(t.read(path):find("^%-%-%-@meta "))
       count = count + 1
     end
-    assert.equal(#listed "For scripts" - 1, count)
+    assert.equal(#modules() - 1, count)
     local text = t.read(folder .. "/luacni.lua")
     for name in printed("handle"):gmatch("\nhandle(:[%w_]+%()") do
       assert.truthy(text:find("function handle" .. name, 1, true), name)

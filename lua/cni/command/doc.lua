@@ -44,6 +44,13 @@ local function print_module(page, name, only)
   say.usage(("there is no %s in %s"):format(only, name), only, names)
 end
 
+-- What the table may have that a script returns.
+local function print_script()
+  local rows = { { "name", "type", "" } }
+  for _, field in ipairs(require("cni.engine.script").fields) do rows[#rows + 1] = field end
+  say.columns(rows)
+end
+
 -- The first sentence of some lines.
 local function sentence(lines)
   local text = table.concat(lines, " "):gsub("%s+", " ")
@@ -59,6 +66,7 @@ local function print_list()
   end
   rows[#rows + 1] = { "", "" }
   rows[#rows + 1] = { "For scripts", "" }
+  rows[#rows + 1] = { "  script", "What the table may have that a script returns." }
   for _, name in ipairs(host.pages()) do
     rows[#rows + 1] = { "  " .. name, sentence(pages.module(name).text) }
   end
@@ -92,8 +100,8 @@ return {
     markdown = { about = "of several types, or all, for a document" },
     meta = { value = "DIR", about = "write it there as declarations for lua-language-server" },
   },
-  examples = { "luacni doc bridge", "luacni doc handle add_veth", "luacni doc link vxlan",
-    "luacni doc --markdown bridge vlan", "luacni doc --meta ~/luacni-meta" },
+  examples = { "luacni doc bridge", "luacni doc script", "luacni doc handle add_veth",
+    "luacni doc link vxlan", "luacni doc --markdown bridge vlan", "luacni doc --meta ~/luacni-meta" },
   run = function(words, options)
     if options.markdown then
       for _, name in ipairs(words) do say.plugin(name) end
@@ -108,12 +116,16 @@ return {
     if host.has_plugin(word) then
       if name then say.usage(("%s is a type, and %q nothing of it"):format(word, name)) end
       print_type(word)
+    elseif word == "script" then
+      if name then say.usage(("%q is looked up without a name"):format(word)) end
+      print_script()
     elseif page then
       print_module(page, word, name)
     elseif pages.objects[word] then
       print_keys(word, name)
     else
       local known = say.type_names()
+      known[#known + 1] = "script"
       table.move(host.pages(), 1, #host.pages(), #known + 1, known)
       for object in next, pages.objects do known[#known + 1] = object end
       say.usage(("there is nothing about %q"):format(word), word, known)

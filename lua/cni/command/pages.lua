@@ -97,7 +97,8 @@ end
 -- One thing that a function takes, gives or raises: what it is, and the first of its lines behind that.
 local function put_item(lines, item, what)
   local words = table.move(item, 1, #item, 1, { hang = 4 })
-  words[1] = what .. (words[1] ~= "" and what:find("%s") and ": " or " ") .. words[1]
+  if words[1] ~= "" then what = what .. (what:find("%s") and ": " or " ") end
+  words[1] = what .. words[1]
   put(lines, 8, words)
 end
 

@@ -269,10 +269,14 @@ local function takes_mac(want)
 end
 
 --- Make a link, born where it belongs with its final name, MAC and MTU.
--- @tparam table want `name`, `kind`, options of the kind (the keys of netlink's links);
--- `ns`: the handle of the namespace it is for (default: this one); `master` and `link`, objects
--- or names in this namespace: what it is plugged into and what it stands on; `mac`: chosen when
--- absent, except for kinds that take that of `link`
+-- @tparam table want
+--   name    of the link
+--   kind    such as macvlan: `luacni doc link` lists them, `luacni doc link KIND` what each takes
+--   ns      handle of the namespace that it is for; default: this one
+--   link    object or name here: what it stands on
+--   master  object or name here: what it is plugged into
+--   mac     chosen when absent, but for kinds that take that of `link`
+--   mtu, up, and whatever else a link has
 -- @treturn table the link
 function M:add_link(want)
   want = takes.add_link(self, want)
@@ -293,8 +297,13 @@ function M:add_link(want)
 end
 
 --- Make a persistent tap link, for a program to open.
--- @tparam table want `name`, `mac` (chosen when absent), `mtu`, `multi_queue`, `vnet_hdr`, `owner`
--- and `group` (numbers), `label` (SELinux context of who makes it)
+-- @tparam table want
+--   name                   of the link
+--   mac                    chosen when absent
+--   mtu
+--   multi_queue, vnet_hdr  true or false
+--   owner, group           numbers: who may open it
+--   label                  SELinux context of who makes it
 -- @treturn table the link
 function M:add_tap(want)
   want = takes.add_tap(self, want)
@@ -337,7 +346,10 @@ end
 --- Lend a link of this namespace to another one. It comes back under its name, with its alias, MAC and
 -- MTU, its addresses and routes, and up if it was; sysctls a link loses on the way.
 -- @tparam function find gives its name; not asked where it must have been moved already
--- @tparam table want `ns` (handle), `name` (the name there), and `wanted`: what is looked for (cni.devices)
+-- @tparam table want
+--   ns      handle of the other namespace
+--   name    what it is called there
+--   wanted  what is looked for, as cni.devices has it
 -- @treturn table the link there
 function M:lend_link(find, want)
   find, want = takes.lend_link(self, find, want)
@@ -382,8 +394,12 @@ local function find_port(self, peer_ns, peer_name)
 end
 
 --- Make a veth pair, both ends born in place.
--- @tparam table want `name` (default: random), `master` (object or name), `mtu`, `mac`, and
--- `peer`: { ns = handle, name =, mac = }
+-- @tparam table want
+--   name    of this end; default: random
+--   peer    the other end: { ns = handle, name =, mac = }
+--   master  object or name here: what this end is plugged into
+--   mac     of this end; chosen when absent
+--   mtu     of both
 -- @treturn table this end
 -- @treturn table the peer
 function M:add_veth(want)
@@ -406,12 +422,16 @@ end
 
 --- Make sure of a link that attachments share. It is made by the first that needs it and
 -- removed with the last, if it was made here and nobody else plugged into it.
--- @tparam table want `name`, `kind`, and options, all of which count only when it is made, but
--- for `up`, `promisc`, `vlan_filtering` and `master`; `link` (object or name) when it stands on another;
--- `master` (object or name) when it is plugged into one: what is plugged into another one is an error;
--- `vrf_table` when it must have that one, by default a VRF is given one that nothing uses;
--- for a veth pair `peer` ({ master = object }), and `port_vlans`, the VLANs of that port; `keep`: it
--- stays, once an attachment was whole
+-- @tparam table want all of it counts only when the link is made, but for `up`, `promisc`, `vlan_filtering`
+-- and `master`
+--   name        of the link
+--   kind        and its options, as for `add_link`
+--   link        object or name: what it stands on
+--   master      object or name: what it is plugged into; one that is plugged into another is an error
+--   vrf_table   of a VRF that must have that one; by default it is given one that nothing uses
+--   peer        of a veth pair: { master = object }
+--   port_vlans  of a veth pair: the VLANs of that port
+--   keep        true: it stays, once an attachment was whole
 -- @treturn table the link; its MAC is known once the plan has run
 function M:ensure_link(want)
   want = takes.ensure_link(self, want)
@@ -453,8 +473,9 @@ end
 --- Make sure of an address on a shared link; it goes with the last attachment that wants it.
 -- @tparam table link object from `ensure_link`
 -- @tparam string address such as 10.22.0.1/16
--- @tparam[opt] table options `replace`: take an address that is in the way off the link, unless
--- an attachment needs it; `keep`: on a link that was made here it stays, once an attachment was whole
+-- @tparam[opt] table options
+--   replace  true: take an address that is in the way off the link, unless an attachment needs it
+--   keep     true: on a link that was made here it stays, once an attachment was whole
 function M:ensure_addr(link, address, options)
   link, address, options = takes.ensure_addr(self, link, address, options)
   local name = name_of(link)
@@ -470,10 +491,9 @@ local function new_id()
   return (netlink.sys.random(8):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
---- Change a link. What was there before this attachment is there after it, and before the last one that
--- sets the same, see cni.record.values.
+--- Change a link. What was there before comes back after the last attachment that sets the same.
 -- @tparam table|string link object or name
--- @tparam table want attributes, such as { up = true }
+-- @tparam table want such as { up = true }; keys as `luacni doc link` lists them, `port` as `doc bridge-port`
 -- @treturn table the link
 function M:set_link(link, want)
   link, want = takes.set_link(self, link, want)
@@ -507,8 +527,9 @@ end
 --- Give a link an address.
 -- @tparam table|string link object or name
 -- @tparam string address such as 10.22.0.5/16
--- @tparam[opt] table options `nodad`: no duplicate detection; `noprefixroute`: no route to the
--- address's network
+-- @tparam[opt] table options
+--   nodad          true: no duplicate detection
+--   noprefixroute  true: no route to the address's network
 function M:add_addr(link, address, options)
   link, address, options = takes.add_addr(self, link, address, options)
   local name = name_of(link)
@@ -531,11 +552,16 @@ local function push_shared_route(self, want, new)
 end
 
 --- Add a route.
--- @tparam table want `dst`, `link` (object or name), and `gw`, `src`, `priority`, `table`,
--- `scope`, `mtu`, `advmss`, `onlink`; or no link and no `gw`, but a `type`: blackhole, unreachable, prohibit
--- or throw. One of those is of the whole namespace: when it is there already, that is an error
--- @tparam[opt] table options `reported`: the result lists it, so that CHECK lets it go when the
--- result of the whole chain no longer does
+-- @tparam table want
+--   dst       where to, such as 10.0.0.0/8
+--   link      object or name: the way
+--   gw, src   addresses: the next hop, the sender
+--   priority, table, scope, mtu, advmss, onlink ...: as `luacni doc route` lists them
+--   type      in place of link and gw: blackhole, unreachable, prohibit or throw. One of those is of the
+--             whole namespace: when it is there already, that is an error
+-- @tparam[opt] table options
+--   reported  true: the result lists it, so that CHECK lets it go when the result of the whole chain no
+--             longer does
 function M:add_route(want, options)
   want, options = takes.add_route(self, want, options)
   if want.type and require("cni.step.shared_route").is_linkless(want.type) then
@@ -562,10 +588,14 @@ end
 --
 --     req.host:add_rule { from = "10.1.0.5", table = 100 }
 --
--- @tparam table want what is selected: `from`, `to` (address or network), `iif`, `oif` (names of links),
--- `fwmark`, `fwmask`, `ip_proto`, `invert`; what becomes of it: `table` (254, the main one), or an `action`:
--- blackhole, unreachable, prohibit; `priority` (32765: just ahead of the main table); `family`, inet or
--- inet6, where no address tells it (inet)
+-- @tparam table want
+--   from, to          address or network
+--   iif, oif          names of links
+--   fwmark, fwmask, ip_proto, invert: what else selects
+--   table             that counts then; default: 254, the main one
+--   action            in place of a table: blackhole, unreachable or prohibit
+--   priority          default: 32765, just ahead of the main table
+--   family            inet or inet6, where no address tells it; default: inet
 function M:add_rule(want)
   push_entry(self, "rule", require("cni.step.rule").want(takes.add_rule(self, want)), true)
 end
@@ -583,7 +613,11 @@ end
 --
 -- One that is there already, on a link that was there before, is an error.
 -- @tparam table|string link object or name
--- @tparam table want `dst`, and `mac` or `proxy = true`; `router = true` of one of IPv6
+-- @tparam table want
+--   dst     address of the neighbour
+--   mac     its MAC
+--   proxy   true, in place of a MAC: the link answers for it
+--   router  true of an IPv6 router
 function M:add_neigh(link, want)
   link, want = takes.add_neigh(self, link, want)
   push_entry(self, "neigh", require("cni.step.neigh").want(want, name_of(link)), true)
@@ -604,8 +638,12 @@ end
 --
 -- One that is there already, on a link that was there before, is an error.
 -- @tparam table|string link object or name
--- @tparam table want `mac`; `master = true` for a bridge's port, `dst` (address) for a tunnel, which may have
--- `vni` and `port` too; `vlan`
+-- @tparam table want
+--   mac        where frames go that have it
+--   master     true: `link` is a bridge's port
+--   dst        address: `link` is a tunnel
+--   vni, port  of a tunnel
+--   vlan       of a bridge
 function M:add_fdb(link, want)
   link, want = takes.add_fdb(self, link, want)
   push_entry(self, "fdb", require("cni.step.fdb").want(want, name_of(link)), true)
@@ -622,17 +660,22 @@ end
 
 --- Add a VLAN to a bridge port.
 -- @tparam table|string port object or name
--- @tparam table want `vid`, `vid_end`, `pvid`, `untagged`; `absent = true` removes it
+-- @tparam table want
+--   vid, vid_end    one VLAN, or all from the first to the last
+--   pvid, untagged  true or false
+--   absent          true: removed
 function M:set_vlan(port, want)
   port, want = takes.set_vlan(self, port, want)
   want.link = name_of(port)
   push(self, "vlan", want, { covered = self.fresh[want.link] and true or nil })
 end
 
---- Write sysctls, in order, in one visit to the namespace.
+--- Write sysctls, in order, in one visit to the namespace. What was there before comes back after the last
+-- attachment that sets the same.
 -- @tparam table list of { path, value [, optional] }, paths below /proc/sys that begin with net/
--- @tparam[opt] table options `keep`: leave them as they are on undo; `link`: the object they are of; what was
--- there before comes back otherwise, after the last attachment that sets the same (cni.record.values)
+-- @tparam[opt] table options
+--   keep  true: it does not, they stay as they are
+--   link  object that they are of
 function M:set_sysctl(list, options)
   list, options = takes.set_sysctl(self, list, options)
   options = options or {}
@@ -646,8 +689,9 @@ end
 --- Keep a link of the host from believing what its other end says of routes: no router
 -- advertisements, no redirects. Before it is up.
 -- @tparam table link object
--- @tparam[opt] table options `nodad`: its addresses are unique, that of the link itself too, without
--- which nothing is forwarded to its neighbours
+-- @tparam[opt] table options
+--   nodad  true: its addresses are unique, that of the link itself too, without which nothing is forwarded to
+--          its neighbours
 function M:lock_down(link, options)
   link, options = takes.lock_down(self, link, options)
   local name = name_of(link)
