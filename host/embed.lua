@@ -17,10 +17,10 @@ local function write(path, ...)
   assert(file:close())
 end
 
--- The name of a module that scripts use: one that they may require, or one whose functions are verbs.
+-- The page of a module that scripts use: one that they may require, or one whose functions are verbs.
+local verbs = { handle = "handle", namespace = "handle", req = "req" }
 local function name_for_authors(module)
-  local verbs = module:match("^cni/engine/(.*)$")
-  return module:match("^cni/([^/]+)$") or (verbs == "handle" or verbs == "req") and verbs
+  return module:match("^cni/([^/]+)$") or verbs[module:match("^cni/engine/(.*)$")]
 end
 
 -- The comments for LDoc, each with the line below it, and a line of --- between them. What is marked @local
@@ -74,7 +74,13 @@ for i = 2, #arg do
     end
     modules[#modules + 1] = entry
     local name = name_for_authors(module)
-    if name then pages[#pages + 1] = { name = name, source = page_of(source) } end
+    if name and pages[name] then
+      -- What a file beside it says of itself is for whoever reads the code.
+      pages[name].source = pages[name].source .. page_of(source):gsub("^.-(\n%-%-%-\n)", "%1", 1)
+    elseif name then
+      pages[name] = { name = name, source = page_of(source) }
+      pages[#pages + 1] = pages[name]
+    end
   end
 end
 

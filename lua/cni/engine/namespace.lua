@@ -1,0 +1,195 @@
+-- SPDX-License-Identifier: MIT
+--- One network namespace, as a handle sees it: its socket, and the links, addresses and routes there are.
+-- Each handle has these functions beside its verbs (cni.engine.handle).
+-- @module cni.engine.namespace
+
+local addr = require "cni.addr"
+local args = require "cni.engine.args"
+local fail = require "cni.fail"
+local netlink = require "netlink"
+local sandbox = require "cni.record.sandbox"
+local takes = require "cni.engine.takes"
+
+local M = {}
+
+--- The namespace object; nil for the process's own. One that is gone is an error.
+-- @local
+function M:namespace()
+  if self.absent then
+    fail.throw { code = fail.codes.netns, msg = "the sandbox's network namespace is gone" }
+  end
+  return self.where
+end
+
+--- The netlink socket, opened when it is first needed.
+-- @local
+function M:socket()
+  if not self.sock then
+    local sock, msg, errno = netlink.open(self:namespace())
+    if not sock then fail.kernel("open netlink in the " .. self.name, msg, errno) end
+    self.sock = sock
+  end
+  return self.sock
+end
+
+-- Who the namespace is; "" when it is gone.
+local function cookie_of(self)
+  if self.absent then return "" end
+  if self.where then return sandbox.cookie(self.where) end
+  local own <close>, msg, errno = netlink.ns.self()
+  if not own then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
+  return sandbox.cookie(own)
+end
+
+--- The group of cni.record.shared that something of this namespace is.
+-- @tparam string name such as a link's
+-- @treturn string the name and who the namespace is: hosts that share a /run share no links
+-- @local
+function M:group(name)
+  self.cookie = self.cookie or cookie_of(self)
+  return name .. ":" .. self.cookie
+end
+
+--- Close the socket, if there is one.
+-- @local
+function M:close()
+  if self.sock then self.sock:close() end
+  self.sock = false
+end
+
+--- The name of a link that a step is about and that is not there: what it was called is not known any
+-- more. It is for nobody to read.
+-- @local
+M.gone = "(gone)"
+
+-- What every look at a link is good for: the index is kept, by name.
+local identity <const> = { "index", "name" }
+
+-- A question for the kernel; what is wrong with the question is the asker's.
+local function ask(self, verb, method, ...)
+  local sock = self:socket()
+  local sound, answer, msg, errno = pcall(sock[method], sock, ...)
+  if sound then return answer, msg, errno end
+  if fail.is(answer) then error(answer, 0) end
+  args.refuse(verb, nil, (answer:gsub("^%a+: ", "", 1))) -- of the object that it is about
+end
+
+--- Find a link.
+-- @tparam string|int key its name, or its index
+-- @tparam[opt] {string,...} keys the attributes that are wanted beside `index` and `name`; a look
+-- for a few costs much less than one for all
+-- @treturn[1] table attributes as netlink gives them; in a dry run a link that the plan would make has its
+-- `name` and `mac` alone
+-- @return[2] nil absent
+function M:link(key, keys)
+  if type(key) ~= "string" and math.type(key) ~= "integer" then takes.key(self, key) end
+  if self.absent or key == M.gone then return nil end
+  -- One that this plan makes is made before it is looked for.
+  if self.planned[key] then self.plan:flush() end
+  local by = math.type(key) == "integer" and { index = key } or { name = key }
+  if keys and keys ~= identity then keys = takes.keys(self, keys) end
+  local link, msg, errno = ask(self, "link", "get", "link", by, keys)
+  if link then
+    self.known[link.name] = link
+    link.sandbox = self.sandbox
+    args.own(link, self)
+  elseif errno then
+    fail.kernel("look up link " .. key, msg, errno)
+  end
+  return link or self.plan.mode == "dry" and self.planned[key] or nil
+end
+
+--- The link of the default route: IPv4's, else IPv6's, of the main table.
+-- @treturn[1] table the link, as `link` gives it
+-- @return[2] nil there is no default route
+function M:default_link()
+  for _, family in ipairs { "inet", "inet6" } do
+    local default = addr.default(family)
+    for _, route in ipairs(self:routes { family = family, table = 254 }) do
+      local oif = route.oif or route.multipath and route.multipath[1].oif
+      if oif and addr.parse(route.dst) == default then return self:link(oif) end
+    end
+  end
+end
+
+--- The number of a routing table that no VRF, rule or route has.
+-- @treturn int from 1 on
+function M:free_table()
+  local used = { [0] = true, [253] = true, [254] = true, [255] = true }
+  for _, what in ipairs { "rule", "route" } do
+    for _, entry in ipairs(self:dump(what)) do used[entry.table or 0] = true end
+  end
+  for _, link in ipairs(self:dump("link", { kind = "vrf" })) do used[link.vrf_table] = true end
+  local number = 1
+  while used[number] do number = number + 1 end
+  return number
+end
+
+--- Take note of a link's index that came with something else.
+-- @tparam string name
+-- @tparam int index
+-- @local
+function M:learn(name, index)
+  self.known[name] = { name = name, index = index }
+end
+
+--- Whether a link's index is known without asking.
+-- @local
+function M:knows(name)
+  return self.known[name] ~= nil
+end
+
+--- A link's index, asked for once.
+-- @tparam string name
+-- @treturn int the index; a link that is not there is an error
+-- @local
+function M:index(name)
+  local link = self.known[name] or self:link(name, identity)
+  if not link then
+    fail.throw { code = fail.codes.internal,
+      msg = ("link %s is not in the %s"):format(name, self.name) }
+  end
+  return link.index
+end
+
+--- Forget what is known of a link.
+-- @local
+function M:forget(name)
+  self.known[name] = nil
+end
+
+--- All objects of a kind, after what is pending is done. There is nothing on a link that has just gone.
+-- @tparam string object link, addr, route, rule, ...
+-- @tparam[opt] table filter what the objects have, such as { kind = "vrf" }
+-- @tparam[opt] {string,...} keys the attributes that are wanted
+-- @treturn table list
+function M:dump(object, filter, keys)
+  object, filter, keys = takes.dump(self, object, filter, keys)
+  self.plan:flush()
+  local list, msg, errno = ask(self, "dump", "dump", object, filter, keys)
+  if not list and filter and filter.index and errno == netlink.sys.errno.ENODEV then return {} end
+  if not list then fail.kernel(("list %ss"):format(object), msg, errno) end
+  return list
+end
+
+--- The addresses of a link, after what is pending is done.
+-- @tparam table|string link object or name
+-- @tparam[opt] string family inet or inet6; default: both
+-- @tparam[opt] {string,...} keys the attributes that are wanted
+-- @treturn table list of { address = "10.0.0.2/24", scope = ... }
+function M:addrs(link, family, keys)
+  link, family = takes.addrs(self, link, family)
+  self.plan:flush()
+  local name = type(link) == "table" and link.name or link
+  local found = self.known[name] or self:link(name, identity)
+  return found and found.index and self:dump("addr", { index = found.index, family = family }, keys) or {}
+end
+
+--- The routes of the namespace.
+-- @tparam table filter such as { family = "inet", table = 254 }
+-- @treturn table list
+function M:routes(filter)
+  return self:dump("route", filter)
+end
+
+return M
