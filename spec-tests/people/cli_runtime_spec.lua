@@ -231,6 +231,35 @@ describe("luacni add, check, del", function()
     t.same({ "one DEL", {} }, { verbs(), t.files(results) })
   end)
 
+  it("find an attachment by its namespace, and ask with what another runtime has stored", function()
+    spy "one"
+    put("net", { cniVersion = "1.0.0", name = "net", plugins = { { type = "one", capabilities = { dns = true } } } })
+    t.netns "blue"
+    local function entry(id, more)
+      t.write(("%s/net-%s-eth0"):format(results, id), t.json(t.merge({ kind = "cniCacheV1", containerId = id,
+        config = (t.run({ "base64", "-w0", folder .. "/net.conflist" })), ifName = "eth0", networkName = "net",
+        netns = "/var/run/netns/blue", cniArgs = t.list { t.list { "IgnoreUnknown", "1" }, t.list { "UID", "" },
+          t.list { "X", "a=b" } }, capabilityArgs = { dns = { Servers = t.list { "10.0.0.1" } } },
+        result = { cniVersion = "1.0.0", ips = t.list {} } }, more or {})))
+    end
+    entry "pod-7"
+    succeeds({ "check", "net", "blue" }, spies)
+    local heads, inputs = calls()
+    t.same({ "one CHECK id=pod-7 ns=/run/netns/blue if=eth0 args=IgnoreUnknown=1;UID=;X=a=b path=/run/spec/bin" }, heads)
+    t.same({ dns = { Servers = { "10.0.0.1" } } }, inputs[1].runtimeConfig)
+    -- By ID alone it is the namespace as it is stored; of two in one namespace, --id says which.
+    succeeds({ "check", "net", "--id", "pod-7" }, spies)
+    assert.is_truthy(calls()[1]:find("id=pod-7 ns=/var/run/netns/blue ", 1, true))
+    entry "pod-8"
+    fails(2, { "del", "net", "blue" }, "--id says which: pod-7, pod-8", spies)
+    succeeds({ "del", "net", "blue", "--id", "pod-8" }, spies)
+    -- DEL is done with the configuration that the ADD was.
+    put("net", { cniVersion = "1.0.0", name = "net", plugins = { { type = "two" } } })
+    calls()
+    succeeds({ "del", "net", "blue" }, spies)
+    t.same({ "one DEL", {} }, { verbs(), t.files(results) })
+  end)
+
   it("say in one line what is wrong with the words", function()
     demo()
     t.netns "blue"

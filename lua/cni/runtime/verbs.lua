@@ -38,6 +38,11 @@ local function check_words(job)
     problem, hint = names.ifname_problem(job.ifname or "")
   end
   if problem then fail.throw { code = fail.codes.env, msg = problem, hint = hint } end
+end
+
+-- What is stored is stored in pairs; other runtimes' pairs are taken as they are.
+local function check_request(job)
+  check_words(job)
   cache.args(job.args or "")
 end
 
@@ -80,7 +85,7 @@ end
 -- @raise what the first failing plugin said
 function M.attach(job, stop)
   stop = stop or function() end
-  check_words(job)
+  check_request(job)
   for _, plugin in ipairs(job.network.plugins) do
     local why = stop()
     if why ~= nil then return why end
@@ -133,7 +138,7 @@ end
 -- @return what `stop` said; nil: it is done, and `job.result` is the result
 -- @raise what failed; what could not be taken back is in its details
 function M.add(job, stop)
-  check_words(job)
+  check_request(job)
   local ok, why = pcall(M.attach, job, stop)
   if ok and why == nil then return nil end
   local failures = M.detach(job, true)
