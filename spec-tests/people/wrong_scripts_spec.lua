@@ -317,6 +317,20 @@ describe("A script's author", function()
     end
   end)
 
+  it("is told of what the chain's result may not become", function()
+    local text = "return { add = function(req)\n %s\n return req.prev end }"
+    local prev = { prevResult = { cniVersion = "1.1.0", ips = t.list { { address = "10.0.0.3/24", unknown = 7 } } } }
+    local e = call("ADD", text:format("req.prev.ips[1].address = '10.0.0.3'"), prev).json
+    assert.equal(path .. ":1: what add returns: ips[1].address: expected an address with its prefix length, such as "
+      .. '10.0.0.3/32, got "10.0.0.3"', e.msg)
+    e = call("ADD", text:format("req.prev.dns = { nameserver = { '10.0.0.1' } }"), prev).json
+    assert.equal(path .. ":1: what add returns: dns: unknown key 'nameserver' (did you mean 'nameservers'?)", e.msg)
+    local answer = call("ADD", text:format("req.prev.dns = { nameservers = { '10.0.0.1' } }"), prev).json
+    t.same({ 7, "10.0.0.1" }, { answer.ips[1].unknown, answer.dns.nameservers[1] })
+    w:del { type = "luacni", conf = { type = "odd" } }
+    t.same(before, w:picture())
+  end)
+
   it("is told of what a script may not be", function()
     for _, case in ipairs(scripts) do
       local e, said = refusal(case[1]), path .. case[2]
