@@ -84,6 +84,20 @@ describe("luacni validate", function()
     is_right(list { { type = "macvlan", master = "up0", mtu = 1400 } })
   end)
 
+  it("reads the keys of types that a script delegates to", function()
+    t.write("/etc/luacni/plugins/like.lua", [[
+      return { conf = require("cni.schema").record { more = require("cni.schema").integer },
+        add = function(req) return req:delegate("bridge") end }]])
+    local function read(key)
+      put(list { bridge { type = "like", more = 1, [key] = true } })
+      return (validate()):find("nothing reads the key", 1, true) == nil
+    end
+    assert.is_true(read "isGateway")
+    assert.is_false(read "isGatewy")
+    assert.is_nil((validate()):find("on this machine", 1, true))
+    os.remove "/etc/luacni/plugins/like.lua"
+  end)
+
   it("finds what is wrong with the list", function()
     put('{ "name": "net", "plugins": [{ "type": "loopback" }] }')
     assert.is_truthy(validate():find("^list: cniVersion is missing, and counts as 0%.1%.0"))

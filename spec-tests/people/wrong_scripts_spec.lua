@@ -275,7 +275,10 @@ describe("A script's author", function()
     local count = 0
     for _, group in ipairs(verbs) do
       for _, case in ipairs(group) do
-        assert.equal(path .. ":6: " .. (case[2] or case[3]), refusal(script_of(case[1])).msg, case[1])
+        local script = script_of(case[1])
+        assert.equal(path .. ":6: " .. (case[2] or case[3]), refusal(script).msg, case[1])
+        local del = call("DEL", script)
+        assert.equal(0, del.rc, "the DEL after it: " .. case[1] .. del.out)
         count = count + 1
       end
     end

@@ -121,22 +121,33 @@ local function check_program(job, reader, problem, remark)
   found.program = reader.name
 end
 
-local function check_keys(reader, plugin, raw, problem, remark)
+local function check_keys(reader, raw, problem)
   local ok, conf = pcall(schema.read, reader.conf, raw)
   if not ok then
     problem(tostring(fail.wrap(conf)))
   else
     for _, note in ipairs(schema.notes(reader.conf, conf)) do problem(note) end
   end
+  return ok
+end
+
+-- Keys that nobody reads: neither those who are asked, nor the types that a script delegates to.
+local function check_unknown(reader, plugin, raw, delegates, problem, remark)
+  local read = {}
+  for _, conf in ipairs(delegates) do
+    local unknown = {}
+    for _, key in ipairs(schema_doc.unknown_keys(conf, raw)) do unknown[key.path] = true end
+    read[#read + 1] = unknown
+  end
   for _, key in ipairs(schema_doc.unknown_keys(reader.conf, raw)) do
-    local has_own_reader = plugin.raw.ipam ~= nil and is_below_ipam(key.path) ~= reader.is_ipam
-    if not has_own_reader then
+    local is_read = plugin.raw.ipam ~= nil and is_below_ipam(key.path) ~= reader.is_ipam
+    for _, unknown in ipairs(read) do is_read = is_read or not unknown[key.path] end
+    if not is_read then
       local tell = reader.script and problem or remark
       tell(("nothing reads the key %q%s"):format(key.path,
         key.nearest and (', did you mean "%s"?'):format(key.nearest) or ""))
     end
   end
-  return ok
 end
 
 -- Capabilities that are declared: a runtime gives what belongs to them, and somebody has to take it.
@@ -164,22 +175,33 @@ local function check_capabilities(readers, plugin, problem, remark)
   end
 end
 
--- What an ADD would do here: rules between values, and what this machine has for them.
+-- What an ADD would do here: rules between values, and what this machine has for them. Gives what the types
+-- declare that the script delegates to.
 local function check_plan(job, plugin, reader, problem, remark)
-  if reader.script.chained then return end
+  if reader.script.chained then return {} end
   local verbs = require "cni.engine.verbs"
   local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns, CNI_IFNAME = job.ifname,
     CNI_PATH = job.path }
+  local req, confs = nil, {}
   local ok, err = pcall(function()
-    local req = request.from_env(function(name) return env[name] end)
+    req = request.from_env(function(name) return env[name] end)
+    req.type = plugin.type
     request.read_config(req, plugins.stdin(job, plugin))
     verbs.equip(req, host)
     verbs.dry_run(req, verbs.plugin(host, plugin.type))
   end)
-  if ok then return end
+  for _, name in ipairs(req and req.plan and req.plan.delegates or {}) do
+    local loads, script = pcall(host.load_plugin, name)
+    if loads and script and script.conf then confs[#confs + 1] = script.conf end
+  end
+  if ok then return confs end
   err = fail.wrap(err)
-  if err.code == fail.codes.config then return problem(tostring(err)) end
-  remark("on this machine: " .. tostring(err))
+  if err.code == fail.codes.config then
+    problem(tostring(err))
+  else
+    remark("on this machine: " .. tostring(err))
+  end
+  return confs
 end
 
 local function check_plugin(job, plugin, problem, remark)
@@ -187,11 +209,15 @@ local function check_plugin(job, plugin, problem, remark)
   local raw = json.decode(plugins.stdin(job, plugin), "stdin", { object = true })
   for _, reader in ipairs(readers) do
     check_program(job, reader, problem, remark)
-    if reader.conf then is_well = check_keys(reader, plugin, raw, problem, remark) and is_well end
+    if reader.conf then is_well = check_keys(reader, raw, problem) and is_well end
   end
   check_capabilities(readers, plugin, problem, remark)
+  local delegates = {}
   if is_well and readers[1].script and is_known(job.network.version) then
-    check_plan(job, plugin, readers[1], problem, remark)
+    delegates = check_plan(job, plugin, readers[1], problem, remark)
+  end
+  for _, reader in ipairs(readers) do
+    if reader.conf then check_unknown(reader, plugin, raw, delegates, problem, remark) end
   end
 end
 

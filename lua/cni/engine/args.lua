@@ -426,7 +426,7 @@ function M.attributes(spec)
       local ok, text = pcall(check, object, rest)
       if not ok then return nil, problem_of(text, spec, value) end
     end
-    if check_whole and not lenient then
+    if check_whole then
       local problem, at = check_whole(out, self)
       if problem then return nil, problem, at end
     end

@@ -98,7 +98,10 @@ function M.once(req, name, decide)
     found, value = once.find(record and record.steps or {}, req.type, name)
   end
   if found then return value end
-  return once.keep(plan, req.type, name, decide())
+  value = decide()
+  local problem, at = once.problem(value)
+  if problem then args.refuse("req:once", at and name .. at or name, problem) end
+  return once.keep(plan, req.type, name, value)
 end
 
 --- A number that goes with a key, such as the VLAN of a tenant.
@@ -194,6 +197,8 @@ end
 local function find_script(req, type_name)
   local within = req.within or { [req.type] = "site" }
   local before = within[type_name]
+  req.plan.delegates = req.plan.delegates or {}
+  table.insert(req.plan.delegates, type_name)
   local script = before ~= "builtin" and req.load_script(type_name, before ~= nil)
   if before and not script then
     fail.throw { msg = ("delegate: %s leads to itself"):format(type_name),

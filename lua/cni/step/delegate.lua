@@ -220,8 +220,16 @@ function M.run(step, plan)
   return result
 end
 
+-- Whether no program can have been executed: there is none, and neither a record nor a result of the chain
+-- tells of an ADD.
+local function never_was(step, plan)
+  if plan.mode ~= "erase" or plan.prev or not step.want.interface then return false end
+  local found, err = pcall(find, step.want.type, plan.request)
+  return not found and not fail.wrap(err).errno
+end
+
 function M.undo(step, plan)
-  if not is_name(step.want.type) then return end
+  if not is_name(step.want.type) or never_was(step, plan) then return end
   local text, err = M.ask("DEL", step.want.type, asked_again(step, plan))
   -- Who has refused the ADD, and answers that it cannot do the DEL either, holds nothing; nor does one to
   -- whom the container is unknown.

@@ -26,6 +26,27 @@ function M.keep(plan, of, name, value)
   return value
 end
 
+--- What keeps a value from being written down.
+-- @param value
+-- @tparam[opt] integer depth how deep in another value it is
+-- @treturn ?string nil when nothing does
+-- @treturn ?string where in the value
+function M.problem(value, depth)
+  local kind = type(value)
+  if value == nil or kind == "string" or kind == "number" or kind == "boolean" then return nil end
+  if kind ~= "table" then
+    return "a string, number, boolean or table of such can be kept, not a " .. kind
+  end
+  if (depth or 0) > 30 then return "it is too deep" end
+  for key, item in next, value do
+    if type(key) ~= "string" and math.type(key) ~= "integer" then
+      return "keys are strings, or those of a list", ("[%s]"):format(tostring(key))
+    end
+    local problem, at = M.problem(item, (depth or 0) + 1)
+    if problem then return problem, (math.type(key) and "[%d]%s" or ".%s%s"):format(key, at or "") end
+  end
+end
+
 --- A value that was written down.
 -- @tparam {table,...} steps of a plan or of a record
 -- @tparam string of
@@ -41,7 +62,7 @@ function M.find(steps, of, name)
 end
 
 function M.say(step)
-  return ("keep %s of %s: %s"):format(step.want.name, step.want.of, json.compact(step.want.value))
+  return ("keep %s of %s: %s"):format(step.want.name, step.want.of, json.show(step.want.value))
 end
 
 return M
