@@ -416,21 +416,21 @@ int scripts_load_text(lua_State *L)
 	return 1;
 }
 
-/* Whether a chunk is a plugin's, by its source: the site's path, or the name of a built-in one. */
+/* Whether a chunk is a plugin's, wherever that lies: it comes from a file, and is none of the library's. */
 static int is_script(const char *source)
 {
-	static const char site[] = "@" SITE_DIR "/";
 	char name[200];
 	size_t len = strlen(source);
 
-	if (!strncmp(source, site, sizeof site - 1))
-		return 1;
-	if (len < 6 || len - 5 >= sizeof name || strcmp(source + len - 4, ".lua") != 0)
+	if (*source != '@')
 		return 0;
-	memcpy(name, source + 1, len - 5);
+	if (len < 6 || len - 5 >= sizeof name || strcmp(source + len - 4, ".lua") != 0)
+		return 1;
+	for (size_t i = 0; i < len - 5; i++)
+		name[i] = source[i + 1] == '/' ? '.' : source[i + 1];
 	name[len - 5] = '\0';
 
-	return embedded_find(embedded_plugins, embedded_plugins_count, name) != NULL;
+	return !embedded_find(embedded_modules, embedded_modules_count, name);
 }
 
 /***

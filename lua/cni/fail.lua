@@ -64,10 +64,11 @@ local function text_of(value)
 end
 
 --- Make an error value without raising it.
--- @tparam table fields `msg`; `code` (999 when absent, or none), `details`, `hint`, `errno`;
+-- @tparam table|string fields the message alone, or `msg`; `code` (999 when absent, or none), `details`, `hint`, `errno`;
 -- `retry`: chance was to blame, so that the ADD may go well when it is made once more
 -- @treturn fail
 function M.new(fields)
+  if type(fields) ~= "table" then fields = { msg = fields } end
   local msg = fields.msg
   if msg == nil or msg == "" then msg = "unknown error" end
   return setmetatable({
@@ -81,7 +82,7 @@ function M.new(fields)
 end
 
 --- Raise an error value.
--- @tparam table fields as for @{new}
+-- @tparam table|string fields as for @{new}
 function M.throw(fields)
   error(M.new(fields), 0)
 end
@@ -94,11 +95,13 @@ function M.is(v)
 end
 
 --- Turn whatever `pcall` caught into an error value. A Lua error string keeps its
--- file and line; a traceback below it goes to the details.
+-- file and line; a traceback below it goes to the details. Of a table that has a text as `msg` the fields are
+-- taken as by @{new}.
 -- @param v anything
 -- @treturn fail
 function M.wrap(v)
   if getmetatable(v) == Fail then return v end
+  if type(v) == "table" and not getmetatable(v) and type(v.msg) == "string" then return M.new(v) end
   if type(v) ~= "string" then
     return M.new { msg = "error without a text: " .. tostring(v) }
   end

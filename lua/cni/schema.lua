@@ -17,6 +17,8 @@
 -- In paths the first element of a list is [0].
 -- @module cni.schema
 
+local args = require "cni.engine.args"
+local declared = require "cni.engine.declared"
 local fail = require "cni.fail"
 local json = require "cni.json"
 
@@ -29,26 +31,27 @@ local config, show = fail.config, json.show
 local Type = { __name = "cni.schema.type" }
 Type.__index = Type
 
--- Options that every type has.
-local common = { default = true, required = true, optional = true, doc = true }
-
 local function derive(self, options)
-  local copy, known = {}, self.options
-  for k, v in next, options do
-    if not common[k] and not known[k] then
-      error("schema." .. self.name .. " has no option " .. tostring(k), 2)
-    end
-    copy[k] = v
-  end
+  declared.options(self, options)
+  local copy = {}
+  for k, v in next, options do copy[k] = v end
   if options.optional == false then copy.required = true end
   local meta = rawget(self, "derived")
   if not meta then
     meta = { __index = self, __call = derive }
     self.derived = meta
   end
-  return setmetatable(copy, meta)
+  setmetatable(copy, meta)
+  if copy.needs and copy[copy.needs] ~= nil then copy.incomplete = false end
+  declared.together(copy)
+  return copy
 end
 Type.__call = derive
+
+local function is_type(v)
+  local meta = type(v) == "table" and getmetatable(v)
+  return type(meta) == "table" and rawget(meta, "__call") == derive
+end
 
 local function new(name, read, options, meta)
   return setmetatable({ name = name, read = read, options = options }, meta or Type)
@@ -85,7 +88,8 @@ function Type:describe()
   return self.text and self.text(self) or self.name
 end
 
-local none <const>, ranged <const> = {}, { min = true, max = true }
+local takes <const> = declared.readers
+local none <const>, ranged <const> = {}, { min = takes.integer, max = takes.integer }
 
 --- A key that promises something which is not done here: what asks for it is refused, and not taken for
 -- done. Absent and false are fine. Options `doc`.
@@ -130,7 +134,7 @@ M.mtu = new("mtu", function(t, value, where)
     return t.default
   end
   return M.integer.read(t, value, where)
-end, { min = true, max = true, strict = true })
+end, { min = takes.integer, max = takes.integer, strict = takes.boolean })
 M.mtu.min, M.mtu.max = 68, 65535
 M.mtu.text = M.integer.text
 
@@ -150,7 +154,8 @@ M.string = new("string", function(t, value, where)
     wanted(where, value, what)
   end
   return value
-end, { pattern = true, wanted = true, min_len = true, max_len = true, empty = true })
+end, { pattern = takes.pattern, wanted = takes.string, min_len = takes.count, max_len = takes.count,
+  empty = takes.absent })
 
 --- One of some words. Option `values`.
 M.enum = new("enum", function(t, value, where)
@@ -161,7 +166,9 @@ M.enum = new("enum", function(t, value, where)
   local hint = type(value) == "string"
     and require("cni.protocol.hints").did_you_mean(value, t.values) or nil
   wanted(where, value, "one of " .. table.concat(t.values, ", "), hint)
-end, { values = true, empty = true })
+end, { values = takes.words, empty = takes.absent })
+M.enum.needs, M.enum.incomplete = "values", true
+M.enum.example = 'schema.enum { values = { "blue", "green" } }'
 M.enum.text = function(t) return "one of " .. table.concat(t.values, ", ") end
 
 --- The name of a network interface.
@@ -171,7 +178,7 @@ M.ifname = new("ifname", function(t, value, where)
   local problem, hint = require("cni.names").link_problem(value)
   if problem then config(where, show(value) .. ": " .. problem, hint) end
   return value
-end, { empty = true })
+end, { empty = takes.absent })
 M.ifname.text = function() return "interface name" end
 
 -- Addresses --------------------------------------------------------------------------
@@ -227,7 +234,7 @@ M.ip = new("ip", function(t, value, where)
   check_family(t, bytes, value, where, "address")
   if t.unspecified == "absent" and addr.is_unspecified(bytes) then return t.default end
   return addr.text(bytes)
-end, { family = true, unspecified = true })
+end, { family = takes.family, unspecified = takes.absent })
 M.ip.text = function(t) return (family_words[t.family] or "IP ") .. "address" end
 
 local function network_hint(cidr)
@@ -253,7 +260,7 @@ M.cidr = new("cidr", function(t, value, where)
     wanted(where, value, "a network: it has host bits set", network_hint(cidr))
   end
   return tostring(t.masked and cidr:network() or cidr)
-end, { family = true, network = true, masked = true })
+end, { family = takes.family, network = takes.boolean, masked = takes.boolean })
 M.cidr.text = function(t)
   local family = family_words[t.family] or "IP "
   return t.network and family .. "network as ADDRESS/LENGTH"
@@ -284,19 +291,36 @@ local function read_list(t, value, where)
   return json.list(list)
 end
 
+-- Functions that give types, and how they are called: none of them is a type itself.
+local makers = {}
+
+local function need_type(what, where, value)
+  declared.type(what, where, value, is_type(value), makers)
+end
+
+-- A type around another one.
+local function around(name, read, options, text, item, more)
+  need_type("schema." .. name, nil, item)
+  local t = new(name, read, options)
+  t.item, t.text = item, text
+  if more == nil then return t end
+  return t(more)
+end
+
 local function list_text(t)
   return "list of " .. t.item:describe()
 end
+
+local counted <const> = { min_items = takes.count, max_items = takes.count }
 
 --- A list of one type.
 -- @tparam type item
 -- @tparam[opt] table options `min_items`, `max_items`, and the common ones
 -- @treturn type
 function M.list(item, options)
-  local t = new("list", read_list, { min_items = true, max_items = true })
-  t.item, t.text = item, list_text
-  return options and t(options) or t
+  return around("list", read_list, counted, list_text, item, options)
 end
+makers[M.list] = { name = "schema.list", usage = "schema.list(schema.string)" }
 
 local function read_map(t, value, where)
   if type(value) ~= "table" or json.is_list(value) then
@@ -318,10 +342,9 @@ end
 -- @tparam[opt] table options
 -- @treturn type
 function M.map(item, options)
-  local t = new("map", read_map, none)
-  t.item, t.text = item, map_text
-  return options and t(options) or t
+  return around("map", read_map, none, map_text, item, options)
 end
+makers[M.map] = { name = "schema.map", usage = "schema.map(schema.string)" }
 
 -- Records ----------------------------------------------------------------------------
 
@@ -329,7 +352,13 @@ end
 -- type: `schema.record { ... } { doc = "..." }`.
 -- @type record
 local Record = { __name = "cni.schema.record", __call = derive }
-Record.__index = setmetatable({}, Type)
+Record.__index = { describe = Type.describe, required = false, notes = false }
+
+-- A method that there is not is told to a script; whoever else asks finds nil.
+setmetatable(Record.__index, { __index = function(methods, name)
+  local place = not declared.is_option[name] and args.reader()
+  if place then declared.no_method(methods, name, place) end
+end })
 
 -- The values whose keys are spelled in another letter case, by their proper key; nil: there is none.
 local function folded_keys(t, raw)
@@ -380,15 +409,12 @@ local function record_text() return "object" end
 -- @tparam {[string]=type,...} fields
 -- @treturn record
 function M.record(fields)
+  declared.fields(fields)
   local keys = {}
-  for key, field in next, fields do
-    if type(field) ~= "table" or not field.read then
-      error("schema.record: " .. tostring(key) .. " is not a type", 2)
-    end
-    keys[#keys + 1] = key
-  end
+  for key in next, fields do keys[#keys + 1] = key end
   -- Read in one order, so that of several faults the same one is reported every time.
   table.sort(keys)
+  for _, key in ipairs(keys) do need_type("schema.record", key, fields[key]) end
   local t = new("record", read_record, none, Record)
   t.fields, t.keys, t.rules, t.text = fields, keys, {}, record_text
   t.absent, t.spelling = {}, {}
@@ -398,17 +424,24 @@ function M.record(fields)
   return t
 end
 
+makers[M.record] = { name = "schema.record", usage = "schema.record { mtu = schema.mtu }" }
+
 --- Whether a value is a record of a schema, with options or without.
 -- @param v anything
 -- @treturn boolean
 function M.is_record(v)
-  return type(v) == "table" and v.read == read_record
+  return is_type(v) and v.read == read_record
 end
 
-local function add_rule(t, rule, ...)
-  for _, key in ipairs { ... } do
-    if not t.fields[key] then error("schema: no such key: " .. tostring(key), 3) end
-  end
+local a_text, maybe_text, a_function = args.string, args.optional(args.string), args.func
+
+-- What a method of a record has got: each argument's name, reader and value.
+local function look(t, method, ...)
+  declared.method("record:" .. method, M.is_record(t), ...)
+end
+
+local function add_rule(t, method, rule, ...)
+  for _, key in ipairs { ... } do declared.key(t, "record:" .. method, key) end
   t.rules[#t.rules + 1] = rule
   return t
 end
@@ -426,7 +459,8 @@ end
 -- @string b
 -- @treturn record itself
 function Record.__index:implies(a, b)
-  return add_rule(self, {
+  look(self, "implies", { "a", a_text, a }, { "b", a_text, b })
+  return add_rule(self, "implies", {
     apply = apply_implies, a = a, b = b, doc = a .. " implies " .. b .. ".",
   }, a, b)
 end
@@ -443,7 +477,8 @@ end
 -- @string[opt] why
 -- @treturn record itself
 function Record.__index:never_both(a, b, why)
-  return add_rule(self, {
+  look(self, "never_both", { "a", a_text, a }, { "b", a_text, b }, { "why", maybe_text, why })
+  return add_rule(self, "never_both", {
     apply = apply_never_both, a = a, b = b, why = why,
     doc = a .. " and " .. b .. " exclude each other" .. (why and ": " .. why or "") .. ".",
   }, a, b)
@@ -460,7 +495,8 @@ end
 -- @string[opt] doc the rule as a sentence
 -- @treturn record itself
 function Record.__index:check(check, doc)
-  return add_rule(self, { apply = apply_check, check = check, doc = doc })
+  look(self, "check", { "check", a_function, check }, { "doc", maybe_text, doc })
+  return add_rule(self, "check", { apply = apply_check, check = check, doc = doc })
 end
 
 --- A key that does nothing when others are not set: no mistake, but seldom meant.
@@ -469,7 +505,8 @@ end
 -- @string why what it would need
 -- @treturn record itself
 function Record.__index:idle(key, idle, why)
-  add_rule(self, { apply = function() end, key = key, idle = idle, why = why }, key)
+  look(self, "idle", { "key", a_text, key }, { "idle", a_function, idle }, { "why", a_text, why })
+  add_rule(self, "idle", { apply = function() end, key = key, idle = idle, why = why }, key)
   self.notes = true
   return self
 end

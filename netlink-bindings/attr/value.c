@@ -43,8 +43,25 @@ static size_t edit_distance(const char *a, const char *b)
 	return rows[la % 3][lb];
 }
 
+/* The only candidate that begins with a word of three letters or more: it was cut short. */
+static const char *longer_word(const char *word, const char *const *candidates)
+{
+	size_t len = strlen(word);
+	const char *found = NULL;
+
+	for (; len >= 3 && *candidates; candidates++) {
+		if (strncmp(word, *candidates, len) != 0)
+			continue;
+		if (found)
+			return NULL;
+		found = *candidates;
+	}
+	return found;
+}
+
 const char *nearest_word(const char *word, const char *const *candidates)
 {
+	const char *longer = longer_word(word, candidates);
 	size_t best = 1 + strlen(word) / 3;
 	const char *found = NULL;
 
@@ -56,7 +73,7 @@ const char *nearest_word(const char *word, const char *const *candidates)
 			found = *candidates;
 		}
 	}
-	return found;
+	return longer && (!found || best > 1) ? longer : found;
 }
 
 size_t attr_width(int kind)

@@ -50,6 +50,13 @@ function M.place_of(f)
   return module and module.script_line(f)
 end
 
+--- Where a script reads of a table what that has not.
+-- @treturn string|nil FILE:LINE; nil when it is not a script that has called the `__index` which calls this
+function M.reader()
+  local module = host()
+  return module and module.script_line(3)
+end
+
 --- Raise an error about what a script has given.
 -- @tparam string what the verb
 -- @tparam string|nil where the argument, or its key
@@ -76,6 +83,7 @@ local function is_handle(value)
   return Handle ~= nil and getmetatable(value) == Handle
 end
 
+-- A value in words.
 local function said(value)
   if is_handle(value) then return "a handle" end
   if addr.is_cidr(value) then return tostring(value) end
@@ -92,7 +100,7 @@ local function expected(what, value)
   return ("expected %s, got %s"):format(what, said(value))
 end
 
-M.expected = expected
+M.said, M.expected = said, expected
 
 --- What is wrong with a name that is none of those that are valid.
 -- @param key what was given, a word or another value

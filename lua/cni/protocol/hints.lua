@@ -150,6 +150,18 @@ local function distance(a, b, limit)
   return row[#b]
 end
 
+-- The only valid word that begins with one of three letters or more: it was cut short.
+local function longer(word, valid)
+  local found
+  for _, candidate in ipairs(#word >= 3 and valid or {}) do
+    if candidate:sub(1, #word):lower() == word then
+      if found then return nil end
+      found = candidate
+    end
+  end
+  return found
+end
+
 --- The valid word that was probably meant.
 -- @string word
 -- @tparam {string,...} valid
@@ -166,7 +178,7 @@ function M.nearest(word, valid)
       found, found_at = candidate, d
     end
   end
-  return found
+  return (not found or found_at > 1) and longer(folded, valid) or found
 end
 
 --- A question to put at the end of an error, or nil.
