@@ -23,6 +23,12 @@ local function name_for_authors(module)
   return module:match("^cni/([^/]+)$") or verbs[module:match("^cni/engine/(.*)$")]
 end
 
+-- Whether a line is one whose comment is for authors: a function of the module, a value of it, or a method of
+-- what it gives them, which is a local class with a capital letter.
+local function is_told(line)
+  return line:find("^function M") or line:find("^M%.") or line:find("^function %u%w+[%w_.]*:")
+end
+
 -- The comments for LDoc, each with the line below it, and a line of --- between them. What is marked @local
 -- is not for scripts.
 local function page_of(source)
@@ -35,7 +41,7 @@ local function page_of(source)
       block[#block + 1] = comment
     elseif block then
       local text, is_head = table.concat(block, "\n"), #blocks == 0
-      if is_head or not text:find("@local", 1, true) and (line:find("^function M") or line:find("^M%.")) then
+      if is_head or not text:find("@local", 1, true) and (is_told(line) or text:find("@type", 1, true)) then
         blocks[#blocks + 1] = #blocks > 0 and text .. "\n" .. line or text
       end
       block = nil

@@ -64,8 +64,8 @@ local function text_of(value)
 end
 
 --- Make an error value without raising it.
--- @tparam table|string fields the message alone, or `msg`; `code` (999 when absent, or none), `details`, `hint`, `errno`;
--- `retry`: chance was to blame, so that the ADD may go well when it is made once more
+-- @tparam table|string fields the message alone, or `msg`; `code` (999 when absent, or none), `details`,
+-- `hint`, `errno`; `retry`: chance was to blame, so that the ADD may go well when it is made once more
 -- @treturn fail
 function M.new(fields)
   if type(fields) ~= "table" then fields = { msg = fields } end

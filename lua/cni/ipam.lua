@@ -13,7 +13,13 @@ local scripts = require "cni.engine.script"
 
 local M = {}
 
-local Lease = {}
+--- Addresses that an attachment has got.
+-- @type lease
+-- @field ips list of { address, gateway }, an address with its prefix length
+-- @field routes list of { dst, gw }
+-- @field dns as in a result; nil when there is none
+-- @field none true for a layer-2 network, which has none of these
+local Lease = { __name = "lease" }
 Lease.__index = Lease
 
 -- What the functions here take -------------------------------------------------------
@@ -157,8 +163,7 @@ end
 -- the sandbox and up. Our own do not need it, and run ahead of all that is not done yet.
 -- @tparam table req the request
 -- @tparam[opt] table options those that `apply` will get
--- @treturn table lease `ips` (list of { address, gateway }), `routes`, `dns`; all empty for a
--- layer-2 network, which `none` tells; method `default_via(gateway)`
+-- @treturn lease all empty for a layer-2 network, which `none` tells
 function M.add(req, options)
   req, options = takes.add(req, options)
   local name = M.type_of(req)

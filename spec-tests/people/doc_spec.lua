@@ -93,6 +93,26 @@ describe("The page of a module", function()
     assert.is_nil(printed("handle"):find("handle:socket", 1, true))
   end)
 
+  it("has the methods of what a module gives, and what that is", function()
+    for _, case in ipairs {
+      { "schema", "record:check(check, doc)", "record:implies(a, b)", "record:never_both(a, b, why)",
+        "record:idle(key, idle, why)" },
+      { "addr", "cidr:first_host()", "cidr:with_ip(bytes)", "cidr:contains(what)" },
+      { "ipam", "lease:default_via(gateway)" },
+    } do
+      local page = printed(case[1])
+      for i = 2, #case do
+        assert.truthy(page:find("\n" .. case[i] .. "\n", 1, true), case[i])
+        assert.equal(1, select(2, printed(case[1], case[i]:match ":([%w_]+)"):gsub(case[i]:match "^%a+:[%w_]+", "")))
+      end
+    end
+    assert.truthy(printed("addr", "cidr"):find("\n +len: prefix length\n"))
+    assert.truthy(printed("ipam", "lease"):find("\n +routes: list of"))
+    refused('did you mean "with_ip"?', "addr", "with_pi")
+    -- What has no comment is no part of the page.
+    assert.is_nil(printed("addr"):find("__eq", 1, true))
+  end)
+
   it("has every verb that a shipped script uses", function()
     local page = printed "handle"
     for name in t.run("cat plugins/*.lua"):gmatch("req%.%a+:([%w_]+)%(") do
@@ -143,6 +163,12 @@ describe("luacni doc --meta", function()
         assert.truthy(text:find("---@field " .. key .. "? ", 1, true), key)
       end
     end
+    local classes = t.read(folder .. "/cni/addr.lua")
+    for _, line in ipairs { "---@class luacni.cidr", "---@field len any prefix length", "---@return luacni.cidr",
+      "function Cidr:with_ip(bytes) end" } do
+      assert.truthy(classes:find("\n" .. line .. "\n", 1, true), line)
+    end
+    assert.is_nil(classes:find("function addr.with_ip", 1, true))
     assert.truthy(text:find('---@field macvlan_mode? "private"', 1, true))
   end)
 

@@ -243,10 +243,113 @@ local scripts = {
   { "local schema = require 'cni.schema'\nlocal c = schema.record { mtu = schema.intger }\nreturn {}",
     ":2: cni.schema has no 'intger' (did you mean 'integer'?)" },
   { "local schema = require 'cni.schema'\nlocal c = schema.integer { mim = 1 }\nreturn {}",
-    ":2: schema.integer has no option mim" },
+    ":2: schema.integer: unknown option 'mim' (did you mean 'min'?)" },
   { "\nlocal c = tabel.concat", ":2: global 'tabel' is not defined (did you mean 'table'?)" },
   { "return {\n  add = function(req)\n    retrun x\n  end }", ":3: syntax error near 'x'" },
 }
+
+-- Of declarations, a group a kind of mistake: what stands in line 2, and what is said of it; and what is right.
+local a_type = "expected a type of cni.schema, such as schema.string, got "
+local declarations = {
+  {
+    { "schema.list { doc = 'x' }", "schema.list: " .. a_type .. "a table" },
+    { "schema.list { schema.integer }", "schema.list: " .. a_type .. "a table" },
+    { "schema.list()", "schema.list: " .. a_type .. "nil" },
+    { "schema.list(schema)", "schema.list: " .. a_type .. "a table" },
+    { "schema.list(schema.integer, 'doc')", 'schema.list: expected a table of options, got "doc"' },
+    { "schema.list(schema.integer, { min_items = 5, max_items = 2 })",
+      "schema.list: min_items: 5 is above max_items, which is 2" },
+    { "schema.list(schema.integer, { max = 2 })", "schema.list: unknown option 'max' (did you mean 'max_items'?)" },
+    { "schema.map { doc = 'x' }", "schema.map: " .. a_type .. "a table" },
+    right = { "schema.list(schema.integer, { doc = 'x', min_items = 1, max_items = 2, default = { 1 } })",
+      "schema.map(schema.list(schema.string))" },
+  },
+  {
+    { "schema.record { x = schema.enum }", "schema.record: x: schema.enum without its option 'values'" },
+    { "schema.list(schema.enum { doc = 'x' })", "schema.list: schema.enum without its option 'values'" },
+    { "schema.enum { 'a', 'b' }", 'schema.enum: expected options by name, got "a" without one' },
+    { "schema.enum { values = 'a' }", 'schema.enum: values: expected a list, got "a"' },
+    { "schema.enum { values = {} }", "schema.enum: values: there is no word in it" },
+    { "schema.enum { values = { 'a', 7 } }", "schema.enum: values[2]: expected a string, got 7" },
+    { "schema.enum { values = { 'blue' }, default = 'bleu' }", 'schema.enum: default: "bleu" is not one of blue' },
+    right = { "schema.record { x = schema.enum { doc = 'x' } { values = { 'a' } } { default = 'a' } }" },
+  },
+  {
+    { "schema.integer { minn = 3 }", "schema.integer: unknown option 'minn' (did you mean 'min'?)" },
+    { "schema.integer { min = '3' }", 'schema.integer: min: expected a whole number, got "3"' },
+    { "schema.integer { max = 1.5 }", "schema.integer: max: expected a whole number, got 1.5" },
+    { "schema.integer { min = 5, max = 1 }", "schema.integer: min: 5 is above max, which is 1" },
+    { "schema.integer { min = 5 } { max = 1 }", "schema.integer: min: 5 is above max, which is 1" },
+    { "schema.integer { default = '7' }", 'schema.integer: default: "7" is not an integer' },
+    { "schema.integer { min = 5, default = 1 }", "schema.integer: default: 1 is not an integer not below 5" },
+    { "schema.integer { default = 1 } { min = 5 }", "schema.integer: default: 1 is not an integer not below 5" },
+    { "schema.integer { default = 1, required = true }", "schema.integer: default: a key that is required has none" },
+    { "schema.integer { required = 1 }", "schema.integer: required: expected true or false, got 1" },
+    { "schema.integer { doc = 7 }", "schema.integer: doc: expected a string, got 7" },
+    { "schema.integer(5)", "schema.integer: expected a table of options, got 5" },
+    { "schema.integer(schema.string)", "schema.integer: expected a table of options, got another type" },
+    { "schema.mtu { strict = 'yes' }", 'schema.mtu: strict: expected true or false, got "yes"' },
+    { "schema.boolean { default = 'true' }", 'schema.boolean: default: "true" is not true or false' },
+    right = { "schema.integer { min = 5, max = 5, default = 5, optional = true }", "schema.mtu { default = 0 }",
+      "schema.integer { default = 1 } { required = true }" },
+  },
+  {
+    { "schema.string { pattern = '[a' }", 'schema.string: pattern: "[a": malformed pattern (missing \']\')' },
+    { "schema.string { pattern = 'xy[]' }", 'schema.string: pattern: "xy[]": malformed pattern (missing \']\')' },
+    { "schema.string { pattern = 'x%' }", 'schema.string: pattern: "x%": malformed pattern (ends with \'%\')' },
+    { "schema.string { pattern = 'x(a' }", 'schema.string: pattern: "x(a": unfinished capture' },
+    { "schema.string { pattern = 'x)' }", 'schema.string: pattern: "x)": invalid pattern capture' },
+    { "schema.string { pattern = '^a+$' }",
+      'schema.string: pattern: "^a+$" is for the whole text as it is, and written without ^ and $' },
+    { "schema.string { min_len = -1 }", "schema.string: min_len: expected a whole number not below 0, got -1" },
+    { "schema.string { empty = true }", "schema.string: empty: expected one of absent, got true" },
+    { "schema.string { pattern = '%l+', default = 'A' }", 'schema.string: default: "A" is not a string' },
+    { "schema.ip { family = 'ipv4' }", "schema.ip: family: unknown value 'ipv4', expected one of inet, inet6" },
+    { "schema.ip { default = '10.0.0.300' }", 'schema.ip: default: "10.0.0.300" is not an IP address' },
+    { "schema.cidr { network = 1 }", "schema.cidr: network: expected true or false, got 1" },
+    right = { "schema.string { pattern = '[]%]^]x%%%$', min_len = 3, max_len = 3 }",
+      "schema.string { pattern = '((%l)%2)%1[^]]%b()%f[%w]', empty = 'absent', default = '' }",
+      "schema.ip { family = 'inet6', default = 'fd00::1' }" },
+  },
+  {
+    { "schema.record { x = schema.record }", "schema.record: x: schema.record is not called" },
+    { "schema.record { x = schema.list }", "schema.record: x: schema.list is not called" },
+    { "schema.record { x = { y = schema.mtu } }", "schema.record: x: " .. a_type .. "a table" },
+    { "schema.record { x = 'string' }", "schema.record: x: " .. a_type .. '"string"' },
+    { "schema.record { schema.mtu }",
+      "schema.record: expected a type by the name of its key, got a table without one" },
+    { "schema.record { mtu = schema.mtu, MTU = schema.mtu }",
+      "schema.record: mtu: is the same key as 'MTU': letter case does not count" },
+    { "schema.record()", "schema.record: expected a table of keys, got nil" },
+    { "schema.record(schema.mtu)", "schema.record: expected a table of keys, got a table" },
+    { "schema.record { x = schema.mtu { required = true } } { default = {} }",
+      "schema.record: default.x: is missing: integer from 68 to 65535 is wanted" },
+    { "schema.record { x = schema.int }", "cni.schema has no 'int' (did you mean 'integer'?)" },
+    { "schema.bool", "cni.schema has no 'bool' (did you mean 'boolean'?)" },
+    right = { "schema.record { x = schema.record { y = schema.mtu } { default = {} }, y = schema.list(schema.any) }" },
+  },
+  {
+    { "schema.record {}:chek(print)", "a record: unknown method 'chek' (did you mean 'check'?)" },
+    { "schema.record {} { doc = 'x' }:chek(print)", "a record: unknown method 'chek' (did you mean 'check'?)" },
+    { "schema.record {}.check(print)", "record:check: is called with a colon, on a record" },
+    { "schema.record {}:check 'x'", 'record:check: check: expected a function, got "x"' },
+    { "schema.record { x = schema.boolean, mtu = schema.mtu }:implies('x', 'mtuu')",
+      "record:implies: unknown key 'mtuu' (did you mean 'mtu'?)" },
+    { "schema.record { x = schema.boolean }:implies('x')", "record:implies: b: expected a string, got nil" },
+    { "schema.record { x = schema.boolean }:never_both('x', 'zone')", "record:never_both: unknown key 'zone'" },
+    { "schema.record { x = schema.boolean }:idle('x', 'y', 'z')",
+      'record:idle: idle: expected a function, got "y"' },
+    right = { "schema.record { x = schema.boolean, y = schema.boolean }:implies('x', 'y'):check(print, 'x')"
+      .. ":never_both('x', 'y', 'why'):idle('x', print, 'why')",
+      -- A rule may need what the script has only later.
+      "(function() local late local r = schema.record {}:check(function() late() end) return r { default = {} } end)()" },
+  },
+}
+
+local function declaring(text)
+  return "local schema = require 'cni.schema'\nlocal declared = " .. text
+    .. "\nreturn { add = function() return {} end }"
+end
 
 local w
 
@@ -256,9 +359,9 @@ local function call(verb, text, conf)
 end
 
 -- What an ADD of a script says, which has changed nothing.
-local function refusal(text)
+local function refusal(text, code)
   t.write(path, text)
-  local e = w:fails("ADD", { type = "luacni", conf = { type = "odd" } }, 999)
+  local e = w:fails("ADD", { type = "luacni", conf = { type = "odd" } }, code or 999)
   assert.equal("", t.records())
   return e
 end
@@ -352,6 +455,35 @@ describe("A script's author", function()
     t.same(before, w:picture())
   end)
 
+  it("is told of every mistake in a declaration when the script is loaded, with its line", function()
+    for _, group in ipairs(declarations) do
+      for _, case in ipairs(group) do
+        assert.equal(path .. ":2: " .. case[2], refusal(declaring(case[1])).msg, case[1])
+      end
+    end
+    t.same(before, w:picture())
+  end)
+
+  it("may declare what is right beside each", function()
+    for _, group in ipairs(declarations) do
+      for _, text in ipairs(group.right) do
+        local got = call("ADD", declaring(text))
+        assert.equal(0, got.rc, text .. ": " .. got.out)
+        w:del { type = "luacni", conf = { type = "odd" } }
+      end
+    end
+    t.same(before, w:picture())
+  end)
+
+  it("is told the line in a script that lies elsewhere, too", function()
+    local elsewhere = "/run/spec-elsewhere.lua"
+    t.write(elsewhere, declaring "schema.integer { min = '3' }")
+    local out, status = t.sh { t.build .. "/luacni", "check-scripts", elsewhere }
+    os.remove(elsewhere)
+    assert.equal(1, status)
+    assert.equal(elsewhere .. ':2: schema.integer: min: expected a whole number, got "3"\n', out)
+  end)
+
   it("is told the line of a call that is returned as it is, as far as it is known: where its function begins",
     function()
       local e = refusal("return {\n  add = function(req)\n    return req.pod:set_link('lo', { pu = true })\n  end }")
@@ -363,6 +495,10 @@ describe("A script's author", function()
     assert.equal(path .. ":3: ", e.msg:sub(1, #path + 4), e.msg)
     e = refusal("return { add = function()\n  error('mine', 0)\nend }")
     assert.equal(path .. ":2: mine", e.msg)
+    e = refusal("return { add = function()\n  require('cni.fail').throw 'mine'\nend }")
+    assert.equal("mine", e.msg)
+    e = refusal("return { add = function()\n  error { msg = 'mine', code = 123 }\nend }", 123)
+    assert.equal("mine", e.msg)
   end)
 
   it("is told of a key of his configuration that he has not declared; modules look at what they know", function()

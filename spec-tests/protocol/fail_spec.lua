@@ -25,6 +25,18 @@ describe("fail", function()
     assert.is_false(fail.is(nil))
   end)
 
+  it("takes a text alone for the message, and of a table that was raised what it says", function()
+    local err = caught(fail.throw, "busy")
+    assert.are.same({ 999, "busy" }, { err.code, err.msg })
+    err = fail.wrap { msg = "busy", code = 123, details = "why" }
+    assert.are.same({ 123, "busy", "why" }, { err.code, err.msg, err.details })
+    -- Of what has no text, or gives none willingly, nothing is taken.
+    assert.truthy(fail.wrap { code = 123 }.msg:find("^error without a text"))
+    assert.truthy(fail.wrap { msg = {} }.msg:find("^error without a text"))
+    local closed = setmetatable({}, { __index = function() error "closed" end })
+    assert.truthy(fail.wrap(closed).msg:find("^error without a text"))
+  end)
+
   it("has code 999 unless told another", function()
     assert.are.equal(999, fail.new({ msg = "x" }).code)
   end)

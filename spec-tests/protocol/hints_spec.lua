@@ -235,7 +235,7 @@ describe("A configuration", function()
   end)
 
   it("without plugins is not told that a list is no list", function()
-    local run = require "cni.command.runtime"
+    local run = require "cni.runtime.config"
     local ok, err = pcall(run.read, '{"cniVersion":"1.1.0","name":"n","plugins":[]}', "x")
     assert.is_false(ok)
     assert.equal("plugins: has no plugin in it", err.msg)
@@ -278,6 +278,18 @@ describe("A range", function()
     says(e.text, "it is held by eth0 of container c1")
     e = w:fails("ADD", { id = "c2", pod = 2, args = "IP=10.1.0.1" })
     says_not(e.text, "held by")
+  end)
+end)
+
+describe("The nearest word", function()
+  local nearest = require("cni.protocol.hints").nearest
+
+  it("is one that a word was cut short of, where it is the only one and none is nearer", function()
+    assert.equal("integer", nearest("int", { "any", "integer", "list" }))
+    assert.equal("max_items", nearest("MAX", { "min_items", "max_items" }))
+    assert.is_nil(nearest("add", { "add_link", "add_addr" }))
+    assert.is_nil(nearest("in", { "integer" }))
+    assert.equal("mut", nearest("mtu", { "mtu_of_it", "mut" }))
   end)
 end)
 

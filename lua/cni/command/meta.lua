@@ -11,7 +11,8 @@ local M = {}
 
 -- Types as the rows of the bindings, and the comments, call them; others have their own names there.
 local types = { mac = "string", ip = "string", bytes = "string", words = "string[]", list = "table",
-  other = "any", int = "integer", bool = "boolean", cidr = "table", handle = "luacni.handle" }
+  other = "any", int = "integer", bool = "boolean", cidr = "luacni.cidr",
+  lease = "luacni.lease", record = "luacni.record", handle = "luacni.handle" }
 for _, name in ipairs { "string", "number", "integer", "boolean", "table", "function", "nil", "any" } do
   types[name] = name
 end
@@ -57,9 +58,29 @@ local function put_value(lines, entry, owner)
   lines[#lines + 1] = ("%s.%s = nil ---@type any"):format(owner, entry.name)
 end
 
+-- What a module gives that has methods. Its table has a capital letter, as the module may have its name.
+local function put_object(lines, entry, made)
+  local class = entry.class or entry.owner
+  local name = class:gsub("^%l", string.upper)
+  if not made[class] then
+    lines[#lines + 1] = ""
+    comment(lines, entry.class and entry.text or {})
+    lines[#lines + 1] = "---@class luacni." .. class
+    for _, field in ipairs(entry.fields) do
+      lines[#lines + 1] = ("---@field %s any %s"):format(field.name, table.concat(field, " "))
+    end
+    lines[#lines + 1] = ("local %s = {}"):format(name)
+    made[class] = true
+  end
+  if entry.owner then put_function(lines, entry, name, ":") end
+end
+
 local function put_entries(lines, page, owner, separator)
+  local made = {}
   for _, entry in ipairs(page) do
-    if entry.usage:find("%(") then
+    if entry.class or entry.owner then
+      put_object(lines, entry, made)
+    elseif entry.usage:find("%(") then
       put_function(lines, entry, owner, separator, separator == ":")
     else
       put_value(lines, entry, owner)

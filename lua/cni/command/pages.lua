@@ -22,9 +22,10 @@ local function split_type(text)
   return kind, text:sub(#kind + 1):gsub("^%s+", "")
 end
 
--- One comment: its text, what it takes, gives, raises. Lines behind a tag belong to it.
+-- One comment: its text, what it takes, gives, raises; of a class its name and fields. Lines behind a tag
+-- belong to it.
 local function parse(block)
-  local entry = { text = {}, takes = {}, gives = {}, raises = {} }
+  local entry = { text = {}, takes = {}, gives = {}, raises = {}, fields = {} }
   local current
   for line in (block .. "\n"):gmatch("(.-)\n") do
     local tag, options, rest = line:match("^@(%a+)(%b[])%s*(.*)$")
@@ -44,6 +45,12 @@ local function parse(block)
       if tag == "treturn" then kind, about = split_type(rest) end
       current = { kind = kind, about }
       table.insert(entry.gives, current)
+    elseif tag == "field" then
+      local name, about = rest:match("^(%S+)%s*(.*)$")
+      current = { name = name, about }
+      table.insert(entry.fields, current)
+    elseif tag == "type" then
+      entry.class, current = rest, nil
     elseif tag == "raise" then
       current = { rest }
       table.insert(entry.raises, current)
@@ -55,6 +62,13 @@ local function parse(block)
   end
   while entry.text[#entry.text] == "" do table.remove(entry.text) end
   return entry
+end
+
+-- A method of what a module gives to scripts, by the line that its comment is above: the class, as a script's
+-- author calls it, the name and the arguments.
+local function method_of(line)
+  local class, name, arguments = line:match("^function (%u%w+)[%w_.]*:([%w_]+)(%b())")
+  if class then return class:lower(), name, arguments end
 end
 
 -- How something of a module is written in a script, by the line that its comment is above.
@@ -69,7 +83,8 @@ end
 --- A module for scripts, by the name of its page.
 -- @tparam string name such as `schema`, `handle` or `req`
 -- @treturn ?table `text` (lines), and a list of entries: `name`, `usage`, `text`, `takes` and `gives`
--- (`name`, `kind`, `optional`, and lines), `raises` (lines); nil when there is no such page
+-- (`name`, `kind`, `optional`, and lines), `raises` (lines), `owner` of a method, and of what has methods
+-- `class` and `fields`; nil when there is no such page
 function M.module(name)
   local comments = host.page(name)
   if not comments then return nil end
@@ -80,7 +95,14 @@ function M.module(name)
     else
       local text, line = block:match("^(.*)\n([^\n]*)$")
       local entry = parse(text)
-      entry.name, entry.usage = line:match("M[.:]([%w_]+)"), usage(name, line)
+      local class, method, arguments = method_of(line)
+      if class then
+        entry.owner, entry.name, entry.usage = class, method, class .. ":" .. method .. arguments
+      elseif entry.class then
+        entry.name, entry.usage = entry.class, entry.class
+      else
+        entry.name, entry.usage = line:match("M[.:]([%w_]+)"), usage(name, line)
+      end
       page[#page + 1] = entry
     end
   end
@@ -108,6 +130,7 @@ local function put_entry(lines, entry, page)
   put(lines, 4, entry.text)
   -- An example is set off from what follows.
   if lines[#lines]:find("^     ") then lines[#lines + 1] = "" end
+  for _, item in ipairs(entry.fields) do put_item(lines, item, item.name .. ":") end
   for _, item in ipairs(entry.takes) do
     if page ~= "req" or item.name ~= "req" then
       local kind = item.kind:gsub("^%?", "")

@@ -15,7 +15,8 @@ local M = {}
 
 -- Options ----------------------------------------------------------------------------
 
--- What is wrong with a Lua pattern, as the library would say of it, if ever it came to the place; nil: nothing.
+-- What is wrong with a Lua pattern, in the words of Lua, which says it only when a match comes to that place;
+-- nil: nothing.
 local function pattern_problem(pattern)
   local at, count, open, closed = 1, 0, {}, {}
   while at <= #pattern do
@@ -51,7 +52,7 @@ local function pattern_problem(pattern)
   if open[1] then return "unfinished capture" end
 end
 
---- A Lua pattern for the whole of a text.
+-- A Lua pattern for the whole of a text.
 local function pattern(value)
   if type(value) ~= "string" then return nil, args.expected("a Lua pattern", value) end
   local problem = pattern_problem(value)
@@ -160,7 +161,8 @@ function M.type(what, where, value, is_type, makers)
   local example = makers[value]
   if example then args.refuse(what, where, example.name .. " is not called", "such as " .. example.usage) end
   args.refuse(what, where, args.expected("a type of cni.schema, such as schema.string", value),
-    type(value) == "table" and "an object is schema.record { ... }, a list is schema.list(schema.string)" or nil)
+    type(value) == "table" and "an object is schema.record { ... }, a list is schema.list(schema.string)"
+    or nil)
 end
 
 --- Raise unless a value is what the keys of a record are declared by.
