@@ -63,18 +63,33 @@ local function text_of(value)
   return value ~= nil and tostring(value) or nil
 end
 
+local known = { msg = true, code = true, details = true, hint = true, errno = true, retry = true }
+
+-- What was given in place of a message, so that it is not lost.
+local function strange(fields)
+  local found = {}
+  for key, value in next, fields do
+    if not known[key] then found[#found + 1] = ("%s = %s"):format(tostring(key), tostring(value)) end
+  end
+  table.sort(found)
+  return found[1] and "there is no msg, and " .. table.concat(found, ", ") or nil
+end
+
 --- Make an error value without raising it.
 -- @tparam table|string fields the message alone, or `msg`; `code` (999 when absent, or none), `details`,
 -- `hint`, `errno`; `retry`: chance was to blame, so that the ADD may go well when it is made once more
 -- @treturn fail
 function M.new(fields)
   if type(fields) ~= "table" then fields = { msg = fields } end
-  local msg = fields.msg
-  if msg == nil or msg == "" then msg = "unknown error" end
+  local msg, details = fields.msg, fields.details
+  if msg == nil or msg == "" then
+    msg = "unknown error"
+    details = details or strange(fields)
+  end
   return setmetatable({
     code = code_of(fields.code),
     msg = tostring(msg),
-    details = fields.details ~= "" and text_of(fields.details) or nil,
+    details = details ~= "" and text_of(details) or nil,
     hint = text_of(fields.hint),
     errno = fields.errno,
     retry = fields.retry,
@@ -156,6 +171,7 @@ end
 -- @string msg what is wrong, and what is wanted
 -- @string[opt] hint
 function M.config(where, msg, hint)
+  msg = text_of(msg) or "unknown error"
   if where and where ~= "" then msg = where .. ": " .. msg end
   error(M.new { code = M.codes.config, msg = msg, hint = hint }, 0)
 end

@@ -534,7 +534,9 @@ end
 -- @treturn table a new one, complete with defaults
 -- @raise code 7 naming the path, the value and what is wanted
 function M.read(rec, raw, where)
-  return rec.read(rec, raw, where or "")
+  local read_it = type(rec) == "table" and rec.read
+  if not read_it then args.refuse("schema.read", "rec", args.expected("a record of cni.schema", rec)) end
+  return read_it(rec, raw, where or "")
 end
 
 -- A record as far as it can be read, whatever it is.

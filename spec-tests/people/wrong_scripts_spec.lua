@@ -335,11 +335,13 @@ local declarations = {
     { "schema.record {}:check 'x'", 'record:check: check: expected a function, got "x"' },
     { "schema.record { x = schema.boolean, mtu = schema.mtu }:implies('x', 'mtuu')",
       "record:implies: unknown key 'mtuu' (did you mean 'mtu'?)" },
+    { "schema.read({}, {})", "schema.read: rec: expected a record of cni.schema, got a table" },
     { "schema.record { x = schema.boolean }:implies('x')", "record:implies: b: expected a string, got nil" },
     { "schema.record { x = schema.boolean }:never_both('x', 'zone')", "record:never_both: unknown key 'zone'" },
     { "schema.record { x = schema.boolean }:idle('x', 'y', 'z')",
       'record:idle: idle: expected a function, got "y"' },
-    right = { "schema.record { x = schema.boolean, y = schema.boolean }:implies('x', 'y'):check(print, 'x')"
+    right = { "schema.read(schema.record { x = schema.boolean }, {})",
+      "schema.record { x = schema.boolean, y = schema.boolean }:implies('x', 'y'):check(print, 'x')"
       .. ":never_both('x', 'y', 'why'):idle('x', print, 'why')",
       -- A rule may need what the script has only later.
       "(function() local late local r = schema.record {}:check(function() late() end) return r { default = {} } end)()" },

@@ -30,6 +30,10 @@ describe("fail", function()
     assert.are.same({ 999, "busy" }, { err.code, err.msg })
     err = fail.wrap { msg = "busy", code = 123, details = "why" }
     assert.are.same({ 123, "busy", "why" }, { err.code, err.msg, err.details })
+    assert.are.equal("unknown error; there is no msg, and message = busy",
+      tostring(fail.new { message = "busy" }))
+    assert.are.equal("no; why", tostring(fail.new { msg = "no", message = "busy", details = "why" }))
+    assert.are.equal("mtu: unknown error", caught(fail.config, "mtu").msg)
     -- Of what has no text, or gives none willingly, nothing is taken.
     assert.truthy(fail.wrap { code = 123 }.msg:find("^error without a text"))
     assert.truthy(fail.wrap { msg = {} }.msg:find("^error without a text"))
