@@ -125,7 +125,7 @@ describe("luacni validate", function()
     assert.is_truthy(validate():find('has a program "host-locl", which is what a runtime calls; did you mean "host-local"?',
       1, true))
     is_fault(list { bridge(), { type = "portmap", backend = "nft" } },
-      'plugins[1] (portmap): backend: "nft" is not one of iptables, nftables')
+      'plugins[1] (portmap): backend: "nft" is not one of iptables, nftables; did you mean "nftables"?')
     is_fault(list { bridge(), { type = "tuning", sysctl = { ["kernel.domainname"] = "x" } } },
       'plugins[1] (tuning): sysctl: "kernel.domainname" is not below net: the plugin sets no other')
     is_fault(list { bridge(), { type = "bandwidth", ingressRate = 5 } },
