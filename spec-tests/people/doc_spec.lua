@@ -137,6 +137,9 @@ describe("The page of a module", function()
     refused("is a type", "bridge", "mtu")
     refused("as well", "handle", "add_veth", "add_link")
     refused('did you mean "schema"?', "schmea")
+    assert.equal(printed("handle", "add_veth"), printed "add_veth")
+    assert.equal(printed("req", "once"), printed "once")
+    refused('did you mean "add_veth"?', "add_vteh")
   end)
 end)
 
@@ -177,6 +180,25 @@ describe("luacni doc --meta", function()
     assert.equal("", out)
     assert.equal(1, status)
     assert.truthy(err:find("/proc/nowhere", 1, true), err)
+  end)
+end)
+
+describe("What a script of the site's says of itself", function()
+  local path = "/etc/luacni/plugins/told.lua"
+
+  after_each(function() os.remove(path) end)
+
+  it("is the comment at its head, with two dashes or three, but for the licence", function()
+    for _, mark in ipairs { "--", "---" } do
+      t.write(path, "-- SPDX-License-Identifier: MIT\n" .. mark .. " Told in\n-- two lines.\n\n-- Not this.\n"
+        .. "return { add = function() end }")
+      assert.equal("Told in\ntwo lines.\n", printed "told")
+    end
+  end)
+
+  it("may be nothing, which is said", function()
+    t.write(path, "return { add = function() end }")
+    assert.truthy(printed("told"):find("says nothing of itself", 1, true))
   end)
 end)
 

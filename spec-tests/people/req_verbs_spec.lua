@@ -131,6 +131,9 @@ describe("req:delegate", function()
     ["a path"] = { [[ return req:delegate("../x") ]], "is not the name of a plugin" },
     ["another network"] = { [[ return req:delegate("bridge", { name = "other" }) ]], "name cannot be changed" },
     ["changes that are a list"] = { [[ return req:delegate("bridge", { "mtu" }) ]], "no table of" },
+    ["changes of a key that the type does not read"] =
+      { [[ return req:delegate("bridge", { mtuu = 1400 }) ]], "own.lua:2: req:delegate: changes: unknown key 'mtuu' "
+        .. "%(did you mean 'mtu'%?%)" },
     ["a configuration that the type refuses"] = { [[ return req:delegate("bridge", { mtu = "x" }) ]], "mtu" },
   } do
     it("refuses " .. what, function()
@@ -600,4 +603,30 @@ exit 0
       assert.is_true(n > 20, n .. " changes")
     end)
   end
+end)
+
+describe("A tunnel that stands on a link of the host", function()
+  it("is given with `link`, whatever the kernel calls that of its kind; CHECK is content, and sees another", function()
+    t.needs("vxlan")
+    local w = new([[
+      local eth = req.host:add_link { name = req.ifname, ns = req.pod, kind = "vxlan", vxlan_id = 7,
+        vxlan_port = 4789, link = "under0", vxlan_local = "192.0.2.1" }
+      return { interfaces = { eth } }
+    ]], { ipam = false })
+    w:sh("ip link add under0 type veth peer name over0; ip addr add 192.0.2.1/24 dev under0; ip link set under0 up")
+    local before = w:picture()
+    add(w)
+    assert.truthy(t.run({ "ip", "-d", "link", "show", "eth0" }, { host = w.pods[1] }):find("vxlan id 7 [^\n]* dev "))
+    check(w)
+    del(w)
+    t.same(before, w:picture())
+    add(w)
+    w:sh("ip link add under1 type veth peer name over1")
+    t.run({ "ip", "link", "del", "eth0" }, { host = w.pods[1] })
+    w:sh("ip link add eth0 netns " .. w.pods[1].name .. " type vxlan id 7 dstport 4789 dev under1 local 192.0.2.1")
+    assert.matches("does not stand on under0", w:fails("CHECK", with()).text)
+    del(w)
+    w:sh("ip link del under1")
+    t.same(before, w:picture())
+  end)
 end)

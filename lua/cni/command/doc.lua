@@ -8,6 +8,9 @@ local sys = require("netlink").sys
 local function print_type(name)
   local manual = require "cni.command.manual"
   local about = manual.about(name)
+  if not about[1] and not say.plugin(name).conf then
+    about[1] = name .. " says nothing of itself: a comment at the head of its script would stand here"
+  end
   if about[1] then say.lines(about) end
   local rows, rules = manual.keys(say.plugin(name))
   if rows[1] then
@@ -123,8 +126,11 @@ return {
       print_module(page, word, name)
     elseif pages.objects[word] then
       print_keys(word, name)
+    elseif not name and pages.owner(word) then
+      print_module(pages.module(pages.owner(word)), pages.owner(word), word)
     else
-      local known = say.type_names()
+      local known = pages.verbs()
+      table.move(say.type_names(), 1, #say.type_names(), #known + 1, known)
       known[#known + 1] = "script"
       table.move(host.pages(), 1, #host.pages(), #known + 1, known)
       for object in next, pages.objects do known[#known + 1] = object end

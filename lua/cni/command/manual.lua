@@ -19,7 +19,7 @@ function M.about(type_name)
   for line in host.source(type_name):gmatch("([^\n]*)\n") do
     local text = line:match("^%-%-+ ?(.*)$")
     if begun and not text then break end
-    begun = begun or line:find("^%-%-%- ") ~= nil
+    begun = begun or text and text ~= "" and not text:find("^SPDX%-")
     if begun then lines[#lines + 1] = text end
   end
   return lines

@@ -164,6 +164,27 @@ function M.lines(page, name, only)
   return (found or not only) and lines or nil
 end
 
+--- Whose verb a word is.
+-- @tparam string word
+-- @treturn ?string the page that has it: handle or req
+function M.owner(word)
+  for _, name in ipairs { "handle", "req" } do
+    for _, entry in ipairs(M.module(name)) do
+      if entry.name == word then return name end
+    end
+  end
+end
+
+--- The names of all verbs.
+-- @treturn {string,...}
+function M.verbs()
+  local names = {}
+  for _, name in ipairs { "handle", "req" } do
+    for _, entry in ipairs(M.module(name)) do names[#names + 1] = entry.name end
+  end
+  return names
+end
+
 -- Keys -----------------------------------------------------------------------------------
 
 -- The objects of a namespace, by the word for them, and where their rows are.

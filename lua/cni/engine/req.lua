@@ -177,6 +177,22 @@ local function is_object(value)
   return type(value) == "table" and not json.is_list(value)
 end
 
+-- Keys that not the type itself reads, but whoever calls it, is called by it, or comes after it.
+local for_others <const> = { ipam = true, dns = true, args = true, capabilities = true, runtimeConfig = true,
+  ipMasq = true }
+
+-- What is changed has to be something that the type reads. (The caller's own keys are its business.)
+local function check_keys(script, changes)
+  local fields = script.conf and script.conf.fields
+  for key in next, fields and changes or {} do
+    if not fields[key] and not for_others[key] then
+      local names = {}
+      for name in next, fields do names[#names + 1] = name end
+      args.refuse("req:delegate", "changes", args.unknown(key, names))
+    end
+  end
+end
+
 -- A configuration with changes laid over it, as a JSON merge patch is (RFC 7396).
 local function merge(base, changes)
   local out = {}
@@ -279,6 +295,7 @@ function M.delegate(req, type_name, changes)
     raw.type = type_name
   end
   local script, within = find_script(req, type_name)
+  if script and req.plan.mode ~= "erase" then check_keys(script, changes or {}) end
   local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
     within = within }, { __index = req })
   if script then return opened(run_script(sub, script), req.prev) end

@@ -18,6 +18,11 @@ local not_attributes = {
   up = true, arp = true, named = true, port = true, label = true,
 }
 
+-- Where a kind keeps which link it stands on, if that is no attribute of all links.
+local own_link <const> = { vxlan = "vxlan_link", xfrm = "xfrm_link" }
+
+local function key_of_link(want) return own_link[want.kind] or "link" end
+
 --- The namespace that the link is born in: "host" or "pod".
 function M.home(step)
   return step.want.into or step.ns
@@ -56,7 +61,8 @@ function M.requests(step, handle)
   for key, value in pairs(want) do attrs[key] = value end
   attrs.named, attrs.into = nil, nil
   attrs.master = want.master and handle:index(want.master)
-  attrs.link = want.link and handle:index(want.link)
+  attrs.link = nil
+  if want.link then attrs[key_of_link(want)] = handle:index(want.link) end
   attrs.netns = want.into and plan[want.into]:namespace()
   if want.peer then
     attrs.peer = {
@@ -179,7 +185,8 @@ function M.verify(step, plan)
   if want.link then
     -- An index of another namespace than the link's own has that one's number beside it.
     local parent = plan[step.ns]:link(want.link)
-    if not parent or link.link ~= parent.index or (link.link_netnsid ~= nil) ~= (want.into ~= nil) then
+    local is_on = parent and link[key_of_link(want)] == parent.index
+    if not is_on or (link.link_netnsid ~= nil) ~= (want.into ~= nil) then
       return ("link %s does not stand on %s"):format(want.name, want.link)
     end
   end
