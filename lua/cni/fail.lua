@@ -63,7 +63,8 @@ local function text_of(value)
   return value ~= nil and tostring(value) or nil
 end
 
-local known = { msg = true, code = true, details = true, hint = true, errno = true, retry = true }
+local known = { msg = true, code = true, details = true, hint = true, errno = true, retry = true,
+  mistake = true }
 
 -- What was given in place of a message, so that it is not lost.
 local function strange(fields)
@@ -77,7 +78,8 @@ end
 
 --- Make an error value without raising it.
 -- @tparam table|string fields the message alone, or `msg`; `code` (999 when absent, or none), `details`,
--- `hint`, `errno`; `retry`: chance was to blame, so that the ADD may go well when it is made once more
+-- `hint`, `errno`; `retry`: chance was to blame, so that the ADD may go well when it is made once more;
+-- `mistake`: a script is to blame, whatever the machine is like
 -- @treturn fail
 function M.new(fields)
   if type(fields) ~= "table" then fields = { msg = fields } end
@@ -93,6 +95,7 @@ function M.new(fields)
     hint = text_of(fields.hint),
     errno = fields.errno,
     retry = fields.retry,
+    mistake = fields.mistake,
   }, Fail)
 end
 

@@ -98,6 +98,22 @@ describe("luacni validate", function()
     os.remove "/etc/luacni/plugins/like.lua"
   end)
 
+  it("takes a script's mistake for a fault, and one that never ends too; what this machine lacks is a note", function()
+    local path_of_script = "/etc/luacni/plugins/like.lua"
+    for body, said in pairs {
+      ["req.pod:add_vet {}"] = { 1, "like.lua:1: a handle: unknown verb 'add_vet' %(did you mean 'add_veth'%?%)" },
+      ["while true do end"] = { 1, "like.lua:1: stopped: it ran for more than 5 seconds" },
+      ["require('cni.fail').throw 'no such card here'"] = { 0, "note: on this machine: [^\n]*no such card here" },
+    } do
+      t.write(path_of_script, "return { add = function(req) " .. body .. " end }")
+      put(list { { type = "like" } })
+      local out, status = validate()
+      assert.equal(said[1], status, out)
+      assert.matches(said[2], out)
+    end
+    os.remove(path_of_script)
+  end)
+
   it("finds what is wrong with the list", function()
     put('{ "name": "net", "plugins": [{ "type": "loopback" }] }')
     assert.is_truthy(validate():find("^list: cniVersion is missing, and counts as 0%.1%.0"))

@@ -10,9 +10,6 @@ local sys = require("netlink").sys
 
 local folder <const> = "/etc/luacni/plugins"
 
--- How long a script may take to load here; in a runtime's call all has to be done within a minute.
-local patience <const> = 5
-
 local M = {
   words = "[FILE...]",
   about = "look for what is wrong with this site's scripts",
@@ -42,9 +39,7 @@ end
 -- @tparam string path
 -- @treturn string|nil what is wrong with it; it begins with the path
 function M.problem(path)
-  host.deadline(patience)
-  local ok, plugin, msg = pcall(load, path)
-  host.deadline(0)
+  local ok, plugin, msg = say.bounded(load, path)
   if not ok then return tostring(fail.wrap(plugin)) end
   return not plugin and (msg or path .. ": it is gone") or nil
 end

@@ -17,7 +17,9 @@ local function dry_run(job)
     req.type = entry.type
     say.lines { entry.type .. (plugin and ":" or ": not one of luacni's types") }
     if plugin then
-      for _, line in ipairs(verbs.dry_run(req, plugin)) do say.lines { "  " .. line } end
+      local ok, lines = say.bounded(verbs.dry_run, req, plugin)
+      if not ok then error(lines, 0) end
+      for _, line in ipairs(lines) do say.lines { "  " .. line } end
     end
   end
 end

@@ -95,12 +95,29 @@ function M.type_names()
   return names
 end
 
+-- How long that may take here; in a runtime's call all has to be done within a minute.
+local patience <const> = 5
+
+--- Call what has a script of the site's run, which may never end by itself.
+-- @tparam function f
+-- @param ... what it is given
+-- @return as of pcall; after five seconds false and the error that says so, with the script's line
+function M.bounded(f, ...)
+  local function ended(...)
+    host.deadline(0)
+    return ...
+  end
+  host.deadline(patience)
+  return ended(pcall(f, ...))
+end
+
 --- What the script of a type returns.
 -- @string name
 -- @treturn table
 -- @raise a mistake when there is no such type
 function M.plugin(name)
-  local plugin = host.load_plugin(name)
+  local ok, plugin = M.bounded(host.load_plugin, name)
+  if not ok then error(plugin, 0) end
   if plugin then return plugin end
   M.usage(("there is no type %q"):format(name), name, M.type_names())
 end

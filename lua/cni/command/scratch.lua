@@ -15,6 +15,7 @@ local host = require "host"
 local job_of = require "cni.command.job"
 local json = require "cni.json"
 local netlink = require "netlink"
+local say = require "cni.command.say"
 local verbs = require "cni.runtime.verbs"
 
 local sys = netlink.sys
@@ -22,16 +23,11 @@ local M = {}
 
 local folder <const> = "/run/luacni/runs"
 
-local function must(value, msg, errno)
-  if value == nil then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
-  return value
-end
-
 -- A command leaves nothing behind: what a type would keep for the next attachment goes too, unless the
 -- configuration says otherwise.
 local function leave_nothing(network)
   for _, plugin in ipairs(network.plugins) do
-    local ok, script = pcall(host.load_plugin, plugin.type)
+    local ok, script = say.bounded(host.load_plugin, plugin.type)
     local conf = ok and script and script.conf
     if conf and conf.fields and conf.fields.removeUnused ~= nil and plugin.raw.removeUnused == nil then
       config.set(network, plugin, "removeUnused", true)
@@ -52,9 +48,9 @@ end
 
 -- Write down what is going to be made. The file is locked as long as it is open.
 local function note(job)
-  must(sys.mkdirs(folder, 493))
-  local file = must(sys.open_locked(folder .. "/" .. job.id))
-  must(file:append(json.note {
+  say.must(sys.mkdirs(folder, 493))
+  local file = say.must(sys.open_locked(folder .. "/" .. job.id))
+  say.must(file:append(json.note {
     config = config.stored(job.network), netns = job.netns, ifname = job.ifname, args = job.args,
     capability_args = job.capability_args, path = job.path,
   } .. "\n"))
@@ -62,7 +58,7 @@ local function note(job)
 end
 
 local function forget(id)
-  must(sys.unlink(folder .. "/" .. id))
+  say.must(sys.unlink(folder .. "/" .. id))
   sys.rmdir(folder)
 end
 
@@ -166,7 +162,7 @@ function M.clear(network, dry)
   for _, id in ipairs(files.list(folder)) do
     local file <close>, msg, errno = sys.open_locked_existing(folder .. "/" .. id, "try")
     if not file and errno ~= sys.errno.ETIMEDOUT then files.unless_absent(nil, msg, errno) end
-    local text = file and must(file:read())
+    local text = file and say.must(file:read())
     local known, job = pcall(job_from, id, text or "")
     if text and (not network or known and job.network.name == network) then
       local found = { network = known and job.network.name or nil, container = id,

@@ -23,7 +23,7 @@ local function is_below_ipam(path) return path:find "^ipam%." ~= nil end
 -- not luacni's), `conf` (nil: nothing is known), `is_ipam`.
 local function readers_of(plugin)
   local function reader(name, is_ipam)
-    local ok, script = pcall(host.load_plugin, name)
+    local ok, script = say.bounded(host.load_plugin, name)
     if not ok or not script then
       return { name = name, conf = require("cni.command.foreign")[name], is_ipam = is_ipam,
         bad = not ok and fail.wrap(script) or nil }
@@ -183,7 +183,7 @@ local function check_plan(job, plugin, reader, problem, remark)
   local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns, CNI_IFNAME = job.ifname,
     CNI_PATH = job.path }
   local req, confs = nil, {}
-  local ok, err = pcall(function()
+  local ok, err = say.bounded(function()
     req = request.from_env(function(name) return env[name] end)
     req.type = plugin.type
     request.read_config(req, plugins.stdin(job, plugin))
@@ -196,7 +196,7 @@ local function check_plan(job, plugin, reader, problem, remark)
   end
   if ok then return confs end
   err = fail.wrap(err)
-  if err.code == fail.codes.config then
+  if err.code == fail.codes.config or err.mistake or err.msg:find("stopped: it ran", 1, true) then
     problem(tostring(err))
   else
     remark("on this machine: " .. tostring(err))

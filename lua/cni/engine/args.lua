@@ -65,7 +65,7 @@ end
 -- @tparam[opt] string place where in the script, if it is not where the program is
 function M.refuse(what, where, problem, hint, place)
   place = place or M.place()
-  fail.throw { hint = hint, msg = ("%s%s: %s%s"):format(place and place .. ": " or "", what,
+  fail.throw { hint = hint, mistake = true, msg = ("%s%s: %s%s"):format(place and place .. ": " or "", what,
     where and where ~= "" and where .. ": " or "", problem) }
 end
 
