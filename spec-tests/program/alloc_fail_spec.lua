@@ -57,6 +57,12 @@ local bindings = {
     for _, object in ipairs { "link", "addr", "route", "rule", "neigh", "vlan" } do
       (...).describe(object)
     end]] },
+  { "check", "return require('netlink')", [[
+    local check = (...).check
+    check("link", { name = "x0", kind = "vxlan", vxlan_id = 7, port = { isolated = true } })
+    local ok, msg = pcall(check, "link", { nmae = "x" })
+    if ok then error("no mistake") end
+    if not msg:find("name") then error(msg, 0) end]] },
   { "send, links", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
     h:send { { "del", "link", { name = "alloc0" } } }

@@ -20,7 +20,7 @@ local M = {}
 M.__index = M
 args.handles_are(M)
 
-for name, what in next, require "cni.engine.namespace" do M[name] = what end
+for name, what in next, (require "cni.engine.namespace") do M[name] = what end
 
 --- Make a handle.
 -- @tparam table plan the plan that its verbs add steps to

@@ -50,7 +50,7 @@ end
 local names_of_req = { args = true, command = true, conf = true, container_id = true, environ = true,
   host = true, ifname = true, log = true, netns = true, network = true, path = true, plan = true, pod = true,
   prev = true, raw = true, runtime = true, stdin = true, time_left = true, type = true, version = true }
-for name in next, require "cni.engine.req" do names_of_req[name] = true end
+for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 
 --- Give a request what only the program has.
 -- @tparam table req sets `log`, `environ`, `time_left`, `deliver` (gives the answer to the caller, or
@@ -80,7 +80,7 @@ function M.equip(req, host)
     return require("cni.protocol.hints").did_you_mean(type_name, types)
   end
   req.valid_attachments = request.valid_attachments
-  for name, verb in next, require "cni.engine.req" do req[name] = verb end
+  for name, verb in next, (require "cni.engine.req") do req[name] = verb end
   args.guard(req, "req", names_of_req, req)
 end
 
