@@ -794,6 +794,7 @@ local kernel = {
 local machine = {
   ["reference"] = function() return lfs.attributes("/usr/lib/cni/bridge") ~= nil end,
   ["guests"] = function() return not M.guest end,
+  ["jsonschema"] = function() return select(2, M.sh("python3 -c 'import jsonschema'")) == 0 end,
 }
 for _, name in ipairs({ "busybox", "chattr", "curl", "debugfs", "dnsmasq", "fish", "iptables-legacy", "losetup",
   "mkfs.ext4", "podman", "prlimit", "runc", "setarch", "strace", "zsh" }) do

@@ -41,7 +41,7 @@ after_each(function()
   t.cleanup()
 end)
 
-local commands = { "types", "show", "doc", "new", "link", "validate", "check-scripts", "run", "add", "check", "del",
+local commands = { "types", "show", "doc", "new", "link", "validate", "schema", "check-scripts", "run", "add", "check", "del",
   "gc", "status", "version", "list", "tree", "explain", "doctor", "completion" }
 
 describe("the command line", function()
