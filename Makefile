@@ -8,6 +8,7 @@
 BUILD   ?= build
 CNI_BIN ?= /opt/cni/bin
 SBIN    ?= /usr/local/sbin
+MAN     ?= /usr/local/share/man
 DESTDIR ?=
 LUA     ?= lua5.4
 JOBS    ?= 1
@@ -37,12 +38,13 @@ SOURCES  := $(wildcard host/*.c netlink-bindings/*.c netlink-bindings/*/*.c)
 HOST     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard host/*.c)) $(BUILD)/embedded.o
 BINDINGS := $(patsubst %.c,$(BUILD)/%.o,$(filter netlink-bindings/%,$(SOURCES)))
 SCRIPTS  := $(sort $(shell find lua plugins -name '*.lua'))
+PAGES    := luacni.8 luacni-plugin.7 luacni-conf.5
 TYPES    := $(patsubst plugins/%.lua,%,$(wildcard plugins/*.lua))
 BIN      := $(DESTDIR)$(CNI_BIN)
 Q        := $(if $(V),,@)
 
 .DELETE_ON_ERROR:
-.PHONY: all deps test asan fuzz lint bench demo types install uninstall clean help FORCE
+.PHONY: all man deps test asan fuzz lint bench demo types install uninstall clean help FORCE
 
 all: $(BUILD)/netlink.so $(BUILD)/cni-bin/.types ## the program, the Lua module, a folder of links (default)
 
@@ -164,7 +166,13 @@ demo: ## join two sandboxes to a bridge network, and show what happens, step by 
 types: all ## write the types and their keys, as the scripts declare them, into TYPES.md
 	@{ sed '/^###/,$$d' TYPES.md; $(BUILD)/luacni doc --markdown; } >$(BUILD)/TYPES.md && cp $(BUILD)/TYPES.md TYPES.md
 
-install: all ## the program and a link for each type in CNI_BIN (/opt/cni/bin), a link in SBIN (/usr/local/sbin), below DESTDIR
+$(BUILD)/man/%: $(BUILD)/luacni host/man.sh
+	@mkdir -p $(@D)
+	@env -i PATH="$(PATH)" host/man.sh $< $* >$@.scd && scdoc <$@.scd >$@.new && mv $@.new $@
+
+man: $(addprefix $(BUILD)/man/,$(PAGES)) ## man pages luacni(8), luacni-conf(5), luacni-plugin(7), of what the program says of itself
+
+install: all $(if $(shell command -v scdoc),man) ## the program and a link for each type in CNI_BIN (/opt/cni/bin), a link in SBIN (/usr/local/sbin), man pages in MAN, below DESTDIR
 	@install -d $(BIN) $(DESTDIR)$(SBIN)
 	@strip -o $(BIN)/.luacni.new $(BUILD)/luacni && chmod 0755 $(BIN)/.luacni.new
 	@mv -fT $(BIN)/.luacni.new $(BIN)/luacni
@@ -172,11 +180,15 @@ install: all ## the program and a link for each type in CNI_BIN (/opt/cni/bin), 
 		mv -fT $(BIN)/.luacni.link $(BIN)/$$t || exit 1; done
 	@ln -sfnT $(CNI_BIN)/luacni $(DESTDIR)$(SBIN)/.luacni.link && \
 		mv -fT $(DESTDIR)$(SBIN)/.luacni.link $(DESTDIR)$(SBIN)/luacni
+	@for p in $(PAGES); do [ ! -f $(BUILD)/man/$$p ] || \
+		install -D -m 0644 $(BUILD)/man/$$p $(DESTDIR)$(MAN)/man$${p##*.}/$$p || exit 1; done
+	@[ -f $(BUILD)/man/luacni.8 ] || echo "without man pages: scdoc is not installed"
 	@echo "luacni $(VERSION) is in $(BIN), for $(TYPES); and in $(DESTDIR)$(SBIN)"
 
 uninstall: ## take that away again; a program of one of these names that is not ours stays
 	@for f in $(BIN)/* $(DESTDIR)$(SBIN)/luacni; do case $$(readlink "$$f") in \
 		luacni | $(CNI_BIN)/luacni) rm -f "$$f" && echo "removed $$f" ;; esac; done
+	@for p in $(PAGES); do f=$(DESTDIR)$(MAN)/man$${p##*.}/$$p; [ ! -f $$f ] || { rm -f $$f && echo "removed $$f"; }; done
 	@[ ! -f $(BIN)/luacni ] || { rm -f $(BIN)/luacni && echo "removed $(BIN)/luacni"; }
 
 clean: ## remove build/

@@ -797,7 +797,7 @@ local machine = {
   ["jsonschema"] = function() return select(2, M.sh("python3 -c 'import jsonschema'")) == 0 end,
 }
 for _, name in ipairs({ "busybox", "chattr", "curl", "debugfs", "dnsmasq", "fish", "iptables-legacy", "losetup",
-  "mkfs.ext4", "podman", "prlimit", "runc", "setarch", "strace", "zsh" }) do
+  "mkfs.ext4", "podman", "prlimit", "runc", "scdoc", "setarch", "strace", "zsh" }) do
   machine[name] = function() return select(2, M.sh("command -v " .. name)) == 0 end
 end
 local found = {}

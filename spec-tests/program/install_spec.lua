@@ -57,6 +57,28 @@ describe("make install", function()
     assert.is_truthy(lfs.attributes(dest .. "/usr/libexec/cni/luacni"))
   end)
 
+  it("puts man pages beside it, of every command, type and verb; uninstall takes them back", function()
+    if not applies() then return end
+    t.needs("scdoc")
+    install()
+    local man = dest .. "/usr/local/share/man"
+    local function page(name)
+      local text = t.read(("%s/man%s/%s"):format(man, name:sub(-1), name))
+      return text and text:gsub("\\&", ""):gsub("\\", "")
+    end
+    assert.truthy(page("luacni.8"):find('.TH "luacni" "8"', 1, true))
+    for command in t.run({ t.build .. "/luacni", "--help" }):gmatch("\n  luacni (%l[%l-]*)") do
+      assert.truthy(page("luacni.8"):find("usage: luacni " .. command, 1, true), command)
+    end
+    for _, name in ipairs(types()) do assert.truthy(page("luacni-conf.5"):find("\n.SS " .. name .. "\n", 1, true), name) end
+    assert.truthy(page("luacni-conf.5"):find("isDefaultGateway", 1, true))
+    for _, verb in ipairs { "handle:add_veth(want)", "req:once(name, decide)", "schema.record(fields)", "chained" } do
+      assert.truthy(page("luacni-plugin.7"):find(verb, 1, true), verb)
+    end
+    t.run(("make -s uninstall DESTDIR=%s"):format(dest))
+    assert.is_nil(page("luacni.8") or page("luacni-conf.5") or page("luacni-plugin.7"))
+  end)
+
   it("is taken back by make uninstall, with nobody else's", function()
     if not applies() then return end
     install()

@@ -1,0 +1,111 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Build time: a man page as scdoc(5) has it, of what the program says of itself.
+#   host/man.sh PROGRAM luacni.8 | luacni-plugin.7 | luacni-conf.5
+set -eu
+luacni=$1 page=$2
+version=$("$luacni" --version)
+
+# What the program prints, as it is.
+literal() {
+	echo '```'
+	"$luacni" "$@"
+	echo '```'
+	echo
+}
+
+head() {
+	printf '%s(%s) "" "%s"\n\n# NAME\n\n%s - %s\n\n' "${page%.*}" "${page##*.}" "$version" "${page%.*}" "$1"
+}
+
+case $page in
+luacni.8)
+	head "a host for CNI network plugins"
+	cat <<-'END'
+	# SYNOPSIS
+
+	*luacni* _COMMAND_ [_OPTION_...] [_WORD_...]
+
+	# DESCRIPTION
+
+	Container runtimes execute this program under the name of a plugin, such as bridge, with the CNI_\* variables in
+	the environment and a network configuration on standard input, as the CNI specification says. Under its own
+	name it is for people.
+
+	# COMMANDS
+
+	END
+	for command in $("$luacni" --help | sed -n 's/^  luacni \([a-z][a-z-]*\).*/\1/p'); do
+		printf '## luacni %s\n\n' "$command"
+		literal "$command" --help
+	done
+	cat <<-'END'
+	# FILES
+
+	_/etc/luacni/plugins/TYPE.lua_
+		Types of this site's own; owned and writable by root alone, or refused.
+
+	_/etc/cni/net.d_
+		Networks.
+
+	_/run/luacni_
+		Records of attachments, users of what they share, runs, the index of leases. Dies with the boot.
+
+	_/var/lib/cni/networks_
+		Leases, as the reference plugin host-local has them.
+
+	_/var/lib/cni/results_
+		What runtimes have attached, as libcni has it.
+
+	# SEE ALSO
+
+	*luacni-conf*(5), *luacni-plugin*(7), *ip-netns*(8)
+	END
+	;;
+luacni-plugin.7)
+	head "scripts of luacni's plugins"
+	cat <<-'END'
+	# DESCRIPTION
+
+	A type of plugin is a script in Lua 5.4 that returns a table; its function *add* is all that it needs. The
+	program writes down each step before it takes it, and from that record come rollback, DEL, CHECK, GC and dry
+	runs. *luacni new* begins one, *luacni show* prints those that came with the program.
+
+	# WHAT A SCRIPT RETURNS
+
+	END
+	literal doc script
+	printf '# THE REQUEST\n\n'
+	literal doc req
+	printf '# HANDLES\n\n'
+	literal doc handle
+	printf '# MODULES\n\n'
+	for module in $("$luacni" doc | sed -n '/^For scripts/,/^$/s/^  \([a-z_]*\).*/\1/p'); do
+		case $module in script | req | handle) continue ;; esac
+		printf '## cni.%s\n\n' "$module"
+		literal doc "$module"
+	done
+	printf '# SEE ALSO\n\n*luacni*(8), *luacni-conf*(5)\n'
+	;;
+luacni-conf.5)
+	head "keys of network configurations"
+	cat <<-'END'
+	# DESCRIPTION
+
+	What each of luacni's types reads in its network configuration. A list of plugins (.conflist) has *cniVersion*,
+	*name* and *plugins*, a list of such configurations.
+
+	# TYPES
+
+	END
+	for type in $("$luacni" doc | sed -n '/^Types/,/^$/s/^  \([a-z-]*\).*/\1/p'); do
+		printf '## %s\n\n' "$type"
+		literal doc "$type"
+	done
+	printf '# SEE ALSO\n\n*luacni*(8), *luacni-plugin*(7)\n'
+	;;
+*)
+	echo "host/man.sh: there is no page $page" >&2
+	exit 2
+	;;
+esac
