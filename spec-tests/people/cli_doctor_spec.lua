@@ -57,6 +57,14 @@ end)
 local function luacni(words) return t.sh({ bin .. "/luacni", table.unpack(words) }, { host = host, env = env }) end
 
 describe("luacni doctor", function()
+  it("leaves no namespace of its own, and takes that of one that was killed", function()
+    local left = "/run/luacni-doctor-4194305" -- beyond every process number
+    t.run(("touch %s; unshare -n mount --bind /proc/self/ns/net %s"):format(left, left))
+    t.run(("mountpoint -q %s"):format(left))
+    t.sh { t.build .. "/luacni", "doctor" }
+    for name in pairs(t.files "/run") do assert.is_nil(name:find("luacni-doctor", 1, true), name) end
+  end)
+
   it("finds nothing where nothing is wrong, and changes nothing", function()
     t.netns "blue"
     assert.equal(0, select(2, luacni { "add", "demo", "blue" }))

@@ -132,6 +132,45 @@ describe("luacni add, check, del", function()
     succeeds { "del", "demo", "blue" }
   end)
 
+  it("leave what is there already to its owner whichever look of theirs fails", function()
+    t.needs("macvlan")
+    local pod = t.netns("pod")
+    t.run({ "ip", "link", "add", "below0", "type", "veth", "peer", "name", "beyond0" }, { host = host })
+    t.run({ "ip", "link", "add", "eth0", "netns", pod.name, "link", "below0", "type", "macvlan", "mode", "bridge" },
+      { host = host })
+    put("demo", { cniVersion = "1.0.0", name = "demo", plugins = { { type = "macvlan", master = "below0" } } })
+    local index = t.link(pod, "eth0").ifindex
+    local report, n, tried = "/run/spec/report", 1, 0
+    repeat
+      for _, errno in ipairs { "EMFILE", "ENOMEM" } do
+        os.remove(report)
+        local line = ("exec %s -e %s -o %s %d %s/luacni add demo %s"):format(t.helper "killat", errno, report, n,
+          t.build, pod.path)
+        local out, status = t.sh(line, { host = host })
+        assert.not_equal(0, status, out)
+        assert.equal(index, (t.link(pod, "eth0") or {}).ifindex, t.read(report))
+        tried = tried + 1
+      end
+      n = n + 1
+    until not (t.read(report) or ""):find "^failed"
+    assert.is_true(tried > 60, "only " .. tried)
+  end)
+
+  it("say that a folder of plugins cannot be looked into, instead of calling what another folder has", function()
+    put("demo", { cniVersion = "1.0.0", name = "demo", plugins = { { type = "odd" } } })
+    spy "odd"
+    local report, n, seen = "/run/spec/report", 1, false
+    repeat
+      os.remove(report)
+      local _, status, err = t.sh(("exec %s -e EACCES -o %s %d %s/luacni version demo"):format(t.helper "killat",
+        report, n, t.build), t.merge({ host = host }, spies))
+      seen = seen or status ~= 0 and err:find("look for plugin odd: ", 1, true) ~= nil
+      assert.is_nil(err:find("there is no plugin", 1, true), err)
+      n = n + 1
+    until not (t.read(report) or ""):find "^failed"
+    assert.is_true(seen)
+  end)
+
   it("take back an ADD that has failed, of the whole list", function()
     t.needs("reference")
     demo(nil, { type = "tuning", sysctl = { ["net/no/such"] = "1" } })

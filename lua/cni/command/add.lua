@@ -6,17 +6,27 @@ local fail = require "cni.fail"
 local host = require "host"
 local job_of = require "cni.command.job"
 local netlink = require "netlink"
+local sandbox = require "cni.record.sandbox"
 local say = require "cni.command.say"
+
+-- Whether there is a link in a namespace; in one that is not there is none, and ADD says so.
+local function has_link(netns, name)
+  local ns <close> = sandbox.open(netns)
+  if not ns then return false end
+  local h <close>, msg, errno = netlink.open(ns)
+  if not h then fail.kernel("open netlink in " .. netns, msg, errno) end
+  local link
+  link, msg, errno = h:get("link", { name = name }, { "index" })
+  if errno then fail.kernel("look up link " .. name, msg, errno) end
+  return link ~= nil
+end
 
 -- What fails is taken back by the interface's name: it must not be somebody else's.
 local function must_be_free(job)
-  local owner = { network = job.network.name, id = job.id, ifname = job.ifname }
-  local stored <const> = select(2, pcall(cache.load, owner)) ~= nil
-  local h <close> = netlink.open(job.netns)
-  if stored then
+  if cache.load { network = job.network.name, id = job.id, ifname = job.ifname } then
     fail.throw { msg = ("%s of container %s is already attached to network %s"):format(job.ifname, job.id,
       job.network.name), hint = "luacni del takes it away" }
-  elseif job.ifname ~= "lo" and h and h:get("link", { name = job.ifname }) then
+  elseif job.ifname ~= "lo" and has_link(job.netns, job.ifname) then
     fail.throw { msg = ("there is a %s in %s already"):format(job.ifname, job.netns),
       hint = "--ifname gives the new one another name" }
   end

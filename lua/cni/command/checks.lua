@@ -106,18 +106,15 @@ local function programs(on, broken)
   local folders = request.split_path(on.job.path)
   for _, item in ipairs(list) do
     local name, network = item[1], item[2]
-    local path
-    for _, folder in ipairs(folders) do
-      local stat = not path and program_of_folder(folder, name)
-      if stat and stat.type == "file" then
-        path = folder .. "/" .. name
-        if stat.mode & any_executes == 0 then
-          broken(("%s, which network %s uses, is not executable"):format(path, network),
-            "chmod 755 " .. quote(path))
-        end
-      end
-    end
-    if not path then
+    local path, unseen = files.program(folders, name)
+    local stat = path and files.unless_absent(sys.stat(path))
+    if stat and stat.mode & any_executes == 0 then
+      broken(("%s, which network %s uses, is not executable"):format(path, network),
+        "chmod 755 " .. quote(path))
+    elseif unseen then
+      broken(("the program of type %s, which network %s uses, cannot be looked for: %s"):format(name, network,
+        unseen))
+    elseif not path then
       broken(("network %s uses type %s, and no folder of %s has a program of that name"):format(network, name,
         on.job.path), host.source(name) and "luacni link " .. name
         or reference[name] and "apt-get install containernetworking-plugins" or nil)

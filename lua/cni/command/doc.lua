@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- luacni doc
 
+local files = require "cni.record.files"
 local host = require "host"
 local say = require "cni.command.say"
 local sys = require("netlink").sys
@@ -85,8 +86,8 @@ end
 local function write_meta(folder)
   for path, text in next, require("cni.command.meta").files() do
     path = folder .. "/" .. path
-    say.must(sys.mkdirs(path:match("^(.*)/"), 493))
-    say.must(sys.write_file(path, text, 420))
+    files.must(sys.mkdirs(path:match("^(.*)/"), 493))
+    files.must(sys.write_file(path, text, 420))
   end
   say.lines { folder .. " is for the setting Lua.workspace.library" }
 end

@@ -3,22 +3,30 @@
 -- @module cni.command.kernel
 
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local netlink = require "netlink"
 local nft = require "cni.nft"
 
 local sys = netlink.sys
 local M = {}
 
--- A namespace that is gone when it is closed.
+-- A namespace that is gone when it is closed, or when this process ends: it has a name only for the moment
+-- between making and opening it. Whoever is killed in that moment leaves the name to the next one.
 local function scratch()
+  for _, name in ipairs(files.list "/run") do
+    local pid = name:match "^luacni%-doctor%-(%d+)$"
+    if pid and not files.exists("/proc/" .. pid) then netlink.ns.remove("/run/" .. name) end
+  end
   local path = ("/run/luacni-doctor-%d"):format(sys.pid())
-  local ok, msg, errno = netlink.ns.create(path)
-  if not ok then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
-  local h, why = netlink.open(path)
-  return setmetatable({ path = path, h = h, why = why }, {
+  files.must(netlink.ns.create(path))
+  local ns, msg, errno = netlink.ns.open(path)
+  netlink.ns.remove(path)
+  files.must(ns, msg, errno)
+  local h, why = netlink.open(ns)
+  return setmetatable({ ns = ns, h = h, why = why }, {
     __close = function(self)
       if self.h then self.h:close() end
-      netlink.ns.remove(self.path)
+      self.ns:close()
     end,
   })
 end
@@ -36,7 +44,7 @@ local function index_of(place, name)
 end
 
 local function commit(place, batch)
-  local socket, msg, errno = netlink.nft(place.path)
+  local socket, msg, errno = netlink.nft(place.ns)
   if not socket then fail.kernel("open nf_tables", msg, errno) end
   local ok, why, number, at = socket:commit(batch)
   if ok then return end
@@ -54,7 +62,7 @@ local function masquerading(place)
 end
 
 local function tap(place)
-  local ok, msg, errno = netlink.ns.tap(place.path, { name = "t0" })
+  local ok, msg, errno = netlink.ns.tap(place.ns, { name = "t0" })
   if ok then return end
   fail.throw { msg = "make a tap: " .. msg, errno = errno,
     hint = not sys.stat "/dev/net/tun" and "there is no /dev/net/tun" or nil }

@@ -56,8 +56,8 @@ return {
     if from and not host.source(from) then
       say.usage(("there is no type %q"):format(from), from, say.type_names())
     end
-    say.must(sys.mkdirs(folder, 493))
-    say.must(sys.write_file(path, text, 420))
+    files.must(sys.mkdirs(folder, 493))
+    files.must(sys.write_file(path, text, 420))
     say.lines { path }
     if not shipped then
       host.log(("luacni run uses it at once; for a runtime: luacni link %s"):format(name))

@@ -27,17 +27,6 @@ function M.mistake(err)
   return type(err) == "table" and err[usage_mark] or nil
 end
 
---- What a file operation gives.
--- @param value
--- @string msg
--- @int errno
--- @return the value
--- @raise when it is nil: why
-function M.must(value, msg, errno)
-  if value == nil then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
-  return value
-end
-
 --- Print bytes as they are.
 -- @string bytes
 -- @raise when they cannot be written

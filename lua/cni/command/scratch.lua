@@ -15,6 +15,7 @@ local host = require "host"
 local job_of = require "cni.command.job"
 local json = require "cni.json"
 local netlink = require "netlink"
+local sandbox = require "cni.record.sandbox"
 local say = require "cni.command.say"
 local verbs = require "cni.runtime.verbs"
 
@@ -48,9 +49,9 @@ end
 
 -- Write down what is going to be made. The file is locked as long as it is open.
 local function note(job)
-  say.must(sys.mkdirs(folder, 493))
-  local file = say.must(sys.open_locked(folder .. "/" .. job.id))
-  say.must(file:append(json.note {
+  files.must(sys.mkdirs(folder, 493))
+  local file = files.must(sys.open_locked(folder .. "/" .. job.id))
+  files.must(file:append(json.note {
     config = config.stored(job.network), netns = job.netns, ifname = job.ifname, args = job.args,
     capability_args = job.capability_args, path = job.path,
   } .. "\n"))
@@ -58,7 +59,7 @@ local function note(job)
 end
 
 local function forget(id)
-  say.must(sys.unlink(folder .. "/" .. id))
+  files.must(sys.unlink(folder .. "/" .. id))
   sys.rmdir(folder)
 end
 
@@ -120,11 +121,12 @@ function M.run(job, command)
   return status
 end
 
--- A process in a namespace, in words; nil when there is none.
+-- A process in a namespace, in words; nil when there is none. A namespace that cannot be looked at is not an
+-- empty one.
 local function inhabitant(netns)
-  local ns <close> = netlink.ns.open(netns)
+  local ns <close> = sandbox.open(netns)
   local inode = ns and ns:id():match ":(%d+)$"
-  for _, pid in ipairs(inode and sys.list "/proc" or {}) do
+  for _, pid in ipairs(inode and files.list "/proc" or {}) do
     if pid:find "^%d" and sys.readlink(("/proc/%s/ns/net"):format(pid)) == "net:[" .. inode .. "]" then
       return ("%s (%s)"):format(pid, (sys.read_file(("/proc/%s/comm"):format(pid)) or "?"):gsub("%s+$", ""))
     end
@@ -162,7 +164,7 @@ function M.clear(network, dry)
   for _, id in ipairs(files.list(folder)) do
     local file <close>, msg, errno = sys.open_locked_existing(folder .. "/" .. id, "try")
     if not file and errno ~= sys.errno.ETIMEDOUT then files.unless_absent(nil, msg, errno) end
-    local text = file and say.must(file:read())
+    local text = file and files.must(file:read())
     local known, job = pcall(job_from, id, text or "")
     if text and (not network or known and job.network.name == network) then
       local found = { network = known and job.network.name or nil, container = id,

@@ -9,12 +9,10 @@ local sys = require("netlink").sys
 
 -- The program of a type in one of these folders, as a runtime looks for it, and whether it is this one.
 local function program(folders, name)
-  local own = sys.stat(assert(host.exe()))
-  for _, folder in ipairs(folders) do
-    local path = folder .. "/" .. name
-    local found = files.unless_absent(sys.stat(path))
-    if found then return path, own and found.dev == own.dev and found.ino == own.ino end
-  end
+  local path = files.program(folders, name)
+  if not path then return nil end
+  local own, found = sys.stat(assert(host.exe())), sys.stat(path)
+  return path, own and found and found.dev == own.dev and found.ino == own.ino
 end
 
 local function told(path, is_own, name)

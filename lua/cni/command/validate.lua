@@ -100,14 +100,14 @@ end
 
 -- Whether a runtime would find a type's program.
 local function check_program(job, reader, problem, remark)
-  for _, folder in ipairs(request.split_path(job.path)) do
-    local stat = files.unless_absent(require("netlink").sys.stat(folder .. "/" .. reader.name))
-    if stat and stat.type == "file" then
-      if not reader.script and not reader.conf then
-        remark(("type %s is not luacni's: its keys cannot be told here"):format(reader.name))
-      end
-      return
+  local path, unseen = files.program(request.split_path(job.path), reader.name)
+  if path then
+    if not reader.script and not reader.conf then
+      remark(("type %s is not luacni's: its keys cannot be told here"):format(reader.name))
     end
+    return
+  elseif unseen then
+    return remark(("the program of type %s cannot be looked for: %s"):format(reader.name, unseen))
   end
   if reader.bad then
     return problem(("type %s cannot be loaded: %s"):format(reader.name, tostring(reader.bad)))

@@ -30,6 +30,38 @@ function M.unless_absent(value, msg, errno)
   fail.throw { code = fail.codes.io, msg = msg, errno = errno }
 end
 
+--- What a function of netlink.sys gave, which must not fail.
+-- @param value what it returned first
+-- @param msg
+-- @param errno
+-- @return the value
+-- @raise code 5
+function M.must(value, msg, errno)
+  if value == nil then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
+  return value
+end
+
+-- What a path is that names no program.
+local nowhere = { [errors.ENOENT] = true, [errors.ENOTDIR] = true, [errors.ELOOP] = true,
+  [errors.ENAMETOOLONG] = true }
+
+--- A plugin's program, as CNI_PATH is searched: the first file of that name.
+-- @tparam {string,...} folders
+-- @string name
+-- @treturn string|nil its path; nil: none of them has it
+-- @treturn ?string what kept a folder from being looked into, when none has it as far as could be seen
+-- @treturn ?integer its errno
+function M.program(folders, name)
+  local problem, failed
+  for _, folder in ipairs(folders) do
+    local path = (folder == "" and "." or folder) .. "/" .. name
+    local stat, msg, errno = sys.stat(path)
+    if stat and stat.type == "file" then return path end
+    if not stat and not nowhere[errno] then problem, failed = problem or msg, failed or errno end
+  end
+  return nil, problem, failed
+end
+
 --- The names in a folder.
 -- @tparam string path
 -- @treturn {string,...} sorted; empty when there is no such folder

@@ -29,11 +29,6 @@ local function path_of(owner)
   return ("%s/%s-%s-%s"):format(M.folder, owner.network, owner.id, owner.ifname)
 end
 
-local function must(value, msg, errno)
-  if value == nil then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
-  return value
-end
-
 --- Take CNI_ARGS apart.
 -- @string text `KEY=VALUE;KEY=VALUE`
 -- @treturn {{string,string},...}
@@ -65,8 +60,8 @@ end
 -- that has its cniVersion), `args` (text) and `capability_args` (table) if there are
 -- @raise code 5
 function M.store(entry)
-  must(sys.mkdirs((M.folder:gsub("/[^/]*$", "")), 493))
-  must(sys.mkdir(M.folder, 448))
+  files.must(sys.mkdirs((M.folder:gsub("/[^/]*$", "")), 493))
+  files.must(sys.mkdir(M.folder, 448))
   local args = entry.args and M.args(entry.args) or {}
   for i, pair in ipairs(args) do args[i] = json.list(pair) end
   local members = {
@@ -83,7 +78,7 @@ function M.store(entry)
     add("capabilityArgs", json.compact(entry.capability_args))
   end
   add("result", splice.compact(entry.result))
-  must(sys.write_file(path_of(entry), "{" .. table.concat(members, ",") .. "}", 384))
+  files.must(sys.write_file(path_of(entry), "{" .. table.concat(members, ",") .. "}", 384))
 end
 
 local function text_of(raw, key)
@@ -131,11 +126,11 @@ end
 -- @raise code 5
 function M.remove(owner)
   local path = path_of(owner)
-  must(sys.unlink(path))
+  files.must(sys.unlink(path))
   -- And what was about to become that file when its writer was killed.
   local beginning = "." .. path:match "[^/]*$" .. "."
   for _, name in ipairs(files.list(M.folder)) do
-    if name:sub(1, #beginning) == beginning then must(sys.unlink(M.folder .. "/" .. name)) end
+    if name:sub(1, #beginning) == beginning then files.must(sys.unlink(M.folder .. "/" .. name)) end
   end
 end
 

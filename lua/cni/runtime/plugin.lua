@@ -16,6 +16,7 @@
 -- @module cni.runtime.plugin
 
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local json = require "cni.json"
 local request = require "cni.protocol.request"
 local splice = require "cni.runtime.splice"
@@ -30,11 +31,13 @@ local timeout_ms <const> = 120000
 -- @tparam table job
 -- @string type_name
 -- @treturn string|nil path; nil: no folder has it, and it is none of our own
+-- @raise when a folder that might have it cannot be looked into
 function M.program(job, type_name)
-  for _, folder in ipairs(request.split_path(job.path)) do
-    local path = folder .. "/" .. type_name
-    local found = sys.stat(path)
-    if found and found.type == "file" then return path end
+  local path, problem, errno = files.program(request.split_path(job.path), type_name)
+  if path then return path end
+  if problem then
+    fail.throw { code = fail.codes.io, errno = errno,
+      msg = ("look for plugin %s: %s"):format(type_name, problem) }
   end
   -- One of our own types needs no link: we are its program under any name.
   return job.own and job.own.source(type_name) and job.own.exe or nil

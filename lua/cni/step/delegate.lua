@@ -9,12 +9,12 @@
 
 local cjson = require "cjson"
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local json = require "cni.json"
 local netlink = require "netlink"
 local once = require "cni.step.once"
 
 local sys = netlink.sys
-local errors = sys.errno
 local M = { last = true }
 
 -- How long a plugin may take, and how much of our own time is kept for what comes after it, in seconds.
@@ -32,10 +32,6 @@ local function is_name(type_name)
   return type_name:find "^[A-Za-z0-9][A-Za-z0-9._-]*$" ~= nil
 end
 
--- What a path is that names nothing.
-local nowhere = { [errors.ENOENT] = true, [errors.ENOTDIR] = true, [errors.ELOOP] = true,
-  [errors.ENAMETOOLONG] = true }
-
 -- What it is to the one who asked for it; and where that was.
 local function role(request) return request.as_interface and "plugin" or "ipam plugin" end
 local function key(request) return request.as_interface and "delegate" or "ipam.type" end
@@ -46,13 +42,8 @@ local function find(type_name, request)
   if not is_name(type_name) then
     fail.config(key(request), ("%q is not the name of a plugin"):format(type_name))
   end
-  local problem, failed
-  for _, dir in ipairs(dirs) do
-    local path = (dir == "" and "." or dir) .. "/" .. type_name
-    local stat, msg, errno = sys.stat(path)
-    if stat and stat.type == "file" then return path end
-    if not stat and not nowhere[errno] then problem, failed = problem or msg, failed or errno end
-  end
+  local path, problem, failed = files.program(dirs, type_name)
+  if path then return path end
   fail.throw {
     code = fail.codes.internal, errno = failed, details = problem,
     msg = ("failed to find plugin %q in path [%s]"):format(type_name, table.concat(dirs, " ")),
