@@ -36,6 +36,15 @@ local function passes(why, verb)
 end
 
 return {
+  -- tuning.
+  ["length of the queue"] = { why = "older: there is no txQLen",
+    { key = "^pa link eth0 txqlen$", reference = "^1000$", must = true },
+  },
+  ["CHECK of IFNAME"] = passes("older: CHECK looks for the sysctls of an interface called IFNAME", "CHECK"),
+  ["allow list"] = { why = "older: there is no allow list of sysctls",
+    { key = "^error code$", step = "ADD", reference = none, ours = "^7$", must = true },
+    { key = "." },
+  },
   -- What is made and what is left.
   ["bridge's own MAC"] = { everywhere = true,
     why = "a bridge that was made keeps its MAC when the last port has gone (W-24)",

@@ -387,6 +387,54 @@ vrf("version 0.3.1", { cniVersion = "0.3.1" }, { steps = both,
   prev = { cniVersion = "0.3.1", interfaces = chained.interfaces,
   ips = { { version = "4", address = "10.1.0.5/24", interface = 0 } } } })
 
+-- --- tuning ---------------------------------------------------------------------
+
+local tuning = family("tuning", {}, { setup_pod = pod_link, prev = chained })
+local sysctl1 = { sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }
+
+tuning("nothing", {})
+tuning("a MAC", { mac = mac1 })
+tuning("a MAC that is none", { mac = "0a:00" }, { steps = both })
+tuning("an MTU", { mtu = 1400 })
+tuning("an MTU that the link cannot have", { mtu = 65600 }, { steps = add })
+tuning("flags", { promisc = true, allmulti = true })
+tuning("allmulti off", { allmulti = false }, { setup_pod = pod_link .. "ip link set eth0 allmulticast on" })
+tuning("promisc off is nothing", { promisc = false }, { setup_pod = pod_link .. "ip link set eth0 promisc on",
+  steps = both })
+tuning("a queue", { txQLen = 55 }, { differs = { "length of the queue" } })
+tuning("a queue of none", { txQLen = 0 }, { differs = { "length of the queue" } })
+tuning("all of them", { mac = mac1, mtu = 1400, promisc = true, allmulti = true })
+tuning("sysctls", sysctl1, { steps = { "ADD", "CHECK" }, differs = { "CHECK of IFNAME" } })
+tuning("a sysctl of several words", { sysctl = { ["net.ipv4.ip_local_port_range"] = "4000\t5000" } },
+  { steps = { "ADD", "CHECK" } })
+tuning("a sysctl with slashes", { sysctl = { ["net/ipv4/conf/eth0/arp_filter"] = "1" } },
+  { steps = { "ADD", "CHECK" } })
+tuning("a sysctl that is not below net", { sysctl = { ["kernel.hostname"] = "x" } }, { steps = add })
+tuning("a sysctl that there is not", { sysctl = { ["net.ipv4.conf.IFNAME.arp_filtre"] = "1" } }, { steps = add })
+tuning("a value that the kernel refuses", { sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "x" } }, { steps = add })
+tuning("a value that is no text", { sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = 1 } }, { steps = add })
+tuning("CNI_ARGS", {}, { steps = { { verb = "ADD", args = "MAC=" .. mac2 } } })
+tuning("the capability", { mac = mac1, runtimeConfig = { mac = mac2 } }, { steps = both })
+tuning("args", { mac = mac1, runtimeConfig = { mac = mac2 }, args = { cni = { mac = mac3, mtu = 1300,
+  promisc = true, allmulti = true } } }, { steps = both })
+tuning("args with a sysctl", with(sysctl1, { args = { cni = { sysctl = {
+  ["net.ipv4.conf.IFNAME.log_martians"] = "1" } } } }), { steps = add })
+local unlisted = { sh = "rm -r /etc/cni/tuning" }
+tuning("an allow list", sysctl1, { steps = { "ADD", unlisted }, setup = "mkdir -p /etc/cni/tuning; " ..
+  "echo '^net\\.ipv4\\.conf\\.IFNAME\\.arp_(filter|ignore)$' >/etc/cni/tuning/allowlist.conf" })
+tuning("not on the allow list", sysctl1, { steps = { "ADD", unlisted }, differs = { "allow list" }, setup = "mkdir -p /etc/cni/tuning; " ..
+  "echo '^net\\.ipv4\\.tcp_.*$' >/etc/cni/tuning/allowlist.conf" })
+tuning("no chain", { mtu = 1400 }, { prev = false, steps = add })
+tuning("no such interface", { mtu = 1400 }, { steps = { { verb = "ADD", ifname = "net1" } } })
+tuning("DEL with the namespace gone", { mtu = 1400 }, { steps = gone(nowhere) })
+tuning("DEL with the interface gone", { mtu = 1400 }, { steps = { "ADD", { sh = "ip link del eth0", at = "pa" },
+  "DEL" } })
+tuning("CHECK, another MTU", { mtu = 1400 }, { steps = tampered("ip link set eth0 mtu 1300") })
+tuning("CHECK, another sysctl", sysctl1, { steps = tampered("echo 0 >/proc/sys/net/ipv4/conf/eth0/arp_filter") })
+tuning("version 0.3.1", { cniVersion = "0.3.1", mtu = 1400 }, { steps = both,
+  prev = { cniVersion = "0.3.1", interfaces = chained.interfaces,
+  ips = { { version = "4", address = "10.1.0.5/24", interface = 0 } } } })
+
 -- --- in a chain -------------------------------------------------------------------
 
 -- What the plugins before have said, in a network such as nomad's: [loopback, TYPE, firewall].

@@ -102,14 +102,19 @@ M.unserved.text = function() return "false" end
 
 -- Scalars ----------------------------------------------------------------------------
 
---- true or false.
-M.boolean = new("boolean", function(_, value, where)
+local function read_boolean(_, value, where)
   if type(value) == "boolean" then return value end
   local hint
   if value == "true" or value == "false" then hint = "write it without quotes" end
   wanted(where, value, "true or false", hint)
-end, none)
+end
+
+--- true or false.
+M.boolean = new("boolean", read_boolean, none)
 M.boolean.default = false
+
+--- true or false, where it is another thing to say nothing: absent is nil.
+M.flag = new("boolean", read_boolean, none)
 
 --- A whole number. Options `min`, `max`.
 M.integer = new("integer", function(t, value, where)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * netlink.sys: the few system calls that plain Lua has no word for: files and folders, the clock,
- * digests. Its locked files are in sys/file.c, its way to run a program in sys/exec.c.
+ * digests. Locked files are in sys/file.c, running a program in sys/exec.c, matching in sys/regex.c.
  */
 #include "sys/sys.h"
 
@@ -680,6 +680,7 @@ static const luaL_Reg functions[] = {
 	{ "time", sys_time },
 	{ "pid", sys_pid },
 	{ "exec", sys_exec },
+	{ "matches", sys_matches },
 	{ "strerror", sys_strerror },
 	{ NULL, NULL },
 };

@@ -31,6 +31,7 @@ int sys_flock(int fd, int how, int64_t deadline);
 int sys_open_locked(lua_State *L);
 int sys_open_locked_existing(lua_State *L);
 int sys_exec(lua_State *L);
+int sys_matches(lua_State *L);
 int sys_readlink(lua_State *L);
 int sys_symlink(lua_State *L);
 

@@ -408,4 +408,22 @@ describe("small things", function()
     assert.has_error(function() return sys.errno.ENOTHING end)
     assert.is_true(sys.pid() > 1)
   end)
+
+  it("regular expressions match the whole of a text, anchored or not", function()
+    for _, pattern in ipairs { "a.c", "^a.c$", "abc|ab", "ab|abc", "(a|b|c)+", "[[:lower:]]{3}" } do
+      assert.is_true(sys.matches(pattern, "abc"), pattern)
+    end
+    for _, pattern in ipairs { "", "ab", "bc", "a.c.", "^ab", "bc$", "ABC", "a{4}" } do
+      assert.is_false(sys.matches(pattern, "abc"), pattern)
+    end
+    assert.is_true(sys.matches("", ""))
+    for _, pattern in ipairs { "(", "a)|(abc", "[", "a{2,1}", "*" } do
+      local ok, why = sys.matches(pattern, "abc")
+      if ok ~= false then
+        assert.is_nil(ok, pattern)
+        assert.equal("string", type(why))
+      end
+    end
+    assert.is_nil((sys.matches("(", "(")))
+  end)
 end)

@@ -143,11 +143,11 @@ describe("luacni validate", function()
     is_fault(list { bridge(), { type = "portmap", backend = "nft" } },
       'plugins[1] (portmap): backend: "nft" is not one of iptables, nftables; did you mean "nftables"?')
     is_fault(list { bridge(), { type = "tuning", sysctl = { ["kernel.domainname"] = "x" } } },
-      'plugins[1] (tuning): sysctl: "kernel.domainname" is not below net: the plugin sets no other')
+      'plugins[1] (tuning): sysctl: "kernel.domainname" is not below net: the rest of /proc/sys is the whole machine\'s')
     is_fault(list { bridge(), { type = "bandwidth", ingressRate = 5 } },
       "plugins[1] (bandwidth): ingressRate and ingressBurst go together")
-    is_note(list { bridge(), { type = "tuning", mtuu = 1400 } },
-      'plugins[1] (tuning): note: nothing reads the key "mtuu", did you mean "mtu"?')
+    is_note(list { bridge(), { type = "sbr", tabel = 100 } },
+      'plugins[1] (sbr): note: nothing reads the key "tabel", did you mean "table"?')
     is_note(list { bridge { capabilities = { portMappings = true } } },
       'plugins[0] (bridge): note: nothing reads the capability "portMappings"')
     is_fault(list { bridge { capabilities = { mac = "yes" } } },

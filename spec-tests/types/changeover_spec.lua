@@ -63,6 +63,8 @@ local types = {
       "for i in 1 2 3; do ip link set end$i master b0 up; done",
     conf = function(n) return { type = "host-device", device = "dev" .. n, ipam = dual } end },
   { name = "loopback", works = reaches("127.0.0.1"), conf = { type = "loopback" }, stays = true },
+  { name = "tuning", pod = t.pair("eth0", "e1"), prev = true, conf = { type = "tuning", mac = "02:00:00:00:00:55",
+    mtu = 1400, promisc = true, allmulti = true } },
   { name = "vrf", needs = { "vrf" }, conf = { type = "vrf", vrfname = "red", table = 10 },
     pod = "ip link add v0 type vrf table 9; ip link del v0; " .. t.pair("eth0", "e1") ..
       "ip addr add 10.1.0.9/24 dev eth0", prev = true },

@@ -26,26 +26,6 @@ end
 local bandwidth = limits()
 bandwidth.runtimeConfig = schema.record { bandwidth = limited(schema.record(limits())) }
 
-local function only_network(conf)
-  for key in pairs(conf.sysctl or {}) do
-    if key:gsub("%.", "/"):sub(1, 4) ~= "net/" then
-      return ("sysctl: %q is not below net: the plugin sets no other"):format(key)
-    end
-  end
-end
-
-local function tuned()
-  return {
-    sysctl = schema.map(schema.string), mac = schema.mac, mtu = count, txQLen = count,
-    promisc = schema.boolean, allmulti = schema.boolean,
-  }
-end
-
-local tuning = tuned()
-tuning.dataDir = text
-tuning.args = schema.record { cni = schema.record(tuned()) }
-tuning.runtimeConfig = schema.record { mac = schema.mac }
-
 local option = schema.record { option = schema.string { required = true }, value = text, fromArg = text }
 
 --- By type: what it takes, as of @{cni.schema}.
@@ -82,5 +62,4 @@ return {
   sbr = schema.record {
     table = count, gateways = schema.list(schema.ip, { max_items = 2 }), addSourceHints = schema.boolean,
   },
-  tuning = schema.record(tuning):check(only_network),
 }

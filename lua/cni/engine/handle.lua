@@ -345,6 +345,16 @@ function M:set_link(link, want)
   return link
 end
 
+--- Write down what a link has before `set_link` changes it, for the reference's tuning, should it do the
+-- DEL; and have a DEL of ours that finds no record give back what that plugin has written down.
+-- @tparam table|string link object or name
+-- @tparam table want as of `set_link`: of mac, promisc, mtu, allmulti and txqlen those that will be changed
+-- @tparam string dir where such files are: its `dataDir`
+function M:back_up(link, want, dir)
+  link, want, dir = takes.back_up(self, link, want, dir)
+  push(self, "back_up", { link = name_of(link), set = want, dir = dir })
+end
+
 --- Give a link an address.
 -- @tparam table|string link object or name
 -- @tparam string address such as 10.22.0.5/16

@@ -151,6 +151,10 @@ M.set_link = args.verb("set_link", { "link", link }, { nil, attributes {
   never = but_for { name = stays, link = stays },
 } })
 
+M.back_up = args.verb("back_up", { "link", link }, { nil, attributes {
+  object = "link", only = set "mac promisc mtu allmulti txqlen",
+} }, { "dir", args.string })
+
 M.add_addr = args.verb("add_addr", { "link", link }, { "address", args.cidr },
   { "options", optional(record { nodad = boolean, noprefixroute = boolean }) })
 

@@ -14,7 +14,9 @@
 --     gone       The record of an answered ADD whose namespace is nowhere. As debris.
 --     outlived   The record of an answered ADD whose namespace lives, while nothing of what it made for
 --                itself is there: neither link nor lease. Somebody else has done the DEL. As debris.
---     live       Any other. A second ADD is refused, also one with another namespace.
+--     live       Any other. A second ADD is refused, also one with another namespace. Behind other plugins
+--                the same type may stand twice in a chain, so there it is not; but one that repeats another,
+--                prevResult and all, takes its place, since there may be one DEL for both.
 --     renamed    A record of another network for the same container's interface, whose answer prevResult
 --                repeats (name, MAC and sandbox of the interface): the network has got another name. A DEL
 --                takes it back. When prevResult says otherwise, it is a stale DEL, and the record is left.
@@ -232,6 +234,11 @@ local function sweep(req)
   end
 end
 
+local function take_back(record, caller, req)
+  local errors = undo_record(record, caller, req)
+  if #errors > 0 then error(fail.join(errors), 0) end
+end
+
 -- Take back what no living attachment has. Returns the records of those that live.
 local function clear_debris(book, caller, req)
   local living = {}
@@ -239,8 +246,7 @@ local function clear_debris(book, caller, req)
     if is_live(record, caller) then
       living[#living + 1] = record
     else
-      local errors = undo_record(record, caller, req)
-      if #errors > 0 then error(fail.join(errors), 0) end
+      take_back(record, caller, req)
     end
   end
   return living
@@ -274,7 +280,11 @@ local function claim(req, plugin, ns, book, alone)
   for _, record in ipairs(clear_debris(book, caller, req)) do
     -- A chain may have the type again, in the same sandbox.
     local again = req.prev and record.header.cookie == cookie
-    if not again and not (plugin.ipam and leased_elsewhere(record, req)) then already(req, record) end
+    if again and record.header.config == req.stdin then
+      take_back(record, caller, req)
+    elseif not again and not (plugin.ipam and leased_elsewhere(record, req)) then
+      already(req, record)
+    end
   end
   if not alone then
     for found in book:others(plugin.type) do

@@ -6,9 +6,9 @@
 --
 -- `before` is what was there before the first, `of` tells the thing from a later one of the same name.
 -- The youngest value counts. Whoever goes takes its own entry out, in whatever order; only when it was the
---     facts.values["link eth0 mtu"] = { before = 1500, of = 4, users = { { user =, id =, value = }, ... } }
--- set since stays, and whoever is killed between book and kernel has done no harm: the book is
--- written before a value is set, and after it is given back.
+-- youngest is the value below it set, and only where its own is still there: what somebody else has set since
+-- stays. Whoever is killed between book and kernel has done no harm: the book is written before a value is
+-- set, and after it is given back.
 --
 -- @module cni.record.values
 
@@ -54,15 +54,18 @@ end
 --- Set values for an attachment.
 -- @tparam table step its `want` has the `group`, and an `id` that no other step has
 -- @tparam plan plan
--- @tparam function look gives the list of { key =, value =, now =, of = }
+-- @tparam function look gives the list of { key =, value =, now =, of =, after = }: when what has the key
+-- `after` is written before it, it is no longer what it is now
 -- @tparam function write sets what its list names
 function M.set(step, plan, look, write)
   local group = step.want.group
   local lock <close> = shared.lock(group, "exclusive")
-  local facts, items, list = shared.facts(group), look(), {}
+  local facts, items, list, written = shared.facts(group), look(), {}, {}
   if note(facts, step, plan, items) then shared.save(group, facts) end
   for _, item in ipairs(items) do
-    if not same(item.now, item.value) then list[#list + 1] = item end
+    if not same(item.now, item.value) or item.after and written[item.after] then
+      list[#list + 1], written[item.key] = item, true
+    end
   end
   if #list > 0 then write(list) end
   shared.tidy(group, lock)

@@ -7,13 +7,19 @@ local values = require "cni.record.values"
 
 local M = { say = sysctl.say }
 
+-- The setting of all links that changes one of a link too, when it is written.
+local function above(path)
+  local family, link, rest = path:match "^net/(ipv%d)/conf/([^/]+)/(.+)"
+  if family and link ~= "all" then return ("sysctl net/%s/conf/all/%s"):format(family, rest) end
+end
+
 local function looker(step, h)
   return function()
     local list, items = step.want.list, {}
     local now = h.absent and {} or sysctl.values(h, list)
     for i, entry in ipairs(list) do
       items[i] = { key = "sysctl " .. entry[1], name = entry[1], value = entry[2],
-        now = now[i] or nil, optional = entry[3] }
+        now = now[i] or nil, optional = entry[3], after = above(entry[1]) }
     end
     return items
   end

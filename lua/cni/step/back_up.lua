@@ -1,0 +1,113 @@
+-- SPDX-License-Identifier: MIT
+--- Step `back_up`: what a link has before it is set otherwise, in a file as the reference's tuning writes it,
+--
+--     <dir>/<container ID>_<interface>.json    { "mac": ..., "mtu": ... }
+--
+-- with those of `keys` that are changed. A DEL by that plugin then gives back what our ADD has changed; ours,
+-- when it finds no record, what the other's has. With a record the steps that set know better, and the file
+-- just goes.
+-- @module cni.step.back_up
+
+local fail = require "cni.fail"
+local files = require "cni.record.files"
+local json = require "cni.json"
+local netlink = require "netlink"
+
+local sys = netlink.sys
+local M = { of_interface = true, telling = true }
+
+-- In the order of the file: its key, and a link's.
+local keys <const> = { { "mac", "mac" }, { "promisc", "promisc" }, { "mtu", "mtu" },
+  { "allmulti", "allmulti" }, { "txQLen", "txqlen" } }
+
+local types <const> = { mac = "string", promisc = "boolean", mtu = "number", allmulti = "boolean",
+  txQLen = "number" }
+
+local function path_of(step, plan)
+  return ("%s/%s_%s.json"):format(step.want.dir, plan.owner.id, plan.owner.ifname)
+end
+
+-- What the file says, as far as it is what such a file says: an empty table when it is no such file; nil when
+-- there is none.
+local function read(path)
+  local text = files.read(path)
+  if not text then return nil end
+  local ok, said = pcall(json.decode, text)
+  local values = {}
+  for _, key in ipairs(ok and type(said) == "table" and keys or {}) do
+    local value = said[key[1]]
+    if type(value) == "number" then value = math.tointeger(value) end
+    if type(value) == types[key[1]] then values[key[1]] = value end
+  end
+  return values
+end
+
+local function text_of(values)
+  local lines = {}
+  for _, key in ipairs(keys) do
+    local value = values[key[1]]
+    if value ~= nil then lines[#lines + 1] = (" %q: %s"):format(key[1], json.show(value)) end
+  end
+  return "{\n" .. table.concat(lines, ",\n") .. "\n}"
+end
+
+local function restore(values, h, name)
+  local link = h:link(name, {})
+  local set = { index = link and link.index }
+  for _, key in ipairs(keys) do set[key[2]] = values[key[1]] end
+  if not link or not next(values) then return end
+  local ok, msg, errno = h:socket():send { { "set", "link", set } }
+  if not ok then fail.kernel("restore link " .. name, msg, errno) end
+end
+
+-- Whether the chain has such a step already.
+local function is_second(step, plan)
+  for _, record in ipairs(plan.record.book:living()) do
+    for _, other in ipairs(record ~= plan.record and record.steps or {}) do
+      if other.kind == step.kind and other.want.dir == step.want.dir then return true end
+    end
+  end
+  return false
+end
+
+function M.run(step, plan)
+  local path, h = path_of(step, plan), plan[step.ns]
+  local name = step.want.link
+  h:index(name) -- or an error
+  local values = read(path)
+  -- What nobody knows of is of an ADD that has not been taken back.
+  if values and not is_second(step, plan) then
+    restore(values, h, name)
+    values = nil
+  end
+  values = values or {}
+  local link = h:link(name)
+  for _, key in ipairs(keys) do
+    if values[key[1]] == nil and step.want.set[key[2]] ~= nil then values[key[1]] = link[key[2]] end
+  end
+  files.must(sys.mkdirs(step.want.dir, 448)) -- 0700
+  files.must(sys.write_file(path, text_of(values)))
+end
+
+function M.undo(step, plan)
+  local path, h = path_of(step, plan), plan:at(step.ns)
+  local values = plan.mode == "erase" and h and read(path)
+  if values then restore(values, h, step.want.link) end
+  files.unless_absent(sys.unlink(path))
+end
+
+-- Somebody else's DEL has removed the file, and set the link as it was.
+function M.stands(step, plan)
+  if files.exists(path_of(step, plan)) then return true end
+  local link = plan[step.ns]:link(step.want.link) or {}
+  for key, value in pairs(step.want.set) do
+    if link[key] == value then return true end
+  end
+  return false
+end
+
+function M.say(step)
+  return ("write down what %s has, in %s"):format(step.want.link, step.want.dir)
+end
+
+return M

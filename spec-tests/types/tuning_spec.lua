@@ -1,0 +1,344 @@
+-- SPDX-License-Identifier: MIT
+-- What plugin `tuning` promises: behind the plugin that makes the interface it changes settings of that and of
+-- the sandbox, before the first packet; DEL puts everything back, sysctls too; what a node's list does not
+-- allow is not set.
+
+local t = require "support"
+local world = require "world"
+
+local allow = "/etc/cni/tuning/allowlist.conf"
+
+local with = t.merge
+
+local function new(conf, opts)
+  return world.new(with({ type = "ptp", ipam = { type = "host-local", subnet = "10.5.3.0/24" } }, conf), opts)
+end
+
+-- The call of tuning behind the one of `c`.
+local function tuning(w, conf, c)
+  local key = (c and c.id or "c1") .. " " .. (c and c.ifname or "eth0")
+  local call = with({ type = "tuning", prev = w.results[key] }, c)
+  call.conf = with({ type = "tuning", ipam = false }, conf)
+  return call
+end
+
+local function sysctl(w, path, pod) return t.sysctl(w.pods[pod or 1], path) end
+
+-- The picture once the kernel has given both ends their own addresses, a moment after the carrier.
+local function settled(w)
+  w:in_pod("for i in $(seq 50); do ip -6 addr show dev eth0 scope link -tentative | " ..
+    "grep -q fe80 && break; sleep 0.1; done")
+  return w:picture()
+end
+
+local function link(w) return t.link(w.pods[1], "eth0") end
+
+-- How many router solicitations come to the host by the interface's other end from now on.
+local function count_solicitations(w)
+  w:sh(([[nft 'table inet spec { chain pre { type filter hook prerouting priority 0;
+    iifname "%s" icmpv6 type nd-router-solicit counter; }; }']]):format(w:port(1).ifname))
+  return function()
+    local out = t.run("nft list chain inet spec pre", { host = w.host })
+    return tonumber(out:match "packets (%d+)")
+  end
+end
+
+after_each(function()
+  os.remove(allow)
+  t.cleanup()
+end)
+
+describe("tuning behind ptp", function()
+  it("sets a link, says its MAC in the result, and DEL puts back what was there", function()
+    local w = new()
+    w:add()
+    local before = settled(w)
+    local wanted = { mac = "0A:00:00:00:00:07", mtu = 1400, promisc = true, allmulti = true, txQLen = 55 }
+    local result = w:add(tuning(w, wanted))
+    local eth = link(w)
+    t.same({ "0a:00:00:00:00:07", 1400, 55 }, { eth.address, eth.mtu, eth.txqlen })
+    assert.is_true(t.has_flag(eth, "PROMISC") and t.has_flag(eth, "ALLMULTI"))
+    local macs = {}
+    for _, entry in ipairs(result.interfaces) do
+      macs[entry.sandbox and "sandbox" or "host"] = entry.mac
+    end
+    assert.equal("0a:00:00:00:00:07", macs.sandbox)
+    assert.not_equal("0a:00:00:00:00:07", macs.host)
+    assert.is_true(t.ping(w.pods[1], "10.5.3.1"))
+    w:check(tuning(w, wanted))
+    w:del(tuning(w, wanted))
+    w:del(tuning(w, wanted))
+    t.same(before, settled(w))
+    assert.is_true(t.ping(w.pods[1], "10.5.3.1"))
+  end)
+
+  it("leaves alone what it is not told to set", function()
+    local w = new()
+    w:add()
+    local before = settled(w)
+    local result = w:add(tuning(w, { mtu = 0, promisc = false }))
+    t.same(w.results["c1 eth0"], result)
+    local after = settled(w)
+    after.records, before.records = nil, nil
+    t.same(before, after)
+    w:del(tuning(w))
+  end)
+
+  it("sets sysctls of the sandbox alone, and DEL gives the old values back", function()
+    local w = new(nil, { pods = 2 })
+    w:add()
+    w:add { id = "c2", pod = 2 }
+    local list = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1", ["net.ipv4.ip_local_port_range"] = "4000 5000",
+      ["net/ipv4/conf/all/log_martians"] = "1" }
+    local paths = { "net/ipv4/conf/eth0/arp_filter", "net/ipv4/ip_local_port_range",
+      "net/ipv4/conf/all/log_martians" }
+    local function values(pod)
+      local found = {}
+      for i, path in ipairs(paths) do found[i] = sysctl(w, path, pod) end
+      return found
+    end
+    local first, second = values(1), values(2)
+    local port_range = t.sysctl(w.host, "net/ipv4/ip_local_port_range")
+    w:add(tuning(w, { sysctl = list }))
+    t.same({ "1", "4000\t5000", "1" }, values(1))
+    t.same(second, values(2))
+    assert.equal(port_range, t.sysctl(w.host, "net/ipv4/ip_local_port_range"))
+    w:check(tuning(w, { sysctl = list }))
+    w:in_pod "echo 1024 9999 >/proc/sys/net/ipv4/ip_local_port_range"
+    local err = w:fails("CHECK", tuning(w, { sysctl = list }))
+    assert.equal("sysctl net/ipv4/ip_local_port_range is 1024\t9999, not 4000 5000", err.msg)
+    w:in_pod "echo 4000 5000 >/proc/sys/net/ipv4/ip_local_port_range"
+    w:del(tuning(w, { sysctl = list }))
+    t.same(first, values(1))
+  end)
+
+  it("finds the sysctls of an interface whose name has a dot", function()
+    local w = new()
+    local c = { ifname = "eth0.100" }
+    w:add(c)
+    w:add(tuning(w, { sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }, c))
+    assert.equal("1", sysctl(w, "net/ipv4/conf/eth0.100/arp_filter"))
+    w:del(tuning(w, { sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }, c))
+    assert.equal("0", sysctl(w, "net/ipv4/conf/eth0.100/arp_filter"))
+  end)
+
+  it("of all links first, so that the one of the interface stands", function()
+    local w = new()
+    w:add()
+    w:add(tuning(w, { sysctl = { ["net.ipv6.conf.IFNAME.disable_ipv6"] = "0",
+      ["net.ipv6.conf.all.disable_ipv6"] = "1" } }))
+    t.same({ "1", "0" }, { sysctl(w, "net/ipv6/conf/lo/disable_ipv6"), sysctl(w, "net/ipv6/conf/eth0/disable_ipv6") })
+    w:del(tuning(w, { sysctl = { ["net.ipv6.conf.IFNAME.disable_ipv6"] = "0",
+      ["net.ipv6.conf.all.disable_ipv6"] = "1" } }))
+  end)
+
+  it("is in time: no router is asked where accept_ra is 0", function()
+    local quiet = { sysctl = { ["net.ipv6.conf.IFNAME.accept_ra"] = "0" } }
+    local w = new()
+    w:add()
+    w:add(tuning(w, quiet))
+    local asked = count_solicitations(w)
+    t.run "sleep 4"
+    assert.equal(0, asked())
+    w:del(tuning(w, quiet))
+    w:del()
+    w:sh "nft delete table inet spec"
+    -- The negative twin: without it there is one.
+    w:add()
+    asked = count_solicitations(w)
+    for _ = 1, 60 do
+      if asked() > 0 then break end
+      t.run "sleep 0.1"
+    end
+    assert.is_true(asked() > 0)
+    w:sh "nft delete table inet spec"
+  end)
+
+  it("twice in a chain: each DEL puts back what its ADD found", function()
+    local w = new()
+    w:add()
+    local before = settled(w)
+    local one, two = { mtu = 1400, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } },
+      { mtu = 1300, txQLen = 5, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "0" } }
+    w:add(tuning(w, one))
+    w:add(tuning(w, two))
+    t.same({ 1300, 5, "0" }, { link(w).mtu, link(w).txqlen, sysctl(w, "net/ipv4/conf/eth0/arp_filter") })
+    w:del(tuning(w, two))
+    t.same({ 1400, 1000, "1" }, { link(w).mtu, link(w).txqlen, sysctl(w, "net/ipv4/conf/eth0/arp_filter") })
+    w:check(tuning(w, one))
+    w:del(tuning(w, one))
+    t.same(before, settled(w))
+  end)
+
+  it("called twice with the same bytes is one attachment, and one DEL takes it back", function()
+    local w = new()
+    w:add()
+    local before = settled(w)
+    local call = tuning(w, { mtu = 1400 })
+    w:call("ADD", call)
+    w:call("ADD", call)
+    assert.equal(1400, link(w).mtu)
+    w:ok("DEL", call)
+    t.same(before, settled(w))
+  end)
+
+  it("takes back what it has done when the kernel refuses a value", function()
+    local w = new()
+    w:add()
+    local before = settled(w)
+    local err = w:fails("ADD", tuning(w, { mtu = 1400, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1",
+      ["net.ipv4.conf.IFNAME.rp_filter"] = "many" } }))
+    assert.truthy(err.msg:find("net/ipv4/conf/eth0/rp_filter", 1, true), err.msg)
+    t.same(before, settled(w))
+    err = w:fails("ADD", tuning(w, { mtu = 1400, sysctl = { ["net.ipv4.ip_no_such_thing"] = "1" } }))
+    assert.truthy(err.details:find("this kernel knows no such setting", 1, true), err.details)
+    t.same(before, settled(w))
+  end)
+end)
+
+describe("Where settings are said in several places, tuning", function()
+  it("takes args before the capability, that before CNI_ARGS, and that before the configuration", function()
+    local w = new()
+    w:add()
+    local conf = { mac = "0a:00:00:00:00:01" }
+    local function mac(more, c)
+      local call = tuning(w, with(conf, more), c)
+      w:call("ADD", call)
+      local found = link(w).address
+      w:ok("DEL", call)
+      return found
+    end
+    assert.equal("0a:00:00:00:00:01", mac())
+    assert.equal("0a:00:00:00:00:02", mac({}, { args = "MAC=0a:00:00:00:00:02" }))
+    assert.equal("0a:00:00:00:00:03", mac({ runtimeConfig = { mac = "0a:00:00:00:00:03" } },
+      { args = "MAC=0a:00:00:00:00:02" }))
+    assert.equal("0a:00:00:00:00:04", mac({ runtimeConfig = { mac = "0a:00:00:00:00:03" },
+      args = { cni = { mac = "0a:00:00:00:00:04" } } }))
+  end)
+end)
+
+describe("A sysctl is not set by tuning", function()
+  local function refused(conf, code, msg, list)
+    local w = new()
+    w:add()
+    local before = settled(w)
+    if list then
+      t.run "mkdir -p /etc/cni/tuning"
+      t.write(allow, list)
+    end
+    local err = w:fails("ADD", tuning(w, { mtu = 1400, sysctl = conf }), code)
+    assert.equal(msg, err.msg)
+    t.same(before, settled(w))
+    return err
+  end
+  local filter = "net.ipv4.conf.IFNAME.arp_filter"
+
+  it("that is not below net, by whatever spelling", function()
+    for _, name in ipairs { "kernel.hostname", "net/../kernel/hostname", "/net/ipv4/ip_forward", "net..ipv4", "net" } do
+      local w = new()
+      w:add()
+      local err = w:fails("ADD", tuning(w, { sysctl = { [name] = "1" } }), 7)
+      assert.truthy(err.msg:find(('sysctl: "%s" is '):format(name), 1, true), err.msg)
+      t.cleanup()
+    end
+  end)
+
+  it("that a namespace has not of its own, without a list", function()
+    local err = refused({ ["net.nf_conntrack_max"] = "1" }, 7, "sysctl.net.nf_conntrack_max: may not be set here")
+    assert.truthy(err.details:find(allow, 1, true))
+  end)
+
+  it("that no line of the list matches as a whole", function()
+    refused({ [filter] = "1" }, 7, "sysctl." .. filter .. ": may not be set here", "arp_filter\nnet.ipv4\n")
+    t.cleanup()
+    refused({ [filter] = "1" }, 7, "sysctl." .. filter .. ": may not be set here", "")
+  end)
+
+  it("while the list is broken or cannot be read", function()
+    local err = refused({ [filter] = "1" }, 7, allow .. ': expression 2, "(": Unmatched ( or \\(', ".*\n(\n")
+    assert.truthy(err.details:find("no sysctl may be set", 1, true))
+    os.remove(allow)
+    t.cleanup()
+    t.run("mkdir -p " .. allow)
+    local w = new()
+    w:add()
+    err = w:fails("ADD", tuning(w, { sysctl = { [filter] = "1" } }), 5)
+    assert.truthy(err.msg:find(allow, 1, true))
+    t.run("rmdir " .. allow)
+  end)
+
+  it("but is when a line matches, and DEL and CHECK do not ask the list", function()
+    t.run "mkdir -p /etc/cni/tuning"
+    t.write(allow, "  ^net\\.ipv4\\.conf\\.IFNAME\\.arp_(filter|ignore)$  \r\n")
+    local w = new()
+    w:add()
+    local call = tuning(w, { sysctl = { [filter] = "1" } })
+    w:add(call)
+    assert.equal("1", sysctl(w, "net/ipv4/conf/eth0/arp_filter"))
+    t.write(allow, "")
+    w:check(tuning(w, { sysctl = { [filter] = "1" } }))
+    w:del(call)
+    assert.equal("0", sysctl(w, "net/ipv4/conf/eth0/arp_filter"))
+  end)
+end)
+
+describe("The reference's tuning and ours", function()
+  local wanted = { mac = "0a:00:00:00:00:07", mtu = 1400, promisc = true, allmulti = true,
+    dataDir = "/run/spec/tuned", cniVersion = "1.0.0" }
+
+  it("read each other's dataDir, element for element", function()
+    t.needs "reference"
+    local files = {}
+    for _, set in ipairs { "reference", "ours" } do
+      local w = new({ cniVersion = "1.0.0" })
+      w:add()
+      w:in_pod "ip link set eth0 address 02:00:00:00:00:44"
+      w:add(tuning(w, wanted, { bin = set }))
+      files[set] = t.files "/run/spec/tuned"
+      w:ok("DEL", tuning(w, wanted, { bin = set == "ours" and "reference" or "ours" }))
+      t.same({ "02:00:00:00:00:44", 1500 }, { link(w).address, link(w).mtu })
+      t.same({}, t.files "/run/spec/tuned")
+      t.cleanup()
+    end
+    t.same(files.reference, files.ours)
+  end)
+
+  it("a file that is none holds up no DEL", function()
+    for _, text in ipairs { "", "{", "[]", '{"mtu":"x","mac":7}', ("x"):rep(5000), '{"mtu":70000}' } do
+      local w = new()
+      w:add()
+      t.run "mkdir -p /run/spec/tuned"
+      t.write("/run/spec/tuned/c1_eth0.json", text)
+      w:call("DEL", tuning(w, wanted))
+      t.sh "rm -rf /run/spec/tuned"
+      assert.equal(1500, link(w).mtu)
+      t.cleanup()
+    end
+  end)
+end)
+
+describe("Bad input of tuning", function()
+  local function says(conf, text)
+    local w = new()
+    w:add()
+    local before = settled(w)
+    local err = w:fails("ADD", tuning(w, conf), 7)
+    assert.equal(text, err.msg:sub(1, #text))
+    t.same(before, settled(w))
+    t.cleanup()
+  end
+
+  it("is said, and changes nothing", function()
+    says({ mac = "0a:00" }, 'mac: "0a:00" is not a MAC address')
+    says({ mtu = -1 }, "mtu: -1 is not an integer")
+    says({ txQLen = -1 }, "txQLen: -1 is not an integer from 0 to 2147483647")
+    says({ allmulti = "true" }, 'allmulti: "true" is not true or false')
+    says({ sysctl = { ["net.ipv4.ip_forward"] = 1 } }, "sysctl.net.ipv4.ip_forward: 1 is not a text")
+  end)
+
+  it("behind nothing is said", function()
+    local w = new()
+    local err = w:fails("ADD", { type = "tuning", conf = { type = "tuning", ipam = false, mtu = 1400 } }, 7)
+    assert.equal("prevResult: is missing", err.msg)
+  end)
+end)
