@@ -26,5 +26,6 @@ stds.library = {
 std = "luacni"
 max_line_length = 110
 files["lua/"].std = "luacni+library"
+files["lua/luacni/"].std = "lua54"
 files["host/"].std = "lua54"
 files["spec-tests/"] = { std = "lua54+busted", max_line_length = false }

@@ -17,10 +17,12 @@ local function write(path, ...)
   assert(file:close())
 end
 
--- The page of a module that scripts use: one that they may require, or one whose functions are verbs.
+-- The page of a module that scripts use: one that they, or their specs, may require, or one whose functions
+-- are verbs.
 local verbs = { handle = "handle", namespace = "handle", req = "req" }
 local function name_for_authors(module)
-  return module:match("^cni/([^/]+)$") or verbs[module:match("^cni/engine/(.*)$")]
+  return module:match("^cni/([^/]+)$") or module:match("^luacni/([^/]+)$")
+    or verbs[module:match("^cni/engine/(.*)$")]
 end
 
 -- Whether a line is one whose comment is for authors: a function of the module, a value of it, or a method of
@@ -74,8 +76,8 @@ for i = 2, #arg do
     plugins[#plugins + 1] = entry
   else
     entry.name = module:gsub("/", ".")
-    -- What a person types can wait to be read until it is typed.
-    if module:find("^cni/command/") or module:find("^cni/runtime/") then
+    -- What a person types can wait to be read until it is typed; specs get theirs as text, see host.text.
+    if module:find("^cni/command/") or module:find("^cni/runtime/") or module:find("^luacni/") then
       entry.source = bare(source, chunk_name)
     end
     modules[#modules + 1] = entry

@@ -219,6 +219,7 @@ static const luaL_Reg functions[] = {
 	{ "run", command_run },
 	{ "script_line", scripts_line },
 	{ "source", scripts_source },
+	{ "text", pages_text },
 	{ "time_left", host_time_left },
 	{ "types", scripts_types },
 	{ "write", host_write },

@@ -25,6 +25,23 @@ int pages_get(lua_State *L)
 }
 
 /***
+The text of a module that is kept as text: its comments are left out, lines are where they were.
+@function text
+@tparam string module such as `luacni.spec`
+@treturn string|nil nil when there is none, or it is not kept so
+*/
+int pages_text(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+	const struct embedded *file = embedded_find(embedded_modules, embedded_modules_count, name);
+
+	if (!file || !file->source)
+		return 0;
+	lua_pushlstring(L, file->source, file->source_size);
+	return 1;
+}
+
+/***
 The names that `page` has something for.
 @function pages
 @treturn {string,...} sorted

@@ -7,5 +7,6 @@
 
 int pages_get(lua_State *L);
 int pages_list(lua_State *L);
+int pages_text(lua_State *L);
 
 #endif

@@ -41,7 +41,7 @@ after_each(function()
   t.cleanup()
 end)
 
-local commands = { "types", "show", "doc", "new", "link", "validate", "schema", "check-scripts", "run", "add", "check", "del",
+local commands = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "run", "add", "check", "del",
   "gc", "status", "version", "list", "tree", "explain", "doctor", "completion" }
 
 describe("the command line", function()
@@ -155,11 +155,14 @@ describe("the command line", function()
     local out, status, err = t.sh("cd /run/spec/work; export PATH=" .. t.build .. ":$PATH CNI_PATH=/run/spec/bin; set -e\n"
       .. tutorial, { timeout = 60 })
     assert.equal(0, status, out .. err)
-    for _, text in ipairs { "create veth pair", "mtu 1400", "inet 10.9.8.", "MTU of both ends" } do
+    for _, text in ipairs { "3 successes / 0 failures", "create veth pair", "mtu 1400", "inet 10.9.8.", "MTU of both ends" } do
       assert.is_truthy(out:find(text, 1, true), text .. out .. err)
     end
+    t.write("/run/spec/work/readme_spec.lua", assert(t.read("README.md"):match("```lua\n(local spec = .-)```")))
+    out, status, err = t.sh("cd /run/spec/work; " .. t.build .. "/luacni test readme_spec.lua", { timeout = 60 })
+    assert.equal(0, status, out .. err)
     assert.truthy(t.run("readlink /run/spec/bin/wire"):find("luacni", 1, true))
-    t.run("rm -rf /etc/luacni/plugins/wire.lua /run/spec/bin /run/spec/work")
+    t.run("rm -rf /etc/luacni/plugins/wire.lua /etc/luacni/spec /run/spec/bin /run/spec/work")
   end)
 
   it("lists types, shows sources, documents keys", function()
@@ -237,11 +240,11 @@ describe("luacni new and link", function()
   before_each(function()
     t.run(("mkdir -p %s; cp %s/luacni %s; ln -s luacni %s/loopback"):format(folder, t.build, folder, folder))
   end)
-  after_each(function() t.run("rm -rf /etc/luacni/plugins " .. folder) end)
+  after_each(function() t.run("rm -rf /etc/luacni/plugins /etc/luacni/spec " .. folder) end)
 
   it("make a type that a runtime finds", function()
     local out, status, err = luacni { "new", "mine" }
-    t.same({ "/etc/luacni/plugins/mine.lua\n", 0 }, { out, status })
+    t.same({ "/etc/luacni/plugins/mine.lua\n/etc/luacni/spec/mine_spec.lua\n", 0 }, { out, status })
     assert.is_truthy(err:find("luacni link mine", 1, true))
     local env = { env = { "CNI_PATH=" .. folder } }
     assert.is_truthy(luacni({ "types" }, env):find("\nmine +/etc/luacni/plugins/mine%.lua +none: luacni link mine\n"))
@@ -258,7 +261,7 @@ describe("luacni new and link", function()
   end)
 
   it("begin with a copy of another type", function()
-    t.same({ "/etc/luacni/plugins/bridge.lua\n", 0, "" }, { luacni { "new", "bridge", "--from", "bridge" } })
+    t.same({ "/etc/luacni/plugins/bridge.lua\n/etc/luacni/spec/bridge_spec.lua\n", 0, "" }, { luacni { "new", "bridge", "--from", "bridge" } })
     assert.equal(t.read "plugins/bridge.lua", t.read "/etc/luacni/plugins/bridge.lua")
     assert.equal("644\n", t.run "stat -c %a /etc/luacni/plugins/bridge.lua")
   end)

@@ -75,6 +75,7 @@ before_each(function()
     :format(folder, folder, t.build, folder, folder))
   t.write("/etc/cni/net.d/10-demo.conflist",
     t.json { cniVersion = "1.0.0", name = "demo", plugins = { { type = "loopback" } } })
+  t.write("/etc/luacni/spec/wire_spec.lua", "")
   for shell, name in pairs { bash = "luacni.bash", zsh = "_luacni", fish = "luacni.fish" } do
     t.write(folder .. "/" .. name, t.run { t.build .. "/luacni", "completion", shell })
   end
@@ -89,6 +90,7 @@ local wanted = {
   ["luacni add d"] = "demo", ["luacni add demo b"] = "blue", ["luacni add -i eth1 demo r"] = "red",
   ["luacni add --c"] = "--cap-args --conf-dir", ["luacni link bridge vl"] = "vlan", ["luacni completion z"] = "zsh",
   ["luacni list --j"] = "--json", ["luacni run d"] = "demo", ["luacni validate x"] = "x.conflist",
+  ["luacni test wi"] = "wire", ["luacni test x"] = "x.conflist",
   ["luacni run demo -- unshar"] = "unshare",
 }
 -- What cannot be there is not offered.

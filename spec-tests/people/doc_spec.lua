@@ -42,9 +42,9 @@ local function modules()
 end
 
 describe("luacni doc without a word", function()
-  it("lists every type, every module that a script can require, and the handles and req", function()
+  it("lists every type, every module that a script or its spec can require, and the handles and req", function()
     local out = printed()
-    local there = { handle = true, req = true, script = true }
+    local there = { handle = true, req = true, script = true, spec = true }
     for path in t.run("ls lua/cni/*.lua"):gmatch("([%w_]+)%.lua") do there[path] = true end
     for _, word in ipairs(listed "For scripts") do
       assert.truthy(there[word], word)
@@ -84,7 +84,7 @@ describe("The page of a module", function()
   it("has every function that a module for scripts has, and nothing that is not for scripts", function()
     for _, word in ipairs(modules()) do
       local page, path = "\n" .. printed(word), "lua/cni/" .. word .. ".lua"
-      local text = t.read(path) or t.read("lua/cni/engine/" .. word .. ".lua")
+      local text = t.read(path) or t.read("lua/cni/engine/" .. word .. ".lua") or t.read("lua/luacni/" .. word .. ".lua")
       for before, name in text:gmatch("([^\n]*)\nfunction M[.:]([%w_]+)") do
         local there = page:find("\n" .. word .. "[.:]" .. name .. "%(") ~= nil
         assert.equal(not before:find("@local", 1, true), there, word .. "." .. name)
@@ -99,6 +99,7 @@ describe("The page of a module", function()
         "record:idle(key, idle, why)" },
       { "addr", "cidr:first_host()", "cidr:with_ip(bytes)", "cidr:contains(what)" },
       { "ipam", "lease:default_via(gateway)" },
+      { "spec", "node:leaves_nothing()", "pod:killed(options)", "place:sh(line)" },
     } do
       local page = printed(case[1])
       for i = 2, #case do

@@ -32,6 +32,15 @@ end
 
 kinds.CONF = kinds.NETWORK
 
+function kinds.SPEC()
+  local list = {}
+  for _, name in ipairs(files.list "/etc/luacni/spec") do list[#list + 1] = name:match "^(.*)_spec%.lua$" end
+  return list
+end
+
+-- What can be a file as well.
+local or_file = { CONF = true, SPEC = true }
+
 function kinds.SHELL() return { "bash", "zsh", "fish" } end
 
 -- A command as the scripts need it.
@@ -100,12 +109,13 @@ _luacni() {
 	DIR) COMPREPLY=($(compgen -d -- "$cur")) ;;
 	@ASKED@) COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" completion --list "$kind" 2>/dev/null)" -- "$cur")) ;;
 	esac
-	[ "$kind" != CONF ] || COMPREPLY+=($(compgen -f -- "$cur"))
+	case $kind in @FILES@) COMPREPLY+=($(compgen -f -- "$cur")) ;; esac
 }
 complete -F _luacni luacni]]
 
 local function bash(commands, asked)
-  local cases, names = {}, { "--help", "--version" }
+  local cases, names, with_files = {}, { "--help", "--version" }, {}
+  for kind in pairs(or_file) do with_files[#with_files + 1] = kind end
   for i, command in ipairs(commands) do
     local options, values = {}, {}
     for _, option in ipairs(command.options) do
@@ -120,7 +130,7 @@ local function bash(commands, asked)
       command.repeats and "1" or "", command.runs and "1" or "")
   end
   local parts = { COMMANDS = table.concat(names, " "), CASES = table.concat(cases, "\n"),
-    ASKED = table.concat(asked, " | ") }
+    ASKED = table.concat(asked, " | "), FILES = table.concat(with_files, " | ") }
   return { (bash_frame:gsub("@(%u+)@", parts)) }
 end
 
@@ -128,11 +138,10 @@ local function zsh(commands)
   local lines = { "#compdef luacni", "# zsh completion of luacni: written by `luacni completion zsh`.",
     "_luacni_list() {", "  local -a found",
     '  found=(${(f)"$(luacni completion --list $@[-1] 2>/dev/null)"})', '  compadd "$@[1,-2]" -a found', "}",
-    "_luacni_conf() { _luacni_list CONF; _files }", "_luacni() {", "  local -a verbs", "  verbs=(" }
+    "_luacni_file() { _luacni_list \"$@\"; _files }", "_luacni() {", "  local -a verbs", "  verbs=(" }
   local function action(kind)
     if kind == "DIR" then return "_files -/" end
-    if kind == "CONF" then return "_luacni_conf" end
-    return kinds[kind] and "_luacni_list " .. kind or " "
+    return kinds[kind] and (or_file[kind] and "_luacni_file " or "_luacni_list ") .. kind or " "
   end
   -- In a specification these have a meaning.
   local function plain(text) return (text:gsub("[%[%]:\\]", "\\%0")) end
@@ -226,7 +235,7 @@ local function fish(commands)
       local last = i == #command.words and command.repeats and 99 or i
       if kinds[word] then
         local place = ("__luacni_at %s %d %d %s"):format(command.name, i, last, table.concat(valued, " "))
-        add(lines, "complete -c luacni -n %s%s -a %s", plain(place), word == "CONF" and " -F" or "",
+        add(lines, "complete -c luacni -n %s%s -a %s", plain(place), or_file[word] and " -F" or "",
           plain(asked(word)))
       end
     end

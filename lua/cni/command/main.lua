@@ -25,8 +25,8 @@ local sys = require("netlink").sys
 local M = {}
 
 --- The commands, in the order of the help.
-M.names = { "types", "show", "doc", "new", "link", "validate", "schema", "check-scripts", "run", "add",
-  "check", "del", "gc", "status", "version", "list", "tree", "explain", "doctor", "completion" }
+M.names = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "run",
+  "add", "check", "del", "gc", "status", "version", "list", "tree", "explain", "doctor", "completion" }
 
 local function command_of(name)
   return require("cni.command." .. name)

@@ -12,7 +12,8 @@ local M = {}
 -- Types as the rows of the bindings, and the comments, call them; others have their own names there.
 local types = { mac = "string", ip = "string", bytes = "string", words = "string[]", list = "table",
   other = "any", int = "integer", bool = "boolean", cidr = "luacni.cidr",
-  lease = "luacni.lease", record = "luacni.record", handle = "luacni.handle" }
+  lease = "luacni.lease", record = "luacni.record", handle = "luacni.handle",
+  Node = "luacni.node", Pod = "luacni.pod" }
 for _, name in ipairs { "string", "number", "integer", "boolean", "table", "function", "nil", "any" } do
   types[name] = name
 end
@@ -61,11 +62,13 @@ end
 -- What a module gives that has methods. Its table has a capital letter, as the module may have its name.
 local function put_object(lines, entry, made)
   local class = entry.class or entry.owner
+  class = class:lower()
   local name = class:gsub("^%l", string.upper)
   if not made[class] then
     lines[#lines + 1] = ""
     comment(lines, entry.class and entry.text or {})
-    lines[#lines + 1] = "---@class luacni." .. class
+    local base = entry.extends and " : luacni." .. entry.extends:lower() or ""
+    lines[#lines + 1] = "---@class luacni." .. class .. base
     for _, field in ipairs(entry.fields) do
       lines[#lines + 1] = ("---@field %s any %s"):format(field.name, table.concat(field, " "))
     end
@@ -130,12 +133,13 @@ function M.files()
   for _, name in ipairs(host.pages()) do
     if name ~= "handle" and name ~= "req" then
       local page = pages.module(name)
-      lines = { "---@meta cni." .. name, "" }
+      local required = pages.require_name(name)
+      lines = { "---@meta " .. required, "" }
       comment(lines, page.text)
       lines[#lines + 1] = ("local %s = {}"):format(name)
       put_entries(lines, page, name, ".")
       table.move({ "", "return " .. name }, 1, 2, #lines + 1, lines)
-      out["cni/" .. name .. ".lua"] = table.concat(lines, "\n") .. "\n"
+      out[required:gsub("%.", "/") .. ".lua"] = table.concat(lines, "\n") .. "\n"
     end
   end
   return out

@@ -51,6 +51,8 @@ local function parse(block)
       table.insert(entry.fields, current)
     elseif tag == "type" then
       entry.class, current = rest, nil
+    elseif tag == "extends" then
+      entry.extends, current = rest, nil
     elseif tag == "raise" then
       current = { rest }
       table.insert(entry.raises, current)
@@ -78,6 +80,13 @@ local function usage(page, line)
   if page == "handle" then return "handle:" .. name .. arguments end
   if page == "req" then return "req:" .. name .. arguments:gsub("^%(req,? ?", "(") end
   return page .. "." .. name .. arguments
+end
+
+--- How a module is required that has a page of its own.
+-- @tparam string name of the page
+-- @treturn string
+function M.require_name(name)
+  return (name == "spec" and "luacni." or "cni.") .. name
 end
 
 --- A module for scripts, by the name of its page.
