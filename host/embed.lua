@@ -52,11 +52,17 @@ local function page_of(source)
   return table.concat(blocks, "\n---\n")
 end
 
--- A script without its comments, every line where it was. Where that would be another script, it stays whole.
+-- A script without its comments and what its lines begin with, every line where it was. What would be another
+-- script then (it has a text of several lines) is left.
 local function bare(source, chunk_name)
-  local text = source:gsub("(\n *)%-%-[^\n]*", "%1"):gsub("\n +%f[\n]", "\n")
-  local chunk = load(text, "@" .. chunk_name, "t")
-  return chunk and string.dump(chunk) == string.dump(load(source, "@" .. chunk_name, "t")) and text or source
+  local whole = string.dump(load(source, "@" .. chunk_name, "t"))
+  local function try(text, pattern, with)
+    local shorter = text:gsub(pattern, with)
+    local chunk = load(shorter, "@" .. chunk_name, "t")
+    return chunk and string.dump(chunk) == whole and shorter or text
+  end
+  local text = try(try(source, "(\n *)%-%-[^\n]*", "%1"), "\n +%f[\n]", "\n")
+  return try(text, "\n +", "\n")
 end
 
 local modules, plugins, pages = {}, {}, {}
@@ -76,8 +82,10 @@ for i = 2, #arg do
     plugins[#plugins + 1] = entry
   else
     entry.name = module:gsub("/", ".")
-    -- What a person types can wait to be read until it is typed; specs get theirs as text, see host.text.
-    if module:find("^cni/command/") or module:find("^cni/runtime/") or module:find("^luacni/") then
+    -- What a person types can wait to be read until it is typed, and what is off until it is on; specs get
+    -- theirs as text, see host.text.
+    local folder = module:match("^cni/(%w+)/")
+    if folder == "command" or folder == "runtime" or folder == "trace" or module:find("^luacni/") then
       entry.source = bare(source, chunk_name)
     end
     modules[#modules + 1] = entry

@@ -203,6 +203,8 @@ static int host_time_left(lua_State *L)
 
 static const luaL_Reg functions[] = {
 	{ "afresh", afresh },
+	{ "append", watch_append },
+	{ "datagram", watch_datagram },
 	{ "deadline", host_deadline },
 	{ "environ", host_environ },
 	{ "exe", host_exe },
@@ -218,6 +220,7 @@ static const luaL_Reg functions[] = {
 	{ "read_stdin", host_read_stdin },
 	{ "run", command_run },
 	{ "script_line", scripts_line },
+	{ "settings", watch_settings },
 	{ "source", scripts_source },
 	{ "text", pages_text },
 	{ "time_left", host_time_left },

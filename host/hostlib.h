@@ -15,4 +15,9 @@ int command_run(lua_State *L);
 int command_hold_signals(lua_State *L);
 int command_held_signal(lua_State *L);
 
+/* What somebody who watches is told; see host/watch.c. */
+int watch_settings(lua_State *L);
+int watch_append(lua_State *L);
+int watch_datagram(lua_State *L);
+
 #endif

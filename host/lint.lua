@@ -73,8 +73,8 @@ local bindings = floors {
   { "nl" }, { "ns" }, { "sys" }, { "lease", "attr" }, { "tables", "nft" }, { "rtnl" },
 }
 local library = floors {
-  { "record" }, { "protocol" }, { "links" }, { "reference" }, { "step" }, { "engine" }, { "runtime" },
-  { "command" },
+  { "record" }, { "protocol" }, { "links" }, { "reference" }, { "step" }, { "engine" }, { "trace" },
+  { "runtime" }, { "command" },
 }
 
 local function check_floor(floor_of, path, n, wing, other)

@@ -45,6 +45,9 @@ luacni.8)
 	_/etc/luacni/plugins/TYPE.lua_
 		Types of this site's own; owned and writable by root alone, or refused.
 
+	_/etc/luacni/settings.json_
+		Settings of this machine, see *luacni doc settings* and below; owned and writable by root alone, or refused.
+
 	_/etc/cni/net.d_
 		Networks.
 
@@ -56,6 +59,24 @@ luacni.8)
 
 	_/var/lib/cni/results_
 		What runtimes have attached, as libcni has it.
+
+	# TRACES
+
+	What the file of settings may have:
+
+	END
+	literal doc settings
+	cat <<-'END'
+	*traces* names a file of lines of OTLP JSON, as the file exporter of OpenTelemetry writes them and the receiver
+	_otlpjsonfile_ of its collector reads them. A call is a span, each of its steps one below; steps whose requests
+	travel to the kernel together are below a span _send_, whose duration they have. The caller's trace is taken from
+	TRACEPARENT, and goes on to the plugins and programs that a call starts; where the caller's span is not sampled,
+	nothing is written. Whatever is wrong with the file, a call does not fail. It is opened anew by each call, so that
+	it can be rotated by renaming it.
+
+	*journald* sends one line for each call to _/run/systemd/journal/socket_, with the fields CNI_COMMAND,
+	CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS, CNI_NETWORK, CNI_TYPE, CNI_DURATION_USEC, CNI_ERROR_CODE, CNI_ERROR_MSG,
+	CNI_ERROR_DETAILS, ERRNO, TRACE_ID, SPAN_ID. A value of more than 8 KiB is shortened.
 
 	# SEE ALSO
 

@@ -19,11 +19,13 @@ static int refuse(char *why, size_t size, const char *path, const char *end, con
 	return -EPERM;
 }
 
-static int check_owner(const struct stat *st, char *why, size_t size, const char *path,
+static int check_owner(const struct stat *st, int written, char *why, size_t size, const char *path,
 		       const char *end)
 {
 	if (st->st_uid != 0)
 		return refuse(why, size, path, end, "is not owned by root");
+	if (written)
+		return 0;
 	if (st->st_mode & S_IWOTH)
 		return refuse(why, size, path, end, "can be written by everybody");
 	if (st->st_mode & S_IWGRP)
@@ -33,11 +35,10 @@ static int check_owner(const struct stat *st, char *why, size_t size, const char
 }
 
 /* Opens one step of the path below `dir`; a link is refused like anything else unexpected. */
-static int open_step(int dir, const char *name, int last, char *why, size_t size, const char *path,
+static int open_step(int dir, const char *name, int flags, char *why, size_t size, const char *path,
 		     const char *end)
 {
-	int flags = last ? O_RDONLY | O_NONBLOCK : O_PATH | O_DIRECTORY;
-	int fd = openat(dir, name, flags | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(dir, name, flags | O_NOFOLLOW | O_CLOEXEC, 0640);
 	int err = errno;
 	struct stat st;
 
@@ -50,8 +51,11 @@ static int open_step(int dir, const char *name, int last, char *why, size_t size
 	return -err;
 }
 
-/* Walks from the root to the file. An open descriptor or -errno. */
-static int open_trusted(const char *path, char *why, size_t size)
+/*
+ * Walks from the root to the file. An open descriptor or -errno. `written`: others may write to the folders
+ * above the file's own, as a group of loggers may to /var/log: what they put there is not owned by root.
+ */
+static int open_trusted(const char *path, int flags, int written, char *why, size_t size)
 {
 	const char *at = path;
 	char name[256];
@@ -64,7 +68,7 @@ static int open_trusted(const char *path, char *why, size_t size)
 
 		if (dir < 0)
 			return -errno;
-		err = fstat(dir, &st) < 0 ? -errno : check_owner(&st, why, size, path, at);
+		err = fstat(dir, &st) < 0 ? -errno : check_owner(&st, written && !last, why, size, path, at);
 		if (!err && end - at > (ptrdiff_t)sizeof name)
 			err = -ENAMETOOLONG;
 		if (err) {
@@ -73,7 +77,7 @@ static int open_trusted(const char *path, char *why, size_t size)
 		}
 		memcpy(name, at + 1, (size_t)(end - at - 1));
 		name[end - at - 1] = '\0';
-		next = open_step(dir, name, last, why, size, path, end);
+		next = open_step(dir, name, last ? flags : O_PATH | O_DIRECTORY, why, size, path, end);
 		close(dir);
 		if (next < 0 || last)
 			return next;
@@ -100,7 +104,7 @@ int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, 
 		return -ENOENT;
 
 	snprintf(why, why_size, "it cannot be read");
-	fd = open_trusted(path, why, why_size);
+	fd = open_trusted(path, O_RDONLY | O_NONBLOCK, 0, why, why_size);
 	if (fd < 0)
 		return fd;
 
@@ -108,7 +112,7 @@ int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, 
 	if (!err && !S_ISREG(st.st_mode))
 		err = refuse(why, why_size, path, path + strlen(path), "is not a file");
 	if (!err)
-		err = check_owner(&st, why, why_size, path, path + strlen(path));
+		err = check_owner(&st, 0, why, why_size, path, path + strlen(path));
 	while (!err) {
 		ssize_t n = read(fd, buf + used, size - used);
 
@@ -124,6 +128,25 @@ int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, 
 	}
 	close(fd);
 	*len = used;
+
+	return err;
+}
+
+int site_open_append(const char *path, int make, char *why, size_t size)
+{
+	int flags = O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY | (make ? O_CREAT : 0), fd, err;
+	struct stat st;
+
+	fd = open_trusted(path, flags, 1, why, size);
+	if (fd < 0)
+		return fd;
+
+	err = fstat(fd, &st) < 0 ? -errno : 0;
+	if (!err && !S_ISREG(st.st_mode))
+		err = refuse(why, size, path, path + strlen(path), "is not a file");
+	if (!err)
+		return fd;
+	close(fd);
 
 	return err;
 }

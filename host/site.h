@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reading a site's scripts from disk, distrustfully. No Lua in here.
+ * A site's files, looked at with distrust: its scripts and settings, and what is appended to. No Lua in here.
  */
 #ifndef HOST_SITE_H
 #define HOST_SITE_H
 
 #include <stddef.h>
 
+#define SITE_SETTINGS "/etc/luacni/settings.json"
 #define SITE_LIMIT ((size_t)1 << 20)
 
 /*
@@ -16,6 +17,13 @@
  * that nothing can be swapped between the check and the reading.
  */
 int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, size_t why_size);
+
+/*
+ * Open a file to append to, if `make` says so one that is not there yet. A descriptor; -EPERM for "not to be
+ * trusted" or not a file, or another -errno, with the reason in `why`. As above, but that folders above the
+ * file's own need only be root's.
+ */
+int site_open_append(const char *path, int make, char *why, size_t size);
 
 /* Whether anything is there, which may be refused by site_read(). */
 int site_has(const char *path);

@@ -31,11 +31,11 @@ end
 
 -- The name we were called by picks the script if there is one of that name, and if it is the IPAM
 -- plugin's: a delegated call carries its parent's configuration. Otherwise, and called as luacni, the
--- configuration's type does.
+-- configuration's type does. Also, whether the script is known to be there.
 local function type_of(name, req)
   if name ~= "luacni" then
-    local ipam = req.raw.ipam
-    if host.has_plugin(name) or type(ipam) == "table" and ipam.type == name then return name end
+    local ipam, known = req.raw.ipam, host.has_plugin(name)
+    if known or type(ipam) == "table" and ipam.type == name then return name, known end
   end
   local type_name = req.raw.type
   if type(type_name) ~= "string" or type_name == "" then
@@ -47,8 +47,8 @@ end
 -- The plugin. One without a script is what a DEL or GC may come for when the script has been removed: the
 -- error waits until the script is asked for.
 local function find_plugin(name, req)
-  local type_name = type_of(name, req)
-  local plugin = verbs.plugin(host, type_name)
+  local type_name, known = type_of(name, req)
+  local plugin = verbs.plugin(host, type_name, known)
   if plugin then return plugin end
   local function missing() no_plugin(type_name) end
   if req.command ~= "DEL" and req.command ~= "GC" then missing() end
@@ -80,12 +80,12 @@ local function is_called_back(plugin)
   return loads and not ipam
 end
 
-local function answer(name, req)
+local function answer(name, req, trace)
   if req.command == "VERSION" then return version() end
   local bytes = read_stdin()
   if #bytes + #(req.args or "") > foreseeable then host.afresh(bytes) end
   request.read_config(req, bytes)
-  verbs.equip(req, host)
+  verbs.equip(req, host, trace)
   local plugin = find_plugin(name, req)
   req.type = plugin.type
   if is_called_back(plugin) then
@@ -104,6 +104,15 @@ local function about(name)
   return 0
 end
 
+-- Whoever wants to know of this call: nil where there are no settings, or they are to blame.
+local function begin_trace()
+  local text, problem = host.settings()
+  if not text and not problem then return nil end
+  local ok, trace = pcall(function() return require("cni.trace.call").begin(host, text, problem) end)
+  if ok then return trace end
+  host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(trace)))
+end
+
 --- Run.
 -- @tparam string name what the program was called as, without directory
 -- @tparam table args the other arguments
@@ -114,15 +123,20 @@ function M.main(name, args)
     if name == "luacni" or #args > 0 then return require("cni.command.main").main(args) end
     return about(name)
   end
-  local req
+  local req, trace = nil, begin_trace()
   local ok, text = xpcall(function()
     req = request.from_env(host.getenv)
-    return answer(name, req)
+    return answer(name, req, trace)
   end, fail.wrap)
+  local failed = not ok and text or nil
   -- Out of memory is the one error that no handler sees.
   if not ok then text = fail.wrap(text):json(req and req.version) end
   local said, why = host.write(1, text)
   if not said then host.log("luacni: the answer cannot be given: " .. why .. ": " .. text) end
+  if trace then
+    local told, problem = pcall(trace.finish, trace, req, name, failed or why)
+    if not told then host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(problem))) end
+  end
   return said and ok and 0 or 1
 end
 

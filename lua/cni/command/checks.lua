@@ -250,6 +250,36 @@ local function scripts(_, broken)
   return ("this site has %d types of its own"):format(#list)
 end
 
+local function settings(_, broken, doubtful)
+  local own = require "cni.trace.settings"
+  local text, problem = host.settings()
+  if not text and not problem then return "there is no " .. own.path end
+  local set
+  if text then set, problem = own.of(text) end
+  if not set then
+    local named = problem:match "(/%S+) can be written by" or problem:match "(/%S+) is not owned by root"
+    broken(problem .. " (calls go on without it)", named
+      and (problem:find "owned" and "chown root " or "chmod go-w ") .. quote(named) or nil)
+    return
+  end
+  local path = set.traces
+  local ok, why, errno = true, nil, nil
+  if path then ok, why, errno = host.append(path) end
+  local folder = path and path:match "^(.*)/" or ""
+  if errno == sys.errno.ENOENT then
+    if folder ~= "" and not files.exists(folder) then
+      broken("spans of calls are lost: there is no folder " .. folder, "mkdir -p " .. quote(folder))
+    end
+  elseif not ok then
+    broken("spans of calls are lost: " .. why)
+  end
+  local journal = require("cni.trace.journald").socket
+  if set.journald and not files.exists(journal) then
+    doubtful(("there is no journald to tell of calls: %s is not there"):format(journal))
+  end
+  return own.path .. " is read by every call"
+end
+
 local function leftovers(on, broken, doubtful)
   for _, found in ipairs(require("cni.command.gc").leftovers(on.folder)) do
     if found.problem then
@@ -273,5 +303,5 @@ end
 return {
   { "rights", rights }, { "kernel", kernel }, { "networks", networks }, { "programs", programs },
   { "links", links }, { "path", search_path }, { "folders", folders }, { "scripts", scripts },
-  { "leftovers", leftovers },
+  { "settings", settings }, { "leftovers", leftovers },
 }

@@ -55,6 +55,15 @@ local function print_script()
   say.columns(rows)
 end
 
+-- What /etc/luacni/settings.json may have.
+local function print_settings()
+  local settings = require "cni.trace.settings"
+  local rows = require("cni.command.manual").keys { conf = settings.record }
+  table.insert(rows, 1, { "key", "type", "default", "" })
+  say.lines { "Settings of this machine, in " .. settings.path .. ", which is root's:", "" }
+  say.columns(rows)
+end
+
 -- The first sentence of some lines.
 local function sentence(lines)
   local text = table.concat(lines, " "):gsub("%s+", " ")
@@ -76,6 +85,7 @@ local function print_list()
   end
   rows[#rows + 1] = { "", "" }
   rows[#rows + 1] = { "Keys", "" }
+  rows[#rows + 1] = { "  settings", "What /etc/luacni/settings.json may have." }
   local objects = {}
   for object in next, pages.objects do objects[#objects + 1] = object end
   table.sort(objects)
@@ -120,9 +130,9 @@ return {
     if host.has_plugin(word) then
       if name then say.usage(("%s is a type, and %q nothing of it"):format(word, name)) end
       print_type(word)
-    elseif word == "script" then
+    elseif word == "script" or word == "settings" then
       if name then say.usage(("%q is looked up without a name"):format(word)) end
-      print_script()
+      if word == "script" then print_script() else print_settings() end
     elseif page then
       print_module(page, word, name)
     elseif pages.objects[word] then
@@ -132,7 +142,7 @@ return {
     else
       local known = pages.verbs()
       table.move(say.type_names(), 1, #say.type_names(), #known + 1, known)
-      known[#known + 1] = "script"
+      table.move({ "script", "settings" }, 1, 2, #known + 1, known)
       table.move(host.pages(), 1, #host.pages(), #known + 1, known)
       for object in next, pages.objects do known[#known + 1] = object end
       say.usage(("there is nothing about %q"):format(word), word, known)

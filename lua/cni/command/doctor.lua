@@ -45,9 +45,9 @@ return {
   words = "",
   about = "look for what is wrong with this machine, and say how to mend it",
   text = "Rights, what the kernel can do (tried in a namespace of its own), networks, their programs, " ..
-    "links in CNI_PATH, PATH, folders and their modes, this site's scripts, what dead attachments have " ..
-    "left. Each problem comes with the command that mends it, if there is one. Changes nothing. Exit " ..
-    "status 1 when something is broken; what may be wrong (warning) is none.",
+    "links in CNI_PATH, PATH, folders and their modes, this site's scripts and settings, what dead " ..
+    "attachments have left. Each problem comes with the command that mends it, if there is one. Changes " ..
+    "nothing. Exit status 1 when something is broken; what may be wrong (warning) is none.",
   options = job_of.options({ "conf-dir" }, { json = { about = "as JSON" } }),
   examples = { "luacni doctor" },
   run = function(_, options)

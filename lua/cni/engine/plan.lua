@@ -51,13 +51,15 @@ M.__index = M
 -- @tparam table env what the steps act upon: `owner` {network, id, ifname}; `pod` ({ ns = object,
 -- sandbox = path }; absent when the namespace is gone), or `seek`, a function that finds it when a step to
 -- be taken back needs it; `record` (apply and undo); `prev` (the result so far); for delegates `request`,
--- or `time_left` where there is none; `batch`: of cni.links.batch, when many are taken back together
+-- or `time_left` and `trace` where there is none; `batch`: of cni.links.batch, when many are taken back
+-- together; `trace`: of cni.trace.call, in a call that is traced
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
     mode = mode, steps = {}, next = 1, locks = {}, last = {},
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
     seek = env.seek, time_left = env.time_left, batch = env.batch,
+    trace = env.trace or env.request and env.request.trace,
   }, M)
   plan.host = handle.new(plan, "host", env.host)
   plan.pod = handle.new(plan, "pod", env.pod or { absent = true })
@@ -157,6 +159,19 @@ local function send(batch)
     kind.cause and kind.cause(step, batch.handle, errno))
 end
 
+--- Do something about a step, or about steps that are sent together: a traced call takes note of how long it
+-- takes.
+-- @tparam string what see cni.trace.call
+-- @tparam table steps a step, or a list
+-- @tparam function action
+-- @param ... its arguments
+-- @return what it returns
+function M:about(what, steps, action, ...)
+  local trace = self.trace
+  if trace then return trace:about(what, steps, action, ...) end
+  return action(...)
+end
+
 local function ready(h, kind, step)
   for _, name in ipairs(kind.links and kind.links(step) or {}) do
     if not h:knows(name) then return false end
@@ -170,7 +185,7 @@ local function execute(plan, first, last)
     if batch then
       local full = batch
       batch = nil
-      send(full)
+      if full.owners[1] then plan:about("do", full.owners, send, full) end
     end
   end
   for i = first, last do
@@ -187,7 +202,7 @@ local function execute(plan, first, last)
     elseif kind.run then
       flush()
       step.did = true -- from here on it may be half done, and undo takes back a half too
-      kind.run(step, plan)
+      plan:about("do", step, kind.run, step, plan)
     end
   end
   flush()
@@ -216,7 +231,7 @@ function M:now(step)
   self.next = self.next + 1
   self.record:append(self.steps, self.next - 1, self.next - 1)
   step.did = true
-  return kind_of(step).run(step, self)
+  return self:about("do", step, kind_of(step).run, step, self)
 end
 
 -- Steps that want something of a link that is in their namespace already.
@@ -236,7 +251,7 @@ function M:differences()
   local found, said = {}, {}
   for _, step in ipairs(self.steps) do
     local kind = kind_of(step)
-    local text = kind.verify and kind.verify(step, self)
+    local text = kind.verify and self:about("compare", step, kind.verify, step, self)
     text = text and (link_missing(self, step) or text)
     -- A pair's own step says that its end in the host is gone.
     if on_link[step.kind] and step.want.link == handle.gone then text = nil end
@@ -304,7 +319,7 @@ function M:undo()
       if kind.last and self.record then self.record:note_undone(i) end
       local ok = try(function()
         find_pod(self, step)
-        kind.undo(step, self)
+        self:about("undo", step, kind.undo, step, self)
       end)
       if ok then step.did = nil end
     end

@@ -169,6 +169,7 @@ local function recorded(plan)
         "CNI_CONTAINERID=" .. header.id, "CNI_IFNAME=" .. header.ifname,
         "CNI_NETNS=" .. (header.netns or ""), "CNI_ARGS=" .. (header.args or ""),
         "CNI_PATH=" .. table.concat(header.path, ":"), "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        table.unpack(plan.trace and plan.trace:entries() or {}),
       }
     end,
   }
@@ -273,7 +274,7 @@ function M.obtain(plan, type_name, request, as_interface)
     return result
   end
   plan:push(step)
-  if plan.mode == "verify" then M.call("CHECK", type_name, step.request) end
+  if plan.mode == "verify" then plan:about("check", step, M.call, "CHECK", type_name, step.request) end
   if not as_interface then return known(plan) end
   return answered(step, plan)
 end
