@@ -7,18 +7,11 @@
 -- POST /addresses/CONTAINER/INTERFACE answers { "address": "10.22.0.7/24", "gateway": "10.22.0.1" }, DELETE
 -- of the same takes it back, and GET says whether it is given.
 
-local json = require "cni.json"
-
 return {
   ipam = true,
   add = function(req)
-    local function curl(verb)
-      return { program = "/usr/bin/curl", timeout = 5, args = { "-sSf", "-X", verb, "--unix-socket",
-        req.raw.ipam.socket, ("http://ipam/addresses/%s/%s"):format(req.container_id, req.ifname) } }
-    end
-    local post = curl("POST")
-    post.undo, post.check = curl("DELETE"), curl("GET")
-    local text = req:call(post)
-    return { ips = text and { json.decode(text, "the answer of the service") } or {} }
+    local answer = req:http { method = "POST", socket = req.raw.ipam.socket, timeout = 5,
+      url = ("/addresses/%s/%s"):format(req.container_id, req.ifname), undo = {}, check = {} }
+    return { ips = answer and { answer.json } or {} }
   end,
 }

@@ -22,7 +22,7 @@ local service = [[
 #!/bin/sh
 read -r verb path rest
 f=BIN/given.$(echo "$path" | tr / .)
-say() { printf 'HTTP/1.0 %s\r\nContent-Length: %d\r\n\r\n%s' "$1" ${#2} "$2"; }
+say() { printf 'HTTP/1.0 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' "$1" ${#2} "$2"; }
 case $verb in
 POST) n=$(ls BIN | grep -c given); : >$f
       say "200 OK" '{"address":"10.22.0.'$((n + 7))'/24","gateway":"10.22.0.1"}' ;;
@@ -121,7 +121,7 @@ local examples = {
       assert.equal("10.22.0.7/24", addresses(w))
       assert.equal("10.22.0.8/24", addresses(w, 2))
     end,
-    breaks = { "rm " .. bin .. "/given..addresses.c1.eth0", "curl.*404" } },
+    breaks = { "rm " .. bin .. "/given..addresses.c1.eth0", "GET http://localhost/addresses/c1/eth0 at .*: the service answers with status 404" } },
 
   ["figures"] = { conf = { folder = bin }, pod = chained_pod, prev = chained_prev,
     before = function() t.run("rm -rf " .. bin .. "; mkdir -p " .. bin) end,

@@ -30,6 +30,7 @@ local fail = require "cni.fail"
 local json = require "cni.json"
 local once = require "cni.step.once"
 local scripts = require "cni.engine.script"
+local web = require "cni.engine.web"
 
 local M = {}
 
@@ -67,6 +68,8 @@ local takes = {
     { "max", number }),
   call = args.call("req:call", request, { nil,
     a_call({ ns = args.handle, undo = a_call(), check = a_call() }, { required = { "program" } }) }),
+  http = args.call("req:http", request, { nil, web.request({ ns = args.handle, undo = web.request(),
+    check = web.request() }, { "url" }) }),
   delegate = args.call("req:delegate", request, { "type", args.string }, { "changes", optional(args.table) }),
 }
 
@@ -157,6 +160,53 @@ function M.call(req, what)
       timeout = one.timeout or 10 } or nil
   end
   return require("cni.step.call").obtain(req.plan, what.ns and what.ns.name or "host", want)
+end
+
+--- Ask a service by HTTP, with the program curl. Like a call it is written down before it is made, and taken
+-- back.
+--
+--     local lease = req:http { socket = "/run/ipam.sock", url = "/addresses",
+--       json = { owner = req.container_id }, undo = { url = "/addresses/{id}" } }
+--     return { ips = lease and { { address = lease.json.address } } or {} }
+--
+-- What is pending is done before. A status that is not 2xx is an error, with what the service says; so is an
+-- answer of more than 64 KiB. Redirections are not followed. All that is given is in the record, which only
+-- root can read, and none of it on curl's command line.
+-- @tparam table req
+-- @tparam table what
+--
+-- - `url`: begins with http:// or https://; with `socket`, the path of a unix socket, / and the rest will do
+-- - `method`: GET, with a body POST; `headers`: values by name; `body`: text, or `json`: a value to be sent
+--   as such; `timeout`: seconds (10)
+-- - `accept`: a list of statuses that are no error either
+-- - `ns`: the handle of the namespace that it is sent from (`req.host`)
+-- - `undo`: the same keys, of the request that takes it back in DEL, GC and rollback, last of all. What it
+--   does not say is as in the first one, but the body; its `method` is DELETE, and it accepts 404 and 410. In
+--   its `url` `{KEY}` is that member of the JSON that the service answered; where no answer is known (the ADD
+--   was killed before) such a request is not made, so better let the service know the attachment by a name
+--   that is yours
+-- - `check`: the same, of the request that CHECK makes, with GET; its error is what differs. Without it CHECK
+--   asks nothing
+-- @treturn table|nil `status`, `headers` (by name in small letters), `body`, and `json`: the body decoded,
+-- where its type is JSON; in CHECK what was answered then. nil where nothing was asked: in a dry run, and in
+-- a DEL that finds no record
+function M.http(req, what)
+  req, what = takes.http(req, what)
+  local want = {}
+  for key, method in next, { call = "GET", undo = "DELETE", check = "GET" } do
+    local one = what
+    if key ~= "call" then one = what[key] end
+    if one then
+      local problem
+      want[key], problem = web.complete(one, key ~= "call" and what or nil, method)
+      if problem then args.refuse("req:http", key ~= "call" and key .. ".url" or "url", problem) end
+    end
+  end
+  if want.call.url:find "[{}]" then
+    args.refuse("req:http", "url", "{KEY} is of the answer, and there is none yet: write %7B and %7D")
+  end
+  if want.undo then want.undo.accept = want.undo.accept or { 404, 410 } end
+  return require("cni.step.http").obtain(req.plan, what.ns and what.ns.name or "host", want)
 end
 
 -- What identifies the call, and not what is wanted of the type.

@@ -28,26 +28,42 @@ local function environment(plan, command)
   }
 end
 
--- Run a program; nil and what went wrong when it fails, or could not be run.
-local function run(step, plan, command, call, stdin)
+local longest <const> = 64 << 10
+
+--- Run a program for a step, as long as there is time.
+-- @tparam table step
+-- @tparam table plan
+-- @tparam string command ADD, CHECK or DEL
+-- @tparam string what it does, in words
+-- @tparam table call `program`, `args`, `stdin`, `timeout`
+-- @treturn table as of netlink.sys.exec
+-- @treturn[2] nil
+-- @treturn[2] fail why it could not be run, or did not come to an end
+function M.exec(step, plan, command, what, call)
   local h = plan[step.ns]
   local ms = delegate.patience(plan.request or plan, command, call.timeout)
   local ran, msg, errno = sys.exec {
     path = call.program, argv = { call.program, table.unpack(call.args or {}) },
-    env = environment(plan, command), stdin = call.stdin or stdin, ns = h.where, timeout_ms = ms,
-    stdout_limit = 64 << 10,
+    env = environment(plan, command), stdin = call.stdin, ns = h.where, timeout_ms = ms,
+    stdout_limit = longest,
   }
-  if ran and ran.status == 0 then return ran.stdout end
-  if ran then
-    local said = ran.stderr ~= "" and ran.stderr or ran.stdout
-    return nil, fail.new { msg = ("%s failed: %s"):format(words(call),
-      ran.signal and "signal " .. ran.signal or "exit status " .. ran.status), details = said:sub(1, 2000) }
-  end
+  if ran then return ran end
   if errno == sys.errno.ETIMEDOUT then
     return nil, fail.new { code = fail.codes.again, errno = errno,
-      msg = ("%s did not end within %.1f seconds; it was ended"):format(words(call), ms / 1000) }
+      msg = ("%s did not end within %.1f seconds; it was ended"):format(what, ms / 1000) }
   end
-  return nil, fail.new { msg = ("%s: %s"):format(words(call), msg), errno = errno }
+  if errno == sys.errno.EFBIG then msg = "it says more than 64 KiB" end
+  return nil, fail.new { msg = ("%s: %s"):format(what, msg), errno = errno }
+end
+
+-- Run a program; nil and what went wrong when it fails, or could not be run.
+local function run(step, plan, command, call, stdin)
+  local ran, err = M.exec(step, plan, command, words(call), setmetatable({ stdin = call.stdin or stdin },
+    { __index = call }))
+  if not ran or ran.status == 0 then return ran and ran.stdout, err end
+  local said = ran.stderr ~= "" and ran.stderr or ran.stdout
+  return nil, fail.new { msg = ("%s failed: %s"):format(words(call),
+    ran.signal and "signal " .. ran.signal or "exit status " .. ran.status), details = said:sub(1, 2000) }
 end
 
 function M.run(step, plan)
@@ -66,21 +82,30 @@ end
 --- What the call printed, if that is written down.
 function M.printed(step, plan)
   local record = plan.past and plan:past()
-  local _, text = once.find(record and record.steps or plan.steps, "call", step.want.nth)
+  local _, text = once.find(record and record.steps or plan.steps, step.kind, step.want.nth)
   return text
 end
 
 local nowhere = { [sys.errno.ENOENT] = true, [sys.errno.ENOTDIR] = true }
 
+--- Say what is not taken back.
+function M.goes_without(plan, err)
+  local log = plan.request and plan.request.log
+  if log then log("luacni: DEL goes without " .. tostring(err)) end
+end
+
+--- Raise why something could not be taken back; but a program that is there no more would hold the container
+-- for ever.
+function M.unless_gone(plan, err)
+  if not nowhere[err.errno] then error(err, 0) end
+  M.goes_without(plan, err)
+end
+
 function M.undo(step, plan)
   local undo = step.want.undo
   if not undo or plan[step.ns].absent then return end
   local text, err = run(step, plan, "DEL", undo, M.printed(step, plan))
-  if text then return end
-  -- One that is there no more would hold the container for ever.
-  if not nowhere[err.errno] then error(err, 0) end
-  local log = plan.request and plan.request.log
-  if log then log("luacni: DEL goes without " .. tostring(err)) end
+  if not text then M.unless_gone(plan, err) end
 end
 
 function M.say(step)
@@ -91,12 +116,13 @@ end
 -- @tparam table plan
 -- @tparam string ns "host" or "pod"
 -- @tparam table want `call`, `check`, `undo`
+-- @string[opt="call"] kind of step
 -- @treturn string|nil what it printed
-function M.obtain(plan, ns, want)
-  local step = { kind = "call", ns = ns, want = want }
+function M.obtain(plan, ns, want, kind)
+  local step = { kind = kind or "call", ns = ns, want = want }
   want.nth = 1
   for _, other in ipairs(plan.steps) do
-    if other.kind == "call" then want.nth = want.nth + 1 end
+    if other.kind == step.kind then want.nth = want.nth + 1 end
   end
   if plan.mode == "apply" then
     plan:flush()

@@ -47,10 +47,12 @@ local function named(what, kind)
   return what == "do" and kind or what .. " " .. kind
 end
 
+local asks_others <const> = { delegate = true, call = true, http = true }
+
 local function describe(out, step, what)
   local ok, words = pcall(function() return kind_of(step).say(step) end)
   out.name = named(what, step.kind)
-  out.kind = (step.kind == "delegate" or step.kind == "call") and client or internal
+  out.kind = asks_others[step.kind] and client or internal
   out.attributes = attributes { ["luacni.step"] = ok and words or step.kind, ["luacni.namespace"] = step.ns }
 end
 

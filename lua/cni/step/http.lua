@@ -1,0 +1,212 @@
+-- SPDX-License-Identifier: MIT
+--- Step `http`: a request to a service by HTTP, which is a `call` of the program curl. What was answered is
+-- kept for those who come later; it is undone by another request, last, as a call is.
+--
+-- curl is told by its standard input what to do: who looks at the processes of the machine sees no secret.
+-- @module cni.step.http
+
+local calls = require "cni.step.call"
+local fail = require "cni.fail"
+local files = require "cni.record.files"
+local json = require "cni.json"
+local once = require "cni.step.once"
+
+local M = { last = true }
+
+local folders <const> = { "/usr/sbin", "/usr/bin", "/sbin", "/bin" }
+
+-- A request in words, without what may be a secret in its address: a password, and what is asked for.
+local function words(request)
+  local url = request.url:gsub("^(%w+://)[^/@]*@", "%1"):gsub("[?#].*$", "")
+  return ("%s %s%s"):format(request.method, url, request.socket and " at " .. request.socket or "")
+end
+
+local escapes <const> = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t",
+  ["\v"] = "\\v" }
+
+local function sorted(map)
+  local keys = {}
+  for key in next, map do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+-- A request as curl's file of options.
+local function options(plan, request, url)
+  local lines, given = { "silent", "show-error", "include", "globoff" }, {}
+  local function add(option, value)
+    lines[#lines + 1] = ('%s = "%s"'):format(option, (value:gsub('[\\"\n\r\t\v]', escapes)))
+  end
+  -- "NAME;" is a header without a value; "NAME:" leaves out one that curl would send.
+  local function add_header(name, value)
+    given[name:lower()] = true
+    add("header", value == "" and name .. ";" or ("%s: %s"):format(name, value))
+  end
+  add("proto", "=http,https")
+  add("url", url)
+  if request.socket then add("unix-socket", request.socket) end
+  for _, name in ipairs(sorted(request.headers or {})) do add_header(name, request.headers[name]) end
+  for _, entry in ipairs(plan.trace and plan.trace:entries() or {}) do
+    local name, value = entry:match "^(%u+)=(.*)$"
+    if not given[name:lower()] then add_header(name:lower(), value) end
+  end
+  for _, name in ipairs { "Expect", "Content-Type" } do
+    if not given[name:lower()] then add("header", name .. ":") end
+  end
+  if request.method == "HEAD" then
+    lines[#lines + 1] = "head"
+  else
+    add("request", request.method)
+    -- Without a length there are servers that wait for more.
+    local sends = request.method == "POST" or request.method == "PUT" or request.method == "PATCH"
+    if request.body or sends then add("data-raw", request.body or "") end
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- What curl prints: blocks of headers, the last of them with the body behind it.
+local function parsed(text)
+  local at = 1
+  while true do
+    local first, last = text:find("\r?\n\r?\n", at)
+    local head = first and text:sub(at, first - 1)
+    local status = head and tonumber(head:match "^HTTP/%S+ (%d%d%d)")
+    if not status then return nil end
+    at = last + 1
+    if status >= 200 or status == 101 then
+      local headers = {}
+      for name, value in head:gmatch "\n([^:\r\n]+):[ \t]*([^\r\n]*)" do
+        name, value = name:lower(), value:gsub("%s+$", "")
+        headers[name] = headers[name] and headers[name] .. ", " .. value or value
+      end
+      return { status = status, headers = headers, body = text:sub(at) }
+    end
+  end
+end
+
+local function is_json(answer)
+  local type_of = ((answer.headers or {})["content-type"] or ""):lower():match "^[^;%s]*" or ""
+  return answer.body ~= "" and (type_of == "application/json" or type_of:find "%+json$" ~= nil)
+end
+
+-- An address with what the answer has in the place of {KEY}; nil and the key when that has no such.
+local function filled(url, answer)
+  local members, missing
+  local text = url:gsub("{([%w_]+)}", function(key)
+    if not members then
+      local ok, value = pcall(json.decode, answer and answer.body or "")
+      members = ok and type(value) == "table" and value or {}
+    end
+    local value = members[key]
+    if type(value) ~= "string" and math.type(value) ~= "integer" then
+      missing = missing or key
+      return ""
+    end
+    return (tostring(value):gsub("[^%w_.~-]", function(char) return ("%%%02X"):format(char:byte()) end))
+  end)
+  if missing then return nil, missing end
+  return text
+end
+
+-- curl, or nil and the error.
+local function find_curl()
+  local path, problem, errno = files.program(folders, "curl")
+  if path then return path end
+  return nil, fail.new { errno = errno or require("netlink").sys.errno.ENOENT, details = problem,
+    msg = "req:http needs the program curl, which is in none of " .. table.concat(folders, ", "),
+    hint = "apt-get install curl" }
+end
+
+local function is_fine(request, status)
+  if status // 100 == 2 then return true end
+  for _, other in ipairs(request.accept or {}) do
+    if status == other then return true end
+  end
+  return false
+end
+
+local function refused(what, answer)
+  local busy = answer.status == 429 or answer.status == 503
+  return fail.new { code = busy and fail.codes.again or nil, details = answer.body:sub(1, 2000),
+    msg = ("%s: the service answers with status %d"):format(what, answer.status) }
+end
+
+-- The address of a request that comes after an answer; nil and why there is none.
+local function address(request, before)
+  local url, missing = filled(request.url, before)
+  if url then return url end
+  return nil, fail.new(("%s: %s"):format(words(request), before
+    and "what the service answered has no " .. missing or "no answer of the service is known"))
+end
+
+-- Make a request; nil and what went wrong.
+local function ask(step, plan, command, request, url)
+  local what = words(request)
+  local program, absent = find_curl()
+  if not program then return nil, absent end
+  local ran, err = calls.exec(step, plan, command, what, { program = program,
+    args = { "-q", "--config", "-" }, timeout = request.timeout, stdin = options(plan, request, url) })
+  if not ran then return nil, err end
+  if ran.status ~= 0 then
+    local said = ran.stderr:gsub("^curl: %(%d+%) ", ""):gsub("%s+$", "")
+    local how = ran.signal and "signal " .. ran.signal or "exit status " .. ran.status
+    return nil, fail.new(("%s: %s"):format(what, said ~= "" and said or "curl ended with " .. how))
+  end
+  local answer = parsed(ran.stdout)
+  if not answer then return nil, fail.new(what .. ": what the service answers is no HTTP") end
+  if not is_fine(request, answer.status) then return nil, refused(what, answer) end
+  return answer
+end
+
+function M.run(step, plan)
+  local want = step.want
+  local answer, err = ask(step, plan, "ADD", want.call, want.call.url)
+  if not answer then error(err, 0) end
+  once.keep(plan, "http", want.nth, answer)
+  -- Who could not take it back later has to be told now.
+  for _, key in ipairs { "undo", "check" } do
+    if want[key] then
+      local url, why = address(want[key], answer)
+      if not url then error(why, 0) end
+    end
+  end
+  return answer
+end
+
+function M.verify(step, plan)
+  local check = step.want.check
+  if not check then return nil end
+  local url, err = address(check, calls.printed(step, plan))
+  local answer
+  if url then answer, err = ask(step, plan, "CHECK", check, url) end
+  return not answer and tostring(err) or nil
+end
+
+function M.undo(step, plan)
+  local undo = step.want.undo
+  if not undo or plan[step.ns].absent then return end
+  local url, unknown = address(undo, calls.printed(step, plan))
+  -- The service was not asked, or died with its answer: there is no word for what it has given.
+  if not url then return calls.goes_without(plan, unknown) end
+  local answer, err = ask(step, plan, "DEL", undo, url)
+  if not answer then calls.unless_gone(plan, err) end
+end
+
+function M.say(step)
+  return "request " .. words(step.want.call)
+end
+
+--- Make a request, by the plan's mode.
+-- @tparam table plan
+-- @tparam string ns "host" or "pod"
+-- @tparam table want `call`, `check`, `undo`
+-- @treturn table|nil `status`, `headers`, `body`, and `json` where the body is that
+function M.obtain(plan, ns, want)
+  local answer = calls.obtain(plan, ns, want, "http")
+  if not answer then return nil end
+  local copy = { status = answer.status, headers = answer.headers or {}, body = answer.body }
+  if is_json(copy) then copy.json = json.decode(copy.body, "the answer to " .. words(want.call)) end
+  return copy
+end
+
+return M
