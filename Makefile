@@ -44,7 +44,7 @@ BIN      := $(DESTDIR)$(CNI_BIN)
 Q        := $(if $(V),,@)
 
 .DELETE_ON_ERROR:
-.PHONY: all man deps test asan fuzz lint bench demo types install uninstall clean help FORCE
+.PHONY: all man doc deps test asan fuzz lint bench demo types install uninstall clean help FORCE
 
 all: $(BUILD)/netlink.so $(BUILD)/cni-bin/.types ## the program, the Lua module, a folder of links (default)
 
@@ -141,11 +141,20 @@ fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answ
 	@LUACNI_FUZZ=$(or $(FUZZ),1000000) LUACNI_FUZZ_SEED=$(or $(FUZZ_SEED),$(shell date +%s)) \
 		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own fuzz
 
-lint: deps ## luacheck; both compilers' warnings as errors; every binding and public function documented; nothing includes what is above it
+lint: doc ## luacheck; both compilers' warnings as errors; nothing includes what is above it; make doc
 	@luacheck -q lua plugins examples spec-tests host
 	@for cc in gcc clang; do for f in $(SOURCES); do \
 		$$cc $(FLAGS) -Werror -fsyntax-only $$f || exit 1; done; done
+
+# LDoc wants a module's own file before the others of it. What it only warns of is an error.
+DOCUMENTED = $(filter lua/%,$(SCRIPTS)) $(foreach tag,module submodule,$(shell grep -l '^@$(tag) ' $(SOURCES)))
+
+doc: deps ## HTML of the library and the bindings, by LDoc, in build/doc; what is undocumented is an error
 	@$(LUA) host/lint.lua $(SOURCES) $(wildcard host/*.h netlink-bindings/*.h netlink-bindings/*/*.h) $(SCRIPTS)
+	@mkdir -p $(BUILD) && rm -rf $(BUILD)/doc
+	@{ cat host/doc.ld; echo 'package = "$(CURDIR)/"'; \
+		printf 'file = {'; printf ' "%s",' $(abspath $(DOCUMENTED)); echo ' }'; } >$(BUILD)/doc.ld
+	@ldoc -q -c $(BUILD)/doc.ld -d $(abspath $(BUILD)/doc) --fatalwarnings . >/dev/null
 
 include spec-tests/bench/bench.mk
 

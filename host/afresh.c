@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule host
+*/
 /*
  * The stored state (image.h) has the seed of its hashes in the program, so whoever wants to can choose
  * strings that all fall together there: a thousand cost nothing, a megabyte of them minutes. So for

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule host
+*/
 /*
  * Running a command for a person inside a namespace, so that what was set up for it is taken down
  * whatever happens: signals that would end us are held back, and told to the command instead.

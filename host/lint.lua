@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- make lint: what no compiler looks for. Every function that Lua can call from outside has a
--- comment for LDoc above it, every file says what it is for, no file and no line is too long, and what a
--- file includes or requires lies below it: there are no circles.
+-- make doc, and so make lint: what neither a compiler nor LDoc looks for. Every function that Lua can call
+-- from outside has a comment for LDoc above it, which names each of its arguments, every file says what it is
+-- for, no file and no line is too long, and what a file includes or requires lies below it: there are no
+-- circles.
 --   lua5.4 host/lint.lua FILE...
 local problems = 0
 
@@ -16,12 +17,23 @@ local function read_lines(path)
   return lines
 end
 
--- Whether the comment that ends above line n is one for LDoc.
-local function documented_in_lua(lines, n)
-  n = n - 1
-  while lines[n] and lines[n]:find("^%s*%-%-") do
-    if lines[n]:find("^%s*%-%-%-") then return true end
-    n = n - 1
+-- The comment for LDoc that ends above line n; nil when there is none.
+local function comment_in_lua(lines, n)
+  local first = n
+  while (lines[first - 1] or ""):find("^%s*%-%-") do
+    first = first - 1
+    if lines[first]:find("^%s*%-%-%-") then return table.concat(lines, "\n", first, n - 1) end
+  end
+end
+
+-- Whether a comment has a tag with an argument's name.
+local function tells_of(comment, name)
+  for tag, rest in comment:gmatch("%-%- @(%l+)([^\n]*)") do
+    if tag ~= "treturn" and tag ~= "return" and tag ~= "raise"
+      and (rest .. " "):find(" " .. name:gsub("%.", "%%.") .. " ")
+    then
+      return true
+    end
   end
   return false
 end
@@ -37,10 +49,15 @@ local function check_lua(path, lines)
   -- The kinds of step share one interface, which cni.engine.plan describes.
   if path:find("^lua/cni/step/") then return end
   for n, line in ipairs(lines) do
-    if (line:find("^function M[.:][%a]") or line:find("^function M:[%a]"))
-      and not documented_in_lua(lines, n)
-    then
-      complain(path, n, "no --- comment above " .. line:match("^function ([%w_.:]+)"))
+    local name, arguments = line:match("^function ([%u][%w_]*[.:]%a[%w_]*)(%b())")
+    local comment = name and comment_in_lua(lines, n)
+    if name and not comment and name:find("^M[.:]") then
+      complain(path, n, "no --- comment above " .. name)
+    end
+    for argument in (comment and arguments or ""):gmatch("[%w_.]+") do
+      if argument ~= "_" and not tells_of(comment, argument) then
+        complain(path, n, ("the comment above %s does not tell of %s"):format(name, argument))
+      end
     end
   end
 end
@@ -56,6 +73,9 @@ local function check_c(path, lines, all)
     if func and bound[func] and not documented_in_c(lines, n) then
       complain(path, n, "no /*** comment above " .. func)
     end
+  end
+  if all:find("\n@function ") and not all:find("\n@module ") and not all:find("\n@submodule ") then
+    complain(path, 1, "no @module or @submodule says whose functions these are")
   end
 end
 

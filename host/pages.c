@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule host
+*/
 /* What the comments of modules say to authors of scripts: put into the program by host/embed.lua. */
 #include "pages.h"
 

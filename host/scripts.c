@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule host
+*/
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

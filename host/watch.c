@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule host
+*/
 /*
  * What somebody who watches the calls of a node is told: lines at the end of a file, a datagram. Whatever
  * is wrong there, a call is neither held up by it nor does it fail.

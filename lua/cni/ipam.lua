@@ -277,6 +277,8 @@ function M.apply(lease, pod, link, options)
 end
 
 --- Let the host forward packets of every family that a lease has an address of.
+-- @tparam table req the request
+-- @tparam lease lease
 function M.forward(req, lease)
   req, lease = takes.forward(req, lease)
   local seen = {}
@@ -330,11 +332,14 @@ local function forward(req, command, verb)
 end
 
 --- Ask the IPAM plugin whether an ADD could be served; what it raises says why not.
+-- @tparam table req the request
+-- @raise why an ADD could not be served
 function M.status(req)
   forward(req, "STATUS", "status")
 end
 
 --- Have the IPAM plugin free what no valid attachment holds.
+-- @tparam table req the request
 function M.gc(req)
   forward(req, "GC", "gc")
 end

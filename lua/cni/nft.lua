@@ -89,6 +89,9 @@ end
 function M.saddr(prefix, op) return address("saddr", prefix, op) end
 
 --- Match the destination address; see `saddr`.
+-- @tparam string prefix address or prefix
+-- @tparam[opt="=="] string op or `"!="`
+-- @treturn table expressions
 function M.daddr(prefix, op) return address("daddr", prefix, op) end
 
 local function lookup(proto, field, set, op)
@@ -106,6 +109,10 @@ end
 function M.saddr_in(proto, set, op) return lookup(proto, "saddr", set, op) end
 
 --- Match destination addresses in a set; see `saddr_in`.
+-- @tparam string proto `"ip"` or `"ip6"`
+-- @tparam string set name of a set of the same table
+-- @tparam[opt="=="] string op or `"!="`
+-- @treturn table expressions
 function M.daddr_in(proto, set, op) return lookup(proto, "daddr", set, op) end
 
 local function vmap(proto, field, map)
@@ -121,6 +128,9 @@ end
 function M.saddr_vmap(proto, map) return vmap(proto, "saddr", map) end
 
 --- Let the destination address pick a verdict; see `saddr_vmap`.
+-- @tparam string proto `"ip"` or `"ip6"`
+-- @tparam string map name of a map of verdicts
+-- @treturn table expressions
 function M.daddr_vmap(proto, map) return vmap(proto, "daddr", map) end
 
 --- Match a property of the packet.
@@ -133,12 +143,21 @@ function M.meta(key, data, op)
 end
 
 --- Match the family of the packet: `"ipv4"` or `"ipv6"`.
+-- @tparam string proto
+-- @tparam[opt="=="] string op or `"!="`
+-- @treturn table expressions
 function M.nfproto(proto, op) return M.meta("nfproto", { nf_proto = proto }, op) end
 
 --- Match the name of the interface it came in by.
+-- @tparam string name
+-- @tparam[opt="=="] string op or `"!="`
+-- @treturn table expressions
 function M.iifname(name, op) return M.meta("iifname", { ifname = name }, op) end
 
 --- Match the name of the interface it leaves by.
+-- @tparam string name
+-- @tparam[opt="=="] string op or `"!="`
+-- @treturn table expressions
 function M.oifname(name, op) return M.meta("oifname", { ifname = name }, op) end
 
 --- Match by what the destination address is to this host.

@@ -39,6 +39,8 @@ function M.contains(range, text)
 end
 
 --- The range of a set that an address lies in.
+-- @tparam {table,...} set
+-- @tparam string text the address
 -- @treturn ?table range
 -- @treturn ?integer its place in the set
 function M.find(set, text)
@@ -48,6 +50,7 @@ function M.find(set, text)
 end
 
 --- A set in words: "10.1.2.1-10.1.2.254,10.1.4.1-10.1.4.254".
+-- @tparam {table,...} set
 -- @treturn string
 function M.text(set)
   local parts = {}

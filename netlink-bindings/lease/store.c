@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * netlink.store: leases in host-local's own directory format, found and counted without reading the
- * directory. What an allocation is (ranges, gateways, order) is lua/cni/leases.lua's business.
- */
+/***
+Leases in host-local's own directory format, found and counted without reading the directory. What an
+allocation is (ranges, gateways, order) is lua/cni/leases.lua's business.
+@module netlink.store
+*/
 #include "bindings.h"
 
 #include <errno.h>

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule netlink.nft
+*/
 /*
  * One atomic batch of changes to nf_tables: entries become messages, a long list of elements
  * several of them, and a refusal is traced back to the entry, the key and the element it is about.

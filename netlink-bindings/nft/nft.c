@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * netlink.nft: a handle on the rule set of one namespace. Queries and dumps are here, changes in
- * nft/batch.c; what objects look like is in nft/rows.h. lua/cni/nft.lua builds readable rules.
- */
+/***
+The rule set of one namespace. Queries and dumps are here, changes in nft/batch.c; what objects look like is
+in nft/rows.h. lua/cni/nft.lua builds readable rules.
+@module netlink.nft
+*/
 
 #include "nft/nft.h"
 

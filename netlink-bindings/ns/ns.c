@@ -164,7 +164,7 @@ next namespace once this one is gone; cookies are not.
 @treturn[2] nil
 @treturn[2] string what went wrong; ENOPROTOOPT before Linux 5.14
 @treturn[2] int errno
-@see socket(7), SO_NETNS_COOKIE in linux/socket.h
+@see socket(7)
 */
 static int ns_cookie(lua_State *L)
 {

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule netlink.ns
+*/
 /* /proc/sys of a namespace, the one thing that needs a visit: many settings in one. */
 
 #include "ns/ns.h"

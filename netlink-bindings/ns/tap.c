@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule netlink.ns
+*/
 /* netlink.ns.tap: a persistent tap link. Netlink cannot make one, the tun device can: tun(4). */
 
 #include "ns/ns.h"
@@ -110,7 +113,7 @@ header), `owner` and `group` (numbers of who may open it; absent: anybody who ma
 @return[2] nil
 @treturn[2] string what went wrong
 @treturn[2] integer errno: EBUSY when a link of that name exists, ENOENT without the tun device
-@see tun(4), linux/if_tun.h
+@see tun(4)
 */
 int netns_tap(lua_State *L)
 {

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule netlink
+*/
 /*
  * Requests to change something: one Lua table each, encoded behind one another into the handle's
  * batch, and what the kernel's refusal of one of them looks like.

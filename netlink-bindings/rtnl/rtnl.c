@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * netlink.open: a handle on the rtnetlink of one namespace. A batch of requests is encoded into the
- * handle's own buffer (which may raise, and leaks nothing), sent, and every answer accounted for.
- */
+/***
+Kernel talk that stays in the namespace it was begun in. A batch of requests is encoded into the handle's
+own buffer (which may raise, and leaks nothing), sent, and every answer accounted for.
+@module netlink
+*/
 
 #include "rtnl/rtnl.h"
 
@@ -239,15 +240,6 @@ void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *o
 /*** Bindings ***/
 
 /***
-A handle on the rtnetlink of one namespace: it stays there whatever the process does later.
-
-A request is `{ verb, object, attrs }`. Verbs: `add` (must be new), `ensure` (create), `replace`,
-`append`, `set` (must exist), `del`. Objects: `link`, `addr`, `route`, `rule`, `neigh`, `vlan` (of a
-bridge port). What keys the attributes of an object may have, `netlink.describe` tells.
-@classmod rtnl
-*/
-
-/***
 Open a handle.
 @function open
 @tparam[opt] string|ns where a namespace file or object; the namespace we are in when absent
@@ -275,6 +267,15 @@ static int rtnl_open(lua_State *L)
 				    place.path ? place.path : "a namespace");
 	return 1;
 }
+
+/***
+A handle on the rtnetlink of one namespace: it stays there whatever the process does later.
+
+A request is `{ verb, object, attrs }`. Verbs: `add` (must be new), `ensure` (create), `replace`,
+`append`, `set` (must exist), `del`. Objects: `link`, `addr`, `route`, `rule`, `neigh`, `vlan` (of a
+bridge port). What keys the attributes of an object may have, `netlink.describe` tells.
+@type rtnl
+*/
 
 /***
 Send requests, as one datagram when they fit, and wait for every answer.

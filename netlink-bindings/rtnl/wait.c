@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule netlink
+*/
 /*
  * Waiting on rtnetlink: for a state, by notification; and for a deleted link to be gone, while a
  * child of ours sits out what the kernel does afterwards.

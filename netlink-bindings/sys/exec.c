@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule netlink.sys
+*/
 /*
  * netlink.sys.exec: run a program without a shell, feed it, collect what it says, and be done at
  * a deadline whatever it or its children do.

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule netlink.sys
+*/
 /*
  * netlink.sys, files held under a lock: taken with a deadline, and still the file that its path
  * names once taken, so that whoever holds the lock may remove it.

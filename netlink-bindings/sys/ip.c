@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* netlink.ip: addresses between text and bytes. CIDRs are lua/cni/addr.lua's business. */
+/***
+Addresses between text and bytes. CIDRs are lua/cni/addr.lua's business.
+@module netlink.ip
+*/
 
 #include "sys/ip.h"
 

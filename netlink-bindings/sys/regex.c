@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/***
+@submodule netlink.sys
+*/
 /*
  * netlink.sys.matches: regular expressions as other programs' files have them.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * netlink.sys: the few system calls that plain Lua has no word for: files and folders, the clock,
- * digests. Locked files are in sys/file.c, running a program in sys/exec.c, matching in sys/regex.c.
- */
+/***
+System calls that plain Lua has no word for. Locked files: file.c; a program: exec.c; matching: regex.c.
+@module netlink.sys
+*/
 #include "sys/sys.h"
 
 #include <dirent.h>

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- luacni check-scripts
+--- luacni check-scripts
+-- @module cni.command.check-scripts
 
 local fail = require "cni.fail"
 local files = require "cni.record.files"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- luacni gc
+--- luacni gc
+-- @module cni.command.gc
 
 local cache = require "cni.runtime.cache"
 local config = require "cni.runtime.config"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- luacni link
+--- luacni link
+-- @module cni.command.link
 
 local fail = require "cni.fail"
 local files = require "cni.record.files"

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- luacni validate
+--- luacni validate
+-- @module cni.command.validate
 
 local config = require "cni.runtime.config"
 local fail = require "cni.fail"

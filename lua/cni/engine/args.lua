@@ -159,6 +159,10 @@ end
 local place_of = { host = "host", pod = "sandbox" }
 
 --- A link of this handle: an object, or its name.
+-- @param value a link, or its name
+-- @tparam table self the handle whose verb was given it
+-- @return what the verb gets; nil when it is none
+-- @treturn ?string why not
 function M.link(value, self)
   if type(value) == "string" and value ~= "" then return value end
   if type(value) ~= "table" or Handle and getmetatable(value) == Handle or type(value.name) ~= "string" then
@@ -173,6 +177,10 @@ function M.link(value, self)
 end
 
 --- A link as an object, since a name does not tell its MAC or its master.
+-- @param value a link
+-- @tparam table self the handle whose verb was given it
+-- @return what the verb gets; nil when it is none
+-- @treturn ?string why not
 function M.object(value, self)
   if type(value) == "string" then
     return nil, ("expected a link as a verb gives it, got the name %q"):format(value)
@@ -181,18 +189,27 @@ function M.object(value, self)
 end
 
 --- A link of any handle, for what does not act on it.
+-- @param value a link
+-- @return the same; nil when it is none
+-- @treturn ?string why not
 function M.any_link(value)
   if type(value) == "table" and not is_handle(value) and type(value.name) == "string" then return value end
   return nil, expected("a link as a verb gives it", value)
 end
 
 --- A handle.
+-- @param value a handle
+-- @return the same; nil when it is none
+-- @treturn ?string why not
 function M.handle(value)
   if is_handle(value) then return value end
   return nil, expected("a handle, req.host or req.pod", value)
 end
 
 --- The request, as a script's functions get it.
+-- @param value the request
+-- @return the same; nil when it is none
+-- @treturn ?string why not
 function M.request(value)
   if type(value) == "table" and not is_handle(value) and value.plan then return value end
   return nil, expected("req, as the script's function has got it", value)
@@ -214,6 +231,8 @@ M.func = plain("function", "a function")
 M.table = plain("table", "a table")
 
 --- Anything; a table is copied.
+-- @param value
+-- @return what the verb gets
 function M.any(value) return copy(value) end
 
 --- A number within bounds.
@@ -262,6 +281,9 @@ local function no_cidr(value)
 end
 
 --- An address with its prefix length, as text or as a cidr of cni.addr; text is given.
+-- @param value text, or a cidr
+-- @return what the verb gets; nil when it is none
+-- @treturn ?string why not
 function M.cidr(value)
   local cidr = type(value) == "string" and addr.parse(value) or addr.is_cidr(value) and value
   if cidr then return tostring(cidr) end
@@ -269,6 +291,9 @@ function M.cidr(value)
 end
 
 --- A network, as text or as a cidr; text without host bits is given.
+-- @param value text, or a cidr
+-- @return what the verb gets; nil when it is none
+-- @treturn ?string why not
 function M.network(value)
   local cidr = type(value) == "string" and addr.parse(value) or addr.is_cidr(value) and value
   if cidr then return tostring(cidr:network()) end
@@ -277,6 +302,9 @@ function M.network(value)
 end
 
 --- An address or a network, as text or as a cidr; the network as text is given.
+-- @param value text, or a cidr
+-- @return what the verb gets; nil when it is none
+-- @treturn ?string why not
 function M.networks(value)
   local bytes = type(value) == "string" and addr.ip(value)
   if bytes then return tostring(addr.cidr(bytes)) end
@@ -286,6 +314,9 @@ function M.networks(value)
 end
 
 --- An address by itself, as text or as that of a cidr; text is given.
+-- @param value text, or a cidr
+-- @return what the verb gets; nil when it is none
+-- @treturn ?string why not
 function M.ip(value)
   local bytes = type(value) == "string" and addr.ip(value)
   if bytes then return addr.text(bytes) end

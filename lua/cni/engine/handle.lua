@@ -534,6 +534,8 @@ function M:lock_down(link, options)
 end
 
 --- The sysctls of `lock_down`.
+-- @tparam string name of the link
+-- @treturn {table,...} as set_sysctl takes them
 -- @local
 function M.locked_down(name)
   return {

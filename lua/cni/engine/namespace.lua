@@ -134,6 +134,8 @@ function M:learn(name, index)
 end
 
 --- Whether a link's index is known without asking.
+-- @tparam string name
+-- @treturn boolean
 -- @local
 function M:knows(name)
   return self.known[name] ~= nil
@@ -153,6 +155,7 @@ function M:index(name)
 end
 
 --- Forget what is known of a link.
+-- @tparam string name
 -- @local
 function M:forget(name)
   self.known[name] = nil

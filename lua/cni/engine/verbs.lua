@@ -508,6 +508,8 @@ local function undo_renamed(req, plugin, caller)
 end
 
 --- DEL. Prints nothing; absent is fine, and so is a second time.
+-- @tparam table req the request
+-- @tparam table plugin what the script returned
 function M.del(req, plugin)
   local ns, problem = caller_of(req)
   local book <close> = journal.open(owner_of(req), plugin.type)
@@ -542,6 +544,8 @@ local function recorded(req, plugin)
 end
 
 --- CHECK. Prints nothing when all is as `add` would have it.
+-- @tparam table req the request
+-- @tparam table plugin what the script returned
 function M.check(req, plugin)
   local ns = prepare(req, plugin)
   local plan <const> = new_plan("verify", req, ns, nil)
@@ -556,6 +560,8 @@ function M.check(req, plugin)
 end
 
 --- A dry run of ADD.
+-- @tparam table req the request
+-- @tparam table plugin what the script returned
 -- @treturn table the steps in words
 function M.dry_run(req, plugin)
   read_conf(req, plugin)
@@ -575,6 +581,8 @@ end
 
 --- GC: take back what belongs to no valid attachment, or to a namespace that is gone. Failures
 -- do not stop it; they are reported together at the end.
+-- @tparam table req the request
+-- @tparam table plugin what the script returned
 function M.gc(req, plugin)
   local _, valid = request.valid_attachments(req)
   local errors, batch = {}, require("cni.links.batch").new()
@@ -636,6 +644,8 @@ function M.tidy(req, dry)
 end
 
 --- STATUS. Raises code 50 or 51 when an ADD could not be served.
+-- @tparam table req the request
+-- @tparam table plugin what the script returned
 function M.status(req, plugin)
   read_conf(req, plugin)
   if plugin.status then

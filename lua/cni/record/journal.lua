@@ -199,7 +199,7 @@ function Book:living()
 end
 
 --- Begin a record for an ADD.
--- @tparam table header who asked: network, id, ifname, type, digest (see @{M.digest}), netns, cookie,
+-- @tparam table header who asked: network, id, ifname, type, digest (see @{digest}), netns, cookie,
 -- config, args, path
 -- @treturn Record
 function Book:begin(header)
@@ -321,6 +321,7 @@ end
 
 --- Say that every step after `index` is taken back. It is not the end when that cannot be written: a
 -- full /run must not keep what is left from being taken back.
+-- @tparam integer index
 function Record:note_undone(index)
   pcall(self.write, self, json.note { undone = index } .. "\n")
 end

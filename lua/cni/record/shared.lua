@@ -7,7 +7,7 @@
 --
 -- A group is a link, its objects are the link itself and addresses on it; or the links on one master,
 -- its object what they agree on. It is called by its name and by the namespace that it is in, which is
--- another one for each host that shares our /run (@{cni.engine.handle:group}). Joining is making a
+-- another one for each host that shares our /run (`group` of cni.engine.handle). Joining is making a
 -- file, leaving is removing it, and whoever can then remove the directory was the last: no counter that
 -- a killed process could leave wrong, and nothing that grows with the number of users.
 --
@@ -93,6 +93,9 @@ function M.lock(group, how)
 end
 
 --- Become a user of an object. Hold the group's lock.
+-- @tparam string group
+-- @tparam string object
+-- @tparam table owner `network`, `id`, `ifname`; `part`, where it uses an object in several
 function M.join(group, object, owner)
   local dir = path_of(group, object)
   for _ = 1, 1000 do -- whoever leaves may remove the directory between our two steps
@@ -105,6 +108,9 @@ function M.join(group, object, owner)
 end
 
 --- Stop being a user.
+-- @tparam string group
+-- @tparam string object
+-- @tparam table owner `network`, `id`, `ifname`; `part`, where it uses an object in several
 -- @treturn boolean true when nobody uses it any more
 function M.leave(group, object, owner)
   local dir = path_of(group, object)
@@ -125,12 +131,18 @@ local function uses_of(group, object, owner)
 end
 
 --- Whether an owner uses an object, in whatever part.
+-- @tparam string group
+-- @tparam string object
+-- @tparam table owner `network`, `id`, `ifname`; `part`, where it uses an object in several
 -- @treturn boolean
 function M.has(group, object, owner)
   return #uses_of(group, object, owner) > 0
 end
 
 --- Stop being a user, with all parts.
+-- @tparam string group
+-- @tparam string object
+-- @tparam table owner `network`, `id`, `ifname`; `part`, where it uses an object in several
 function M.leave_all(group, object, owner)
   for _, name in ipairs(uses_of(group, object, owner)) do
     check(sys.unlink(path_of(group, object) .. "/" .. name))
@@ -140,11 +152,15 @@ function M.leave_all(group, object, owner)
 end
 
 --- Whether an object has users.
+-- @tparam string group
+-- @tparam string object
+-- @treturn boolean
 function M.used(group, object)
   return files.exists(path_of(group, object))
 end
 
 --- The objects of a group that have users.
+-- @tparam string group
 -- @treturn {string,...} names, as they are on disk
 function M.objects(group)
   local objects = {}
@@ -157,6 +173,8 @@ function M.objects(group)
 end
 
 --- Some user of an object, for messages.
+-- @tparam string group
+-- @tparam string object
 -- @treturn string|nil "network:id:ifname"
 function M.a_user(group, object)
   return files.list(path_of(group, object))[1]
@@ -178,6 +196,7 @@ local function decoded(text, path)
 end
 
 --- What was made here, and what was there before.
+-- @tparam string group
 -- @treturn table `link`: nil, { mac =, kind =, vrf_table =, stays = } of one made here, or
 -- { before = {...} }, what was found; `addrs`: { [cidr] = true or "stays" }, put there; `removed`:
 -- { [cidr] = { {...}, ... } }, the addresses that were taken away for one, as they were; `values`: see
@@ -192,6 +211,8 @@ function M.facts(group)
 end
 
 --- Write that down; hold the lock exclusively.
+-- @tparam string group
+-- @tparam table facts as of @{facts}
 function M.save(group, facts)
   if facts.link or next(facts.addrs) or next(facts.removed) or next(facts.values or {})
     or next(facts.made or {}) then
@@ -217,7 +238,8 @@ function M.note(group, change)
 end
 
 --- Remove the group's folder when nothing is left in it but the lock, which is let go.
--- @param lock held exclusively
+-- @tparam string group
+-- @param lock of the group, held exclusively
 function M.tidy(group, lock)
   local _ <close> = lock
   local path = path_of(group)
