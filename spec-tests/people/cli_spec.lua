@@ -72,7 +72,7 @@ describe("the command line", function()
     usage({ "lsit" }, 'did you mean "list"?')
     usage({ "list", "--jsn" }, 'did you mean "--json"?')
     usage({ "list", "a", "b", "c" }, "usage: luacni list [NETWORK [ID]]")
-    usage({ "run", "/no/such/file", "--", "true" }, "/no/such/file: No such file")
+    usage({ "run", "/no/such/file", "--dry-run" }, "/no/such/file: No such file")
   end)
 
   it("helps with each command, with examples", function()

@@ -3,14 +3,18 @@
 
 local t = require "support"
 
-local path = "/run/spec/net.conflist"
+local path
 local host
 
 local function validate(words, opts)
   return t.sh({ t.build .. "/luacni", "validate", table.unpack(words or { path }) }, t.merge({ host = host }, opts or {}))
 end
 
-local function put(config) t.write(path, type(config) == "table" and t.json(config) or config) end
+local function put(config)
+  config = type(config) == "table" and t.json(config) or config
+  path = config:find '"plugins"' and "/run/spec/net.conflist" or "/run/spec/net.conf"
+  t.write(path, config)
+end
 
 local function list(plugins, more)
   return t.merge({ cniVersion = "1.0.0", name = "net", plugins = plugins }, more or {})
@@ -41,8 +45,7 @@ end
 
 before_each(function() host = t.host("node", { lived_in = false }) end)
 after_each(function()
-  os.remove(path)
-  t.run "rm -rf /etc/cni/net.d /etc/luacni/plugins /run/spec/bin"
+  t.run "rm -rf /run/spec/net.conf /run/spec/net.conflist /etc/cni/net.d /etc/luacni/plugins /run/spec/bin"
   t.cleanup()
 end)
 
@@ -179,9 +182,101 @@ describe("luacni validate", function()
     t.same({ 2, "a", "fault", "plugins[1] (loopback)" }, { #found, found[1].network, found[1].level, found[1].where })
     t.same({ "", 2 }, { (validate { "none" }), (select(2, validate { "none" })) })
     assert.equal(1, (select(2, validate { "a" })))
+    -- What cannot be read does not keep the others from being looked at; what nobody reads is said.
     t.write("/etc/cni/net.d/05-c.conflist", "{")
+    t.write("/etc/cni/net.d/30-b.conflist", t.json(list({ bridge() }, { name = "b" })))
     out, status = validate {}
-    t.same({ "", 1 }, { out, status })
+    assert.equal(1, status)
+    assert.matches("^/etc/cni/net%.d/05%-c%.conflist: cannot decode ", out)
+    assert.matches("\n/etc/cni/net%.d/30%-b%.conflist: note: nobody reads it: network b is in /etc/cni/net%.d/20%-b", out)
+    assert.matches('\nb: plugins%[0%] %(bridge%): nothing reads the key "hairpin"', out)
+    os.remove "/etc/cni/net.d/05-c.conflist"
     t.same({ "[]\n", 0, "" }, { validate({ "-", "--json" }, { stdin = t.json(list { { type = "loopback" } }) }) })
+  end)
+
+  it("says of a script that no call would load why, whoever's program has the type's name", function()
+    local script = "/etc/luacni/plugins/own.lua"
+    t.run { "mkdir", "-p", "/run/spec/bin" }
+    t.run { "ln", "-s", t.build .. "/luacni", "/run/spec/bin/own" }
+    put(list { { type = "own" } })
+    local function run() return validate(nil, { env = { "CNI_PATH=/run/spec/bin" } }) end
+    local good = "return { add = function(req) return { dns = {} } end }"
+    t.write(script, good)
+    t.same({ "", 0, "" }, { run() })
+    for _, text in ipairs { "return {", "", good:gsub("add", "ad"), "require 'io' " .. good } do
+      t.write(script, text)
+      local out, status = run()
+      assert.equal(1, status, out)
+      assert.matches("^plugins%[0%] %(own%): type own cannot be loaded: /etc/luacni/plugins/own%.lua[^\n]*\n$", out)
+    end
+    t.write(script, good)
+    t.run { "chmod", "777", "/etc/luacni" }
+    finally(function() t.run { "chmod", "755", "/etc/luacni" } end)
+    local out, status = run()
+    assert.equal(1, status, out)
+    assert.matches("cannot be loaded: [^\n]*refused: /etc/luacni can be written by everybody", out)
+  end)
+
+  it("takes what a script wants of the runtime for no fault, and can be told it", function()
+    local script = "/etc/luacni/plugins/own.lua"
+    t.run { "mkdir", "-p", "/run/spec/bin" }
+    t.run { "ln", "-s", t.build .. "/luacni", "/run/spec/bin/own" }
+    local function run(...)
+      return validate({ path, ... }, { env = { "CNI_PATH=/run/spec/bin" } })
+    end
+    local function says_all(status, text, ...)
+      local out, got, err = run(...)
+      t.same({ text, status, "" }, { out, got, err })
+    end
+    local caps = "io.kubernetes.cri.pod-annotations"
+    t.write(script, ([[local fail = require "cni.fail"
+      return { conf = require("cni.schema").record {}, add = function(req)
+        local notes = req.runtime["%s"] or {}
+        local who = notes.who or (req.args or ""):match "WHO=(%%a+)"
+        if who ~= "me" then fail.config("who", who or "nobody") end
+        return req:delegate("bridge", { ipam = { type = "host-local", subnet = "10.3.2.0/24" } })
+      end }]]):format(caps))
+    put(list { { type = "own", isGateway = true, capabilities = { [caps] = true } } })
+    local at = "plugins[0] (own): "
+    local want = "note: without what a runtime would say: who: nobody; the script asks for it, "
+    says_all(0, at .. want .. "--args or --cap-args give it\n")
+    says_all(0, "", "--args", "IgnoreUnknown=1;WHO=me")
+    says_all(0, "", "--cap-args", t.json { [caps] = { who = "me" } })
+    -- All is said, and it is refused.
+    says_all(1, at .. "who: you\n", "--args", "IgnoreUnknown=1;WHO=you", "--cap-args", t.json { [caps] = { x = "y" } })
+    -- What nobody reads is said when the script has run; before that nobody knows.
+    put(list { { type = "own", isGatewy = true, capabilities = { [caps] = true, other = true } } })
+    says_all(0, at .. want .. "--args or --cap-args give it\n")
+    local out, status = run("--args", "IgnoreUnknown=1;WHO=me")
+    assert.equal(1, status)
+    assert.is_truthy(out:find('note: nothing reads the capability "other"\n', 1, true), out)
+    assert.is_truthy(out:find('nothing reads the key "isGatewy"', 1, true), out)
+    assert.is_nil(out:find(caps, 1, true), out)
+    -- A fault of the configuration is one, though a type that the script calls reads the arguments for itself.
+    t.write(script, [[return { add = function(req)
+      local who = req.args
+      return req:delegate("bridge", { ipam = { type = "host-local", subnet = "10.9.8.0/24", rangeStart = "10.9.9.1" } })
+    end }]])
+    put(list { { type = "own" } })
+    says_all(1, at .. "ipam.rangeStart: 10.9.9.1 is not in 10.9.8.0/24\n")
+  end)
+
+  it("says of a file what keeps runtimes from it", function()
+    local one = { cniVersion = "1.0.0", name = "net", type = "loopback" }
+    for file, case in pairs {
+      ["a.conflist"] = { one, "is one plugin" }, ["a.conf"] = { list { { type = "loopback" } }, "is a list of plugins" },
+      ["a.json"] = { list { { type = "loopback" } }, "is a list of plugins" },
+      ["a.yaml"] = { one, "its name ends in none of .conflist, .conf and .json" },
+    } do
+      file = "/run/spec/" .. file
+      t.write(file, t.json(case[1]))
+      local out, status = validate { file }
+      t.run { "rm", file }
+      assert.equal(1, status, out)
+      assert.equal(1, out:find(file .. ": " .. case[2], 1, true), out)
+    end
+    t.write("/run/spec/a.json", t.json(one))
+    t.same({ "", 0, "" }, { validate { "/run/spec/a.json" } })
+    os.remove "/run/spec/a.json"
   end)
 end)

@@ -36,7 +36,7 @@ return {
   words = "NETWORK NETNS",
   about = "attach a namespace to a network",
   text = "Calls ADD of the network's plugins and prints the result; one that fails is taken back. " ..
-    "NETNS is a namespace's path, or its name below /run/netns. The container's ID is that of cnitool " ..
+    "NETNS is a namespace's name below /run/netns, or its path. The container's ID is that of cnitool " ..
     "(made of the path) unless --id gives one. What is attached is stored in /var/lib/cni/results, as " ..
     "every runtime does it that is made of libcni.",
   least = 2, most = 2, network = true,

@@ -85,8 +85,16 @@ function M.network(word, options)
     return from_file(word)
   end
   local folder = M.folder(options)
-  local network, others = config.find(word, folder)
-  if network then return network end
+  local ok, network, others = pcall(config.find, word, folder)
+  if not ok then
+    local err = fail.wrap(network)
+    err.hint = err.hint or ("a runtime that looks for network %s stops at this file too, since it could be "
+      .. "that network's: mend it or move it away, or name the network's own file, with a slash in its path")
+      :format(word)
+    error(err, 0)
+  elseif network then
+    return network
+  end
   local stat = sys.stat(word)
   if stat and stat.type == "file" then return from_file(word) end
   if not others[1] then
@@ -108,13 +116,24 @@ local function clean(path)
   return "/" .. table.concat(parts, "/")
 end
 
---- The path of the namespace that a word of the command line means: that of a file, or a name that
--- `ip netns` knows.
+local named <const> = "/run/netns/"
+
+--- The path of the namespace that a word of the command line means: a plain word is a name that `ip netns`
+-- knows, and only when it knows none such a file of this folder; any other is a path.
 -- @string word
 -- @treturn string
 function M.netns(word)
-  if not word:find("/", 1, true) and not sys.stat(word) then word = "/run/netns/" .. word end
+  local is_plain = not word:find("/", 1, true)
+  if is_plain and (sys.stat(named .. word) or not sys.stat(word)) then word = named .. word end
   return clean(files.absolute(word))
+end
+
+--- How a namespace is called in a command line: by its name, where it has one.
+-- @tparam[opt] string path
+-- @treturn string
+function M.netns_name(path)
+  if not path then return "none" end
+  return path:match "^/run/netns/([^/]+)$" or path:match "^/var/run/netns/([^/]+)$" or path
 end
 
 --- The ID that cnitool gives to what is in a namespace.
@@ -127,7 +146,10 @@ end
 local function capability_args(options)
   local text, name = options["cap-args"], "--cap-args"
   if not text then text, name = given "CAP_ARGS", "CAP_ARGS" end
-  return text and json.decode(text, name, { object = true })
+  if not text then return nil end
+  local ok, args = pcall(json.decode, text, name, { object = true })
+  if not ok then say.usage(tostring(args)) end
+  return args
 end
 
 --- What the command line and the environment say of an attachment: `ifname`, `args`, `capability_args`.

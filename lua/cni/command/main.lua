@@ -72,7 +72,7 @@ local function help()
   say.columns(rows)
   say.lines { "",
     "CONF is a network configuration or a list of plugins (.conflist); - is standard input.",
-    "NETWORK is the name of one in /etc/cni/net.d; NETNS a namespace's path, or its name for `ip netns`.",
+    "NETWORK is the name of one in /etc/cni/net.d; NETNS a namespace's name for `ip netns`, or its path.",
     exit_statuses,
     "A site's own plugins are in /etc/luacni/plugins.",
   }
@@ -172,7 +172,7 @@ end
 -- Where a right was missing, and the caller has not all of them.
 local function remedy(err)
   local missing = err.errno == sys.errno.EACCES or err.errno == sys.errno.EPERM
-  local self = missing and not err.hint and sys.stat "/proc/self"
+  local self = missing and not tostring(err):find("as root", 1, true) and sys.stat "/proc/self"
   return self and self.uid ~= 0 and "; this needs root" or ""
 end
 
@@ -180,18 +180,18 @@ end
 -- @tparam {string,...} args without the program's name
 -- @treturn integer exit status: 2 for a mistake in the command line, 1 for a failure
 function M.main(args)
-  local ok, result = xpcall(dispatch, function(err)
-    return say.mistake(err) and err or fail.wrap(err)
-  end, args)
+  local ok, result = pcall(dispatch, args)
   if ok then return result or 0 end
-  local mistake = say.mistake(result)
+  local err, status = say.status_of(result)
+  local mistake = say.mistake(err)
   if mistake then
     host.log("luacni: " .. mistake)
-    return 2
+    return status or 2
   end
+  result = fail.wrap(err)
   -- Nobody reads on: that is no news.
   if result.errno ~= sys.errno.EPIPE then host.log("luacni: " .. tostring(result) .. remedy(result)) end
-  return 1
+  return status or 1
 end
 
 return M

@@ -5,7 +5,9 @@ local host = require "host"
 local job_of = require "cni.command.job"
 local say = require "cni.command.say"
 
+-- Nothing is printed of a chain that fails: a heading without steps would say that there are none.
 local function dry_run(job)
+  local said = {}
   local request, verbs = require "cni.protocol.request", require "cni.engine.verbs"
   for _, entry in ipairs(job.network.plugins) do
     local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns,
@@ -15,13 +17,18 @@ local function dry_run(job)
     verbs.equip(req, host)
     local plugin = verbs.plugin(host, entry.type)
     req.type = entry.type
-    say.lines { entry.type .. (plugin and ":" or ": not one of luacni's types") }
+    said[#said + 1] = entry.type .. (plugin and ":" or ": not one of luacni's types")
     if plugin then
       local ok, lines = say.bounded(verbs.dry_run, req, plugin)
       if not ok then error(lines, 0) end
-      for _, line in ipairs(lines) do say.lines { "  " .. line } end
+      for _, line in ipairs(lines) do said[#said + 1] = "  " .. line end
     end
   end
+  say.lines(said)
+end
+
+local function job_for(word, options)
+  return require("cni.command.scratch").new(job_of.network(word, options), job_of.given(options))
 end
 
 return {
@@ -36,11 +43,10 @@ return {
     { ["dry-run"] = { about = "print what would be done, and do nothing" } }),
   examples = { "luacni run net.conflist -- ping -c1 10.22.0.1", "luacni run net.conflist --dry-run" },
   run = function(words, options)
-    local scratch = require "cni.command.scratch"
-    local job = scratch.new(job_of.network(words[1], options), job_of.given(options))
-    if options["dry-run"] then return dry_run(job) end
     local command = table.move(words, 2, #words, 1, {})
+    if options["dry-run"] then return dry_run(job_for(words[1], options)) end
     if not command[1] then say.usage("run: there is no command to run, give one behind --") end
-    return scratch.run(job, command)
+    local scratch = require "cni.command.scratch"
+    return say.or_status(125, function() return scratch.run(job_for(words[1], options), command) end)
   end,
 }

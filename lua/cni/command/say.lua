@@ -27,6 +27,29 @@ function M.mistake(err)
   return type(err) == "table" and err[usage_mark] or nil
 end
 
+local status_mark = {}
+
+--- Call what exits with a status of its own when it fails.
+-- @tparam integer status
+-- @tparam function f
+-- @return what it returns
+-- @raise what it raises; @{status_of} knows the status then
+function M.or_status(status, f)
+  local ok, result = pcall(f)
+  if ok then return result end
+  error({ [status_mark] = status, cause = result }, 0)
+end
+
+--- What was raised, and the exit status that @{or_status} has given it.
+-- @param err what was caught
+-- @return what f raised
+-- @treturn ?integer nil: none in particular
+function M.status_of(err)
+  local status = type(err) == "table" and err[status_mark]
+  if status then return err.cause, status end
+  return err
+end
+
 --- Print bytes as they are.
 -- @string bytes
 -- @raise when they cannot be written
@@ -100,13 +123,24 @@ function M.bounded(f, ...)
   return ended(pcall(f, ...))
 end
 
+--- What the script of a type returns, if there is one.
+-- @string name
+-- @treturn ?table nil: no script has this name, or it cannot be loaded
+-- @treturn ?fail why it cannot be loaded; nil: there is none
+function M.script(name)
+  local ok, plugin, msg, errno = M.bounded(host.load_plugin, name)
+  if not ok then return nil, fail.wrap(plugin) end
+  if msg then return nil, fail.new { code = fail.codes.io, msg = msg, errno = errno } end
+  return plugin
+end
+
 --- What the script of a type returns.
 -- @string name
 -- @treturn table
 -- @raise a mistake when there is no such type
 function M.plugin(name)
-  local ok, plugin = M.bounded(host.load_plugin, name)
-  if not ok then error(plugin, 0) end
+  local plugin, problem = M.script(name)
+  if problem then error(problem, 0) end
   if plugin then return plugin end
   M.usage(("there is no type %q"):format(name), name, M.type_names())
 end

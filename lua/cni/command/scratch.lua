@@ -91,11 +91,9 @@ end
 function M.run(job, command)
   local status = 125
   host.hold_signals()
-  local noted, file <close> = pcall(note, job)
-  if not noted then
-    host.log("luacni: " .. tostring(fail.wrap(file)))
-    return status
-  end
+  local noted, kept = pcall(note, job)
+  if not noted then error(kept, 0) end
+  local file <close> = kept -- luacheck: ignore 211
   local ok, err = pcall(function()
     make_namespace(job.netns)
     local signal = verbs.attach(job, host.held_signal)

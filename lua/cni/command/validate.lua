@@ -21,15 +21,17 @@ local splice = require "cni.runtime.splice"
 local function is_below_ipam(path) return path:find "^ipam%." ~= nil end
 
 -- The types that a plugin's part is for: its own, and its IPAM plugin's. Each: `name`, `script` (nil: it is
--- not luacni's), `conf` (nil: nothing is known), `is_ipam`.
+-- not luacni's, or `bad`: why it cannot be loaded), `conf` (nil: nothing is known), `is_ipam`, `is_site` (a
+-- script of the site's, which may read what it does not declare).
 local function readers_of(plugin)
   local function reader(name, is_ipam)
-    local ok, script = say.bounded(host.load_plugin, name)
-    if not ok or not script then
-      return { name = name, conf = require("cni.command.foreign")[name], is_ipam = is_ipam,
-        bad = not ok and fail.wrap(script) or nil }
+    local script, bad = say.script(name)
+    if not script then
+      return { name = name, conf = not bad and require("cni.command.foreign")[name] or nil, is_ipam = is_ipam,
+        bad = bad }
     end
-    return { name = name, script = script, conf = script.conf, is_ipam = is_ipam }
+    return { name = name, script = script, conf = script.conf, is_ipam = is_ipam,
+      is_site = select(2, host.source(name)) ~= "built in" }
   end
   local list = { reader(plugin.type, false) }
   local ipam = plugin.raw.ipam
@@ -101,6 +103,9 @@ end
 
 -- Whether a runtime would find a type's program.
 local function check_program(job, reader, problem, remark)
+  if reader.bad then
+    return problem(("type %s cannot be loaded: %s"):format(reader.name, tostring(reader.bad)))
+  end
   local path, unseen = files.program(request.split_path(job.path), reader.name)
   if path then
     if not reader.script and not reader.conf then
@@ -109,9 +114,6 @@ local function check_program(job, reader, problem, remark)
     return
   elseif unseen then
     return remark(("the program of type %s cannot be looked for: %s"):format(reader.name, unseen))
-  end
-  if reader.bad then
-    return problem(("type %s cannot be loaded: %s"):format(reader.name, tostring(reader.bad)))
   end
   -- One of our own can be run without; but no runtime finds it.
   local hint = reader.script and "luacni link " .. reader.name
@@ -133,9 +135,10 @@ local function check_keys(reader, raw, problem)
 end
 
 -- Keys that nobody reads: neither those who are asked, nor the types that a script delegates to.
-local function check_unknown(reader, plugin, raw, delegates, problem, remark)
+local function check_unknown(reader, plugin, raw, seen, problem, remark)
+  if reader.is_site and not seen.ran then return end
   local read = {}
-  for _, conf in ipairs(delegates) do
+  for _, conf in ipairs(seen.delegates) do
     local unknown = {}
     for _, key in ipairs(schema_doc.unknown_keys(conf, raw)) do unknown[key.path] = true end
     read[#read + 1] = unknown
@@ -152,7 +155,7 @@ local function check_unknown(reader, plugin, raw, delegates, problem, remark)
 end
 
 -- Capabilities that are declared: a runtime gives what belongs to them, and somebody has to take it.
-local function check_capabilities(readers, plugin, problem, remark)
+local function check_capabilities(readers, plugin, seen, problem, remark)
   local declared = plugin.raw.capabilities
   if declared == nil then return end
   if type(declared) ~= "table" or json.is_list(declared) then
@@ -164,8 +167,9 @@ local function check_capabilities(readers, plugin, problem, remark)
   for _, reader in ipairs(readers) do
     local fields = reader.conf and reader.conf.fields.runtimeConfig
     for key in pairs(fields and fields.fields or {}) do taken[#taken + 1] = key end
-    is_told = is_told and reader.conf ~= nil
+    is_told = is_told and reader.conf ~= nil and (not reader.is_site or seen.ran)
   end
+  for key in pairs(seen.runtime) do taken[#taken + 1] = key end
   for _, key in ipairs(sorted) do
     if type(declared[key]) ~= "boolean" then
       problem(("capabilities.%s: %s is neither true nor false"):format(key, json.show(declared[key])))
@@ -176,33 +180,83 @@ local function check_capabilities(readers, plugin, problem, remark)
   end
 end
 
--- What an ADD would do here: rules between values, and what this machine has for them. Gives what the types
--- declare that the script delegates to.
+-- Has what a script asks of the runtime noted in `seen`: the capabilities that it reads, and which options
+-- would give what was not there. What others read for themselves, that the script calls, does not count.
+local function watch(req, seen)
+  local given, guard, delegate = req.runtime, getmetatable(req).__index, req.delegate
+  local function asks(option)
+    -- 1 is this function, 2 what it is called by; then who reads: the script, or a verb that it calls.
+    local place = host.script_line(3) or host.script_line(4)
+    if place and place:find "^/" then seen.wanted[option] = true end
+  end
+  req.runtime = setmetatable({}, {
+    __index = function(_, key)
+      seen.runtime[key] = true
+      if given[key] == nil then asks "--cap-args" end
+      return given[key]
+    end,
+    __pairs = function()
+      for key in pairs(given) do seen.runtime[key] = true end
+      return pairs(given)
+    end,
+  })
+  setmetatable(req, { __index = function(t, key)
+    if key == "args" then asks "--args" end
+    return guard(t, key)
+  end })
+  req.delegate = function(...)
+    seen.is_delegating = true
+    local result = delegate(...)
+    seen.is_delegating = false
+    return result
+  end
+end
+
+-- Tell why an ADD would fail here. A script that refuses for want of what only a runtime can say is no fault
+-- of the configuration; when something of it was `given`, that was to be all of it.
+local function tell_failure(err, seen, given, problem, remark)
+  local wanted, is_own = {}, not given and not seen.is_delegating
+  for option in pairs(is_own and seen.wanted or {}) do wanted[#wanted + 1] = option end
+  table.sort(wanted)
+  if err.mistake or err.msg:find("stopped: it ran", 1, true) then
+    problem(tostring(err))
+  elseif wanted[1] then
+    remark("without what a runtime would say: " .. tostring(err), ("the script asks for it, %s %s it")
+      :format(table.concat(wanted, " or "), wanted[2] and "give" or "gives"))
+  elseif err.code == fail.codes.config then
+    problem(tostring(err))
+  else
+    remark("on this machine: " .. tostring(err))
+  end
+end
+
+-- What an ADD would do here: rules between values, and what this machine has for them. Gives what was seen of
+-- it: `ran` to its end; `delegates`, what the types declare that the script delegates to; `runtime`, a set,
+-- the capabilities that it has read; `wanted`, another: the options for what it has asked for in vain;
+-- `is_delegating`: what it has delegated to was not through.
 local function check_plan(job, plugin, reader, problem, remark)
-  if reader.script.chained then return {} end
+  local seen = { delegates = {}, runtime = {}, wanted = {} }
+  if reader.script.chained then return seen end
   local verbs = require "cni.engine.verbs"
   local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns, CNI_IFNAME = job.ifname,
-    CNI_PATH = job.path }
-  local req, confs = nil, {}
+    CNI_PATH = job.path, CNI_ARGS = job.args }
+  local req
   local ok, err = say.bounded(function()
     req = request.from_env(function(name) return env[name] end)
     req.type = plugin.type
     request.read_config(req, plugins.stdin(job, plugin))
     verbs.equip(req, host)
+    if reader.is_site then watch(req, seen) end
     verbs.dry_run(req, verbs.plugin(host, plugin.type))
   end)
   for _, name in ipairs(req and req.plan and req.plan.delegates or {}) do
-    local loads, script = pcall(host.load_plugin, name)
-    if loads and script and script.conf then confs[#confs + 1] = script.conf end
+    local script = say.script(name)
+    if script and script.conf then table.insert(seen.delegates, script.conf) end
   end
-  if ok then return confs end
-  err = fail.wrap(err)
-  if err.code == fail.codes.config or err.mistake or err.msg:find("stopped: it ran", 1, true) then
-    problem(tostring(err))
-  else
-    remark("on this machine: " .. tostring(err))
-  end
-  return confs
+  seen.ran = ok
+  local given = job.args or job.capability_args
+  if not ok then tell_failure(fail.wrap(err), seen, given, problem, remark) end
+  return seen
 end
 
 local function check_plugin(job, plugin, problem, remark)
@@ -212,13 +266,13 @@ local function check_plugin(job, plugin, problem, remark)
     check_program(job, reader, problem, remark)
     if reader.conf then is_well = check_keys(reader, raw, problem) and is_well end
   end
-  check_capabilities(readers, plugin, problem, remark)
-  local delegates = {}
+  local seen = { delegates = {}, runtime = {}, wanted = {} }
   if is_well and readers[1].script and is_known(job.network.version) then
-    delegates = check_plan(job, plugin, readers[1], problem, remark)
+    seen = check_plan(job, plugin, readers[1], problem, remark)
   end
+  check_capabilities(readers, plugin, seen, problem, remark)
   for _, reader in ipairs(readers) do
-    if reader.conf then check_unknown(reader, plugin, raw, delegates, problem, remark) end
+    if reader.conf then check_unknown(reader, plugin, raw, seen, problem, remark) end
   end
 end
 
@@ -228,10 +282,11 @@ local M = {
   text = "Reads every value that one of luacni's types declares, and of the reference plugins' other " ..
     "types what is known of them; plans the ADD on this machine, without doing anything; looks for the " ..
     "programs. Says what is missing, unknown, given twice, or does nothing. A remark (note) is no " ..
-    "fault: what is not known of others' types, or what failed here for another reason. Without CONF: " ..
-    "all networks in the folder.",
+    "fault: what is not known of others' types, or what failed here for another reason. A script that " ..
+    "wants what only a runtime can say is given it by --args and --cap-args. Without CONF: all networks " ..
+    "in the folder.",
   least = 0, most = 1, conf = true,
-  options = job_of.options({ "conf-dir" }, {
+  options = job_of.options({ "conf-dir", "ifname", "args", "cap-args" }, {
     strict = { about = "take remarks for faults" },
     json = { about = "as JSON" },
   }),
@@ -240,8 +295,9 @@ local M = {
 
 --- What is to be said of a network.
 -- @tparam table network as of cni.runtime.config
+-- @tparam[opt] table want of an attachment: `ifname`, `args`, `capability_args`
 -- @treturn {table,...} `where`; `level`: fault, or note; `text`; `program`: that is missing
-function M.findings(network)
+function M.findings(network, want)
   local list = json.list {}
   local function told(where)
     local function add(level)
@@ -252,8 +308,12 @@ function M.findings(network)
     end
     return add "fault", add "note"
   end
-  local job = job_of.new(network, { id = "validate", netns = "/run/netns/validate", ifname = "eth0" })
+  want = want or {}
+  local job = job_of.new(network, { id = "validate", netns = "/run/netns/validate",
+    ifname = want.ifname or "eth0", args = want.args, capability_args = want.capability_args })
   local problem, remark = told(network.is_single and "configuration" or "list")
+  local misnamed = network.file and config.misnamed(network)
+  if misnamed then told(network.file)(misnamed) end
   check_list(network, network.text, problem, remark)
   seek_doubles(splice.compact(network.text), "", problem)
   for i, plugin in ipairs(network.plugins) do
@@ -264,12 +324,25 @@ function M.findings(network)
   return list
 end
 
+-- The networks that are meant; and what is to be said of files beside them.
 local function networks_of(word, options)
-  if word then return { job_of.network(word, options) } end
-  local networks, problems = config.all(job_of.folder(options))
-  if problems[1] then error(problems[1].problem, 0) end
-  if not networks[1] then say.usage(("there is no network in %s"):format(job_of.folder(options))) end
-  return networks
+  if word then return { job_of.network(word, options) }, {} end
+  local networks, problems, others = config.all(job_of.folder(options))
+  local found = {}
+  for _, entry in ipairs(problems) do
+    -- The text of what cannot be read begins with the file, mostly.
+    local text, start = tostring(entry.problem), entry.file .. ": "
+    found[#found + 1] = { where = entry.file, level = "fault",
+      text = text:sub(1, #start) == start and text:sub(#start + 1) or text }
+  end
+  for _, entry in ipairs(others) do
+    found[#found + 1] = { where = entry.file, level = "note", network = entry.name,
+      text = ("nobody reads it: network %s is in %s, which comes before it"):format(entry.name, entry.by) }
+  end
+  if not networks[1] and not found[1] then
+    say.usage(("there is no network in %s"):format(job_of.folder(options)))
+  end
+  return networks, found
 end
 
 --- Look, and tell.
@@ -277,15 +350,19 @@ end
 -- @tparam table options
 -- @treturn integer exit status: 1 when there is a fault
 function M.run(words, options)
-  local all, lines, status = json.list {}, {}, 0
-  local networks = networks_of(words[1], options)
+  local all, lines, status, want = json.list {}, {}, 0, job_of.given(options)
+  local networks, beside = networks_of(words[1], options)
+  local function tell(found, before)
+    all[#all + 1] = found
+    if found.level == "fault" or options.strict then status = 1 end
+    lines[#lines + 1] = ("%s%s: %s%s"):format(before, found.where,
+      found.level == "note" and "note: " or "", found.text)
+  end
+  for _, found in ipairs(beside) do tell(found, "") end
   for _, network in ipairs(networks) do
-    for _, found in ipairs(M.findings(network)) do
+    for _, found in ipairs(M.findings(network, want)) do
       found.network = network.name
-      all[#all + 1] = found
-      if found.level == "fault" or options.strict then status = 1 end
-      lines[#lines + 1] = ("%s%s: %s%s"):format(networks[2] and network.name .. ": " or "", found.where,
-        found.level == "note" and "note: " or "", found.text)
+      tell(found, (networks[2] or beside[1]) and network.name .. ": " or "")
     end
   end
   if options.json then

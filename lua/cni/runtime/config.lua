@@ -188,22 +188,34 @@ end
 
 local rounds = { { [".conflist"] = true }, { [".conf"] = true, [".json"] = true } }
 
--- Each file of a folder in the order of the search, and whether it is to be a list.
+-- The paths of a folder's files in the order of the search.
 local function each_file(folder)
   local found = {}
-  for round, endings in ipairs(rounds) do
-    for _, name in ipairs(files_of(folder, endings)) do
-      found[#found + 1] = { path = folder .. "/" .. name, is_list = round == 1 }
-    end
+  for _, endings in ipairs(rounds) do
+    for _, name in ipairs(files_of(folder, endings)) do found[#found + 1] = folder .. "/" .. name end
   end
   return found
 end
 
-local function load(file)
-  local network = M.read_file(file.path)
-  if file.is_list == not network.is_single then return network end
-  fail.config(file.path, file.is_list and "is one plugin: a list has them in \"plugins\""
-    or "is a list of plugins: its name has to end in .conflist")
+--- What keeps runtimes from reading a network's file, by its name.
+-- @tparam table network of @{read_file}
+-- @treturn ?string nil: nothing does
+function M.misnamed(network)
+  local ending = network.file:match "%.[^./]*$" or ""
+  if not rounds[1][ending] and not rounds[2][ending] then
+    return "its name ends in none of .conflist, .conf and .json: no runtime reads it"
+  elseif rounds[1][ending] and network.is_single then
+    return "is one plugin: a list has them in \"plugins\""
+  elseif rounds[2][ending] and not network.is_single then
+    return "is a list of plugins: its name has to end in .conflist"
+  end
+end
+
+local function load(path)
+  local network = M.read_file(path)
+  local problem = M.misnamed(network)
+  if problem then fail.config(path, problem) end
+  return network
 end
 
 --- The networks of a folder. Of several of one name, the first is the one that runtimes use.
@@ -213,10 +225,10 @@ end
 -- @treturn {table,...} the others of one name: `name`, `file`, and `by`, the file that is used
 function M.all(folder)
   local networks, problems, others, seen = {}, {}, {}, {}
-  for _, file in ipairs(each_file(folder)) do
-    local ok, network = pcall(load, file)
+  for _, path in ipairs(each_file(folder)) do
+    local ok, network = pcall(load, path)
     if not ok then
-      problems[#problems + 1] = { file = file.path, problem = fail.wrap(network) }
+      problems[#problems + 1] = { file = path, problem = fail.wrap(network) }
     elseif seen[network.name] then
       others[#others + 1] = { name = network.name, file = network.file, by = seen[network.name] }
     else
@@ -235,8 +247,8 @@ end
 -- @raise the error of a file that stands before it and cannot be read
 function M.find(name, folder)
   local others = {}
-  for _, file in ipairs(each_file(folder)) do
-    local network = load(file)
+  for _, path in ipairs(each_file(folder)) do
+    local network = load(path)
     if network.name == name then return network end
     others[#others + 1] = network.name
   end

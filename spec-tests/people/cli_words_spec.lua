@@ -1,0 +1,110 @@
+-- SPDX-License-Identifier: MIT
+-- The words of a command line: which namespace and network they mean, what is said of those that mean none, and
+-- with what exit status.
+
+local t = require "support"
+
+local folder = "/etc/cni/net.d"
+local host
+
+-- `cwd`: the folder it is called in.
+local function luacni(words, opts)
+  local cwd = opts and opts.cwd or "/"
+  return t.sh({ "env", "-C", cwd, t.build .. "/luacni", table.unpack(words) }, t.merge({ host = host }, opts or {}))
+end
+
+local function succeeds(words, opts)
+  local out, status, err = luacni(words, opts)
+  assert.equal(0, status, table.concat(words, " ") .. ": " .. out .. err)
+  return out, err
+end
+
+-- One line, with what was looked for in it.
+local function fails(status, words, pattern, opts)
+  local out, got, err = luacni(words, opts)
+  t.same({ "", status, 1 }, { out, got, select(2, err:gsub("\n", "\n")) }, out .. err)
+  assert.is_truthy(err:find(pattern, 1, true), err)
+  return err
+end
+
+local function put(name, list) t.write(("%s/%s.conflist"):format(folder, name), t.json(list)) end
+
+local function demo(more)
+  put("demo", t.merge({ cniVersion = "1.0.0", name = "demo", plugins = { { type = "bridge", bridge = "demo0",
+    removeUnused = true, ipam = { type = "host-local", subnet = "10.9.8.0/24" } } } }, more or {}))
+end
+
+before_each(function()
+  host = t.host()
+  t.run { "mkdir", "-p", folder, "/run/spec/here" }
+  demo()
+end)
+after_each(function()
+  t.run "rm -rf /etc/cni/net.d /etc/luacni/plugins /run/spec/here"
+  t.cleanup()
+end)
+
+describe("the words of a command line", function()
+  it("name a namespace before they name a file of this folder", function()
+    t.run "touch /run/spec/here/blue; ip netns add blue"
+    finally(function() t.run "ip netns del blue" end)
+    local there = { cwd = "/run/spec/here" }
+    local result = t.decode((succeeds({ "add", "demo", "blue" }, there)))
+    assert.equal("/run/netns/blue", result.interfaces[3].sandbox)
+    succeeds({ "check", "demo", "blue" }, there)
+    succeeds({ "del", "demo", "blue" }, there)
+    -- With a slash it is the file; and what `ip netns` does not know.
+    fails(1, { "add", "demo", "./blue" }, "/run/spec/here/blue", there)
+    t.run "touch /run/spec/here/green"
+    fails(1, { "add", "demo", "green" }, "/run/spec/here/green", there)
+  end)
+
+  it("say whose file is in the way of a network, and a way round", function()
+    t.write(folder .. "/05-other.conflist", "")
+    local way = "name the network's own file"
+    for _, verb in ipairs { "add", "check", "del", "status" } do
+      local said = fails(1, { verb, "demo", verb ~= "status" and "blue" or nil }, way)
+      assert.is_truthy(said:find("05-other.conflist: it is empty", 1, true), said)
+    end
+    succeeds { "status", folder .. "/demo.conflist" }
+    os.remove(folder .. "/05-other.conflist")
+    succeeds { "status", "demo" }
+  end)
+
+  it("are mistakes when arguments cannot be read", function()
+    fails(2, { "add", "demo", "blue", "--cap-args", "{" }, "--cap-args")
+    fails(2, { "add", "demo", "blue", "--args", "x" }, "CNI_ARGS")
+    fails(2, { "add", "demo", "blue" }, "CAP_ARGS", { env = { "CAP_ARGS=[]" } })
+  end)
+end)
+
+describe("luacni run", function()
+  it("exits with 125 when there is no network to run in, whatever the command would have said", function()
+    fails(125, { "run", "-", "--", "true" }, "standard input", { stdin = "" })
+    fails(125, { "run", "dmo", "--", "true" }, 'did you mean "demo"?')
+    fails(125, { "run", "/no/such/file", "--", "true" }, "No such file")
+    fails(2, { "run", "demo" }, "there is no command")
+    fails(1, { "run", "-", "--dry-run" }, "standard input", { stdin = "" })
+    assert.equal(1, (select(2, luacni { "run", "demo", "--", "false" })))
+  end)
+
+  it("tells one without rights that root is needed, once", function()
+    local words = { "setpriv", "--reuid", "1000", "--clear-groups", t.build .. "/luacni", "run", folder .. "/demo.conflist",
+      "--", "true" }
+    local out, status, err = t.sh(words, { host = host })
+    t.same({ "", 125 }, { out, status })
+    assert.is_truthy(err:find("Permission denied", 1, true), err)
+    assert.equal(1, select(2, err:gsub("root", "")), err)
+    assert.is_nil(err:find("%.lua:%d"), err)
+  end)
+
+  it("prints no heading of a dry run that fails", function()
+    t.write("/etc/luacni/plugins/own.lua", [[return { add = function(req)
+      if req.conf.bad then require("cni.fail").throw "no such thing" end
+      req.host:add_link { kind = "bridge", name = "own0" } end }]])
+    put("own", { cniVersion = "1.0.0", name = "own", plugins = { { type = "own", bad = true } } })
+    fails(1, { "run", "own", "--dry-run" }, "no such thing")
+    put("own", { cniVersion = "1.0.0", name = "own", plugins = { { type = "own" } } })
+    assert.matches("^own:\n  .*own0", (succeeds { "run", "own", "--dry-run" }))
+  end)
+end)
