@@ -26,7 +26,7 @@ CC     := gcc
 CFLAGS ?= -O2 -g
 WARN   := -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wformat-security \
           $(if $(filter 1 true,$(CI) $(WERROR)),-Werror)
-FLAGS  := -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -ffunction-sections $(CFLAGS) \
+FLAGS  := -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -ffunction-sections -fno-asynchronous-unwind-tables $(CFLAGS) \
           $(WARN) $(SANITIZE) -DIMAGE=$(IMAGE) -I/usr/include/lua5.4 -Inetlink-bindings -Ihost
 # Only libc and libmnl are looked for when the program starts: Debian has no static libmnl.
 LINK   := $(SANITIZE) -Wl,--hash-style=gnu -Wl,-z,lazy -Wl,--gc-sections -Wl,--as-needed \

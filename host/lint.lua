@@ -90,7 +90,7 @@ local function floors(rows)
 end
 
 local bindings = floors {
-  { "nl" }, { "ns" }, { "sys" }, { "lease", "attr" }, { "tables", "nft" }, { "rtnl" },
+  { "nl" }, { "ns" }, { "sys" }, { "lease", "attr" }, { "tables", "nft" }, { "rtnl", "trace" },
 }
 local library = floors {
   { "record" }, { "protocol" }, { "links" }, { "reference" }, { "step" }, { "engine" }, { "trace" },

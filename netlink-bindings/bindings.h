@@ -17,5 +17,7 @@ int luaopen_netlink_nft(lua_State *L);
 int luaopen_netlink_sys(lua_State *L);
 int luaopen_netlink_store(lua_State *L);
 int luaopen_netlink_json(lua_State *L);
+int luaopen_netlink_dissect(lua_State *L);
+int luaopen_netlink_trace(lua_State *L);
 
 #endif

@@ -9,6 +9,8 @@
 #pragma weak luaopen_netlink_sys
 #pragma weak luaopen_netlink_store
 #pragma weak luaopen_netlink_json
+#pragma weak luaopen_netlink_dissect
+#pragma weak luaopen_netlink_trace
 
 int luaopen_netlink(lua_State *L)
 {
@@ -25,6 +27,8 @@ int luaopen_netlink(lua_State *L)
 		{ "store", luaopen_netlink_store },
 		{ "json", luaopen_netlink_json },
 		{ "describe", luaopen_netlink_describe },
+		{ "dissect", luaopen_netlink_dissect },
+		{ "trace", luaopen_netlink_trace },
 	};
 
 	lua_createtable(L, 0, ARRAY_SIZE(parts));

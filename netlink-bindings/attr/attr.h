@@ -162,6 +162,10 @@ struct attr_in {
 	size_t len;
 	int idx; /* absolute index of the Lua table being filled */
 	int depth;
+	bool all;                    /* see attr_decode_all() */
+	const struct attr_in *outer; /* in a flat row: what holds it, and its number there */
+	uint16_t type;
+	uint64_t found; /* the numbers below 64 that attr_find() has found, a bit each */
 };
 
 /*
@@ -188,6 +192,14 @@ void attr_encode_some(lua_State *L, struct nl_buf *buf, int idx, const struct at
  */
 void attr_decode(lua_State *L, const struct attr_table *table, const struct attr_only *only,
 		 const void *body, size_t len);
+
+/*
+ * The same for people, who want to know what the bytes say, whoever wrote them: what is written
+ * only is told too; an attribute that no row makes sense of is under "#" and its number (of flat
+ * rows "#18.2"), as text in hexadecimal; fields of the header that are 0, and bits of it that are
+ * neither set nor meant, are left out; and element [0] of every table lists its keys as they come.
+ */
+void attr_decode_all(lua_State *L, const struct attr_table *table, const void *body, size_t len);
 
 /*
  * Add one key, or a list of them at `idx`, to what is wanted. What a key depends on (a link's kind)
@@ -233,10 +245,15 @@ size_t attr_prefix(struct attr_out *out, const struct attr_row *row, int idx, ui
 _Noreturn void attr_error(struct attr_out *out, const struct attr_row *row, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-const struct nlattr *attr_find(const struct attr_in *in, uint16_t type);
+const struct nlattr *attr_find(struct attr_in *in, uint16_t type);
+/* Push the table of what lies inside the value that is being read. [-0, +1, m] */
+void attr_decode_below(struct attr_in *in, const struct attr_table *table, const void *body,
+		       size_t len);
 /* Push the value of one attribute payload by its row; 0 when it makes no sense. [-0, +(0|1), m] */
 int attr_push(lua_State *L, const struct attr_row *row, const void *data, size_t len);
 void attr_push_ip(lua_State *L, const void *bytes, size_t len);               /* [-0, +1, m] */
+/* Bytes of no known form: as they are, or where all is to be told in hexadecimal. [-0, +1, m] */
+void attr_push_bytes(const struct attr_in *in, const void *bytes, size_t len);
 void attr_push_prefix(lua_State *L, const void *bytes, size_t len, int bits); /* [-0, +1, m] */
 
 /* The candidate nearest to a misspelt word, or NULL when none is near. NULL ends the list. */

@@ -19,14 +19,22 @@ static void decode_into(struct attr_in *in, const struct attr_table *table);
 
 /*** Walking ***/
 
-const struct nlattr *attr_find(const struct attr_in *in, uint16_t type)
+static uint64_t bit_of(uint16_t type)
+{
+	return type < 64 ? (uint64_t)1 << type : 0;
+}
+
+const struct nlattr *attr_find(struct attr_in *in, uint16_t type)
 {
 	const struct nlattr *attr;
 	size_t at = 0;
 
-	for (; (attr = nl_attr(in->attrs, in->len, at)); at += NL_PAD(attr->nla_len))
-		if ((attr->nla_type & (uint16_t)NLA_TYPE_MASK) == type)
-			return attr;
+	for (; (attr = nl_attr(in->attrs, in->len, at)); at += NL_PAD(attr->nla_len)) {
+		if ((attr->nla_type & (uint16_t)NLA_TYPE_MASK) != type)
+			continue;
+		in->found |= bit_of(type);
+		return attr;
+	}
 	return NULL;
 }
 
@@ -182,6 +190,8 @@ int attr_push(lua_State *L, const struct attr_row *row, const void *data, size_t
 /* Pop a value into the Lua table under the row's key. */
 static void set_key(struct attr_in *in, const struct attr_row *row)
 {
+	if (in->all)
+		attr_list_key(in, row->key);
 	if (!strcmp(row->key, ATTR_FIRST))
 		lua_rawseti(in->L, in->idx, 1);
 	else
@@ -212,32 +222,43 @@ static const struct attr_table *chosen(struct attr_in *in, const struct attr_row
 
 static int push_value(struct attr_in *in, const struct attr_row *row, const struct nlattr *attr);
 
-static void push_table(struct attr_in *in, const struct attr_table *table, const void *body,
+void attr_decode_below(struct attr_in *in, const struct attr_table *table, const void *body,
 		       size_t len)
 {
 	struct attr_in inner = attr_body(table, body, len);
 
 	lua_newtable(in->L);
 	inner.L = in->L;
+	inner.all = in->all;
 	inner.idx = lua_gettop(in->L);
+	if (in->all) {
+		lua_newtable(in->L);
+		lua_rawseti(in->L, inner.idx, 0);
+	}
 	inner.depth = in->depth + 1;
 	decode_into(&inner, table);
 }
 
-static void push_list(struct attr_in *in, const struct attr_row *row, const struct nlattr *list)
+/* Returns 0, with nothing pushed, for a list that there is more in than is told of when all should be. */
+static int push_list(struct attr_in *in, const struct attr_row *row, const struct nlattr *list)
 {
 	const struct nlattr *attr;
-	lua_Integer n = 0;
+	lua_Integer n = 0, count = 0;
 	size_t at = 0;
 
 	lua_newtable(in->L);
 	for (; (attr = nl_attr(attr_payload(list), attr_len(list), at));
 	     at += NL_PAD(attr->nla_len)) {
+		count++;
 		if ((attr->nla_type & (uint16_t)NLA_TYPE_MASK) != row->each->type)
 			continue;
 		if (push_value(in, row->each, attr))
 			lua_rawseti(in->L, -2, ++n);
 	}
+	if (!in->all || n == count)
+		return 1;
+	lua_pop(in->L, 1);
+	return 0;
 }
 
 /* [-0, +(0|1), m] */
@@ -250,10 +271,12 @@ static int push_value(struct attr_in *in, const struct attr_row *row, const stru
 		table = chosen(in, row);
 		if (!table)
 			return 0;
-		push_table(in, table, attr_payload(attr), attr_len(attr));
+		attr_decode_below(in, table, attr_payload(attr), attr_len(attr));
 		return 1;
 	case ATTR_LIST:
-		push_list(in, row, attr);
+		return push_list(in, row, attr);
+	case ATTR_BYTES:
+		attr_push_bytes(in, attr_payload(attr), attr_len(attr));
 		return 1;
 	case ATTR_HOOK:
 		return row->hook->decode ? row->hook->decode(in, row, attr) : 0;
@@ -261,24 +284,31 @@ static int push_value(struct attr_in *in, const struct attr_row *row, const stru
 	return attr_push(in->L, row, attr_payload(attr), attr_len(attr));
 }
 
-static void decode_attr(struct attr_in *in, const struct attr_row *row, const struct nlattr *attr)
+/* Whether the row made sense of it. */
+static bool decode_attr(struct attr_in *in, const struct attr_row *row, const struct nlattr *attr)
 {
 	struct attr_in inner;
 	const struct attr_table *table;
 
 	if (row->kind == ATTR_FLAT) {
 		table = chosen(in, row);
-		if (!table)
-			return;
+		if (!table || (in->all && attr_len(attr) < table->header))
+			return false;
 		inner = attr_body(table, attr_payload(attr), attr_len(attr));
 		inner.L = in->L;
 		inner.only = in->only;
 		inner.idx = in->idx;
 		inner.depth = in->depth + 1;
+		inner.all = in->all;
+		inner.outer = in;
+		inner.type = row->type;
 		decode_into(&inner, table);
 	} else if (row->key && push_value(in, row, attr)) {
 		set_key(in, row);
+	} else {
+		return false;
 	}
+	return true;
 }
 
 /* The rows of one table that an answer is read by. */
@@ -295,7 +325,7 @@ static void select_rows(struct attr_in *in, const struct attr_table *table, stru
 	for (size_t i = 0; i < table->count; i++) {
 		const struct attr_row *row = &table->rows[i];
 
-		if (row->flags & ATTR_WRITEONLY)
+		if (row->flags & ATTR_WRITEONLY && !in->all)
 			continue;
 		if (!only || (row->kind == ATTR_FLAT ? !row->choose || only->deep
 						     : row->key && attr_only_has(only, row->key)))
@@ -303,19 +333,51 @@ static void select_rows(struct attr_in *in, const struct attr_table *table, stru
 	}
 }
 
-static void decode_header(struct attr_in *in, const struct rows *rows)
+/*
+ * Whether a field of the header says something. Zero does in a table that is nothing but a header, such as
+ * the two ends of a mapping; in others it is what was not filled in.
+ */
+static bool is_meant(const struct attr_in *in, const struct attr_table *table,
+		     const struct attr_row *row, uint64_t value)
+{
+	uint32_t meant = 0;
+
+	if (row->change && row->change + sizeof meant <= in->header_len)
+		memcpy(&meant, (const uint8_t *)in->header + row->change, sizeof meant);
+	if (row->mask)
+		return ((value | meant) & row->mask) != 0;
+	return value || table->rows[table->count - 1].type == ATTR_HEADER;
+}
+
+static void decode_header(struct attr_in *in, const struct attr_table *table,
+			  const struct rows *rows)
 {
 	for (size_t i = 0; i < rows->count; i++) {
 		const struct attr_row *row = rows->list[i];
+		uint64_t value;
 
 		if (row->type != ATTR_HEADER || !row->key ||
 		    row->offset + attr_width(row->kind) > in->header_len)
 			continue;
 		if (row->kind == ATTR_HOOK || row->kind == ATTR_SKIP)
 			continue;
-		push_number(in->L, row, load((const uint8_t *)in->header + row->offset, row->kind));
+		value = load((const uint8_t *)in->header + row->offset, row->kind);
+		if (in->all && !is_meant(in, table, row, value))
+			continue;
+		push_number(in->L, row, value);
 		set_key(in, row);
 	}
+}
+
+/* Of numbers that there is no bit for, a row is enough. */
+static bool is_told(const struct rows *rows, uint64_t told, uint16_t type)
+{
+	if (type < 64)
+		return told & bit_of(type);
+	for (size_t i = 0; i < rows->count; i++)
+		if (rows->list[i]->type == type)
+			return true;
+	return false;
 }
 
 static void decode_into(struct attr_in *in, const struct attr_table *table)
@@ -326,13 +388,14 @@ static void decode_into(struct attr_in *in, const struct attr_table *table)
 	} deferred[MAX_DEFERRED];
 	const struct nlattr *attr;
 	size_t at = 0, count = 0;
+	uint64_t told = 0;
 	struct rows rows;
 
 	if (in->depth > ATTR_MAX_DEPTH)
 		return;
 	luaL_checkstack(in->L, 8, "attributes");
 	select_rows(in, table, &rows);
-	decode_header(in, &rows);
+	decode_header(in, table, &rows);
 	for (; (attr = nl_attr(in->attrs, in->len, at)); at += NL_PAD(attr->nla_len)) {
 		uint16_t type = (uint16_t)(attr->nla_type & NLA_TYPE_MASK);
 
@@ -345,20 +408,28 @@ static void decode_into(struct attr_in *in, const struct attr_table *table)
 			if (row->choose && count < MAX_DEFERRED) {
 				deferred[count].row = row;
 				deferred[count++].attr = attr;
-			} else {
-				decode_attr(in, row, attr);
+			} else if (decode_attr(in, row, attr)) {
+				told |= bit_of(type);
 			}
 		}
 	}
 	for (size_t i = 0; i < count; i++)
-		decode_attr(in, deferred[i].row, deferred[i].attr);
+		if (decode_attr(in, deferred[i].row, deferred[i].attr))
+			told |= bit_of(deferred[i].row->type);
 	for (size_t i = 0; i < rows.count; i++) {
 		const struct attr_row *row = rows.list[i];
 
+		in->found = 0;
 		if (row->type == ATTR_WHOLE && row->kind == ATTR_HOOK && row->hook->decode &&
-		    row->hook->decode(in, row, NULL))
+		    row->hook->decode(in, row, NULL)) {
+			told |= in->found;
 			set_key(in, row);
+		}
 	}
+	for (at = 0; in->all && (attr = nl_attr(in->attrs, in->len, at));
+	     at += NL_PAD(attr->nla_len))
+		if (!is_told(&rows, told, attr->nla_type & (uint16_t)NLA_TYPE_MASK))
+			attr_tell_rest(in, attr);
 }
 
 void attr_decode(lua_State *L, const struct attr_table *table, const struct attr_only *only,
@@ -371,4 +442,11 @@ void attr_decode(lua_State *L, const struct attr_table *table, const struct attr
 	in.only = only;
 	in.idx = lua_gettop(L);
 	decode_into(&in, table);
+}
+
+void attr_decode_all(lua_State *L, const struct attr_table *table, const void *body, size_t len)
+{
+	struct attr_in in = { .L = L, .all = true };
+
+	attr_decode_below(&in, table, body, len);
 }

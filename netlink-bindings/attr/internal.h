@@ -37,6 +37,10 @@ bool attr_only_has(const struct attr_only *only, const char *key);
 /* Raise, naming the nearest key of an answer by `table`. */
 _Noreturn void attr_no_such_key(lua_State *L, const struct attr_table *table, const char *key);
 
+/* What attr_decode_all() adds, in attr/rest.c: a key to the list of them, an attribute by number. */
+void attr_list_key(struct attr_in *in, const char *key);
+void attr_tell_rest(struct attr_in *in, const struct nlattr *attr);
+
 /* Split a body into header and attributes. */
 struct attr_in attr_body(const struct attr_table *table, const void *body, size_t len);
 

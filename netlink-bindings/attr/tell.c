@@ -28,7 +28,7 @@ static void add_step(struct place *place, const char *key, int index)
 }
 
 /* The table that a row of an encoded message follows. */
-static const struct attr_table *chosen_in(const struct attr_in *in, const struct attr_table *table,
+static const struct attr_table *chosen_in(struct attr_in *in, const struct attr_table *table,
 					  const struct attr_row *row)
 {
 	if (!row->choose)

@@ -215,8 +215,8 @@ static int elements_decode(struct attr_in *in, const struct attr_row *row,
 	(void)row;
 	lua_newtable(in->L);
 	while ((attr = next_in(list, attr))) {
-		attr_decode(in->L, &nft_element_table, NULL, mnl_attr_get_payload(attr),
-			    mnl_attr_get_payload_len(attr));
+		attr_decode_below(in, &nft_element_table, mnl_attr_get_payload(attr),
+				  mnl_attr_get_payload_len(attr));
 		lua_rawseti(in->L, -2, ++n);
 	}
 	return 1;

@@ -317,15 +317,14 @@ static int data_decode(struct attr_in *in, const struct attr_row *row, const str
 
 	(void)row;
 	if (found) {
-		lua_pushlstring(in->L, mnl_attr_get_payload(found),
-				mnl_attr_get_payload_len(found));
+		attr_push_bytes(in, mnl_attr_get_payload(found), mnl_attr_get_payload_len(found));
 		return 1;
 	}
 	found = attr_find(&data, NFTA_DATA_VERDICT);
 	if (!found)
 		return 0;
-	attr_decode(in->L, &verdict_table, NULL, mnl_attr_get_payload(found),
-		    mnl_attr_get_payload_len(found));
+	attr_decode_below(in, &verdict_table, mnl_attr_get_payload(found),
+			  mnl_attr_get_payload_len(found));
 	return 1;
 }
 

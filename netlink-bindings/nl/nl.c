@@ -265,6 +265,16 @@ size_t nl_error_tlvs(const struct nlmsghdr *msg, const struct nlmsgerr *err)
 	return sizeof *err + NL_PAD(echoed);
 }
 
+bool nl_read_error(const struct nlmsghdr *msg, struct nl_failure *ret)
+{
+	const struct nlmsgerr *err = mnl_nlmsg_get_payload(msg);
+
+	if (mnl_nlmsg_get_payload_len(msg) < sizeof *err)
+		return false;
+	nl_note(msg, nl_error_tlvs(msg, err), 0, nl_outcome(err->error), ret);
+	return true;
+}
+
 struct acks {
 	struct nl *nl;
 	uint32_t seq;  /* of the first message of this chunk */

@@ -183,6 +183,12 @@ const struct nlattr *nl_attr(const void *attrs, size_t len, size_t at);
 /* What the kernel gives for an outcome, 0 or -errno, as 0 or a positive errno; EBADMSG: neither. */
 int nl_outcome(int32_t code);
 
+/*
+ * What a message of type NLMSG_ERROR says; ret->error is 0 for an acknowledgement. False: it is too
+ * short for either.
+ */
+bool nl_read_error(const struct nlmsghdr *msg, struct nl_failure *ret);
+
 /* Walk the answers in nl->in; nl_next() returns NULL at the end. */
 const struct nlmsghdr *nl_first(const struct nl *nl);
 const struct nlmsghdr *nl_next(const struct nl *nl, const struct nlmsghdr *msg);

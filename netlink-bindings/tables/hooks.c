@@ -110,7 +110,16 @@ static void encode_netns(struct attr_out *out, const struct attr_row *row, int i
 	attr_put(out, row->type, &value, sizeof value);
 }
 
-const struct attr_hook hook_netns = { .encode = encode_netns };
+static int decode_netns(struct attr_in *in, const struct attr_row *row, const struct nlattr *attr)
+{
+	static const struct attr_row number = { .kind = ATTR_U32 };
+
+	(void)row;
+	return attr_push(in->L, &number, mnl_attr_get_payload(attr),
+			 mnl_attr_get_payload_len(attr));
+}
+
+const struct attr_hook hook_netns = { .encode = encode_netns, .decode = decode_netns };
 
 /* To look a link up, a name too long for a name is an alternative one. */
 static void encode_link_name(struct attr_out *out, const struct attr_row *row, int idx)
@@ -146,11 +155,12 @@ static int decode_address(struct attr_in *in, const struct attr_row *row,
 			  const struct nlattr *attr)
 {
 	const struct ifaddrmsg *header = in->header;
+	const struct nlattr *other = attr_find(in, IFA_ADDRESS);
 
 	(void)row;
 	attr = attr_find(in, IFA_LOCAL);
 	if (!attr)
-		attr = attr_find(in, IFA_ADDRESS);
+		attr = other;
 	if (!attr || in->header_len < sizeof *header ||
 	    (mnl_attr_get_payload_len(attr) != 4 && mnl_attr_get_payload_len(attr) != 16))
 		return 0;
@@ -258,7 +268,9 @@ static int push_prefix(struct attr_in *in, const struct attr_row *row, const str
 	if (in->header_len <= row->offset || (header[0] != AF_INET && header[0] != AF_INET6))
 		return 0;
 	len = header[0] == AF_INET ? 4 : 16;
-	if (attr && mnl_attr_get_payload_len(attr) == len)
+	if (attr && mnl_attr_get_payload_len(attr) != len)
+		return 0;
+	if (attr)
 		bytes = mnl_attr_get_payload(attr);
 	attr_push_prefix(in->L, bytes, len, header[row->offset]);
 	return 1;
@@ -447,7 +459,7 @@ static int decode_multipath(struct attr_in *in, const struct attr_row *row,
 
 		if (len < sizeof *hop || len > left)
 			break;
-		attr_decode(in->L, row->table, NULL, hop, len);
+		attr_decode_below(in, row->table, hop, len);
 		lua_pushinteger(in->L, hop->rtnh_hops + 1);
 		lua_setfield(in->L, -2, "weight");
 		lua_rawseti(in->L, -2, ++n);
@@ -511,7 +523,47 @@ static void encode_vlan(struct attr_out *out, const struct attr_row *row, int id
 	attr_nest_end(out, at);
 }
 
-const struct attr_hook hook_vlan = { .encode = encode_vlan };
+/* What a request says of VLANs; nothing else is asked of, or answered to, a table with hook_vlan. */
+struct vlan_request {
+	struct bridge_vlan_info first, last;
+	uint16_t whose;
+};
+
+static bool read_vlan(struct attr_in *in, struct vlan_request *ret)
+{
+	const struct nlattr *spec = attr_find(in, IFLA_AF_SPEC), *attr;
+	size_t at = 0, count = 0;
+
+	*ret = (struct vlan_request){ 0 };
+	if (!spec)
+		return false;
+	for (; (attr = nl_attr(spec + 1, spec->nla_len - NL_ATTR_HDR, at));
+	     at += NL_PAD(attr->nla_len)) {
+		uint16_t type = attr->nla_type & (uint16_t)NLA_TYPE_MASK;
+		size_t len = attr->nla_len - NL_ATTR_HDR;
+
+		if (type == IFLA_BRIDGE_FLAGS && len == sizeof ret->whose)
+			memcpy(&ret->whose, attr + 1, len);
+		else if (type != IFLA_BRIDGE_VLAN_INFO || len != sizeof ret->last || count == 2)
+			return false;
+		else
+			memcpy(count++ ? &ret->last : &ret->first, attr + 1, len);
+	}
+	return count && (count == 1 || ret->last.flags & BRIDGE_VLAN_INFO_RANGE_END);
+}
+
+static int decode_vlan(struct attr_in *in, const struct attr_row *row, const struct nlattr *attr)
+{
+	struct vlan_request vlan;
+
+	(void)row, (void)attr;
+	if (!read_vlan(in, &vlan))
+		return 0;
+	lua_pushinteger(in->L, vlan.first.vid);
+	return 1;
+}
+
+const struct attr_hook hook_vlan = { .encode = encode_vlan, .decode = decode_vlan };
 
 /* Keys that encode_vlan() has looked at already. */
 static void encode_vlan_part(struct attr_out *out, const struct attr_row *row, int idx)
@@ -522,7 +574,30 @@ static void encode_vlan_part(struct attr_out *out, const struct attr_row *row, i
 		attr_error(out, row, "expected a boolean, got a %s", luaL_typename(out->L, idx));
 }
 
-const struct attr_hook hook_vlan_part = { .encode = encode_vlan_part };
+static int decode_vlan_part(struct attr_in *in, const struct attr_row *row,
+			    const struct nlattr *attr)
+{
+	struct vlan_request vlan;
+	bool is;
+
+	(void)attr;
+	if (!read_vlan(in, &vlan))
+		return 0;
+	if (!row->mask && vlan.last.vid) {
+		lua_pushinteger(in->L, vlan.last.vid);
+		return 1;
+	}
+	is = !row->mask			     ? 0
+	     : !strcmp(row->key, "pvid")     ? vlan.first.flags & BRIDGE_VLAN_INFO_PVID
+	     : !strcmp(row->key, "untagged") ? vlan.first.flags & BRIDGE_VLAN_INFO_UNTAGGED
+	     : !strcmp(row->key, "self")     ? vlan.whose & BRIDGE_FLAGS_SELF
+					     : vlan.whose & BRIDGE_FLAGS_MASTER;
+	if (is)
+		lua_pushboolean(in->L, 1);
+	return is;
+}
+
+const struct attr_hook hook_vlan_part = { .encode = encode_vlan_part, .decode = decode_vlan_part };
 
 /* Entries lie side by side in the message; each becomes a table of the list. */
 static int decode_vlan_entries(struct attr_in *in, const struct attr_row *row,
@@ -541,7 +616,7 @@ static int decode_vlan_entries(struct attr_in *in, const struct attr_row *row,
 		if (len < NL_ATTR_HDR || len > left)
 			break;
 		if ((attr->nla_type & NLA_TYPE_MASK) == row->each->type) {
-			attr_decode(in->L, row->each->table, NULL, attr + 1, len - NL_ATTR_HDR);
+			attr_decode_below(in, row->each->table, attr + 1, len - NL_ATTR_HDR);
 			lua_rawseti(in->L, -2, ++n);
 		}
 		len = NL_PAD(len) < left ? NL_PAD(len) : left;

@@ -121,6 +121,8 @@ static const struct attr_row link_rows[] = {
 	  .flags = ATTR_READONLY },
 	{ .key = "new_index", .type = IFLA_NEW_IFINDEX, .kind = ATTR_S32, .min = 1,
 	  .max = INT32_MAX },
+	{ .key = "ext_mask", .type = IFLA_EXT_MASK, .kind = ATTR_U32, .flags = ATTR_READONLY },
+	{ .key = "netnsid", .type = IFLA_TARGET_NETNSID, .kind = ATTR_S32, .flags = ATTR_READONLY },
 	{ .key = "altnames", .type = IFLA_PROP_LIST, .kind = ATTR_LIST, .each = &altname,
 	  .flags = ATTR_READONLY },
 	{ .key = "phys_port_name", .type = IFLA_PHYS_PORT_NAME, .kind = ATTR_STRING,

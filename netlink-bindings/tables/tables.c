@@ -450,3 +450,31 @@ const struct rtnl_object rtnl_objects[] = {
 };
 
 const size_t rtnl_object_count = ARRAY_SIZE(rtnl_objects);
+
+/* The kernel numbers the messages about one thing in fours. */
+static bool akin(uint16_t a, uint16_t b)
+{
+	return a >> 2 == b >> 2;
+}
+
+const struct rtnl_object *rtnl_object_of(uint16_t type, uint8_t family,
+					 const struct attr_table **ret_table)
+{
+	const struct rtnl_object *found = NULL;
+
+	for (size_t i = 0; i < rtnl_object_count; i++) {
+		const struct rtnl_object *o = &rtnl_objects[i];
+
+		if (o->answer && akin(type, o->get)) {
+			*ret_table = o->answer;
+			return o;
+		}
+		/* One whose family is fixed borrows the messages of another. */
+		if (o->family ? family == o->family && (type == o->add || type == o->del)
+			      : !found && akin(type, o->add))
+			found = o;
+	}
+	if (found)
+		*ret_table = found->table;
+	return found;
+}

@@ -26,6 +26,13 @@ struct rtnl_object {
 extern const struct rtnl_object rtnl_objects[];
 extern const size_t rtnl_object_count;
 
+/*
+ * The object that a message of this type is about, and by which of its tables it is read; NULL: there
+ * are no rows for it. The family is the first byte of the message's body.
+ */
+const struct rtnl_object *rtnl_object_of(uint16_t type, uint8_t family,
+					 const struct attr_table **ret_table);
+
 extern const struct attr_table rtnl_link_table, rtnl_link_lookup, rtnl_link_filter;
 extern const struct attr_switch rtnl_kind_switch, rtnl_port_switch;
 extern const struct attr_table rtnl_route_table;

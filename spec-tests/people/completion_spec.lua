@@ -91,7 +91,8 @@ local wanted = {
   ["luacni add --c"] = "--cap-args --conf-dir", ["luacni link bridge vl"] = "vlan", ["luacni completion z"] = "zsh",
   ["luacni list --j"] = "--json", ["luacni run d"] = "demo", ["luacni validate x"] = "x.conflist",
   ["luacni test wi"] = "wire", ["luacni test x"] = "x.conflist",
-  ["luacni run demo -- unshar"] = "unshare",
+  ["luacni run demo -- unshar"] = "unshare", ["luacni trace tre"] = "tree", ["luacni trace -v add demo b"] = "blue",
+  ["luacni trace --to x add d"] = "demo", ["luacni trace --j"] = "--json", ["luacni trace -- unshar"] = "unshare",
 }
 -- What cannot be there is not offered.
 local unwanted = { ["luacni show ptp v"] = "vlan", ["luacni add demo blue r"] = "red",

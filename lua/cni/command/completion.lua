@@ -41,12 +41,15 @@ end
 -- What can be a file as well.
 local or_file = { CONF = true, SPEC = true }
 
+function kinds.COMMAND() return main.names end
+
 function kinds.SHELL() return { "bash", "zsh", "fish" } end
 
 -- A command as the scripts need it.
 local function describe(name)
   local command = require("cni.command." .. name)
-  local entry = { name = name, about = command.about, words = {}, options = {}, runs = command.command }
+  local entry = { name = name, about = command.about, words = {}, options = {}, runs = command.command,
+    wraps = command.verbatim }
   local before = command.words:gsub(" %-%- .*$", "")
   for word, dots in before:gmatch "(%u+)%]*(%.*)" do
     if word ~= "OPTION" then
@@ -74,7 +77,7 @@ local bash_frame = [[
 # bash completion of luacni: written by `luacni completion bash`.
 _luacni() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
-	local words= options= values= repeats= runs= kind= word count=0 i
+	local words= options= values= repeats= runs= wraps= kind= word count=0 i
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
 		COMPREPLY=($(compgen -W '@COMMANDS@' -- "$cur"))
@@ -93,7 +96,13 @@ _luacni() {
 		fi
 		case $word in
 		-*) case " $values " in *" $word:"*) i=$((i + 1)) ;; esac ;;
-		*) count=$((count + 1)) ;;
+		*)
+			if [ -n "$wraps" ]; then
+				COMP_WORDS=("${COMP_WORDS[0]}" "${COMP_WORDS[@]:i}") COMP_CWORD=$((COMP_CWORD - i + 1))
+				_luacni
+				return
+			fi
+			count=$((count + 1)) ;;
 		esac
 	done
 	case " $values " in
@@ -125,9 +134,10 @@ local function bash(commands, asked)
       if value and option.short then values[#values + 1] = ("-%s:%s"):format(option.short, value) end
     end
     names[#names + 1] = command.name
-    cases[i] = ("\t%s) words='%s' options='%s' values='%s' repeats=%s runs=%s ;;"):format(command.name,
+    cases[i] = ("\t%s) words='%s' options='%s' values='%s' repeats=%s runs=%s wraps=%s ;;")
+      :format(command.name,
       table.concat(command.words, " "), table.concat(options, " "), table.concat(values, " "),
-      command.repeats and "1" or "", command.runs and "1" or "")
+      command.repeats and "1" or "", command.runs and "1" or "", command.wraps and "1" or "")
   end
   local parts = { COMMANDS = table.concat(names, " "), CASES = table.concat(cases, "\n"),
     ASKED = table.concat(asked, " | "), FILES = table.concat(with_files, " | ") }
@@ -168,7 +178,10 @@ local function zsh(commands)
       add(lines, "    %s \\", quote(("--%s%s%s"):format(option.name, option.value and "=" or "", tail)))
       if option.short then add(lines, "    %s \\", quote("-" .. option.short .. tail)) end
     end
-    for i, word in ipairs(command.words) do
+    if command.wraps then
+      add(lines, "    '*:::word:{words=(luacni $words); (( CURRENT++ )); _luacni}' \\")
+    end
+    for i, word in ipairs(command.wraps and {} or command.words) do
       local place = i == #command.words and command.repeats and "*" or tostring(i)
       add(lines, "    %s \\", quote(("%s:%s:%s"):format(place, word, action(word))))
     end
@@ -185,10 +198,13 @@ local fish_frame = [[
 # Whether the word that is being typed is a command's N-th: COMMAND FROM TO [OPTION-WITH-A-VALUE...]
 function __luacni_at
 	set -l words (commandline -opc)
-	test (count $words) -ge 2; and test "$words[2]" = "$argv[1]"; or return 1
+	test (count $words) -ge 2; or return 1
+	set -l verb 2
+	@WRAPS@
+	test "$words[$verb]" = "$argv[1]"; or return 1
 	set -l count 1
 	set -l skip 0
-	for word in $words[3..-1]
+	for word in $words[(math $verb + 1)..-1]
 		if test $skip -eq 1
 			set skip 0
 		else if contains -- $word $argv[4..-1]
@@ -212,8 +228,24 @@ complete -c luacni -f
 complete -c luacni -n __luacni_first -l help -d 'print what there is'
 complete -c luacni -n __luacni_first -l version -d 'print the version']]
 
+-- Behind a command that has another one behind it, that one is meant. Its options are ours to skip.
+local function fish_wraps(commands)
+  for _, command in ipairs(commands) do
+    if command.wraps then
+      return ([[if test "$words[2]" = %s
+		set -l at 3
+		while string match -q -- '-*' "$words[$at]"
+			contains -- $words[$at] --to; and set at (math $at + 1)
+			set at (math $at + 1)
+		end
+		test $at -le (count $words); and set verb $at
+	end]]):format(command.name)
+    end
+  end
+end
+
 local function fish(commands)
-  local lines = { fish_frame }
+  local lines = { (fish_frame:gsub("@WRAPS@", function() return fish_wraps(commands) end)) }
   local function asked(kind)
     if kind == "DIR" then return "(__fish_complete_directories (commandline -ct))" end
     return kinds[kind] and ("(luacni completion --list %s 2>/dev/null)"):format(kind) or ""
@@ -232,7 +264,7 @@ local function fish(commands)
       if option.value and option.short then valued[#valued + 1] = "-" .. option.short end
     end
     for i, word in ipairs(command.words) do
-      local last = i == #command.words and command.repeats and 99 or i
+      local last = i == #command.words and command.repeats and not command.wraps and 99 or i
       if kinds[word] then
         local place = ("__luacni_at %s %d %d %s"):format(command.name, i, last, table.concat(valued, " "))
         add(lines, "complete -c luacni -n %s%s -a %s", plain(place), or_file[word] and " -F" or "",

@@ -12,6 +12,8 @@
 --     conf      its first word is a configuration
 --     network   its first word is a network
 --     command   its last words are a command with options of its own, behind --
+--     verbatim  its first word and all behind it are a command, whose options are not looked at; words that
+--               came behind -- have a field `behind`
 --     examples  command lines
 --     run       function(words, options); returns the exit status, nil for 0
 --
@@ -26,7 +28,8 @@ local M = {}
 
 --- The commands, in the order of the help.
 M.names = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "run",
-  "add", "check", "del", "gc", "status", "version", "list", "tree", "explain", "doctor", "completion" }
+  "add", "check", "del", "gc", "status", "version", "list", "tree", "explain",
+  "trace", "doctor", "completion" }
 
 local function command_of(name)
   return require("cni.command." .. name)
@@ -125,6 +128,10 @@ local function parse(name, command, args)
     local key, value = arg:match("^%-%-([^=]+)=?(.*)$")
     if arg == "--" then
       table.move(args, i + 1, #args, #words + 1, words)
+      words.behind = true
+      break
+    elseif command.verbatim and arg:sub(1, 1) ~= "-" then
+      table.move(args, i, #args, 1, words)
       break
     elseif key == "help" or arg == "-h" and #words < 2 then
       return words, { help = true }
