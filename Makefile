@@ -44,7 +44,7 @@ BIN      := $(DESTDIR)$(CNI_BIN)
 Q        := $(if $(V),,@)
 
 .DELETE_ON_ERROR:
-.PHONY: all man doc deps test asan fuzz lint bench demo types install uninstall clean help FORCE
+.PHONY: all man doc deps fetched test asan fuzz lint bench demo types install uninstall clean help FORCE
 
 all: $(BUILD)/netlink.so $(BUILD)/cni-bin/.types ## the program, the Lua module, a folder of links (default)
 
@@ -107,7 +107,8 @@ $(BUILD)/cni-bin/.types: $(BUILD)/luacni $(BUILD)/scripts.list
 	@touch $@
 
 deps: ## install the Debian packages that are missing (DEPS=build, DEPS=demo: only those for that)
-	@packages=$$(awk '!/^#/ && ("$(DEPS)" == "" || $$2 == "build" || $$2 == "$(DEPS)") { print $$1 }' packages.txt); \
+	@packages=$$(awk '!/^#/ && $$2 != "unpack" && ("$(DEPS)" == "" || $$2 == "build" || $$2 == "$(DEPS)") { print $$1 }' \
+		packages.txt); \
 	missing=$$(for p in $$packages; do \
 		dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; \
 	done); \
@@ -117,9 +118,18 @@ deps: ## install the Debian packages that are missing (DEPS=build, DEPS=demo: on
 		apt-get update -qq && \
 		apt-get install -qq -y --no-install-recommends $$missing </dev/null >/dev/null; }
 
+# What has services is not installed: its programs lie below the build folder, where spec-tests/run finds them.
+UNPACKED := $(shell awk '$$2 == "unpack" { print $$1 }' packages.txt)
+fetched: $(UNPACKED:%=$(BUILD)/unpacked/%/.fetched)
+
+$(BUILD)/unpacked/%/.fetched:
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cd $(@D) && get() { apt-get download -qq -o APT::Sandbox::User=root $*; } && \
+		{ get 2>/dev/null || { apt-get update -qq && get; }; } && dpkg -x *.deb . && rm *.deb && touch .fetched
+
 RUN := spec-tests/run -j $(JOBS) $(if $(ONLY),-v -k '$(ONLY)')
 
-test: deps ## all specs, as root. SPECS="NAME...": some; ONLY=PATTERN: tests of such names; KERNEL=second, KERNEL=stock: on another kernel
+test: deps fetched ## all specs, as root. SPECS="NAME...": some; ONLY=PATTERN: tests of such names; KERNEL=second, KERNEL=stock: on another kernel
 	@$(MAKE) --no-print-directory -s all $(HELPERS) $(SHARED)
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
@@ -134,7 +144,7 @@ $(BUILD)/asan/.built: FORCE
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
 	@$(MAKE) --no-print-directory $(BUILD)/asan/spawn.so BUILD=$(BUILD)/asan
 
-asan: deps $(BUILD)/asan/.built ## the specs with a build that watches memory and undefined behaviour
+asan: deps fetched $(BUILD)/asan/.built ## the specs with a build that watches memory and undefined behaviour
 	@LUACNI_BUILD=$(BUILD)/asan $(RUN) -K own $(or $(SPECS),$(ASAN_SPECS))
 
 fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answers of the kernel; FUZZ_SEED=NUMBER

@@ -796,7 +796,8 @@ local machine = {
   ["guests"] = function() return not M.guest end,
   ["jsonschema"] = function() return select(2, M.sh("python3 -c 'import jsonschema'")) == 0 end,
 }
-for _, name in ipairs({ "busybox", "chattr", "curl", "debugfs", "dnsmasq", "fish", "iptables-legacy", "losetup",
+for _, name in ipairs({ "busybox", "chattr", "containerd", "curl", "debugfs", "docker", "dockerd", "dnsmasq", "fish",
+  "iptables-legacy", "losetup",
   "mkfs.ext4", "podman", "prlimit", "runc", "scdoc", "setarch", "strace", "zsh" }) do
   machine[name] = function() return select(2, M.sh("command -v " .. name)) == 0 end
 end
