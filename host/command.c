@@ -20,17 +20,20 @@
 
 #include "hostlib.h"
 
+/* Those that ask to end; but what the caller has us ignore (nohup, a shell's background) asks nothing. */
 static void held_signals(sigset_t *set)
 {
+	static const int asking[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	struct sigaction now;
+
 	sigemptyset(set);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGHUP);
-	sigaddset(set, SIGQUIT);
+	for (size_t i = 0; i < sizeof asking / sizeof *asking; i++)
+		if (sigaction(asking[i], NULL, &now) < 0 || now.sa_handler != SIG_IGN)
+			sigaddset(set, asking[i]);
 }
 
 /***
-From now on hold back the signals that ask to end: INT, TERM, HUP, QUIT.
+From now on hold back the signals that ask to end: INT, TERM, HUP, QUIT; not what we were started to ignore.
 @function hold_signals
 */
 int command_hold_signals(lua_State *L)

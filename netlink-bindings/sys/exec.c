@@ -4,7 +4,7 @@
 */
 /*
  * netlink.sys.exec: run a program without a shell, feed it, collect what it says, and be done at
- * a deadline whatever it or its children do.
+ * a deadline whatever it or its children do; and when we are asked to end.
  */
 #include "sys/sys.h"
 
@@ -16,6 +16,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,6 +31,9 @@
 #define EXEC_TIMEOUT_MS 60000
 #define EXEC_LIMIT (1 << 20)
 #define STDERR_LIMIT (64 << 10)
+/* How long a program may take to end when it is asked to; the longer one if its caller stays. */
+#define LEAVE_MS 300
+#define LEAVE_STAY_MS 1000
 
 /* What a child says on one descriptor. */
 struct capture {
@@ -49,6 +53,8 @@ struct process {
 	pid_t pid; /* 0 when there is none to wait for */
 	int pidfd;
 	int in; /* our end of its standard input */
+	int signals; /* readable when a signal asks us to end; -1: that is not heeded */
+	int leave_ms;
 	struct capture out, err;
 	int status;
 };
@@ -70,6 +76,7 @@ static void process_release(struct process *p)
 		p->pid = 0;
 	}
 	close_fd(&p->pidfd);
+	close_fd(&p->signals);
 	close_fd(&p->in);
 	close_fd(&p->out.fd);
 	close_fd(&p->err.fd);
@@ -233,8 +240,20 @@ static int feed(struct process *p, const char **input, size_t *left)
 }
 
 /*
+ * Asks the child to end, so that it can ask its own, which are in groups of theirs, in turn; what does not
+ * is killed by process_release().
+ */
+static void ask_to_end(struct process *p)
+{
+	struct pollfd fd = { .fd = p->pidfd, .events = POLLIN };
+
+	if (p->pid > 0 && kill(-p->pid, SIGTERM) == 0 && p->pidfd >= 0)
+		poll(&fd, 1, p->leave_ms);
+}
+
+/*
  * Talks to the child until it has ended, or has closed both its outputs and ends then. A
- * grandchild that keeps the pipes open is not waited for.
+ * grandchild that keeps the pipes open is not waited for. -EINTR: a signal has asked us to end, and waits.
  */
 static int process_talk(struct process *p, const char *input, size_t left, int timeout_ms)
 {
@@ -247,18 +266,25 @@ static int process_talk(struct process *p, const char *input, size_t left, int t
 			{ .fd = p->in, .events = POLLOUT },
 			{ .fd = p->out.fd, .events = POLLIN },
 			{ .fd = p->err.fd, .events = POLLIN },
+			{ .fd = p->signals, .events = POLLIN },
 		};
 		int64_t wait = deadline - sys_now_ms();
 		int ended;
 
 		if (p->pidfd < 0 && p->out.fd < 0 && p->err.fd < 0)
 			break;
-		if (wait <= 0)
+		if (wait <= 0) {
+			ask_to_end(p);
 			return -ETIMEDOUT;
-		if (poll(fds, 4, (int)wait) < 0 && errno != EINTR)
+		}
+		if (poll(fds, sizeof fds / sizeof *fds, (int)wait) < 0 && errno != EINTR)
 			return -errno;
 
 		ended = fds[0].revents != 0;
+		if (fds[4].revents && !ended) {
+			ask_to_end(p);
+			return -EINTR;
+		}
 		if (fds[1].revents)
 			err = feed(p, &input, &left);
 		if (!err && p->out.fd >= 0 && (fds[2].revents || ended))
@@ -279,17 +305,50 @@ static int process_talk(struct process *p, const char *input, size_t left, int t
 	return 0;
 }
 
+/*
+ * Has the signals that ask to end wait, so that the child can be ended before we are. Those that the caller
+ * holds back anyway are heeded when it says so, and left to it.
+ */
+static void hold_signals(struct process *p, int heed, sigset_t *old)
+{
+	static const int asking[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	struct sigaction now;
+	sigset_t held;
+
+	sigemptyset(&held);
+	sigprocmask(SIG_SETMASK, NULL, old);
+	p->leave_ms = LEAVE_MS;
+	for (size_t i = 0; i < sizeof asking / sizeof *asking; i++) {
+		int is_blocked = sigismember(old, asking[i]);
+
+		if (is_blocked)
+			p->leave_ms = LEAVE_STAY_MS;
+		if (is_blocked && !heed)
+			continue;
+		if (sigaction(asking[i], NULL, &now) < 0 || now.sa_handler != SIG_IGN)
+			sigaddset(&held, asking[i]);
+	}
+	sigprocmask(SIG_BLOCK, &held, NULL);
+	p->signals = signalfd(-1, &held, SFD_CLOEXEC);
+}
+
 /* SIGPIPE would end us when the child does not read its input; the old state is put back. */
 static int process_run(struct process *p, const struct program *what, const char *input,
-		       size_t left, int timeout_ms)
+		       size_t left, int timeout_ms, int heed)
 {
 	struct sigaction ignore = { .sa_handler = SIG_IGN }, old;
+	sigset_t mask;
 	int err;
 
 	sigaction(SIGPIPE, &ignore, &old);
+	hold_signals(p, heed, &mask);
 	err = process_start(p, what);
 	if (!err)
 		err = process_talk(p, input, left, timeout_ms);
+	/* A signal that waits may end us now: nothing that we started may be left. */
+	if (err)
+		process_release(p);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
 	sigaction(SIGPIPE, &old, NULL);
 
 	return err;
@@ -328,7 +387,8 @@ static char **check_strings(lua_State *L, int arg, const char *key)
 static void check_exec_keys(lua_State *L, int arg)
 {
 	static const char *const keys[] = { "path",       "argv",         "env",   "stdin",
-					    "timeout_ms", "stdout_limit", "label", "ns" };
+					    "timeout_ms", "stdout_limit", "label", "ns",
+					    "heed" };
 
 	lua_pushnil(L);
 	while (lua_next(L, arg)) {
@@ -340,7 +400,7 @@ static void check_exec_keys(lua_State *L, int arg)
 		if (!known)
 			luaL_error(L,
 				   "exec: unknown key '%s' (path, argv, env, stdin, timeout_ms, "
-				   "stdout_limit, label and ns are known)",
+				   "stdout_limit, label, ns and heed are known)",
 				   key);
 		lua_pop(L, 1);
 	}
@@ -365,7 +425,7 @@ static struct process *new_process(lua_State *L)
 {
 	struct process *p = lua_newuserdatauv(L, sizeof *p, 0);
 
-	*p = (struct process){ .pidfd = -1, .in = -1, .out.fd = -1, .err.fd = -1 };
+	*p = (struct process){ .pidfd = -1, .in = -1, .signals = -1, .out.fd = -1, .err.fd = -1 };
 	if (luaL_newmetatable(L, PROCESS_HANDLE)) {
 		lua_pushcfunction(L, process_gc);
 		lua_setfield(L, -2, "__gc");
@@ -388,12 +448,16 @@ Run a program, without a shell, and wait for it.
 
 It runs in a process group of its own, which is killed as a whole when time is up. Its output is
 read until it ends; a background process it leaves behind is not waited for.
+
+A signal that would end us (INT, TERM, HUP, QUIT) ends the program before: with TERM, so that it can end what
+it has started, and then with KILL.
 @function exec
 @tparam table what `path` of the program (required); `argv`, a list, by default just the path;
 `env`, a list of `"KEY=value"`, by default empty; `stdin`, a string; `timeout_ms` (60000);
 `stdout_limit` in bytes (1 MiB; more is the error EFBIG); `ns`, the network namespace (object or
-path) it runs in, by default ours; `label`, its security context, as SELinux takes it. Of standard
-error the first 64 KiB are kept.
+path) it runs in, by default ours; `label`, its security context, as SELinux takes it; `heed`: when a
+signal of those comes that the caller holds back, end the program, leave the signal to the caller, and
+give the error EINTR. Of standard error the first 64 KiB are kept.
 @treturn table `status` (exit status, nil when a signal ended it), `signal` (nil when it exited),
 `stdout`, `stderr`
 @treturn[2] nil
@@ -407,7 +471,7 @@ int sys_exec(lua_State *L)
 	char *just_path[2] = { NULL, NULL };
 	const char *path, *input = "";
 	size_t input_len = 0;
-	int timeout_ms, ret;
+	int timeout_ms, heed, ret;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_settop(L, 1);
@@ -430,15 +494,16 @@ int sys_exec(lua_State *L)
 	what.place = netns_place_arg(L, lua_gettop(L));
 	if (lua_getfield(L, 1, "label") != LUA_TNIL)
 		what.label = luaL_checkstring(L, -1);
+	lua_getfield(L, 1, "heed");
+	heed = lua_toboolean(L, -1);
 	timeout_ms = (int)exec_number(L, 1, "timeout_ms", EXEC_TIMEOUT_MS);
 	p = new_process(L);
 	p->out.limit = (size_t)exec_number(L, 1, "stdout_limit", EXEC_LIMIT);
 	p->err.limit = STDERR_LIMIT;
 	p->err.cut = 1;
 
-	ret = process_run(p, &what, input, input_len, timeout_ms);
+	ret = process_run(p, &what, input, input_len, timeout_ms, heed);
 	if (ret < 0) {
-		process_release(p);
 		return sys_fail(L, -ret, "run", path);
 	}
 

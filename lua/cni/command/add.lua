@@ -35,7 +35,8 @@ end
 return {
   words = "NETWORK NETNS",
   about = "attach a namespace to a network",
-  text = "Calls ADD of the network's plugins and prints the result; one that fails is taken back. " ..
+  text = "Calls ADD of the network's plugins and prints the result. One that fails is taken back, and so " ..
+    "is one whose result cannot be printed, or that a signal asks to end: the plugin at work is ended. " ..
     "NETNS is a namespace's name below /run/netns, or its path. The container's ID is that of cnitool " ..
     "(made of the path) unless --id gives one. What is attached is stored in /var/lib/cni/results, as " ..
     "every runtime does it that is made of libcni.",
@@ -50,8 +51,13 @@ return {
     local job = job_of.new(network, want)
     must_be_free(job)
     host.hold_signals()
-    local signal = require("cni.runtime.verbs").add(job, host.held_signal)
+    local verbs = require "cni.runtime.verbs"
+    local signal = verbs.add(job, host.held_signal)
     if signal then return 128 + signal end
-    say.bytes((job.result:gsub("\n*$", "\n")))
+    local given, err = pcall(say.bytes, (job.result:gsub("\n*$", "\n")))
+    if given then return end
+    -- That nobody reads is news here.
+    err.errno = nil
+    verbs.take_back(job, err)
   end,
 }

@@ -109,13 +109,14 @@ end
 -- @string verb
 -- @tparam table plugin one of its network's
 -- @tparam[opt] string input its standard input; nil: that of @{stdin}
+-- @tparam[opt] boolean heed a signal that the caller holds back ends the plugin; the error's errno is EINTR
 -- @treturn string what it printed
 -- @raise the plugin's own error, with its code; the message begins with verb and type
-function M.call(job, verb, plugin, input)
+function M.call(job, verb, plugin, input, heed)
   local what = ("%s %s: "):format(verb, plugin.type)
   local answer, msg, errno = sys.exec {
     path = find(job, plugin.type), argv = { plugin.type }, env = environment(job, verb),
-    stdin = input or M.stdin(job, plugin), timeout_ms = timeout_ms,
+    stdin = input or M.stdin(job, plugin), timeout_ms = timeout_ms, heed = heed,
   }
   if not answer then fail.throw { msg = what .. msg, errno = errno } end
   if answer.status ~= 0 then

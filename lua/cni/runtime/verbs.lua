@@ -80,7 +80,8 @@ end
 
 --- Call ADD for each plugin, and store the result. Nothing is taken back when it fails.
 -- @tparam table job `result` is set to what the last plugin that succeeded has printed
--- @tparam[opt] function stop asked before each plugin, and at the end: anything but nil ends the chain
+-- @tparam[opt] function stop asked before each plugin, when one has failed (a signal may have ended it), and
+-- at the end: anything but nil ends the chain
 -- @return what `stop` said; nil: the attachment is complete
 -- @raise what the first failing plugin said
 function M.attach(job, stop)
@@ -89,8 +90,14 @@ function M.attach(job, stop)
   for _, plugin in ipairs(job.network.plugins) do
     local why = stop()
     if why ~= nil then return why end
-    job.result = result_of(plugin, call(job, "ADD", plugin,
-      plugins.stdin(job, plugin, { prevResult = job.result or false })))
+    local ok, text = pcall(call, job, "ADD", plugin,
+      plugins.stdin(job, plugin, { prevResult = job.result or false }), true)
+    if not ok then
+      why = stop()
+      if why ~= nil then return why end
+      error(text, 0)
+    end
+    job.result = result_of(plugin, text)
   end
   local why = stop()
   if why == nil then store(job) end
@@ -132,6 +139,33 @@ function M.detach(job, go_on)
   return failures
 end
 
+-- What an error says without the verb and the type that it begins with.
+local function core(text)
+  return (text:gsub("^%u+ [^%s:]+: ", ""))
+end
+
+--- Take back an ADD that has failed.
+-- @tparam table job
+-- @param err what has failed
+-- @raise it, as a fail; what could not be taken back, and was not said by it already, is in its details
+function M.take_back(job, err)
+  err = fail.wrap(err)
+  local said, log = core(err.msg), job.log
+  -- A DEL may go without what the ADD has failed for want of, and says so.
+  job.log = log and function(text)
+    if not text:find(said, 1, true) then log(text) end
+  end
+  local failures = M.detach(job, true)
+  job.log = log
+  for _, failure in ipairs(failures) do
+    if core(failure.msg) ~= said then
+      local more = "taking it back failed too: " .. tostring(failure)
+      err.details = err.details and err.details .. "; " .. more or more
+    end
+  end
+  error(err, 0)
+end
+
 --- ADD, all or nothing: what fails is taken back.
 -- @tparam table job
 -- @tparam[opt] function stop as for @{attach}; the chain is taken back then as well
@@ -140,15 +174,11 @@ end
 function M.add(job, stop)
   check_request(job)
   local ok, why = pcall(M.attach, job, stop)
-  if ok and why == nil then return nil end
+  if not ok then M.take_back(job, why) end
+  if why == nil then return nil end
   local failures = M.detach(job, true)
-  if ok and not failures[1] then return why end
-  local err = ok and table.remove(failures, 1) or fail.wrap(why)
-  for _, failure in ipairs(failures) do
-    local more = "taking it back failed too: " .. tostring(failure)
-    err.details = err.details and err.details .. "; " .. more or more
-  end
-  error(err, 0)
+  if failures[1] then error(fail.join(failures), 0) end
+  return why
 end
 
 --- DEL.
