@@ -14,6 +14,7 @@ What only the program itself can give to the library.
 #include "afresh.h"
 #include "hostlib.h"
 #include "pages.h"
+#include "progress.h"
 #include "report.h"
 #include "scripts.h"
 #include "state.h"
@@ -201,6 +202,19 @@ static int host_time_left(lua_State *L)
 	return 1;
 }
 
+/***
+Say what is being done, for somebody who waits for more than a second at a terminal. Anything else that is
+written takes its place.
+@function progress
+@tparam[opt] string text one line; nil: it is done
+*/
+static int host_progress(lua_State *L)
+{
+	progress_say(luaL_optstring(L, 1, NULL));
+
+	return 0;
+}
+
 static const luaL_Reg functions[] = {
 	{ "afresh", afresh },
 	{ "append", watch_append },
@@ -217,6 +231,7 @@ static const luaL_Reg functions[] = {
 	{ "log", host_log },
 	{ "page", pages_get },
 	{ "pages", pages_list },
+	{ "progress", host_progress },
 	{ "read_stdin", host_read_stdin },
 	{ "run", command_run },
 	{ "script_line", scripts_line },

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "progress.h"
 #include "report.h"
 
 int report_to_runtime;
@@ -127,8 +128,11 @@ int report_text(int fd, const char *text, size_t len)
 	/* For the answer, and for the log; nobody is waited for twice. */
 	static int answer_ms = 10000, log_ms = 1000;
 	int *patience_ms = fd == STDERR_FILENO ? &log_ms : &answer_ms;
-	int err = write_within(fd, text, len, *patience_ms);
+	int err;
 
+	progress_pause();
+	err = write_within(fd, text, len, *patience_ms);
+	progress_go_on();
 	if (err)
 		*patience_ms = 0;
 

@@ -62,6 +62,7 @@ end
 function M.run(words, options)
   local paths, bad, found = words[1] and words or M.of_site(), {}, json.list {}
   for i, path in ipairs(paths) do
+    host.progress(("check-scripts: %s, %d of %d"):format(path, i, #paths))
     local problem = M.problem(path)
     found[i] = { script = path, problem = problem }
     bad[#bad + 1] = problem

@@ -4,6 +4,7 @@
 local checks = require "cni.command.checks"
 local config = require "cni.runtime.config"
 local fail = require "cni.fail"
+local host = require "host"
 local job_of = require "cni.command.job"
 local json = require "cni.json"
 local say = require "cni.command.say"
@@ -26,6 +27,7 @@ local function examine(options)
   local on, list = survey(options), json.list {}
   for _, check in ipairs(checks) do
     local before = #list
+    host.progress("doctor: " .. check[1])
     local function note(level)
       return function(text, mend)
         list[#list + 1] = { check = check[1], level = level, text = text, mend = mend }

@@ -52,10 +52,19 @@ local function delete(network, entry)
   verbs.del(job_of.new(network, entry))
 end
 
+-- For somebody who waits: how many have been looked at.
+local function counter()
+  local count = 0
+  return function(network, id)
+    count = count + 1
+    host.progress(("gc: %d looked at, network %s, container %s"):format(count, network, id))
+  end
+end
+
 -- Collects what goes, each attachment once. `tell` is given each at once, since it may take a while: what
 -- it is, in words, and the error that kept it from going.
 local function account(tell)
-  local self, seen = { count = 0, failed = false }, {}
+  local self, seen = { count = 0, failed = false, looked_at = counter() }, {}
   function self.note(network, id, ifname, what, problem)
     local key = key_of(network or "", id or "", ifname or "")
     if id and seen[key] and not problem then return end
@@ -74,6 +83,7 @@ local function clear_stored(only, all, dry, folder, alive, told)
   local valid = {}
   for _, entry in ipairs(cache.all(only)) do
     local key = key_of(entry.network, entry.id, entry.ifname)
+    told.looked_at(entry.network, entry.id)
     local dead = all or not alive[key] and is_gone(entry)
     local found, network = pcall(network_of, entry, folder)
     if dead and not (found and network and network.disable_gc) then
@@ -96,7 +106,9 @@ local function clear_records(only, networks, dry, told)
   for network in pairs(networks) do
     if not only or only == network then
       local req = { network = network, log = host.log, time_left = host.time_left }
-      for _, found in ipairs(engine.tidy(req, dry)) do
+      for _, found in ipairs(engine.tidy(req, dry, function(header)
+        told.looked_at(header.network, header.id)
+      end)) do
         local header = found.header or { network = network }
         told.note(header.network, header.id, header.ifname, ("left of %s"):format(header.type or "a record"),
           found.problem)

@@ -221,7 +221,8 @@ function M.new(network, fields)
   return {
     network = network, id = fields.id, netns = fields.netns, ifname = fields.ifname, args = fields.args,
     capability_args = fields.capability_args, path = M.path(), environ = host.environ,
-    log = function(text) host.write(2, text) end, own = { exe = assert(host.exe()), source = host.source },
+    log = function(text) host.write(2, text) end, progress = host.progress,
+    own = { exe = assert(host.exe()), source = host.source },
   }
 end
 

@@ -188,6 +188,7 @@ end
 -- @treturn integer exit status: 2 for a mistake in the command line, 1 for a failure
 function M.main(args)
   local ok, result = pcall(dispatch, args)
+  host.progress()
   if ok then return result or 0 end
   local err, status = say.status_of(result)
   local mistake = say.mistake(err)

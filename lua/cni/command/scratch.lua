@@ -101,6 +101,7 @@ function M.run(job, command)
       status = 128 + signal
       return
     end
+    host.progress() -- the terminal is the command's
     local ended, msg, errno = host.run(command, job.netns)
     if not ended then
       host.log("luacni: " .. msg)

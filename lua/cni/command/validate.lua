@@ -359,7 +359,8 @@ function M.run(words, options)
       found.level == "note" and "note: " or "", found.text)
   end
   for _, found in ipairs(beside) do tell(found, "") end
-  for _, network in ipairs(networks) do
+  for i, network in ipairs(networks) do
+    host.progress(("validate: network %s, %d of %d"):format(network.name, i, #networks))
     for _, found in ipairs(M.findings(network, want)) do
       found.network = network.name
       tell(found, (networks[2] or beside[1]) and network.name .. ": " or "")

@@ -621,15 +621,17 @@ end
 -- that are gone, and outlived ones.
 -- @tparam table req `network`; `log`, `time_left` as of @{equip}
 -- @tparam[opt] boolean dry only look
+-- @tparam[opt] function before told the header of each record that is looked at
 -- @treturn {table,...} `header` of each such record (nil of one that cannot be read), `problem`: the error
 -- that kept it from going
-function M.tidy(req, dry)
+function M.tidy(req, dry, before)
   local list = {}
   local function note(header, err) list[#list + 1] = { header = header, problem = err } end
   for found, unreadable in journal.each(req.network) do
     local book <close> = found
     if not found then note(nil, unreadable) end
     for _, record in ipairs(found and book:living() or {}) do
+      if before then before(record.header) end
       local ok, stale = pcall(is_stale, record)
       if not ok then
         note(record.header, fail.wrap(stale))

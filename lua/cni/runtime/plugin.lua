@@ -11,6 +11,7 @@
 --     path              CNI_PATH, as text
 --     environ           function: the environment that plugins inherit, a list of NAME=value
 --     log               function that is given what a plugin wrote to standard error
+--     progress          function that is told what is being done: a text; or nil
 --     own               `exe` and `source` (function by type): the program that has types without a link
 --
 -- @module cni.runtime.plugin
@@ -114,6 +115,10 @@ end
 -- @raise the plugin's own error, with its code; the message begins with verb and type
 function M.call(job, verb, plugin, input, heed)
   local what = ("%s %s: "):format(verb, plugin.type)
+  if job.progress then
+    job.progress(("%s by %s, network %s%s"):format(verb, plugin.type, job.network.name,
+      job.id and ", container " .. job.id or ""))
+  end
   local answer, msg, errno = sys.exec {
     path = find(job, plugin.type), argv = { plugin.type }, env = environment(job, verb),
     stdin = input or M.stdin(job, plugin), timeout_ms = timeout_ms, heed = heed,
