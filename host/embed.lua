@@ -85,7 +85,7 @@ for i = 2, #arg do
     -- What a person types can wait to be read until it is typed, and what is off until it is on; specs get
     -- theirs as text, see host.text.
     local folder = module:match("^cni/(%w+)/")
-    if folder == "command" or folder == "runtime" or folder == "trace" or module:find("^luacni/") then
+    if folder == "command" or folder == "runtime" or folder == "watch" or module:find("^luacni/") then
       entry.source = bare(source, chunk_name)
     end
     modules[#modules + 1] = entry

@@ -48,7 +48,10 @@ static bool is_wanted(void)
 {
 	const char *no_color = getenv("NO_COLOR"), *kind = getenv("TERM");
 
-	return isatty(STDERR_FILENO) && !(no_color && *no_color) && kind && *kind && strcmp(kind, "dumb") != 0;
+	if (!isatty(STDERR_FILENO) || (no_color && *no_color))
+		return false;
+
+	return kind && *kind && strcmp(kind, "dumb") != 0;
 }
 
 static bool arm(void)

@@ -7,8 +7,8 @@
 #define HOST_PROGRESS_H
 
 /*
- * Say what is being done from now on. It is shown when a second has passed since it was said first, if standard
- * error is a terminal and NO_COLOR is not set; NULL: nothing any more.
+ * Say what is being done from now on. It is shown when a second has passed since something was said first, if
+ * standard error is a terminal and NO_COLOR is not set; NULL: nothing any more.
  */
 void progress_say(const char *text);
 

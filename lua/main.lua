@@ -80,12 +80,12 @@ local function is_called_back(plugin)
   return loads and not ipam
 end
 
-local function answer(name, req, trace)
+local function answer(name, req, watch)
   if req.command == "VERSION" then return version() end
   local bytes = read_stdin()
   if #bytes + #(req.args or "") > foreseeable then host.afresh(bytes) end
   request.read_config(req, bytes)
-  verbs.equip(req, host, trace)
+  verbs.equip(req, host, watch)
   local plugin = find_plugin(name, req)
   req.type = plugin.type
   if is_called_back(plugin) then
@@ -105,12 +105,12 @@ local function about(name)
 end
 
 -- Whoever wants to know of this call: nil where there are no settings, or they are to blame.
-local function begin_trace()
+local function begin_watch()
   local text, problem = host.settings()
   if not text and not problem then return nil end
-  local ok, trace = pcall(function() return require("cni.trace.call").begin(host, text, problem) end)
-  if ok then return trace end
-  host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(trace)))
+  local ok, watch = pcall(function() return require("cni.watch.call").begin(host, text, problem) end)
+  if ok then return watch end
+  host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(watch)))
 end
 
 --- Run.
@@ -128,18 +128,18 @@ function M.main(name, args)
     if name == "luacni" or #args > 0 then return require("cni.command.main").main(args) end
     return about(name)
   end
-  local req, trace = nil, begin_trace()
+  local req, watch = nil, begin_watch()
   local ok, text = xpcall(function()
     req = request.from_env(host.getenv)
-    return answer(name, req, trace)
+    return answer(name, req, watch)
   end, fail.wrap)
   local failed = not ok and text or nil
   -- Out of memory is the one error that no handler sees.
   if not ok then text = fail.wrap(text):json(req and req.version) end
   local said, why = host.write(1, text)
   if not said then host.log("luacni: the answer cannot be given: " .. why .. ": " .. text) end
-  if trace then
-    local told, problem = pcall(trace.finish, trace, req, name, failed or why)
+  if watch then
+    local told, problem = pcall(watch.finish, watch, req, name, failed or why)
     if not told then host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(problem))) end
   end
   return said and ok and 0 or 1

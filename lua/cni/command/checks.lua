@@ -251,7 +251,7 @@ local function scripts(_, broken)
 end
 
 local function settings(_, broken, doubtful)
-  local own = require "cni.trace.settings"
+  local own = require "cni.watch.settings"
   local text, problem = host.settings()
   if not text and not problem then return "there is no " .. own.path end
   local set
@@ -273,7 +273,7 @@ local function settings(_, broken, doubtful)
   elseif not ok then
     broken("spans of calls are lost: " .. why)
   end
-  local journal = require("cni.trace.journald").socket
+  local journal = require("cni.watch.journald").socket
   if set.journald and not files.exists(journal) then
     doubtful(("there is no journald to tell of calls: %s is not there"):format(journal))
   end

@@ -57,7 +57,7 @@ end
 
 -- What /etc/luacni/settings.json may have.
 local function print_settings()
-  local settings = require "cni.trace.settings"
+  local settings = require "cni.watch.settings"
   local rows = require("cni.command.manual").keys { conf = settings.record }
   table.insert(rows, 1, { "key", "type", "default", "" })
   say.lines { "Settings of this machine, in " .. settings.path .. ", which is root's:", "" }

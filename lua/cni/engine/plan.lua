@@ -51,15 +51,15 @@ M.__index = M
 -- @tparam table env what the steps act upon: `owner` {network, id, ifname}; `pod` ({ ns = object,
 -- sandbox = path }; absent when the namespace is gone), or `seek`, a function that finds it when a step to
 -- be taken back needs it; `record` (apply and undo); `prev` (the result so far); for delegates `request`,
--- or `time_left` and `trace` where there is none; `batch`: of cni.links.batch, when many are taken back
--- together; `trace`: of cni.trace.call, in a call that is traced
+-- or `time_left` and `watch` where there is none; `batch`: of cni.links.batch, when many are taken back
+-- together; `watch`: of cni.watch.call, in a call that is watched
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
     mode = mode, steps = {}, next = 1, locks = {}, last = {},
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
     seek = env.seek, time_left = env.time_left, batch = env.batch,
-    trace = env.trace or env.request and env.request.trace,
+    watch = env.watch or env.request and env.request.watch,
   }, M)
   plan.host = handle.new(plan, "host", env.host)
   plan.pod = handle.new(plan, "pod", env.pod or { absent = true })
@@ -159,16 +159,16 @@ local function send(batch)
     kind.cause and kind.cause(step, batch.handle, errno))
 end
 
---- Do something about a step, or about steps that are sent together: a traced call takes note of how long it
+--- Do something about a step, or about steps that are sent together: a watched call takes note of how long it
 -- takes.
--- @tparam string what see cni.trace.call
+-- @tparam string what see cni.watch.call
 -- @tparam table steps a step, or a list
 -- @tparam function action
 -- @param ... its arguments
 -- @return what it returns
 function M:about(what, steps, action, ...)
-  local trace = self.trace
-  if trace then return trace:about(what, steps, action, ...) end
+  local watch = self.watch
+  if watch then return watch:about(what, steps, action, ...) end
   return action(...)
 end
 

@@ -51,8 +51,8 @@ end
 -- What a request has, some of it only now and then; and its verbs.
 local names_of_req = { args = true, command = true, conf = true, container_id = true, environ = true,
   host = true, ifname = true, log = true, netns = true, network = true, path = true, plan = true, pod = true,
-  prev = true, raw = true, runtime = true, stdin = true, time_left = true, trace = true, type = true,
-  version = true }
+  prev = true, raw = true, runtime = true, stdin = true, time_left = true, type = true,
+  version = true, watch = true }
 for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 
 --- Give a request what only the program has.
@@ -61,12 +61,12 @@ for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 -- one that came with the program), `near` (a hint: the type that a word was meant to be), and the verbs of
 -- cni.engine.req
 -- @tparam table host the module of that name
--- @tparam[opt] table trace of cni.trace.call: takes note of the steps
-function M.equip(req, host, trace)
+-- @tparam[opt] table watch of cni.watch.call: takes note of the steps
+function M.equip(req, host, watch)
   req.log, req.environ, req.time_left = host.log, host.environ, host.time_left
-  if trace and trace.records then
-    req.trace = trace
-    req.environ = function() return trace:environ() end
+  if watch and watch.records then
+    req.watch = watch
+    req.environ = function() return watch:environ() end
   end
   req.deliver = function(text)
     local ok, msg, errno = host.write(1, text)
@@ -160,7 +160,7 @@ local function undo_record(record, caller, req, asked, batch)
   record:note_leaving()
   local plan = plans.new("undo", {
     owner = owner_in(header), record = record, request = asked and req or nil,
-    time_left = req.time_left, batch = batch, trace = req.trace,
+    time_left = req.time_left, batch = batch, watch = req.watch,
     seek = function() return place_of(sandbox.find(header, caller), header.netns) end,
   })
   plan.steps = record.steps

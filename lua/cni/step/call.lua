@@ -24,7 +24,7 @@ local function environment(plan, command)
     "CNI_COMMAND=" .. command, "CNI_CONTAINERID=" .. owner.id, "CNI_IFNAME=" .. owner.ifname,
     "CNI_NETNS=" .. (about.netns or ""), "CNI_ARGS=" .. (about.args or ""),
     "LUACNI_NETWORK=" .. owner.network, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-    table.unpack(plan.trace and plan.trace:entries() or {}),
+    table.unpack(plan.watch and plan.watch:entries() or {}),
   }
 end
 

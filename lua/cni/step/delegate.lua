@@ -169,7 +169,7 @@ local function recorded(plan)
         "CNI_CONTAINERID=" .. header.id, "CNI_IFNAME=" .. header.ifname,
         "CNI_NETNS=" .. (header.netns or ""), "CNI_ARGS=" .. (header.args or ""),
         "CNI_PATH=" .. table.concat(header.path, ":"), "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-        table.unpack(plan.trace and plan.trace:entries() or {}),
+        table.unpack(plan.watch and plan.watch:entries() or {}),
       }
     end,
   }

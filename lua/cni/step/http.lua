@@ -46,7 +46,7 @@ local function options(plan, request, url)
   add("url", url)
   if request.socket then add("unix-socket", request.socket) end
   for _, name in ipairs(sorted(request.headers or {})) do add_header(name, request.headers[name]) end
-  for _, entry in ipairs(plan.trace and plan.trace:entries() or {}) do
+  for _, entry in ipairs(plan.watch and plan.watch:entries() or {}) do
     local name, value = entry:match "^(%u+)=(.*)$"
     if not given[name:lower()] then add_header(name:lower(), value) end
   end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- The file of settings, /etc/luacni/settings.json: root's, and looked at by every call. A broken one holds
 -- no pod: a call goes on without it, and says so.
--- @module cni.trace.settings
+-- @module cni.watch.settings
 
 local args = require "cni.engine.args"
 local fail = require "cni.fail"

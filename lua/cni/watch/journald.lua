@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --- One line of the system's journal for a call, as its native protocol has it: a datagram of fields.
--- @module cni.trace.journald
+-- @module cni.watch.journald
 
 local M = {}
 
@@ -36,8 +36,8 @@ local function sentence(about)
 end
 
 --- The datagram.
--- @tparam table call of cni.trace.call
--- @tparam table about as of cni.trace.otlp, and `seconds`
+-- @tparam table call of cni.watch.call
+-- @tparam table about as of cni.watch.otlp, and `seconds`
 -- @treturn string
 function M.entry(call, about)
   local failed, fields = about.error, {}

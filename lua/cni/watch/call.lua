@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: MIT
---- A call that is traced: when it began and ended, and each of its steps.
+--- A call that is watched: when it began and ended, and each of its steps.
 --
 -- A step that is done alone has a span of its own. Steps whose requests travel to the kernel together are
 -- done by it in one go, and nobody learns when each of them was: such a *send* has a span, and its steps have
 -- spans below that, each of its whole duration.
 --
--- @module cni.trace.call
+-- @module cni.watch.call
 
-local context = require "cni.trace.context"
+local context = require "cni.watch.context"
 local fail = require "cni.fail"
 local sys = require("netlink").sys
 
@@ -34,7 +34,7 @@ end
 -- @treturn table|nil
 function M.begin(host, text, problem)
   local settings
-  if text then settings, problem = require("cni.trace.settings").of(text) end
+  if text then settings, problem = require("cni.watch.settings").of(text) end
   if not settings then return nil, host.log(("luacni: %s: nobody is told of this call"):format(problem)) end
   if not settings.traces and not settings.journald then return nil end
   local self = setmetatable({ host = host, settings = settings, spans = {}, dropped = 0,
@@ -125,11 +125,11 @@ function M:finish(req, name, err)
   call.error = err and fail.wrap(err)
   call.seconds = root.last - root.first
   if self.records then
-    local ok, why = self.host.append(self.settings.traces, require("cni.trace.otlp").line(self, call))
+    local ok, why = self.host.append(self.settings.traces, require("cni.watch.otlp").line(self, call))
     if not ok then self.host.log("luacni: the spans of this call are lost: " .. why) end
   end
   if self.settings.journald then
-    local journald = require "cni.trace.journald"
+    local journald = require "cni.watch.journald"
     self.host.datagram(journald.socket, journald.entry(self, call))
   end
 end

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- Whose trace a call belongs to, as W3C Trace Context says: the caller tells in TRACEPARENT
 -- (`00-TRACE-SPAN-FLAGS`, in lower-case hex) and TRACESTATE; those whom we start are told in the same way.
--- @module cni.trace.context
+-- @module cni.watch.context
 
 local sys = require("netlink").sys
 

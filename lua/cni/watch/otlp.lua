@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- Spans as OpenTelemetry's file exporter writes them: the JSON of an ExportTraceServiceRequest a line. In it
 -- ids are hex, 64-bit numbers are strings, and enumerations are numbers.
--- @module cni.trace.otlp
+-- @module cni.watch.otlp
 
 local fail = require "cni.fail"
 local files = require "cni.record.files"
@@ -59,7 +59,7 @@ end
 -- The spans of steps that were sent together, all of the send's duration.
 local function add_sent(list, call, span)
   for i, step in ipairs(span.steps) do
-    local part = base(call, { id = require("cni.trace.context").new_id(8), parent = span, first = span.first,
+    local part = base(call, { id = require("cni.watch.context").new_id(8), parent = span, first = span.first,
       last = span.last })
     describe(part, step, span.what)
     if span.problem ~= nil and not step.did then part.status = status "it was not done" end
@@ -89,7 +89,7 @@ local function call_attributes(about, dropped)
 end
 
 --- All spans of a call, as one line.
--- @tparam table call of cni.trace.call
+-- @tparam table call of cni.watch.call
 -- @tparam table about what it was about: `command`, `id`, `ifname`, `netns`, `network`, `type`, `error`
 -- @treturn string with its end
 function M.line(call, about)
