@@ -147,9 +147,9 @@ $(BUILD)/asan/.built: FORCE
 asan: deps fetched $(BUILD)/asan/.built ## the specs with a build that watches memory and undefined behaviour
 	@LUACNI_BUILD=$(BUILD)/asan $(RUN) -K own $(or $(SPECS),$(ASAN_SPECS))
 
-fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answers of the kernel; FUZZ_SEED=NUMBER
+fuzz: deps $(BUILD)/asan/.built ## the same build gets FUZZ=1000000 changed answers of the kernel, and as many messages of others; FUZZ_SEED=NUMBER
 	@LUACNI_FUZZ=$(or $(FUZZ),1000000) LUACNI_FUZZ_SEED=$(or $(FUZZ_SEED),$(shell date +%s)) \
-		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own fuzz
+		LUACNI_BUILD=$(BUILD)/asan $(RUN) -v -K own fuzz dissect
 
 lint: doc ## luacheck; both compilers' warnings as errors; nothing includes what is above it; make doc
 	@luacheck -q lua plugins examples spec-tests host

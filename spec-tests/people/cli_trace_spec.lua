@@ -26,7 +26,12 @@ end)
 
 local function path_of(bin) return "CNI_PATH=" .. t.bin[bin] end
 
--- Run luacni trace; without ours on the way, where a preloaded library would be theirs too.
+-- A script of Lua with our bindings: as words of a command line.
+local function script(text)
+  return { "--", "env", "LD_PRELOAD=" .. (os.getenv "LD_PRELOAD" or ""), "lua5.4", "-e",
+    ("package.cpath = %q; local netlink = require 'netlink'; "):format(t.build .. "/?.so") .. text }
+end
+
 local function trace(words, opts)
   opts = opts or {}
   return t.sh({ program, "trace", table.unpack(words) }, { host = host, stdin = opts.stdin, env = opts.env,
@@ -175,9 +180,7 @@ describe("luacni trace", function()
     local refusal = outcome_of(list, request)
     t.same({ "EINVAL", 22, "Invalid argument" }, { refusal.error, refusal.errno, refusal.meaning })
     -- nf_tables names the attribute.
-    list = records { "--", "lua5.4", "-e", ([[package.cpath = %q
-      require "netlink".nft():get("chain", { family = "inet", table = "none", name = "c" })]])
-      :format(t.build .. "/?.so") }
+    list = records(script [[netlink.nft():get("chain", { family = "inet", table = "none", name = "c" })]])
     refusal = where(list, function(r) return r.what == "outcome" and r.error end)[1]
     t.same({ "ENOENT", "table" }, { refusal.error, refusal.at })
     -- A plugin's, in a line.
@@ -215,14 +218,13 @@ describe("luacni trace", function()
   end)
 
   it("gives what is in no row by its number, in hexadecimal, and nothing that is", function()
-    local script = ([[package.cpath = %q; local h = require "netlink".open()
-      print((select(3, h:send { { "add", "link", { name = "x0", kind = "nokind", kind_data = {
-        { 77, "\1\2" }, { 78, { { 5, "abc" } } } } } } })))]]):format(t.build .. "/?.so")
-    local list, out = records({ "--", "lua5.4", "-e", script })
+    local words = script [[print((select(3, netlink.open():send { { "add", "link", { name = "x0", kind = "nokind",
+      kind_data = { { 77, "\1\2" }, { 78, { { 5, "abc" } } } } } } })))]]
+    local list, out = records(words)
     local request = one(sent(list, "RTM_NEWLINK"))
     t.same({ name = "x0", kind = "nokind", ["#18.2"] = "{77=0x0102 78={5=0x616263}}" }, request.attributes)
     t.same({ "95\n", "EOPNOTSUPP" }, { out, outcome_of(list, request).error })
-    local _, _, err = trace({ "--", "lua5.4", "-e", script })
+    local _, _, err = trace(words)
     assert.is_truthy(err:find(" name=x0 kind=nokind #18.2={77=0x0102 78={5=0x616263}} [", 1, true), err)
   end)
 
