@@ -19,6 +19,7 @@
 #include <lauxlib.h>
 
 #include "hostlib.h"
+#include "nl/push.h"
 
 /* Those that ask to end; but what the caller has us ignore (nohup, a shell's background) asks nothing. */
 static void held_signals(sigset_t *set)
@@ -171,22 +172,10 @@ int command_run(lua_State *L)
 {
 	const char *ns_path = luaL_optstring(L, 2, NULL);
 	int status = 0, ret;
-	size_t count;
 	char **argv;
 
-	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_settop(L, 2);
-	count = lua_rawlen(L, 1);
-	luaL_argcheck(L, count > 0, 1, "a command expected");
-	argv = lua_newuserdatauv(L, (count + 1) * sizeof *argv, 0);
-	for (size_t i = 0; i < count; i++) {
-		lua_rawgeti(L, 1, (lua_Integer)i + 1);
-		luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 1, "a list of strings expected");
-		argv[i] = (char *)lua_tostring(L, -1); /* kept alive by the list */
-		lua_pop(L, 1);
-	}
-	argv[count] = NULL;
-
+	argv = argv_arg(L, 1);
 	ret = run(argv, ns_path, &status);
 	if (ret < 0) {
 		lua_pushnil(L);

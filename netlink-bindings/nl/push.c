@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How every part of `netlink` tells Lua that something failed, and makes its types of handles. */
+/* How every part of `netlink` tells Lua that something failed, makes its handles, takes arguments. */
 
 #include "nl/push.h"
 
@@ -48,4 +48,23 @@ void new_handle_type(lua_State *L, const char *name, const luaL_Reg *methods, co
 	lua_pushstring(L, name);
 	lua_setfield(L, -2, "__metatable");
 	lua_pop(L, 1);
+}
+
+char **argv_arg(lua_State *L, int arg)
+{
+	size_t count;
+	char **argv;
+
+	luaL_checktype(L, arg, LUA_TTABLE);
+	count = lua_rawlen(L, arg);
+	luaL_argcheck(L, count > 0, arg, "a command expected");
+	argv = lua_newuserdatauv(L, (count + 1) * sizeof *argv, 0);
+	for (size_t i = 0; i < count; i++) {
+		lua_rawgeti(L, arg, (lua_Integer)i + 1);
+		luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, arg, "a list of strings expected");
+		argv[i] = (char *)lua_tostring(L, -1); /* kept alive by the list */
+		lua_pop(L, 1);
+	}
+	argv[count] = NULL;
+	return argv;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How every part of `netlink` tells Lua that something failed, and makes its types of handles. */
+/* How every part of `netlink` tells Lua that something failed, makes its handles, takes arguments. */
 #ifndef NETLINK_BINDINGS_NL_PUSH_H
 #define NETLINK_BINDINGS_NL_PUSH_H
 
@@ -22,5 +22,11 @@ int push_nl_failure(lua_State *L, const struct nl_failure *fail, const char *wha
 
 /* Create a metatable: methods in __index, metamethods beside them, __metatable set. [-0, +0, m] */
 void new_handle_type(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta);
+
+/*
+ * The list of strings at an argument, a program's first, as execvp() wants it: good as long as the list and
+ * what is pushed. Raises when it is none, or empty. [-0, +1, v]
+ */
+char **argv_arg(lua_State *L, int arg);
 
 #endif

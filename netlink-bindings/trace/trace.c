@@ -244,7 +244,7 @@ static const char *name_of(uint64_t number)
 	return NULL;
 }
 
-/* At the border of a call: true when one that is of interest has ended. -errno: it cannot be told. */
+/* At the border of a call: 1 when one that is of interest has ended, else 0; -ENOSYS: it cannot be told. */
 static int at_call(struct trace *t, struct tracee *who)
 {
 	struct ptrace_syscall_info info;
@@ -355,15 +355,19 @@ static int next(struct trace *t)
 	return ret < 0 ? ret : 0;
 }
 
-/* Kill what is still there. */
+/* Kill what is still there, and what is just being born. */
 static void end(struct trace *t)
 {
+	int status;
+	pid_t tid;
+
 	if (t->root) {
 		give_signals_back();
 		for (size_t i = 0; i < t->count; i++)
 			kill(t->list[i].pid, SIGKILL);
-		while (waitpid(-1, NULL, __WALL) > 0)
-			;
+		while ((tid = waitpid(-1, &status, __WALL)) > 0)
+			if (WIFSTOPPED(status))
+				kill(tid, SIGKILL);
 	}
 	free(t->list);
 	*t = (struct trace){ 0 };
@@ -408,7 +412,10 @@ static void push_event(lua_State *L, const struct trace *t)
 	set_ms(L, "took", e->took);
 	set_number(L, "result", e->result);
 	if (e->result < 0 && e->result >= -4095) {
-		lua_pushstring(L, strerrorname_np((int)-e->result));
+		const char *name = strerrorname_np((int)-e->result);
+
+		/* Numbers from 512 on are the kernel's own: a signal comes first, and the call after it. */
+		lua_pushstring(L, name ? name : "EINTR");
 		lua_setfield(L, -2, "error");
 		lua_pushstring(L, strerror((int)-e->result));
 		lua_setfield(L, -2, "meaning");
@@ -467,22 +474,10 @@ A program that cannot be run ends with 127 (there is none) or 126, without an ev
 static int trace_start(lua_State *L)
 {
 	struct trace *t;
-	size_t count;
 	char **argv;
 	int err;
 
-	luaL_checktype(L, 1, LUA_TTABLE);
-	lua_settop(L, 1);
-	count = lua_rawlen(L, 1);
-	luaL_argcheck(L, count > 0, 1, "a command expected");
-	argv = lua_newuserdatauv(L, (count + 1) * sizeof *argv, 0);
-	for (size_t i = 0; i < count; i++) {
-		lua_rawgeti(L, 1, (lua_Integer)i + 1);
-		luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 1, "a list of strings expected");
-		argv[i] = (char *)lua_tostring(L, -1); /* kept alive by the list */
-		lua_pop(L, 1);
-	}
-	argv[count] = NULL;
+	argv = argv_arg(L, 1);
 	t = lua_newuserdatauv(L, sizeof *t, 0);
 	*t = (struct trace){ 0 };
 	luaL_setmetatable(L, TRACE_HANDLE);

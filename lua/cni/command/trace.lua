@@ -107,6 +107,8 @@ local function conversation(on, e)
   if last and sends[e.call] then
     last.took_ms = e.took
     last.error, last.meaning = e.error, e.meaning
+  elseif last then
+    list[1].waited_ms = e.took
   end
   return list, place
 end
@@ -217,7 +219,9 @@ local function line_of(on, record)
     text = ("%s = %s, %s"):format(text, record.error, record.meaning)
   end
   local took = record.took_ms
+  local waited = record.waited_ms or 0
   if took and (record.what == "message" or took >= slow) then text = ("%s [%.2f ms]"):format(text, took) end
+  if waited >= slow then text = ("%s [waited %.2f ms]"):format(text, waited) end
   text = ("%9.3f %-10s %-4s %s"):format(record.ms, record.process, record.ns or "", text)
   return text:gsub("[%c\128-\255]", function(c) return ("\\x%02x"):format(c:byte()) end) .. "\n"
 end
@@ -276,7 +280,9 @@ local function follow(on, write)
     local e, msg, errno = on.trace:next()
     if not e then refused(msg, errno) end
     if e.kind == "end" then return e.status or 128 + e.signal end
-    for _, record in ipairs(records(on, e)) do
+    local list = records(on, e)
+    if e.kind == "exit" then on.names[e.pid] = nil end
+    for _, record in ipairs(list) do
       local text = on.json and json.compact(plain(record)) .. "\n" or line_of(on, record)
       local ok, why = true, nil
       if write then ok, why = write(text) end
