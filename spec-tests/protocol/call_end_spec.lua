@@ -163,6 +163,23 @@ describe("A foreign IPAM plugin that hangs", function()
     t.same(before, w:picture())
     assert.equal("", records())
   end)
+
+  for _, verb in ipairs { "CHECK", "STATUS", "GC" } do
+    it(("in %s is ended with its children too, and nothing is taken"):format(verb), function()
+      local w = hanging(verb)
+      w:add()
+      local before, started = w:picture(), os.time()
+      local e = w:fails(verb, { conf = verb == "GC" and { ["cni.dev/valid-attachments"] =
+        t.list { { containerID = "c1", ifname = "eth0" } } } or nil }, 11)
+      assert.is_true(os.time() - started < seconds - 10, "it took too long")
+      assert.truthy(e.msg:find("fake", 1, true), e.msg)
+      assert.equal("ADD " .. verb .. " ", verbs())
+      assert.equal("0\n", hung())
+      t.same(before, w:picture())
+      w:del()
+      assert.equal("", records())
+    end)
+  end
 end)
 
 describe("A foreign IPAM plugin that refuses an ADD", function()

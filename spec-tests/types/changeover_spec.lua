@@ -250,6 +250,22 @@ describe("Rules that the reference made", function()
     assert.falsy(rules(w):find("CNI-", 1, true), rules(w))
   end)
 
+  it("are taken back where there is no program of iptables", function()
+    local w = nat_bridge()
+    local before = w:picture()
+    w.by("reference", "ADD", 1)
+    assert.truthy(rules(w):find("CNI%-%x+"))
+    -- Each path that names such a program, or a link to one, names an empty file.
+    local under = "unshare -m sh -ec " .. t.quote([[for path in /usr/sbin/*tables* /usr/bin/*tables*; do
+        [ ! -f "$path" ] || mount --bind /dev/null "$path" 2>/dev/null || true
+      done
+      if iptables --version || iptables-nft --version || iptables-legacy --version; then exit 99; fi 2>/dev/null
+      exec "$@"]]) .. " sh"
+    w:check { id = "c1", conf = { cniVersion = "1.0.0" }, under = under }
+    w:del { id = "c1", conf = { cniVersion = "1.0.0" }, under = under }
+    t.same(before, w:picture())
+  end)
+
   it("that somebody removed are missed by CHECK", function()
     local w = nat_bridge()
     w.by("reference", "ADD", 1)

@@ -88,6 +88,34 @@ describe("What two attachments set by sysctl:", function()
     "32768\t60999", { "20000\t30000", "21000\t31000" })
 end)
 
+describe("What three attachments set, on a link and by sysctl,", function()
+  local stale = "net/ipv4/neigh/up0/gc_stale_time"
+  local values = { 1400, 1300, 1200 }
+
+  for _, order in ipairs { { 1, 2, 3 }, { 1, 3, 2 }, { 2, 1, 3 }, { 2, 3, 1 }, { 3, 1, 2 }, { 3, 2, 1 } } do
+    it("is the youngest's that is there, in the order " .. table.concat(order, " "), function()
+      local w = new()
+      local before, own, calls, there = w:picture(), t.sysctl(w.host, stale), {}, {}
+      for i, value in ipairs(values) do
+        calls[i] = call("c" .. i, { set = { mtu = value }, path = stale, sysctl = tostring(value) })
+        w:add(calls[i])
+        there[i] = value
+      end
+      for _, i in ipairs(order) do
+        w:del(calls[i])
+        there[i] = false
+        local top = there[3] or there[2] or there[1]
+        assert.equal(top or 1500, t.link(w.host, "up0").mtu)
+        assert.equal(top and tostring(top) or own, t.sysctl(w.host, stale))
+        for j = 1, 3 do
+          if there[j] then w:check(calls[j]) end
+        end
+      end
+      t.same(before, w:picture())
+    end)
+  end
+end)
+
 describe("In the sandbox,", function()
   it("lo stays up until the last attachment that wants it so has gone", function()
     local w = new()
