@@ -184,6 +184,117 @@ describe("a book", function()
   end)
 end)
 
+describe("Whatever a call says of a namespace,", function()
+  local ipam = { type = "host-local", subnet = "10.1.0.0/24" }
+  local bridge = { type = "bridge", bridge = "br0", removeUnused = true, ipam = ipam }
+  local errnos = { "ENOMEM", "EPERM", "EACCES", "EIO", "EMFILE", "ENFILE", "EINTR", "EAGAIN", "ENOBUFS", "ELOOP" }
+
+  -- No neighbours: each call would ask them.
+  local function new(conf) return world.new(conf or bridge, { neighbours = false }) end
+
+  for _, name in ipairs { "openat", "getsockopt" } do
+    it("a GC takes nothing that is listed: " .. name, function()
+      local w = new()
+      w:add()
+      local before = w:picture()
+      for _, errno in ipairs(errnos) do
+        each_call(errno, name, function(under)
+          return t.cni { verb = "GC", host = w.host, netns = false, id = false, ifname = false, under = under,
+            conf = w:config { ["cni.dev/valid-attachments"] = t.list { { containerID = "c1", ifname = "eth0" } } } }
+        end, function()
+          assert.is_not_nil(t.link(w.pods[1], "eth0"), errno)
+          assert.is_not_nil(t.read(leases .. "/10.1.0.2"), errno)
+        end)
+      end
+      t.same(before, w:picture())
+      w:check()
+    end)
+  end
+
+  it("an ADD that answers is on record, and the next one is told so", function()
+    local w, failed = new(), 0
+    for _, errno in ipairs(errnos) do
+      each_call(errno, "getsockopt", function(under)
+        w:del { prev = false }
+        return t.cni { verb = "ADD", conf = w:config(), host = w.host, netns = w.pods[1], under = under }
+      end, function(got)
+        if got.rc == 0 then
+          w:fails("ADD", nil, 999)
+          w:check { prev = got.json }
+        else
+          failed = failed + 1
+          assert.is_nil(t.link(w.pods[1], "eth0"))
+          assert.equal("", t.records())
+        end
+      end)
+    end
+    assert.is_true(failed >= #errnos)
+  end)
+
+  it("a DEL that answers has taken the link back, one that does not keeps the record", function()
+    -- A link that is in the sandbox alone.
+    local w, failed = new { type = "tap", ipam = ipam }, 0
+    local before = w:picture()
+    for _, errno in ipairs(errnos) do
+      each_call(errno, "getsockopt", function(under)
+        w:add()
+        return t.cni { verb = "DEL", conf = w:config { prevResult = w.results["c1 eth0"] }, host = w.host,
+          netns = w.pods[1], under = under }
+      end, function(got)
+        if got.rc ~= 0 then
+          failed = failed + 1
+          assert.not_equal("", t.records())
+          w:del()
+        end
+        assert.is_nil(t.link(w.pods[1], "eth0"))
+      end)
+      w:del()
+    end
+    assert.is_true(failed >= #errnos)
+    t.same(before.kernel.pod1, w:picture().kernel.pod1)
+  end)
+end)
+
+describe("The folder of who uses a bridge", function()
+  local conf = { type = "bridge", bridge = "br0", removeUnused = true }
+
+  -- How often a DEL answered though the bridge is there.
+  local function stayed(errno)
+    local w, count, failed = world.new(conf, { neighbours = false }), 0, 0
+    local before = w:picture()
+    each_call(errno, "rmdir", function(under)
+      w:add()
+      return t.cni { verb = "DEL", conf = w:config { prevResult = w.results["c1 eth0"] }, host = w.host,
+        netns = w.pods[1], under = under }
+    end, function(got)
+      if got.rc ~= 0 then
+        failed = failed + 1
+        w:del()
+      end
+      if t.link(w.host, "br0") then
+        count = count + 1
+        w:sh("ip link del br0")
+      end
+      t.run("rm -rf /run/luacni/*")
+    end)
+    t.same(before.kernel.pod1, w:picture().kernel.pod1)
+    t.cleanup()
+    return count, failed
+  end
+
+  it("that cannot be removed is not one that others use", function()
+    for _, errno in ipairs { "EIO", "EPERM", "EACCES", "EINTR", "ENOMEM" } do
+      local count, failed = stayed(errno)
+      assert.equal(0, count, errno)
+      assert.is_true(failed > 0, errno)
+    end
+  end)
+
+  it("is one that others use when it is not empty", function()
+    assert.equal(1, (stayed("ENOTEMPTY")))
+  end)
+end)
+
 describe("What is on a link", function()
   it("that goes between two looks is nothing, and what cannot be listed is an error", function()
     local h = require("cni.engine.handle").new({ flush = function() end }, "host", {})
