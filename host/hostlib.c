@@ -234,6 +234,7 @@ static const luaL_Reg functions[] = {
 	{ "progress", host_progress },
 	{ "read_stdin", host_read_stdin },
 	{ "run", command_run },
+	{ "script_at", scripts_at },
 	{ "script_line", scripts_line },
 	{ "settings", watch_settings },
 	{ "source", scripts_source },

@@ -163,12 +163,48 @@ static int room_require(lua_State *L)
 	return 1;
 }
 
-/* Raises for a global that is none; the nearest there is may have been meant. */
+#define NO_CODE "a script is one file; what several types need, req:delegate(type) has another one do"
+
+/* Names that Lua has elsewhere, or an author takes for granted, and what to write here. */
+static const struct {
+	const char *name, *instead;
+} remedies[] = {
+	{ "_G", "there are no globals of a script's own: declare it local" },
+	{ "bit", "integers have the operators & | ~ << >>" },
+	{ "bit32", "integers have the operators & | ~ << >>" },
+	{ "collectgarbage", "memory is given back by itself" },
+	{ "coroutine", "what is to happen later is a verb: await_up, await_addrs" },
+	{ "debug", "req.log(text) prints a line on standard error" },
+	{ "dofile", NO_CODE },
+	{ "host", "write req.host, of what the function is given: add = function(req)" },
+	{ "io", "files are for a program, which req:call { program = ... } runs; req.log(text) prints a line "
+		"on standard error" },
+	{ "load", NO_CODE },
+	{ "loadfile", NO_CODE },
+	{ "loadstring", NO_CODE },
+	{ "log", "write req.log(text)" },
+	{ "os", "programs are run by req:call { program = ... }; who is attached, and where, is in req "
+		"(`luacni doc req`)" },
+	{ "package", "`luacni doc` lists the modules that a script can require" },
+	{ "pod", "write req.pod, of what the function is given: add = function(req)" },
+	{ "rawset", "write t[key] = value" },
+	{ "req", "it is what the function is given: add = function(req)" },
+	{ "unpack", "write table.unpack" },
+};
+
+/* Raises for a global that is none; what is written in its place, or the nearest there is. */
 static int refuse_global(lua_State *L, const char *name)
 {
 	const char *names[ARRAY_SIZE(plain_names) + ARRAY_SIZE(library_names) + 2], *near;
 	size_t count = 0;
 
+	for (size_t i = 0; i < ARRAY_SIZE(remedies); i++)
+		if (!strcmp(name, remedies[i].name))
+			return luaL_error(L, "global '%s' is not defined: %s", name,
+					  remedies[i].instead);
+	if (is_public(lua_pushfstring(L, "cni.%s", name)))
+		return luaL_error(L, "global '%s' is not defined: local %s = require \"cni.%s\"", name,
+				  name, name);
 	for (size_t i = 0; i < ARRAY_SIZE(plain_names); i++)
 		names[count++] = plain_names[i];
 	for (size_t i = 0; i < ARRAY_SIZE(library_names); i++)
@@ -466,6 +502,38 @@ int scripts_line(lua_State *L)
 	lua_pushnil(L);
 
 	return 1;
+}
+
+/***
+Which line of a script is being run, and what it has called there. It is asked for at every verb, and makes no
+text of what it finds.
+@function script_at
+@tparam function f one of the script's
+@treturn[1] integer line of the innermost function of that script's that is being run
+@treturn[1] string|nil name of what it has called, if it has one
+@return[2] nil none is being run
+*/
+int scripts_at(lua_State *L)
+{
+	lua_Debug script, ar, callee;
+
+	luaL_checktype(L, 1, LUA_TFUNCTION);
+	lua_settop(L, 1);
+	lua_getinfo(L, ">S", &script);
+	for (int level = 0; lua_getstack(L, level, &ar); level++) {
+		lua_getinfo(L, "S", &ar);
+		/* Functions of one chunk have one text for its name. */
+		if (ar.source == script.source) {
+			lua_getinfo(L, "l", &ar);
+			lua_pushinteger(L, ar.currentline);
+			lua_getinfo(L, "n", &callee);
+			lua_pushstring(L, callee.name);
+			return 2;
+		}
+		callee = ar;
+	}
+
+	return 0;
 }
 
 /***

@@ -31,6 +31,12 @@ local config, show = fail.config, json.show
 local Type = { __name = "cni.schema.type" }
 Type.__index = Type
 
+-- What a type may lack: options, and what only some types have. Anything else that a script asks a type for
+-- is a mistake, and told; whoever else asks finds nil.
+local may_lack = { text = true, item = true, fields = true, keys = true, rules = true, notes = true,
+  needs = true, incomplete = true, example = true, default = true, required = true, optional = true,
+  doc = true }
+
 local function derive(self, options)
   declared.options(self, options)
   local copy = {}
@@ -54,6 +60,7 @@ local function is_type(v)
 end
 
 local function new(name, read, options, meta)
+  for option in next, options do may_lack[option] = true end
   return setmetatable({ name = name, read = read, options = options }, meta or Type)
 end
 
@@ -359,10 +366,15 @@ makers[M.map] = { name = "schema.map", usage = "schema.map(schema.string)" }
 local Record = { __name = "cni.schema.record", __call = derive }
 Record.__index = { describe = Type.describe, required = false, notes = false }
 
+setmetatable(Type, { __index = function(_, name)
+  local place = not may_lack[name] and args.reader()
+  if place then declared.no_method("a type", name, place, { describe = Type.describe }, Record.__index) end
+end })
+
 -- A method that there is not is told to a script; whoever else asks finds nil.
 setmetatable(Record.__index, { __index = function(methods, name)
   local place = not declared.is_option[name] and args.reader()
-  if place then declared.no_method(methods, name, place) end
+  if place then declared.no_method("a record", name, place, methods) end
 end })
 
 -- The values whose keys are spelled in another letter case, by their proper key; nil: there is none.

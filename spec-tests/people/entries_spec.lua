@@ -17,7 +17,7 @@ local entries = {
     list = "ip -6 rule | grep '^50:.*fwmark 0x7 iif lo prohibit'", take = "ip -6 rule del pref 50",
     make = "ip -6 rule add pref 50 fwmark 7 iif lo prohibit", says = "IPv6 rule 50 iif lo fwmark 7 prohibit",
     needs = "ip6-rules" },
-  { "a blackhole route", 'route { dst = "10.128.1.2/9", type = "blackhole" }',
+  { "a blackhole route", 'route { dst = "10.128.0.0/9", type = "blackhole" }',
     list = "ip route show type blackhole 10.128.0.0/9", take = "ip route del blackhole 10.128.0.0/9",
     make = "ip route add blackhole 10.128.0.0/9", says = "blackhole 10%.128%.0%.0/9" },
   { "an unreachable route of IPv6 in a table", 'route { dst = "fd99::/64", type = "unreachable", table = 7 }',

@@ -319,10 +319,11 @@ describe("A link that the script has asked for", function()
 
   it("is found in a dry run, as far as it can be told", function()
     local w = new([[
-      local port = req.host:add_veth { peer = { ns = req.pod, name = req.ifname } }
+      local port, eth = req.host:add_veth { peer = { ns = req.pod, name = req.ifname } }
       local found = req.host:link(port.name)
       assert(found.name == port.name and found.mac == port.mac)
       assert(#req.host:addrs(port) == 0 and req.host:link("veth-none") == nil)
+      return { interfaces = { port, eth } }
     ]])
     t.write("/run/spec/own.conflist", t.json { cniVersion = "1.1.0", name = "net", plugins = t.list { w:config() } })
     local out = t.run({ t.build .. "/luacni", "run", "/run/spec/own.conflist", "--dry-run" }, { host = w.host })
@@ -459,6 +460,8 @@ esac
     t.same({ { address = "10.5.0.1/24" } }, add(w).ips)
     t.same({ { address = "10.5.0.2/24" } }, add(w, { id = "c2", pod = 2 }).ips)
     check(w)
+    assert.is_truthy(t.run({ t.build .. "/luacni", "explain", "net", "c1" }):find(("  run %s get; DEL runs %s put; "
+      .. "CHECK runs %s have\n"):format(program, program, program), 1, true))
     os.remove(bin .. "/given/1")
     assert.matches("service have failed: exit status 1.*not leased", w:fails("CHECK", with()).text)
     del(w)
@@ -528,6 +531,8 @@ esac
     local before = w:picture()
     t.same({ "true", "false", "true" }, add(w).dns.search)
     check(w)
+    assert.is_truthy(t.run({ t.build .. "/luacni", "explain" }):find(("  run %s where; DEL runs nothing\n"):format(program),
+      1, true))
     w:lose_records()
     -- Without a namespace there is nobody to ask in it.
     del(w)

@@ -131,8 +131,22 @@ local verbs = {
     { "pod:add_route { dst = '10.0.0.0/8', link = port }",
       "add_route: link: port0 is a link of the host, and this is the handle of the sandbox" },
     right = { "pod:set_link(eth, { up = true }) host:set_link(port, { up = true })"
-      .. " local route = { dst = '10.0.0.7/8', link = eth, scope = 'link', priority = 5 }"
-      .. " pod:add_route(route) assert(route.link == eth and route.dst == '10.0.0.7/8')" },
+      .. " local route = { dst = '10.0.0.0/8', link = eth, scope = 'link', priority = 5 }"
+      .. " pod:add_route(route) assert(route.link == eth and route.dst == '10.0.0.0/8')" },
+  },
+  -- A destination with host bits: the kernel refuses it, and which of two was meant cannot be told.
+  {
+    { "pod:add_route { dst = '10.0.0.7/8', link = eth }", "add_route: dst: 10.0.0.7/8 is no network, it has host bits "
+      .. "set: the network is 10.0.0.0/8, the one address 10.0.0.7/32" },
+    { "host:ensure_route { dst = addr.parse 'fd00::7/64', type = 'blackhole' }", "ensure_route: dst: fd00::7/64 is no "
+      .. "network, it has host bits set: the network is fd00::/64, the one address fd00::7/128" },
+    { "host:add_rule { from = '10.9.0.5/16', table = 7 }", "add_rule: from: 10.9.0.5/16 is no network, it has host bits "
+      .. "set: the network is 10.9.0.0/16, the one address 10.9.0.5/32" },
+    { "host:ensure_rule { to = 'fd00::5/64', table = 7 }", "ensure_rule: to: fd00::5/64 is no network, it has host bits "
+      .. "set: the network is fd00::/64, the one address fd00::5/128" },
+    right = { "host:ensure_route { dst = addr.parse('fd00::7/64'):network(), type = 'blackhole' }",
+      "host:add_rule { from = '10.9.0.5', to = 'fd00::/64' and nil, table = 7 }",
+      "host:ensure_rule { to = 'fd00::/64', table = 7 }" },
   },
   {
     { "host:set_vlan(port, { pvid = true })", "set_vlan: vid: is missing" },
@@ -218,8 +232,14 @@ local answers = {
     'ips[1].interface: expected a link as a verb gives it, got "eth0"' },
   { "{ interfaces = { eth }, ips = { { address = '10.0.0.3/24', interface = 1 } } }",
     "ips[1].interface: 1 is beyond the last of 1 interfaces, which count from 0" },
-  { "{ routes = { { dst = 'default' } } }", "routes[1].dst: expected an address with its prefix length, such as "
-    .. '10.1.2.3/24, got "default"' },
+  { "{ routes = { { dst = 'default' } } }", "routes[1].dst: a default route is written 0.0.0.0/0 or ::/0" },
+  { "{ routes = { { dst = '10.0.0.7/8' } } }", "routes[1].dst: 10.0.0.7/8 is no network, it has host bits set: the "
+    .. "network is 10.0.0.0/8, the one address 10.0.0.7/32" },
+  -- What was made, and nobody is told of.
+  { "nil", "nothing, though it has made first0 in the host, port0 in the host, eth0 in the sandbox" },
+  { "{}", "interfaces: eth0 in the sandbox is missing, which add has made" },
+  { "{ ips = pod:addrs(eth) }", "interfaces: eth0 in the sandbox is missing, which add has made" },
+  { "{ interfaces = { port } }", "interfaces: eth0 in the sandbox is missing, which add has made" },
   { "{ routes = { { dst = '0.0.0.0/0', via = '10.0.0.1' } } }", "routes[1]: unknown key 'via'" },
   { "{ dns = { nameserver = { '10.0.0.1' } } }", "dns: unknown key 'nameserver' (did you mean 'nameservers'?)" },
   { "{ dns = { nameservers = '10.0.0.1' } }", 'dns.nameservers: expected a list, got "10.0.0.1"' },
@@ -335,12 +355,17 @@ local declarations = {
     { "schema.record {}:check 'x'", 'record:check: check: expected a function, got "x"' },
     { "schema.record { x = schema.boolean, mtu = schema.mtu }:implies('x', 'mtuu')",
       "record:implies: unknown key 'mtuu' (did you mean 'mtu'?)" },
+    { "schema.string:foo()", "a type: unknown method 'foo'" },
+    { "schema.string { min_len = 1 }:descrbe()", "a type: unknown method 'descrbe' (did you mean 'describe'?)" },
+    { "schema.mtu:chek(print)", "a type: unknown method 'chek'" },
+    { "schema.list(schema.string):check(print)", "a type: unknown method 'check'" },
     { "schema.read({}, {})", "schema.read: rec: expected a record of cni.schema, got a table" },
     { "schema.record { x = schema.boolean }:implies('x')", "record:implies: b: expected a string, got nil" },
     { "schema.record { x = schema.boolean }:never_both('x', 'zone')", "record:never_both: unknown key 'zone'" },
     { "schema.record { x = schema.boolean }:idle('x', 'y', 'z')",
       'record:idle: idle: expected a function, got "y"' },
-    right = { "schema.read(schema.record { x = schema.boolean }, {})",
+    right = { "schema.read(schema.record { x = schema.boolean }, {})", "schema.string { doc = 'x' }:describe()",
+      "schema.list(schema.enum { values = { 'a' } }):describe()",
       "schema.record { x = schema.boolean, y = schema.boolean }:implies('x', 'y'):check(print, 'x')"
       .. ":never_both('x', 'y', 'why'):idle('x', print, 'why')",
       -- A rule may need what the script has only later.
@@ -409,11 +434,11 @@ describe("A script's author", function()
       assert.equal(path .. ":2: what add returns: " .. case[2], e.msg, case[1])
     end
     t.same(before, w:picture())
-    for _, answer in ipairs { "nil", "{}", "{ interfaces = { port, eth } }", "{ interfaces = { eth }, ips = "
+    for _, answer in ipairs { "{ interfaces = { eth } }", "{ interfaces = { port, eth } }", "{ interfaces = { eth }, ips = "
       .. "{ { address = '10.0.0.3/24', gateway = '10.0.0.1', interface = 0 } } }",
       "{ interfaces = { eth }, ips = { { address = addr.parse '10.0.0.3/24', interface = eth } }, "
       .. "routes = { { dst = '0.0.0.0/0', gw = '10.0.0.1' } }, dns = { nameservers = { '10.0.0.1' } } }",
-      "{ ips = pod:addrs(eth) }" } do
+      "{ interfaces = { eth }, ips = pod:addrs(eth) }" } do
       local got = call("ADD", script_of("if true then return " .. answer .. " end"))
       assert.equal(0, got.rc, answer .. ": " .. got.out)
       if answer:find("interface =", 1, true) then
@@ -422,6 +447,76 @@ describe("A script's author", function()
       end
       w:del { type = "luacni", conf = { type = "odd" } }
       t.same(before, w:picture())
+    end
+  end)
+
+  it("may return nothing where nothing is made that a result tells of, and behind others in a chain", function()
+    local prev = { prevResult = { cniVersion = "1.1.0", ips = t.list { { address = "10.0.0.3/24" } } } }
+    for _, step in ipairs { "", "req.pod:set_link('lo', { up = true })",
+      "req.host:set_sysctl { { 'net/ipv4/conf/lo/proxy_arp', '1' } }",
+      "req.host:ensure_link { kind = 'bridge', name = 'br0' }", "req.host:add_rule { from = '10.0.0.3', table = 7 }" } do
+      local got = call("ADD", ("return { add = function(req)\n %s\n end }"):format(step))
+      assert.equal(0, got.rc, step .. ": " .. got.out)
+      w:del { type = "luacni", conf = { type = "odd" } }
+      w:in_pod "ip link set lo down"
+    end
+    local made = "return { chained = true, add = function(req)\n"
+      .. " req.host:add_veth { name = 'port0', peer = { ns = req.pod, name = req.ifname } } end }"
+    assert.equal(path .. ":1: what add returns: nothing, though it has made port0 in the host, eth0 in the sandbox",
+      call("ADD", made).json.msg)
+    t.same(before, w:picture())
+    local got = call("ADD", made, prev)
+    assert.equal("10.0.0.3/24", got.json.ips[1].address)
+    w:del { type = "luacni", conf = { type = "odd" } }
+    t.same(before, w:picture())
+  end)
+
+  it("is told what another type did in his, where that is not passed on", function()
+    local delegating = "return { add = function(req)\n local r = req:delegate('ptp', { ipam = { type = 'static', "
+      .. "addresses = { { address = '10.0.0.3/24', gateway = '10.0.0.1' } } } })\n %s end }"
+    assert.matches(":1: what add returns: nothing, though it has made veth%x+ in the host, eth0 in the sandbox$",
+      call("ADD", delegating:format "").json.msg)
+    t.same(before, w:picture())
+    local got = call("ADD", delegating:format "return r")
+    assert.equal("10.0.0.3/24", got.json.ips[1].address)
+    w:del { type = "luacni", conf = { type = "odd" } }
+    t.same(before, w:picture())
+  end)
+
+  it("is told the line and the verb of what the kernel refuses when it is sent, some verbs later", function()
+    local two = "pod:add_addr(eth, '10.0.0.3/24')\n host:set_link(port, { up = true })\n"
+      .. " pod:add_addr(eth, '10.0.0.%s/24')\n pod:set_link(eth, { up = true })"
+    assert.equal(path .. ":8: add_addr: give eth0 the address 10.0.0.3/24: add addr 10.0.0.3/24: File exists",
+      refusal(script_of(two:format "3")).msg:match "^(.-File exists)")
+    assert.equal(path .. ":7: add_route: route 10.8.0.0/16 via 10.9.9.9 dev eth0: ", refusal(script_of(
+      "pod:set_link(eth, { up = true })\n pod:add_route { dst = '10.8.0.0/16', gw = '10.9.9.9', link = eth }\n"
+      .. " host:set_link(port, { up = true })")).msg:sub(1, #path + 56))
+    assert.equal(path .. ":6: ensure_route: ", refusal(script_of("host:ensure_route { dst = '10.8.0.0/16', "
+      .. "gw = '10.9.9.9', link = 'lo' }\n host:set_link(port, { up = true })")).msg:sub(1, #path + 18))
+    assert.equal(path .. ":7: add_route: blackhole 10.8.0.0/16 is there already", refusal(script_of("local r = { "
+      .. "dst = '10.8.0.0/16', type = 'blackhole' } host:add_route(r)\n host:add_route(r)")).msg)
+    -- In a function of the script's own it is that function's line.
+    assert.equal(path .. ":1: set_link: ", refusal("local function up(h) h:set_link('none0', { up = true }) end\n"
+      .. "return { add = function(req)\n up(req.host) end }").msg:sub(1, #path + 14))
+    t.same(before, w:picture())
+    assert.equal(0, call("ADD", script_of(two:format "4")).rc)
+    w:del { type = "luacni", conf = { type = "odd" } }
+    t.same(before, w:picture())
+  end)
+
+  it("is told what to write in place of what Lua has elsewhere", function()
+    for name, instead in pairs { io = "req:call { program = ... }", os = "req:call { program = ... }",
+      load = "req:delegate(type)", dofile = "req:delegate(type)", debug = "req.log(text)", log = "req.log(text)",
+      _G = "declare it local", unpack = "table.unpack", pod = "req.pod", host = "req.host", bit32 = "& | ~ << >>",
+      schema = 'local schema = require "cni.schema"', ipam = 'local ipam = require "cni.ipam"' } do
+      local e = refusal(("return { add = function()\n local v = %s end }"):format(name))
+      assert.equal(path .. ":2: global '" .. name .. "' is not defined: ", e.msg:sub(1, #path + #name + 30))
+      assert.is_truthy(e.msg:find(instead, 1, true), e.msg)
+    end
+    for _, right in ipairs { "table.unpack { 1 }", "req.pod", "req.host", "req.log('a line')", "5 & 3 | 4",
+      "require 'cni.schema'", "print('another')" } do
+      assert.equal(0, call("ADD", ("return { add = function(req)\n local v = %s end }"):format(right)).rc, right)
+      w:del { type = "luacni", conf = { type = "odd" } }
     end
   end)
 

@@ -42,6 +42,28 @@ function M.place()
   return module.script_line() or M.entry and module.script_line(M.entry) or nil
 end
 
+--- Remember of a step where a site's script has asked for it, if it is one that runs: by the time that the
+-- step is done, the script is elsewhere. @{placed} makes words of it.
+-- @tparam table step
+function M.note_place(step)
+  local entry = M.entry
+  local module = entry and not M.trusted and host()
+  if not module then return end
+  step.at, step.verb = module.script_at(entry)
+  step.entry = entry
+end
+
+--- An error of a step, with the place in the script that has asked for it.
+-- @param err what was raised
+-- @tparam table|nil step
+-- @return the same error
+function M.placed(err, step)
+  local file = step and step.at and fail.is(err) and M.place_of(step.entry):match "^(.*):%d+$"
+  if not file or err.msg:sub(1, #file + 1) == file .. ":" then return err end
+  err.msg = ("%s:%d: %s%s"):format(file, step.at, step.verb and step.verb .. ": " or "", err.msg)
+  return err
+end
+
 --- Where a function begins.
 -- @tparam function f
 -- @treturn string|nil FILE:LINE
@@ -67,6 +89,12 @@ function M.refuse(what, where, problem, hint, place)
   place = place or M.place()
   fail.throw { hint = hint, mistake = true, msg = ("%s%s: %s%s"):format(place and place .. ": " or "", what,
     where and where ~= "" and where .. ": " or "", problem) }
+end
+
+-- Whether an attachment is being erased without its record: nothing is refused then that can be guessed at.
+local function is_lenient(self)
+  local plan = self.plan
+  return plan ~= nil and plan.mode == "erase"
 end
 
 -- Values in words --------------------------------------------------------------------
@@ -290,27 +318,38 @@ function M.cidr(value)
   return nil, no_cidr(value)
 end
 
---- A network, as text or as a cidr; text without host bits is given.
+-- The kernel refuses a network with host bits, and which of the two was meant cannot be told: the network, or
+-- the one address. While an attachment is erased it is the network, as an older version of this took it for.
+local function network_of(cidr, self)
+  local network = cidr:network()
+  if cidr == network or is_lenient(self) then return tostring(network) end
+  return nil, ("%s is no network, it has host bits set: the network is %s, the one address %s/%d"):format(
+    tostring(cidr), tostring(network), cidr:text(), #cidr.ip * 8)
+end
+
+--- A network, as text or as a cidr; text is given. One with host bits is refused.
 -- @param value text, or a cidr
+-- @param self what the verb is of
 -- @return what the verb gets; nil when it is none
 -- @treturn ?string why not
-function M.network(value)
+function M.network(value, self)
   local cidr = type(value) == "string" and addr.parse(value) or addr.is_cidr(value) and value
-  if cidr then return tostring(cidr:network()) end
+  if cidr then return network_of(cidr, self) end
   if value == "default" then return nil, "a default route is written 0.0.0.0/0 or ::/0" end
   return nil, no_cidr(value)
 end
 
---- An address or a network, as text or as a cidr; the network as text is given.
+--- An address or a network, as text or as a cidr; the network as text is given, and host bits are refused.
 -- @param value text, or a cidr
+-- @param self what the verb is of
 -- @return what the verb gets; nil when it is none
 -- @treturn ?string why not
-function M.networks(value)
+function M.networks(value, self)
   local bytes = type(value) == "string" and addr.ip(value)
   if bytes then return tostring(addr.cidr(bytes)) end
-  local clean, problem = M.network(value)
-  if problem then return nil, expected("an address or a network", value) end
-  return clean
+  local cidr = type(value) == "string" and addr.parse(value) or addr.is_cidr(value) and value
+  if cidr then return network_of(cidr, self) end
+  return nil, expected("an address or a network", value)
 end
 
 --- An address by itself, as text or as that of a cidr; text is given.
@@ -368,11 +407,6 @@ local function missing(out, required)
   for i = 1, #required do
     if out[required[i]] == nil then return required[i] end
   end
-end
-
-local function is_lenient(self)
-  local plan = self.plan
-  return plan ~= nil and plan.mode == "erase"
 end
 
 --- For `loose`: a table may have anything else.

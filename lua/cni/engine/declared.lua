@@ -189,17 +189,26 @@ end
 --- What every type may be asked for, as a set.
 M.is_option = common
 
---- Raise because of a method that records have not got.
--- @tparam table methods
--- @param name
--- @tparam string place of the script
-function M.no_method(methods, name, place)
+local function names_of(methods)
   local names = {}
   for key, value in next, methods do
     if type(value) == "function" then names[#names + 1] = key end
   end
   table.sort(names)
-  args.refuse("a record", nil, args.unknown(name, names, "method"), nil, place)
+  return names
+end
+
+--- Raise because of a method that a type has not got.
+-- @string what the type, in words
+-- @param name
+-- @tparam string place of the script
+-- @tparam table methods that it has
+-- @tparam[opt] table others that records have beside
+function M.no_method(what, name, place, methods, others)
+  local near = others and require("cni.protocol.hints").nearest(name, names_of(others))
+  local hint = near and ("'%s' is a method of records: schema.record { ... }:%s(...)"):format(near, near)
+    or others and "what a type takes is written in braces, such as schema.string { optional = true }"
+  args.refuse(what, nil, args.unknown(name, names_of(methods), "method"), hint or nil, place)
 end
 
 --- Raise unless a key is one of a record.

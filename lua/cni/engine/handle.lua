@@ -396,7 +396,8 @@ end
 function M:add_route(want, options)
   want, options = takes.add_route(self, want, options)
   if want.type and require("cni.step.shared_route").is_linkless(want.type) then
-    return push_shared_route(self, want, true)
+    push_shared_route(self, want, true)
+    return -- not at once: an error of it names this verb
   end
   want.link = name_of(want.link)
   want.dst = tostring(addr.parse(want.dst):network())

@@ -40,6 +40,7 @@
 --
 -- @module cni.engine.plan
 
+local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local handle = require "cni.engine.handle"
 
@@ -58,6 +59,7 @@ function M.new(mode, env)
   local plan = setmetatable({
     mode = mode, steps = {}, next = 1, locks = {}, last = {},
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
+    doing = nil, -- the step that is being done, for an error to name
     seek = env.seek, time_left = env.time_left, batch = env.batch,
     watch = env.watch or env.request and env.request.watch,
   }, M)
@@ -92,6 +94,7 @@ end
 -- @tparam table step see above
 -- @treturn table the same step
 function M:push(step)
+  if self.mode == "apply" then args.note_place(step) end
   self.steps[#self.steps + 1] = step
   return step
 end
@@ -154,6 +157,7 @@ local function send(batch)
   end
   local step = owners[index or 1]
   local kind = kind_of(step)
+  batch.handle.plan.doing = step
   if kind.refused and kind.refused(step, batch.handle, errno) then return send(rest) end
   fail.kernel(kind.say(step), msg, errno, step.want.kind,
     kind.cause and kind.cause(step, batch.handle, errno))
@@ -193,6 +197,7 @@ local function execute(plan, first, last)
     local kind, h = kind_of(step), plan[step.ns]
     if kind.requests then
       if batch and (batch.handle ~= h or not ready(h, kind, step)) then flush() end
+      plan.doing = step
       for _, name in ipairs(kind.links and kind.links(step) or {}) do h:index(name) end
       batch = batch or { handle = h, requests = {}, owners = {} }
       for _, request in ipairs(kind.requests(step, h)) do
@@ -201,6 +206,7 @@ local function execute(plan, first, last)
       end
     elseif kind.run then
       flush()
+      plan.doing = step
       step.did = true -- from here on it may be half done, and undo takes back a half too
       plan:about("do", step, kind.run, step, plan)
     end
@@ -214,7 +220,8 @@ function M:flush()
   if self.mode ~= "apply" or first > last then return end
   self.next = last + 1
   self.record:append(self.steps, first, last)
-  execute(self, first, last)
+  local ok, err = pcall(execute, self, first, last)
+  if not ok then error(args.placed(err, self.doing), 0) end
   for i, action in ipairs(self.last) do
     self.last[i] = nil
     action()

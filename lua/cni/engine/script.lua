@@ -147,13 +147,23 @@ local function places(answer)
   end
 end
 
+local function route_to(dst, more)
+  return record({ dst = dst, gw = args.ip, mtu = number, advmss = number, priority = number, table = number,
+    scope = args.integer(0, 255) }, more)
+end
+
+local own_route = route_to(args.network, { required = { "dst" } })
+local foreign_route = or_foreign(route_to(args.cidr, { required = { "dst" }, loose = args.always }))
+
+local function route(value, self)
+  return (is_foreign(value) and foreign_route or own_route)(value, self)
+end
+
 local read_answer = record({
   interfaces = list(args.any_link),
   ips = list(record({ address = args.cidr, gateway = args.ip, interface = link_or_place },
     { required = { "address" }, loose = is_listed })),
-  routes = list(or_foreign(record({ dst = args.cidr, gw = args.ip, mtu = number, advmss = number,
-    priority = number, table = number, scope = args.integer(0, 255) },
-    { required = { "dst" }, loose = is_foreign }))),
+  routes = list(route),
   dns = or_foreign(record({ nameservers = list(args.string), domain = args.string, search = list(args.string),
     options = list(args.string) }, { loose = is_foreign })),
   instead = args.boolean,
@@ -161,18 +171,67 @@ local read_answer = record({
   early = args.any, none = args.any,
 }, { loose = is_foreign, check = places })
 
+-- What the steps behind one of them have made that a result has to tell of, in words; `own`: the sandbox's
+-- interface, if it is theirs.
+local function made_behind(steps, last, ifname)
+  local words, own = {}, nil
+  local function link(name, ns)
+    words[#words + 1] = ("%s in the %s"):format(name, ns == "pod" and "sandbox" or "host")
+    if ns == "pod" and name == ifname then own = words[#words] end
+  end
+  local first = #steps + 1
+  while first > 1 and steps[first - 1] ~= last do first = first - 1 end
+  for i = first, #steps do
+    local step = steps[i]
+    local kind, want = step.kind, step.want
+    if kind == "link" or kind == "tap" or kind == "move" then
+      link(want.name or want.link, want.into or step.ns)
+      if want.peer then link(want.peer.name, want.peer.ns) end
+    elseif kind == "lease" or kind == "delegate" then
+      words[#words + 1] = kind == "lease" and "a lease of addresses" or "what another plugin made"
+    end
+  end
+  return words, own
+end
+
+-- An `add` that has made something, and does not say so: the runtime would take the container for one
+-- without a network. In a chain, returning nothing passes on what the plugins before have made.
+local function check_told(add, req, last, answer)
+  local plan = req.plan
+  if req.prev or plan.mode ~= "apply" and plan.mode ~= "dry" then return end
+  local words, own = made_behind(plan.steps, last, req.ifname)
+  if answer == nil and words[1] then
+    args.refuse("what add returns", nil, "nothing, though it has made " .. table.concat(words, ", "),
+      "return { interfaces = { the links }, ips = lease.ips, routes = lease.routes, dns = lease.dns }, or "
+      .. "what req:delegate gave", args.place_of(add))
+  end
+  for _, entry in ipairs(answer and answer.interfaces or {}) do
+    if entry.name == req.ifname then own = nil end
+  end
+  if answer and own then
+    args.refuse("what add returns", "interfaces", ("%s is missing, which add has made"):format(own),
+      "interfaces = { the links that verbs gave }", args.place_of(add))
+  end
+end
+
 --- Call a script's `add`, and look at what it returns.
 -- @tparam table plugin
 -- @tparam table req
 -- @treturn table|nil a copy of its answer; what the chain had so far is given as it is
 function M.add(plugin, req)
-  local add = plugin.add
+  local add, steps = plugin.add, req.plan.steps
+  local last = steps[#steps]
   local answer = call(add, req)
-  if answer == nil or is_own[add] then return answer end
+  if is_own[add] then return answer end
+  if answer == nil then
+    check_told(add, req, last, nil)
+    return nil
+  end
   local clean, problem, at = read_answer(answer, req)
   if problem then
     args.refuse("what add returns", at, problem, nil, args.place_of(add))
   end
+  check_told(add, req, last, answer)
   return answer == req.prev and answer or clean
 end
 

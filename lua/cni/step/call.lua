@@ -109,7 +109,9 @@ function M.undo(step, plan)
 end
 
 function M.say(step)
-  return "run " .. words(step.want.call)
+  local want = step.want
+  return ("run %s; DEL runs %s%s"):format(words(want.call), want.undo and words(want.undo) or "nothing",
+    want.check and "; CHECK runs " .. words(want.check) or "")
 end
 
 --- Run a program, by the plan's mode.
