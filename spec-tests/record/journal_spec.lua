@@ -519,7 +519,7 @@ describe("A script that fails half way", function()
 
   it("and one that does not fail keeps it", function()
     local w = site([[
-      req.host:add_link { name = "half0", kind = "bridge" }]])
+      return { interfaces = { req.host:add_link { name = "half0", kind = "bridge" } } }]])
     w:ok("ADD", { type = "luacni" })
     assert.truthy(t.link(w.host, "half0"))
     w:del({ type = "luacni" })

@@ -58,9 +58,12 @@ end
 -- @tparam table|nil step
 -- @return the same error
 function M.placed(err, step)
-  local file = step and step.at and fail.is(err) and M.place_of(step.entry):match "^(.*):%d+$"
-  if not file or err.msg:sub(1, #file + 1) == file .. ":" then return err end
-  err.msg = ("%s:%d: %s%s"):format(file, step.at, step.verb and step.verb .. ": " or "", err.msg)
+  local file = step and step.at and M.place_of(step.entry):match "^(.*):%d+$"
+  if not file then return err end
+  local place = ("%s:%d: %s"):format(file, step.at, step.verb and step.verb .. ": " or "")
+  local function behind(text) return text:sub(1, #file + 1) == file .. ":" and text or place .. text end
+  if type(err) == "string" then return behind(err) end
+  if fail.is(err) then err.msg = behind(err.msg) end
   return err
 end
 
@@ -489,6 +492,8 @@ function M.attributes(spec)
         return nil, M.unknown(key, sorted(own, only))
       else
         if type(item) == "table" then item = copy(item) end
+        -- As the kernel tells of it, and so comparable.
+        if key == "mac" and type(item) == "string" then item = item:lower() end
         rest = rest or {}
         out[key], rest[key] = item, item
       end

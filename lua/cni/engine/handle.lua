@@ -312,6 +312,23 @@ local function new_id()
   return (netlink.sys.random(8):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
+-- What a link loses that goes down, or gets another MAC, and the same script has given it before: CHECK would
+-- miss it straight after the ADD.
+local function check_losses(self, name, want)
+  local key = want.up == false and "up" or want.mac and "mac"
+  if not key or args.trusted then return end
+  for _, step in ipairs(self.plan.steps) do
+    local kind = step.kind
+    local lost = kind == "neigh" and not step.want.entry.proxy and "neighbours"
+      or key == "up" and (kind == "route" or kind == "shared_route") and "routes"
+      or key == "up" and kind == "addr" and step.want.address:find(":", 1, true) and "addresses of IPv6"
+    if lost and step.ns == self.name and step.want.link == name then
+      args.refuse("set_link", key,
+        ("%s loses its %s with this, which it has been given before: change it first"):format(name, lost))
+    end
+  end
+end
+
 --- Change a link. What was there before comes back after the last attachment that sets the same.
 -- @tparam table|string link object or name
 -- @tparam table want such as { up = true }; keys as `luacni doc link` lists them, `port` as `doc bridge-port`
@@ -319,6 +336,7 @@ end
 function M:set_link(link, want)
   link, want = takes.set_link(self, link, want)
   local name = name_of(link)
+  if self.plan.mode == "apply" or self.plan.mode == "dry" then check_losses(self, name, want) end
   local planned = self.planned[name]
   local found = not planned and self.plan.mode ~= "verify" and self:link(name, { "mac" })
   if planned then

@@ -17,6 +17,8 @@
 --     made(step, handle, echo)  takes note of the echo of a request that asked for one
 --     refused(step, handle, errno)  raises a better error than the kernel's, or does it in another
 --                             way and gives true
+--     kept(step, plan)        raises when the kernel has done it in another way than a site's script has
+--                             asked for, so that CHECK would never be content
 --     cause(step, handle, errno)    a hint: why it was refused, if that can be seen
 --     links(step)             names whose index `requests` needs
 --     run(step, plan)         does it, for what is not a netlink request
@@ -25,6 +27,9 @@
 --     stands(step, plan)      whether the attachment's own thing that it made is there; only kinds
 --                             whose things are no one else's have it
 --     say(step)               the step in words
+--     without(step, later)    of a kind that sets values: the step without those that `later`, a set of names
+--                             to which it adds its own, has already; CHECK misses no value that the same
+--                             script has set anew
 --
 -- `had` holds what was there before, for undo. `covered` marks what dies with a link that this
 -- same plan makes, so that nobody takes it back twice. What is true of all steps of a kind, the kind says:
@@ -141,6 +146,13 @@ local function send(batch)
       local step = owners[i]
       kind_of(step).made(step, batch.handle, echo)
     end
+    for _, step in ipairs(owners) do
+      local kept = step.at and kind_of(step).kept
+      if kept then
+        batch.handle.plan.doing = step
+        kept(step, batch.handle.plan)
+      end
+    end
     return
   end
   local rest = { handle = batch.handle, requests = {}, owners = {} }
@@ -255,8 +267,13 @@ end
 --- Compare every step with the kernel.
 -- @treturn table sentences, each once; empty when all is as wanted
 function M:differences()
-  local found, said = {}, {}
-  for _, step in ipairs(self.steps) do
+  local found, said, steps, later = {}, {}, {}, {}
+  for i = #self.steps, 1, -1 do
+    local step = self.steps[i]
+    local kind = kind_of(step)
+    steps[i] = kind.without and kind.without(step, later) or step
+  end
+  for _, step in ipairs(steps) do
     local kind = kind_of(step)
     local text = kind.verify and self:about("compare", step, kind.verify, step, self)
     text = text and (link_missing(self, step) or text)

@@ -134,7 +134,16 @@ M.agree = args.verb("agree", { "link", link }, { "kind", args.string }, { "value
 
 M.enslave = args.verb("enslave", { "link", link }, { "vrf", link })
 
-M.ensure_addr = args.verb("ensure_addr", { "link", link }, { "address", args.cidr },
+-- The kernel says "done" to 0.0.0.0, and gives the link nothing.
+local function address(value, self)
+  local text, problem = args.cidr(value, self)
+  if text and (text:find("^0%.0%.0%.0/") or text:find("^::/")) then
+    return nil, text .. " is no address that a link can have"
+  end
+  return text, problem
+end
+
+M.ensure_addr = args.verb("ensure_addr", { "link", link }, { "address", address },
   { "options", optional(record { replace = boolean, keep = boolean }) })
 
 -- 0: not plugged into anything.
@@ -155,10 +164,16 @@ M.back_up = args.verb("back_up", { "link", link }, { nil, attributes {
   object = "link", only = set "mac promisc mtu allmulti txqlen",
 } }, { "dir", args.string })
 
-M.add_addr = args.verb("add_addr", { "link", link }, { "address", args.cidr },
+M.add_addr = args.verb("add_addr", { "link", link }, { "address", address },
   { "options", optional(record { nodad = boolean, noprefixroute = boolean }) })
 
+-- Of more than this the kernel makes this.
+local most <const> = { mtu = 65520, advmss = 65495 }
+
 local function route_is_whole(want)
+  for key, limit in next, most do
+    if want[key] and want[key] > limit then return ("%d is above %d"):format(want[key], limit), key end
+  end
   if want.type and require("cni.step.shared_route").is_linkless(want.type) then
     local key = want.link and "link" or want.gw and "gw"
     if key then return want.type .. " has no link and no gateway", key end
@@ -179,9 +194,21 @@ M.add_route = args.verb("add_route", route, { "options", optional(record { repor
 
 M.ensure_route = args.always_verb("ensure_route", route)
 
+local function selects(want)
+  local of_rule = want.family
+  for _, key in ipairs { "from", "to" } do
+    local own = want[key] and (want[key]:find(":", 1, true) and "inet6" or "inet")
+    if own and of_rule and own ~= of_rule then
+      return ("%s is not of the family of the rule, %s"):format(want[key], of_rule), key
+    end
+    of_rule = of_rule or own
+  end
+  if want.ip_proto == 0 then return "0 selects nothing: the kernel takes it for none", "ip_proto" end
+end
+
 local rule = { nil, attributes {
   object = "rule", own = { from = args.networks, to = args.networks },
-  only = set "family iif oif fwmark fwmask ip_proto invert table action priority",
+  only = set "family iif oif fwmark fwmask ip_proto invert table action priority", check = selects,
 } }
 
 M.add_rule = args.always_verb("add_rule", rule)
@@ -202,9 +229,15 @@ M.add_neigh = args.always_verb("add_neigh", { "link", link }, neigh)
 
 M.ensure_neigh = args.always_verb("ensure_neigh", { "link", link }, neigh)
 
+local function one_table(want)
+  for _, key in ipairs(want.master and { "dst", "vni", "port" } or {}) do
+    if want[key] then return "is of a tunnel, and master = true of a bridge's port", key end
+  end
+end
+
 local fdb = { nil, attributes {
   object = "neigh", own = { dst = args.ip, master = boolean },
-  only = set "mac vlan vni port", required = { "mac" },
+  only = set "mac vlan vni port", required = { "mac" }, check = one_table,
 } }
 
 M.add_fdb = args.always_verb("add_fdb", { "link", link }, fdb)

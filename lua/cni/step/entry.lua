@@ -35,15 +35,23 @@ end
 --- Make the functions of a kind.
 -- @tparam table kind `say(want)`: the entry in words; `there(want, h)`: whether the kernel has it;
 -- `add(want, h)` and `remove(want, h)`: the request for each, `remove` nil when the link is gone;
--- `cause(want, h, errno)`, optional: why it was refused
+-- `cause(want, h, errno)`, optional: why it was refused; `cannot(want, h)`, optional: why the kernel would
+-- accept it and not do it; `faithful`: the kernel has whatever it accepts, so that nobody need look
 -- @treturn table the step kind
 function M.kind(kind)
   local step_kind = {}
 
   local function put(want, h)
+    local why = kind.cannot and kind.cannot(want, h)
+    if why then fail.throw { msg = ("add %s: %s"):format(kind.say(want), why) } end
     send(h, { kind.add(want, h) }, "add " .. kind.say(want), nil, kind.cause and function(errno)
       return kind.cause(want, h, errno)
     end)
+    -- The kernel says "done" to some entries and keeps nothing of them, or not what was asked for.
+    if kind.faithful or kind.there(want, h) then return end
+    local request = kind.remove(want, h)
+    if request then h:socket():send { request } end
+    fail.throw { msg = ("add %s: the kernel has accepted it, and does not have it"):format(kind.say(want)) }
   end
 
   local function refuse(want, user)

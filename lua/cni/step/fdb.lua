@@ -12,8 +12,9 @@ local permanent <const> = 0x80 -- NUD_PERMANENT, beside which others may stand
 
 local function say(want)
   local fdb = want.entry
-  return ("forwarding of %s%s by %s%s"):format(fdb.mac, fdb.vlan and " in VLAN " .. fdb.vlan or "",
-    want.link, fdb.dst and " to " .. fdb.dst or "")
+  return ("forwarding of %s%s by %s%s%s%s"):format(fdb.mac, fdb.vlan and " in VLAN " .. fdb.vlan or "",
+    want.link, fdb.dst and " to " .. fdb.dst or "", fdb.port and " port " .. fdb.port or "",
+    fdb.vni and " with VNI " .. fdb.vni or "")
 end
 
 local function request(verb, want, h)
@@ -30,16 +31,20 @@ local function is_static(have, fdb)
   return have.state == "permanent" or math.type(have.state) == "integer" and have.state & permanent ~= 0
 end
 
-local function is(have, fdb)
+-- Port and VNI are told where they are not those of the tunnel itself.
+local function is(have, fdb, link)
+  for key, own in next, { vni = link.vxlan_id or false, port = link.vxlan_port or false } do
+    if (have[key] or own) ~= (fdb[key] or own) then return false end
+  end
   return have.mac == fdb.mac and (have.dst or false) == (fdb.dst or false)
     and (not fdb.vlan or have.vlan == fdb.vlan) and is_static(have, fdb)
 end
 
 local function there(want, h)
-  local fdb, link = want.entry, h:link(want.link, {})
+  local fdb, link = want.entry, h:link(want.link, { "vxlan_id", "vxlan_port" })
   if not link then return false end
   for _, have in ipairs(h:dump("neigh", { family = "bridge" })) do
-    if have.index == link.index and is(have, fdb) then return true end
+    if have.index == link.index and is(have, fdb, link) then return true end
   end
   return false
 end
@@ -51,6 +56,15 @@ local M = entry.kind {
       want, h)
   end,
   remove = function(want, h) return h:link(want.link, {}) and request("del", want, h) end,
+  cannot = function(want, h)
+    local fdb = want.entry
+    if not fdb.vlan and not fdb.dst and not fdb.vni and not fdb.port then return nil end
+    local link = h:link(want.link, { "kind" })
+    local is_tunnel = link and link.kind == "vxlan"
+    if is_tunnel and fdb.vlan then return want.link .. " is a tunnel, and vlan is of a bridge" end
+    if not link or is_tunnel or fdb.vlan then return nil end
+    return want.link .. " is no tunnel, and dst, vni and port are of one"
+  end,
 }
 
 --- What a step wants, of what a plugin says and cni.engine.takes has looked at.

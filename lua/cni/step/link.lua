@@ -82,6 +82,21 @@ function M.made(step, handle, echo)
   if want.peer and echo.link then handle.plan[want.peer.ns]:learn(want.peer.name, echo.link) end
 end
 
+--- Whether the kernel has kept what a script has asked for: it rounds some values, and replaces others.
+function M.kept(step, plan)
+  local want, link = step.want, nil
+  for key in pairs(want) do
+    if not not_attributes[key] and key ~= "kind" then
+      link = link or plan[home(step)]:link(want.name)
+      if link and not has(link[key], want[key]) then
+        local have = type(want[key]) ~= "table" and tostring(link[key])
+        fail.throw { msg = ("%s: the kernel does not keep %s as asked for%s"):format(M.say(step), key,
+          have and (", %s: it has made %s of it"):format(tostring(want[key]), have) or "") }
+      end
+    end
+  end
+end
+
 -- The name that a link has on its way into another namespace: its owner tells, so that whoever takes
 -- it back knows it too.
 local function name_on_the_way(step, owner)
@@ -198,6 +213,15 @@ function M.verify(step, plan)
         tostring(value))
   end
   return M.same_mac(plan, link, place) or (peer and M.same_mac(plan, peer, "sandbox"))
+end
+
+--- What it was born with, and the script has set anew since.
+function M.without(step, later)
+  local want, about = {}, home(step) .. " " .. step.want.name .. " "
+  for key, value in pairs(step.want) do
+    if not later[about .. key] then want[key] = value end
+  end
+  return setmetatable({ want = want }, { __index = step })
 end
 
 -- Remove the link of a name if it is the step's; when that is not certain, it has to look like it.

@@ -38,6 +38,17 @@ local M = entry.kind {
   -- What the kernel has learnt of the same address gives way.
   add = function(want, h) return request("replace", want, h) end,
   remove = function(want, h) return h:link(want.link, {}) and request("del", want, h) end,
+  -- Of such a link the kernel keeps a neighbour that is another one, which nobody could take back.
+  cannot = function(want, h)
+    local link, neigh = h:link(want.link, { "mac", "loopback" }), want.entry
+    if not link or neigh.proxy then return nil end
+    if not link.mac then return want.link .. " has no hardware addresses, and asks for nobody's" end
+    if #link.mac ~= #neigh.mac then
+      return ("hardware addresses on %s are as long as its own, %s"):format(want.link, link.mac)
+    end
+    if not link.loopback or neigh.family ~= "inet" then return nil end
+    return want.link .. " has no neighbours, it is a loopback link"
+  end,
 }
 
 --- What a step wants, of what a plugin says and cni.engine.takes has looked at.

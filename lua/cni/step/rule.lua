@@ -27,8 +27,10 @@ local function normal(want)
   rule.priority = want.priority or default_priority
   rule.action = want.action or "lookup"
   if rule.action == "lookup" then rule.table = want.table or 254 end
-  -- The kernel takes the whole mark when no mask is given.
-  if rule.fwmark then rule.fwmask = want.fwmask or 0xffffffff end
+  -- The kernel takes the whole mark when no mask is given, and the mark 0 when none is.
+  if rule.fwmark or rule.fwmask then
+    rule.fwmark, rule.fwmask = want.fwmark or 0, want.fwmask or 0xffffffff
+  end
   return rule
 end
 
@@ -46,11 +48,11 @@ end
 
 local function is(have, want)
   for _, key in ipairs(selectors) do
+    -- The kernel does not tell of what is 0 or false.
     local mine, theirs = want[key] or nil, have[key] or nil
-    if key == "fwmask" and not want.fwmark then theirs = nil end
-    if mine ~= theirs then return false end
+    if (mine ~= 0 and mine or nil) ~= (theirs ~= 0 and theirs or nil) then return false end
   end
-  return have.priority == want.priority and have.action == want.action
+  return (have.priority or 0) == want.priority and have.action == want.action
     and (want.action ~= "lookup" or have.table == want.table)
 end
 

@@ -63,13 +63,36 @@ function M.verify(step, plan)
       end
     elseif key == "up" and have ~= value then
       return ("link %s in the %s is %s"):format(want.link, place, have and "up" or "down")
-    elseif key ~= "link" and have ~= value
+    elseif key ~= "link" and have ~= value and not (key == "alias" and value == "" and not have)
         and not (step.covered and (key == "mac" or key == "mtu")) then
       return ("link %s in the %s: %s is %s, not %s"):format(want.link, place, key,
         tostring(have), tostring(value))
     end
   end
 end
+
+-- Values but for those whose names are in a set already; all of them are from then on.
+local function left(values, later, about)
+  local kept = {}
+  for key, value in pairs(values) do
+    local name = ("%s %s"):format(about, key)
+    if key == "port" then
+      kept[key] = left(value, later, name)
+    elseif key == "link" or not later[name] then
+      kept[key] = value
+    end
+    later[name] = key ~= "link" and key ~= "port" or nil
+  end
+  return kept
+end
+
+function M.without(step, later)
+  local want = step.want
+  return setmetatable({ want = left(want, later, ("%s %s"):format(step.ns, want.link)) }, { __index = step })
+end
+
+--- For steps that keep their values elsewhere.
+M.left = left
 
 function M.undo(step, plan)
   local h = plan:at(step.ns)

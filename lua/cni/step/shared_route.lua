@@ -30,7 +30,7 @@ local function is(have, route, index)
   end
   -- A route of IPv6 without a link is one of the loopback interface to the kernel.
   if index and have.oif ~= index then return false end
-  return (have.priority or 0) == (route.priority or 0) and (have.tos or 0) == 0
+  return (have.priority or 0) == (route.priority or 0) and (have.tos or 0) == (route.tos or 0)
 end
 
 local function there(want, h)
@@ -44,7 +44,7 @@ local function there(want, h)
 end
 
 local M = entry.kind {
-  say = say, there = there,
+  say = say, there = there, faithful = true,
   add = function(want, h) return request("add", want, h) end,
   remove = function(want, h)
     return not (want.link and not h:link(want.link, {})) and request("del", want, h)
@@ -69,7 +69,8 @@ function M.want(given)
   route.link = nil
   -- What the kernel gives it when nothing is said.
   if addr.parse(route.dst).family == "inet6" and (route.priority or 0) == 0 then route.priority = 1024 end
-  if route.table == 254 then route.table = nil end
+  if route.table == 254 or route.table == 0 then route.table = nil end
+  if route.gw and addr.is_unspecified(addr.ip(route.gw)) then route.gw = nil end
   local want = { link = link, entry = route }
   want.key = entry.key(say(want))
   return want

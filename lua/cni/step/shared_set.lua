@@ -99,6 +99,13 @@ function M.verify(step, plan)
   return set.verify(plain(step, others), plan)
 end
 
+function M.without(step, later)
+  local want = {}
+  for key, value in pairs(step.want) do want[key] = value end
+  want.set = set.left(want.set, later, ("%s %s"):format(step.ns, want.link))
+  return setmetatable({ want = want }, { __index = step })
+end
+
 function M.undo(step, plan)
   local h = plan[step.ns]
   values.give_back(step, plan, looker(step, h), writer(step, h, "restore link " .. step.want.link))

@@ -5,7 +5,7 @@
 local sysctl = require "cni.step.sysctl"
 local values = require "cni.record.values"
 
-local M = { say = sysctl.say }
+local M = { say = sysctl.say, without = sysctl.without }
 
 -- The setting of all links that changes one of a link too, when it is written.
 local function above(path)
@@ -36,6 +36,7 @@ end
 function M.run(step, plan)
   local h = plan[step.ns]
   values.set(step, plan, looker(step, h), writer(h, M.say(step)))
+  sysctl.kept(step, h)
 end
 
 function M.verify(step, plan)

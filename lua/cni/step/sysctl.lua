@@ -107,6 +107,31 @@ function M.set(list, h, what)
   write(list, h, what)
 end
 
+--- Whether the kernel shows what a script of the site's has written: of some values it makes others, and what
+-- cannot be read CHECK cannot compare, nor DEL give back.
+-- @tparam table step
+-- @tparam handle h
+function M.kept(step, h)
+  if not step.at then return end
+  local list = step.want.list
+  local now = M.values(h, list)
+  for i, entry in ipairs(list) do
+    if not entry[3] and not is(now[i], entry[2]) then
+      local what = now[i] and ("has made %s of it, write that"):format(require("cni.json").show(now[i]))
+        or "does not show it, so that CHECK could not compare it, and DEL not give it back"
+      fail.throw { msg = ("sysctl %s = %s: the kernel %s"):format(entry[1], entry[2], what) }
+    end
+  end
+end
+
+-- Whether a list has switches alone, which the kernel shows as they are written.
+local function are_switches(list)
+  for _, entry in ipairs(list) do
+    if not entry[2]:find("^%d$") then return false end
+  end
+  return true
+end
+
 function M.run(step, plan)
   local list, h = step.want.list, plan[step.ns]
   if step.want.keep then
@@ -118,6 +143,7 @@ function M.run(step, plan)
     list = missing
   end
   M.set(list, h, M.say(step))
+  if step.at and not are_switches(list) then M.kept(step, h) end
 end
 
 function M.verify(step, plan)
@@ -128,6 +154,19 @@ function M.verify(step, plan)
       return ("sysctl %s is %s, not %s"):format(entry[1], now[i] or "absent", entry[2])
     end
   end
+end
+
+function M.without(step, later)
+  local want, list = {}, {}
+  for i = #step.want.list, 1, -1 do
+    local entry = step.want.list[i]
+    local name = ("%s sysctl %s"):format(step.ns, entry[1])
+    if not later[name] then table.insert(list, 1, entry) end
+    later[name] = true
+  end
+  for key, value in pairs(step.want) do want[key] = value end
+  want.list = list
+  return setmetatable({ want = want }, { __index = step })
 end
 
 function M.undo(step, plan)
