@@ -41,7 +41,8 @@ local function shell(netns, line)
   return read(folder .. "/out"), ok == true, read(folder .. "/err")
 end
 
--- As `shell`; a failure is an error of the function that is so many levels above.
+-- As `shell`; a failure is an error of the function that is so many levels above. (A tail call would leave no
+-- level behind, hence the parentheses around some calls.)
 local function must(level, netns, line)
   local out, ok, err = shell(netns, line)
   if not ok then error(("%s\n%s%s"):format(line, out, err), level + 1) end
@@ -57,7 +58,7 @@ Place.__index = Place
 -- @tparam string line
 -- @treturn string what it printed
 -- @raise what it said, when it fails
-function Place:sh(line) return must(2, self.netns, line) end
+function Place:sh(line) return (must(2, self.netns, line)) end
 
 --- Ask iproute2.
 -- @tparam string arguments such as `route show`
@@ -261,7 +262,7 @@ end
 -- @raise when it does not fail
 function Pod:add_fails(options)
   look(self.node)
-  return fails(self, "add", options)
+  return (fails(self, "add", options))
 end
 
 --- Hold that the pod is attached as it should be.
@@ -273,7 +274,7 @@ function Pod:check(options) must(2, self.node.netns, line_of(self, "check", opti
 -- @tparam[opt] table options `ifname`, `id`
 -- @treturn string what was said
 -- @raise when it does not fail
-function Pod:check_fails(options) return fails(self, "check", options) end
+function Pod:check_fails(options) return (fails(self, "check", options)) end
 
 --- Detach the pod. A second time is fine too.
 -- @tparam[opt] table options `ifname`, `id`
@@ -298,7 +299,7 @@ function Pod:killed(options)
       self:del(options)
       self.node:leaves_nothing()
     end)
-    if not ok then error(how .. ": " .. tostring(err), 3) end
+    if not ok then error(how .. ": " .. tostring(err):gsub("^%S+/spec%.lua:%d+: ", ""), 3) end
   end
   taken_back "not killed"
   for moment = 0, moments - 1 do

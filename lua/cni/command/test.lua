@@ -53,7 +53,7 @@ case $dir/ in /run/*) mkdir -p "$root$dir"; mount --no-canonicalize --rbind . "$
 # The site's scripts, those of a folder plugins beside that of the spec, those beside the spec.
 for script in /etc/luacni/plugins/*.lua ../plugins/*.lua ./*.lua; do
 	case $script in *_spec.lua) continue ;; esac
-	[ ! -f "$script" ] || cat "$script" >"$root/etc/luacni/plugins/${script##*/}"
+	[ ! -r "$script" ] || cat "$script" >"$root/etc/luacni/plugins/${script##*/}"
 done
 here=$root/run/luacni-test
 cat <&3 >$here/bin/luacni
@@ -64,8 +64,9 @@ done
 for type in $types; do ln -sf luacni "$here/bin/$type"; done
 printf %s "$module" >$here/luacni/spec.lua
 exec 3<&-
-exec chroot $root env -C "$dir" -u LUA_INIT -u NETCONFPATH PATH="/run/luacni-test/bin:$PATH" \
-	CNI_PATH=/run/luacni-test/bin:/opt/cni/bin:/usr/lib/cni LUA_PATH='./?.lua;/run/luacni-test/?.lua;;' "$@"
+unset LUA_INIT LUA_INIT_5_4 LUA_PATH_5_4 NETCONFPATH CNI_IFNAME CNI_ARGS CAP_ARGS
+exec chroot $root env -C "$dir" PATH="/run/luacni-test/bin:$PATH" LUA_PATH='/run/luacni-test/?.lua;;' \
+	CNI_PATH=/run/luacni-test/bin:/opt/cni/bin:/usr/lib/cni "$@"
 ]==]
 
 local function is_spec(name) return name:find "_spec%.lua$" ~= nil end
