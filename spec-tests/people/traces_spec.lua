@@ -211,6 +211,20 @@ describe("traces", function()
     assert.matches("br0", found["compare shared_link"])
   end)
 
+  it("say in a GC of several for which container each step is", function()
+    w:add()
+    w:add { id = "c2", pod = 2 }
+    os.remove(file)
+    w:gc {}
+    local spans, of = read(), {}
+    for _, span in ipairs(below(spans, spans[1], "undo link")) do of[#of + 1] = span.attributes["cni.container_id"] end
+    table.sort(of)
+    t.same({ "c1", "c2" }, of)
+    assert.is_nil(spans[1].attributes["cni.container_id"])
+    -- All is below the call, though links are waited for together.
+    for _, span in ipairs(spans) do assert.is_true(span == spans[1] or span.parent == spans[1].id) end
+  end)
+
   it("say which step failed, and what was taken back", function()
     w:sh("ip link add br0 type dummy || ip link add br0 type veth peer name br0x")
     local text = w:fails("ADD", { env = { TRACEPARENT = parent } }, 7).text
@@ -244,13 +258,18 @@ describe("traces", function()
     ["an end that is missing"] = { parent:sub(1, -2) },
     ["a trace of zeros"] = { ("00-%s-%s-01"):format(("0"):rep(32), caller) },
     ["a span of zeros"] = { ("00-%s-%s-01"):format(trace, ("0"):rep(16)) },
+    ["a state that is longer than it may be"] = { parent, trace, false, ("a"):rep(513) },
+    ["a state of two lines"] = { parent, trace, false, "a=1\nb=2" },
     ["a line behind it"] = { parent .. "\n" },
     ["nothing"] = { "" },
   } do
     it((case[2] and "take a TRACEPARENT with " or "begin anew at a TRACEPARENT with ") .. what, function()
-      w:call("STATUS", { env = { TRACEPARENT = case[1], TRACESTATE = "a=1" } })
+      w:call("STATUS", { env = { TRACEPARENT = case[1], TRACESTATE = case[4] or "a=1" } })
       local root = read()[1]
-      if case[2] then return t.same({ case[2], caller, "a=1" }, { root.trace, root.parent, root.state }) end
+      if case[2] then
+        local state = case[3] == nil and "a=1" or nil
+        return t.same({ case[2], caller, state }, { root.trace, root.parent, root.state })
+      end
       assert.not_equal(trace, root.trace)
       t.same({}, { root.parent, root.state })
     end)

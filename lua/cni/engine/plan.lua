@@ -184,7 +184,7 @@ end
 -- @return what it returns
 function M:about(what, steps, action, ...)
   local watch = self.watch
-  if watch then return watch:about(what, steps, action, ...) end
+  if watch then return watch:about(self.owner, what, steps, action, ...) end
   return action(...)
 end
 

@@ -43,7 +43,7 @@ function M.begin(host, text, problem)
     context = context.of(host.getenv "TRACEPARENT", host.getenv "TRACESTATE") }, M)
   self.records = settings.traces ~= nil and self.context.sampled
   self.clock_to_time = sys.time() - sys.clock()
-  self.root = new_span(self, host.getenv "CNI_COMMAND", { id = self.context.parent })
+  self.root = new_span(self, host.getenv "CNI_COMMAND":sub(1, 64), { id = self.context.parent })
   return self
 end
 
@@ -72,16 +72,17 @@ local function ended(self, span, around, ok, ...)
 end
 
 --- Do something about steps.
+-- @tparam table owner of the attachment that they are of: in a GC there are several
 -- @tparam string what `do`, `compare` (what the action returns says what differs) or `undo`
 -- @tparam table steps one, or a list of those that are sent together
 -- @tparam function action
 -- @param ... its arguments
 -- @return what it returns
 -- @raise what it raises
-function M:about(what, steps, action, ...)
+function M:about(owner, what, steps, action, ...)
   local list, around = steps.kind and { steps } or distinct(steps), self.open[coroutine.running()]
   local span = new_span(self, nil, innermost(self))
-  span.what, span.compares = what, what == "compare"
+  span.owner, span.what, span.compares = owner, what, what == "compare"
   if list[2] then span.steps = list else span.step = list[1] end
   self.open[coroutine.running()] = span
   return ended(self, span, around, pcall(action, ...))
@@ -103,14 +104,18 @@ function M:environ()
   return env
 end
 
+-- Verbs that are about a network, whatever their caller has left in the environment.
+local about_network <const> = { GC = true, STATUS = true, VERSION = true }
+
 -- What the caller wanted, as far as he said it.
 local function subject(self, req, type_name)
   local getenv = self.host.getenv
+  local command = getenv "CNI_COMMAND"
   local function given(name)
     local value = getenv(name)
-    return value ~= "" and value or nil
+    return not about_network[command] and value ~= "" and value or nil
   end
-  return { command = given "CNI_COMMAND", id = given "CNI_CONTAINERID", ifname = given "CNI_IFNAME",
+  return { command = command, id = given "CNI_CONTAINERID", ifname = given "CNI_IFNAME",
     netns = given "CNI_NETNS", network = req and req.network, type = req and req.type or type_name }
 end
 

@@ -33,6 +33,8 @@ end
 -- @treturn table `trace`, `parent` (the caller's span, or nil), `flags`, `state`; `sampled`: whether the
 -- caller writes its spans down, and so we ours
 function M.of(parent, state)
+  -- Who has more to say than the standard has room for is not asked to be read.
+  if state and (#state > 512 or state:find "[^\t\x20-\x7e]") then state = nil end
   local trace, span, flags = parsed(parent or "")
   if not trace then return { trace = M.new_id(16), flags = sampled, sampled = true } end
   return { trace = trace, parent = span, flags = flags, state = state ~= "" and state or nil,

@@ -49,33 +49,36 @@ end
 
 local asks_others <const> = { delegate = true, call = true, http = true }
 
-local function describe(out, step, what)
+-- What a step does; and for which attachment, where the call is about none or several.
+local function describe(out, step, span, about)
   local ok, words = pcall(function() return kind_of(step).say(step) end)
-  out.name = named(what, step.kind)
+  local owner = span.owner.id ~= about.id and span.owner or {}
+  out.name = named(span.what, step.kind)
   out.kind = asks_others[step.kind] and client or internal
-  out.attributes = attributes { ["luacni.step"] = ok and words or step.kind, ["luacni.namespace"] = step.ns }
+  out.attributes = attributes { ["luacni.step"] = ok and words or step.kind, ["luacni.namespace"] = step.ns,
+    ["cni.container_id"] = owner.id, ["cni.ifname"] = owner.ifname }
 end
 
 -- The spans of steps that were sent together, all of the send's duration.
-local function add_sent(list, call, span)
+local function add_sent(list, call, span, about)
   for i, step in ipairs(span.steps) do
     local part = base(call, { id = require("cni.watch.context").new_id(8), parent = span, first = span.first,
       last = span.last })
-    describe(part, step, span.what)
+    describe(part, step, span, about)
     if span.problem ~= nil and not step.did then part.status = status "it was not done" end
     list[#list + 1] = part
     if i >= 1000 then break end
   end
 end
 
-local function add(list, call, span)
+local function add(list, call, span, about)
   local out = base(call, span)
   list[#list + 1] = out
-  if span.step then describe(out, span.step, span.what) end
+  if span.step then describe(out, span.step, span, about) end
   if span.steps then
     out.name = "send"
     out.attributes = attributes { ["luacni.steps"] = #span.steps }
-    add_sent(list, call, span)
+    add_sent(list, call, span, about)
   end
   return out
 end
@@ -95,7 +98,7 @@ end
 function M.line(call, about)
   local list = json.list {}
   for _, span in ipairs(call.spans) do
-    local out = add(list, call, span)
+    local out = add(list, call, span, about)
     if span == call.root then
       out.name = about.type and ("%s %s"):format(span.name, about.type) or span.name
       out.kind, out.attributes = server, call_attributes(about, call.dropped)
