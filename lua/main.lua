@@ -105,10 +105,10 @@ local function about(name)
 end
 
 -- Whoever wants to know of this call: nil where there are no settings, or they are to blame.
-local function begin_watch()
+local function begin_watch(command)
   local text, problem = host.settings()
   if not text and not problem then return nil end
-  local ok, watch = pcall(function() return require("cni.watch.call").begin(host, text, problem) end)
+  local ok, watch = pcall(function() return require("cni.watch.call").begin(host, command, text, problem) end)
   if ok then return watch end
   host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(watch)))
 end
@@ -128,7 +128,7 @@ function M.main(name, args)
     if name == "luacni" or #args > 0 then return require("cni.command.main").main(args) end
     return about(name)
   end
-  local req, watch = nil, begin_watch()
+  local req, watch = nil, begin_watch(command)
   local ok, text = xpcall(function()
     req = request.from_env(host.getenv)
     return answer(name, req, watch)
@@ -139,7 +139,7 @@ function M.main(name, args)
   local said, why = host.write(1, text)
   if not said then host.log("luacni: the answer cannot be given: " .. why .. ": " .. text) end
   if watch then
-    local told, problem = pcall(watch.finish, watch, req, name, failed or why)
+    local told, problem = pcall(function() watch:finish(watch.subject(host, req, name), failed or why) end)
     if not told then host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(problem))) end
   end
   return said and ok and 0 or 1

@@ -334,6 +334,41 @@ exec "$CNI_PATH/host-local"
     w:del { type = "luacni", path = "/run/spec/bin" }
   end)
 
+  it("of the plugins of a chain hang below luacni add, as of what its gc takes back", function()
+    t.write("/etc/cni/net.d/demo.conflist", t.json { cniVersion = "1.1.0", name = "demo", plugins = {
+      w:config { name = false, cniVersion = false }, { type = "loopback" } } })
+    local function luacni(words, env)
+      return t.sh({ t.build .. "/luacni", table.unpack(words) }, { host = w.host, env = { "CNI_PATH=" .. t.bin.ours,
+        "TRACEPARENT=" .. (env or parent) } })
+    end
+    assert.equal(0, select(2, luacni { "add", "demo", "pod2" }))
+    local spans = read()
+    local own
+    for _, span in ipairs(spans) do
+      assert.equal(trace, span.trace)
+      if span.parent == caller then own = span end
+    end
+    assert.equal("luacni add", own.name)
+    t.same({ 1, 1 }, { #below(spans, own, "ADD bridge"), #below(spans, own, "ADD loopback") })
+    os.remove(file)
+    -- A mistake is no call; what has failed says so.
+    assert.equal(2, select(2, luacni { "add", "dmeo", "pod2" }))
+    assert.is_nil(lfs.attributes(file))
+    assert.equal(1, select(2, luacni { "add", "demo", "pod2" }))
+    assert.matches("is already attached", read()[1].problem)
+    os.remove(file)
+    t.remove_netns(w.pods[2])
+    assert.equal(0, select(2, luacni { "gc" }))
+    spans = read()
+    for _, span in ipairs(spans) do own = span.name == "luacni gc" and span or own end
+    assert.equal(1, #below(spans, own, "DEL bridge"))
+    -- Not sampled, there is none of all that.
+    os.remove(file)
+    luacni({ "status", "demo" }, parent:sub(1, -3) .. "00")
+    assert.is_nil(lfs.attributes(file))
+    t.run "rm -r /etc/cni/net.d"
+  end)
+
   it("of many calls at once are whole lines", function()
     t.netns_many("q", 20)
     t.write("/run/spec/conf", t.conf_bytes(w:config()))

@@ -40,7 +40,7 @@ return {
     "NETNS is a namespace's name below /run/netns, or its path. The container's ID is that of cnitool " ..
     "(made of the path) unless --id gives one. What is attached is stored in /var/lib/cni/results, as " ..
     "every runtime does it that is made of libcni.",
-  least = 2, most = 2, network = true,
+  least = 2, most = 2, network = true, calls = true,
   options = job_of.options { "conf-dir", "ifname", "args", "cap-args", "id" },
   examples = { "luacni add demo blue" },
   run = function(words, options)

@@ -10,7 +10,7 @@ return {
   about = "ask whether an attachment is as it was made",
   text = "Calls CHECK of the network's plugins, with the result that is stored for the attachment, " ..
     "whichever runtime has stored it. Prints nothing when all is well.",
-  least = 1, most = 2, network = true,
+  least = 1, most = 2, network = true, calls = true,
   options = job_of.options { "conf-dir", "ifname", "args", "cap-args", "id" },
   examples = { "luacni check demo blue" },
   run = function(words, options)

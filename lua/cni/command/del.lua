@@ -21,7 +21,7 @@ return {
     "arguments and the result that are stored for the attachment, whichever runtime has stored them; " ..
     "what is not stored is as the files in the folder of networks and the options say. The namespace " ..
     "may be gone already. Twice is fine.",
-  least = 1, most = 2, network = true,
+  least = 1, most = 2, network = true, calls = true,
   options = job_of.options { "conf-dir", "ifname", "args", "cap-args", "id" },
   examples = { "luacni del demo blue", "luacni del podman --id 6f0e3cde5a4b" },
   run = function(words, options)

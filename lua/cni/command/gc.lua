@@ -105,7 +105,8 @@ local function clear_records(only, networks, dry, told)
   local engine = require "cni.engine.verbs"
   for network in pairs(networks) do
     if not only or only == network then
-      local req = { network = network, log = host.log, time_left = host.time_left }
+      local req = { network = network, log = host.log, time_left = host.time_left,
+        watch = job_of.watch() }
       for _, found in ipairs(engine.tidy(req, dry, function(header)
         told.looked_at(header.network, header.id)
       end)) do
@@ -151,7 +152,7 @@ local M = {
     "is stored or recorded and lives. (NETNS may follow, as for cnitool; it is not looked at.) Where a " ..
     "namespace's path names nothing here, it is gone: do not run this where the runtime's namespaces " ..
     "are not to be seen.",
-  least = 0, most = 2, network = true,
+  least = 0, most = 2, network = true, calls = true,
   options = job_of.options({ "conf-dir" }, {
     all = { about = "of NETWORK, delete every attachment that is stored, living ones too, as cnitool does" },
     ["dry-run"] = { about = "say what there is, and do nothing" },

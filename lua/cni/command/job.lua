@@ -213,6 +213,33 @@ function M.attachment(network, word, options)
   return want, entry
 end
 
+-- Of cni.watch.call, in a command whose plugins' spans go below one of its own.
+local watch = nil
+
+--- What takes note of this command, if anything does.
+-- @treturn table|nil of cni.watch.call
+function M.watch() return watch end
+
+--- Run a command that calls plugins. Where root's settings want spans of calls, theirs hang below one of the
+-- command: without it each plugin of a chain would begin a trace.
+-- @string name
+-- @tparam function run the command's
+-- @tparam {string,...} words
+-- @tparam table options
+-- @return what `run` returns
+function M.watched(name, run, words, options)
+  local text = host.settings()
+  watch = text and require("cni.watch.call").begin(host, "luacni " .. name, text) or nil
+  if watch and not watch.records then watch = nil end
+  if not watch then return run(words, options) end
+  watch.settings.journald = false -- the plugins tell of themselves
+  local results = table.pack(pcall(run, words, options))
+  local err = not results[1] and say.status_of(results[2]) or nil
+  if not say.mistake(err) then watch:finish({ command = "luacni " .. name }, err) end
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
 --- A job of cni.runtime.verbs, for this program.
 -- @tparam table network
 -- @tparam table fields `id`, `netns`, `ifname`, `args`, `capability_args`
@@ -220,7 +247,8 @@ end
 function M.new(network, fields)
   return {
     network = network, id = fields.id, netns = fields.netns, ifname = fields.ifname, args = fields.args,
-    capability_args = fields.capability_args, path = M.path(), environ = host.environ,
+    capability_args = fields.capability_args, path = M.path(),
+    environ = watch and function() return watch:environ() end or host.environ,
     log = function(text) host.write(2, text) end, progress = host.progress,
     own = { exe = assert(host.exe()), source = host.source },
   }

@@ -11,6 +11,7 @@
 --               a letter for it
 --     conf      its first word is a configuration
 --     network   its first word is a network
+--     calls     it calls plugins
 --     command   its last words are a command with options of its own, behind --
 --     verbatim  its first word and all behind it are a command, whose options are not looked at; words that
 --               came behind -- have a field `behind`
@@ -169,6 +170,7 @@ local function dispatch(args)
       if options.help then return help_of(name) end
       local least = command.least or 0
       if #words < least or #words > (command.most or least) then say.usage("usage: " .. usage_of(name)) end
+      if command.calls then return require("cni.command.job").watched(name, command.run, words, options) end
       return command.run(words, options)
     end
     known[#known + 1] = name

@@ -38,7 +38,7 @@ return {
     "it down again. Plugins are looked for in CNI_PATH. The exit status is the command's; 125 " ..
     "when the network could not be made or taken down, 126 or 127 when the command could not be " ..
     "run. When luacni is killed, so is the command; `luacni gc` takes down what is left.",
-  least = 1, most = math.huge, conf = true, command = true,
+  least = 1, most = math.huge, conf = true, calls = true, command = true,
   options = job_of.options({ "conf-dir", "ifname", "args", "cap-args" },
     { ["dry-run"] = { about = "print what would be done, and do nothing" } }),
   examples = { "luacni run net.conflist -- ping -c1 10.22.0.1", "luacni run net.conflist --dry-run" },

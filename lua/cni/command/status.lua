@@ -9,7 +9,7 @@ return {
   about = "ask whether a network could be attached to",
   text = "Calls STATUS of the network's plugins. Prints nothing when all is well. (NETNS may follow, " ..
     "as for cnitool; it is not looked at.)",
-  least = 1, most = 2, network = true,
+  least = 1, most = 2, network = true, calls = true,
   options = job_of.options { "conf-dir" },
   examples = { "luacni status demo" },
   run = function(words, options)

@@ -31,7 +31,7 @@ return {
   text = "Calls VERSION of each. Exit status 1 when one does not speak the network's version. Without " ..
     "NETWORK: prints the version of luacni. (NETNS may follow, as for the other verbs; it is not " ..
     "looked at.)",
-  least = 0, most = 2, network = true,
+  least = 0, most = 2, network = true, calls = true,
   options = job_of.options({ "conf-dir" }, { json = { about = "as JSON" } }),
   examples = { "luacni version demo" },
   run = function(words, options)

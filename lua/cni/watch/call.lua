@@ -29,10 +29,11 @@ end
 
 --- Begin, if there is anybody to tell.
 -- @tparam table host the module of that name
+-- @string name of the call's span, as far as it is known
 -- @string[opt] text of the settings
 -- @string[opt] problem why they cannot be read
 -- @treturn table|nil
-function M.begin(host, text, problem)
+function M.begin(host, name, text, problem)
   local settings
   if text then settings, problem = require("cni.watch.settings").of(text) end
   if not settings then return nil, host.log(("luacni: %s: nobody is told of this call"):format(problem)) end
@@ -43,7 +44,7 @@ function M.begin(host, text, problem)
     context = context.of(host.getenv "TRACEPARENT", host.getenv "TRACESTATE") }, M)
   self.records = settings.traces ~= nil and self.context.sampled
   self.clock_to_time = sys.time() - sys.clock()
-  self.root = new_span(self, host.getenv "CNI_COMMAND":sub(1, 64), { id = self.context.parent })
+  self.root = new_span(self, name:sub(1, 64), { id = self.context.parent })
   return self
 end
 
@@ -107,9 +108,13 @@ end
 -- Verbs that are about a network, whatever their caller has left in the environment.
 local about_network <const> = { GC = true, STATUS = true, VERSION = true }
 
--- What the caller wanted, as far as he said it.
-local function subject(self, req, type_name)
-  local getenv = self.host.getenv
+--- What a call is about, as far as its caller has said it.
+-- @tparam table host
+-- @tparam ?table req the request, as far as there is one
+-- @string type_name what the program was called as
+-- @treturn table see cni.watch.otlp
+function M.subject(host, req, type_name)
+  local getenv = host.getenv
   local command = getenv "CNI_COMMAND"
   local function given(name)
     local value = getenv(name)
@@ -120,11 +125,10 @@ local function subject(self, req, type_name)
 end
 
 --- The call has ended: tell who wants to know. What cannot be told is lost, and said.
--- @tparam ?table req the request, as far as there is one
--- @string name what the program was called as
+-- @tparam table call of @{subject}
 -- @param err what was raised, or nil
-function M:finish(req, name, err)
-  local root, call = self.root, subject(self, req, name)
+function M:finish(call, err)
+  local root = self.root
   root.last = sys.clock()
   root.problem = err
   call.error = err and fail.wrap(err)
