@@ -33,6 +33,7 @@ local function script(text)
 end
 
 local function trace(words, opts)
+  t.needs "calls"
   opts = opts or {}
   return t.sh({ program, "trace", table.unpack(words) }, { host = host, stdin = opts.stdin, env = opts.env,
     timeout = opts.timeout })
@@ -83,6 +84,7 @@ local ways = {
 describe("luacni trace", function()
   for bin, way in pairs(ways) do
     it("tells what an ADD and a DEL say to the kernel: " .. bin, function()
+      t.needs "reference"
       local env = { path_of(bin) }
       local list, out = records({ "add", conf, "blue" }, { env = env })
       local result = assert(t.decode(out), out)
@@ -122,6 +124,7 @@ describe("luacni trace", function()
   end
 
   it("tells what changes beside netlink, and of which program", function()
+    t.needs "reference"
     local list = records({ "add", conf, "blue" }, { env = { path_of "reference" } })
     local function changed(call, text, process)
       return where(list, function(r)
@@ -173,6 +176,7 @@ describe("luacni trace", function()
   end)
 
   it("tells what the kernel refuses, with errno, its own words, and what it objects to", function()
+    t.needs "reference"
     local list, _, status = records({ "--", "ip", "link", "add", "v0", "mtu", "100000", "type", "veth" },
       { may_fail = true })
     local request = one(sent(list, "RTM_NEWLINK", function(a) return a.name == "v0" end))
@@ -245,9 +249,13 @@ describe("luacni trace", function()
     out, status = t.sh({ "timeout", "-s", "TERM", "0.5", program, "trace", "--to", file, "--", "sh", "-c",
       "trap 'echo told; exit 3' TERM; while :; do sleep 0.1; done" }, { host = host })
     t.same({ "told\n", 124 }, { out, status })
+    -- Who traces and is killed takes it along.
+    t.sh({ "timeout", "-s", "KILL", "0.3", program, "trace", "--to", file, "--", "sleep", "4711" }, { host = host })
+    assert.equal(1, select(2, t.sh { "pgrep", "-f", "^sleep 4711" }))
   end)
 
   it("traces a bare plugin, with its variables and its input", function()
+    t.needs "reference"
     for bin, name in pairs { ours = t.bin.ours, reference = t.bin.reference } do
       local env = { "CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_NETNS=" .. pod.path, "CNI_IFNAME=lo", path_of(bin) }
       local list, out = records({ "--", name .. "/loopback" },

@@ -231,15 +231,19 @@ complete -c luacni -n __luacni_first -l version -d 'print the version']]
 -- Behind a command that has another one behind it, that one is meant. Its options are ours to skip.
 local function fish_wraps(commands)
   for _, command in ipairs(commands) do
+    local valued = {}
+    for _, option in ipairs(command.options) do
+      if option.value then valued[#valued + 1] = "--" .. option.name end
+    end
     if command.wraps then
       return ([[if test "$words[2]" = %s
 		set -l at 3
 		while string match -q -- '-*' "$words[$at]"
-			contains -- $words[$at] --to; and set at (math $at + 1)
+			contains -- $words[$at] %s; and set at (math $at + 1)
 			set at (math $at + 1)
 		end
 		test $at -le (count $words); and set verb $at
-	end]]):format(command.name)
+	end]]):format(command.name, table.concat(valued, " "))
     end
   end
 end

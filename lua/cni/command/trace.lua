@@ -307,7 +307,10 @@ return {
     "request of that number. What luacni's own messages do not have is told by its number, in " ..
     "hexadecimal. Dumps are counted, and of answers only what is known and not false is told (+N: so " ..
     "much is left out), unless -v is given. What is traced keeps its standard streams and its exit " ..
-    "status; a process that it leaves behind is let go half a second later.",
+    "status; a process that it leaves behind is let go half a second later. --json gives an object a " ..
+    "line: ms, process, pid, ns, and what: a message (direction, protocol, message, flags, attributes, " ..
+    "request or answers, took_ms), an outcome (answers, error, text, at: the value that the kernel " ..
+    "objects to), or a call (call, text, error).",
   least = 1, most = math.huge, command = true, verbatim = true,
   options = {
     to = { value = "FILE", about = "write the trace there, not to standard error" },
