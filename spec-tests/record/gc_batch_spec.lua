@@ -36,6 +36,22 @@ describe("A GC of more attachments than are taken back at a time", function()
     t.same(before, w:picture())
   end)
 
+  it("deletes the links of a portion by one request", function()
+    t.needs("strace")
+    -- The end of a batch for nf_tables has the number of a deletion.
+    local w = world.new(t.with(conf, { ipMasq = false }), { pods = 40, forwarding = true, neighbours = false })
+    local before = w:picture()
+    add_many(w, 1, 40)
+    t.write("/run/spec/conf", t.conf_bytes(w:config({ ["cni.dev/valid-attachments"] = t.list() })))
+    t.run(t.cni_words({ verb = "GC", type = "bridge", host = w.host, netns = false, id = false, ifname = false,
+      under = "strace -f -e trace=sendto -o /run/spec/trace" }) .. " </run/spec/conf")
+    t.same(before, w:picture())
+    local trace = t.read("/run/spec/trace")
+    local deletions = select(2, trace:gsub("nlmsg_type=RTM_DELLINK", "")) + select(2, trace:gsub("nlmsg_type=0x11[ ,]", ""))
+    -- The ports, and the bridge.
+    assert.is_true(deletions >= 1 and deletions <= 3, deletions)
+  end)
+
   -- Where links come and go fast, a list of them is interrupted time after time.
   it("deletes each link alone when no list of links is to be had", function()
     local batch = require "cni.links.batch"

@@ -2,6 +2,7 @@
 -- Where the program may not write: /run, the leases or /proc/sys are read-only, /run is full, IPv6 is off. What
 -- can be done without is done; what cannot fails, says what cannot be written, and is done when it can again.
 
+local plugins = require "plugins"
 local t = require "support"
 local world = require "world"
 
@@ -111,6 +112,27 @@ describe("Where /proc/sys is read-only,", function()
     w:ok("DEL", { under = under })
     t.same(before, w:picture())
   end)
+
+  for _, entry in ipairs(plugins.list) do
+    local asks = plugins.type(entry) == "tuning" -- for settings that have to be written
+    it(entry.name .. (asks and " says what it cannot set, and nothing stays" or " is served there too"), function()
+      t.needs(table.unpack(entry.needs or {}))
+      local w = plugins.world(entry)
+      w:sh("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 2 >/proc/sys/net/ipv6/conf/eth0/accept_ra; " ..
+        "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+      w:so_be_it()
+      local before, call = w:picture(), { under = under, prev = plugins.prev(entry, w.pods[1]) }
+      if asks then
+        assert.truthy(w:fails("ADD", call).text:find("Read-only file system", 1, true))
+      else
+        w:ok("ADD", call)
+        for _, address in ipairs(entry.reach or {}) do assert.is_true(t.ping(w.pods[1], address)) end
+        w:ok("CHECK", { under = under })
+        w:ok("DEL", { under = under })
+      end
+      t.same(before, w:picture())
+    end)
+  end
 
   it("forwarding that is off cannot be switched on, which is said, and nothing stays", function()
     local w = world.new(conf, { lived_in = false })

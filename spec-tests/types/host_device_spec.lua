@@ -33,7 +33,8 @@ end
 
 local mounted = {}
 
--- devices: "pci/ID" or "auxiliary/ID" -> { net = NAME, virtio = NAME, driver = NAME }
+-- devices: "pci/ID" or "auxiliary/ID" -> { net = NAME, or links = folder of such names, virtio = NAME,
+-- driver = NAME }
 local function sysfs(devices)
   for _, dir in ipairs { "/sys/bus", "/sys/devices" } do
     t.run { "mount", "-t", "tmpfs", "fake", dir }
@@ -45,6 +46,7 @@ local function sysfs(devices)
     local path = "/sys/devices/there/" .. id
     t.run { "mkdir", "-p", path, "/sys/bus/pci/drivers/" .. (device.driver or "none") }
     if device.net then t.run { "mkdir", "-p", path .. "/net/" .. device.net } end
+    if device.links then t.run { "ln", "-s", device.links, path .. "/net" } end
     if device.virtio then
       t.run { "mkdir", "-p", path .. "/virtio3/net/" .. device.virtio, path .. "/msi_irqs" }
     end
@@ -452,8 +454,8 @@ end)
 
 describe("host-device ADD of what a sandbox that is gone had borrowed", function()
   -- A link that the kernel has brought home from it, under a name of its choice.
-  local function strayed(change)
-    local w = lender({}, { pods = 2 })
+  local function strayed(change, opts)
+    local w = lender({}, with({ pods = 2 }, opts))
     w:sh("ip link set dev1 alias mine; ip addr add 192.0.2.5/24 dev dev1")
     local before = w:picture()
     w:add()
@@ -469,9 +471,22 @@ describe("host-device ADD of what a sandbox that is gone had borrowed", function
     ["by its MAC"] = { conf = { device = false, hwaddr = mac1 } },
     ["by its MAC, which the sandbox had changed"] = { conf = { device = false, hwaddr = mac1 },
       change = "ip link set eth0 down; ip link set eth0 address 0a:00:00:00:00:99" },
+    ["by its path in sysfs"] = { conf = { device = false, kernelpath = "/sys/devices/there/0000:3b:00.1" },
+      at = "pci/0000:3b:00.1" },
+    ["by its PCI address"] = { conf = { device = false, pciBusID = "0000:3b:00.1" }, at = "pci/0000:3b:00.1" },
+    ["by runtimeConfig.deviceID, PCI"] = { conf = { device = false,
+      runtimeConfig = { deviceID = "0000:3b:00.1" } }, at = "pci/0000:3b:00.1" },
+    ["by runtimeConfig.deviceID, auxiliary"] = { conf = { device = false,
+      runtimeConfig = { deviceID = "mlx5_core.sf.4" } }, at = "auxiliary/mlx5_core.sf.4" },
   } do
     it("takes it back first, and finds it " .. name, function()
-      local w, before = strayed(how.change)
+      local w, before = strayed(how.change, how.at and { lived_in = false, neighbours = false })
+      if how.at then
+        -- The links of the host by the names that they have at the moment: the first one is it.
+        t.run("mkdir -p /run/spec/sys; mount -t sysfs of-the-host /run/spec/sys", { host = w.host })
+        mounted[#mounted + 1] = "/run/spec/sys"
+        sysfs({ [how.at] = { links = "/run/spec/sys/devices/virtual/net", driver = "ixgbe" } })
+      end
       w:add({ id = "c2", conf = how.conf })
       assert.equal("dev1", t.link(w.pods[1], "eth0").ifalias)
       assert.equal(mac1, t.link(w.pods[1], "eth0").address)
