@@ -155,6 +155,16 @@ function M.promises(spec, p)
       w:del()
     end)
 
+    test("makes it under no other name first where the host has no link of that one", function()
+      -- A node's uplink is called so.
+      local w = world.new(with(conf, { enabledad = false }), { far = true, lived_in = false })
+      local before = t.ip(w.host, "link show")
+      local names, status = names_seen(w)
+      assert.equal(0, status, t.read("/run/spec/watched.out"))
+      for _, link in ipairs(before) do names = names:gsub("host " .. link.ifname .. "\n", "") end
+      assert.equal("pod1 eth0\n", names)
+    end)
+
     test("reports the link as the kernel has it, up, with every address of the lease", function()
       local w = new()
       local result = w:add()
