@@ -550,13 +550,19 @@ function M.check(req, plugin)
   local ns = prepare(req, plugin)
   local plan <const> = new_plan("verify", req, ns, nil)
   plan.past = recorded(req, plugin)
-  if plugin.check then return scripts.call(plugin, "check", req) end
-  scripts.add(plugin, req)
-  local differences = plan:differences()
-  plan:close()
-  if #differences > 0 then
-    fail.throw { msg = differences[1], details = table.concat(differences, "; ", 2) }
+  local ok, err = pcall(function()
+    if plugin.check then return scripts.call(plugin, "check", req) end
+    scripts.add(plugin, req)
+    local differences = plan:differences()
+    if #differences > 0 then
+      fail.throw { msg = differences[1], details = table.concat(differences, "; ", 2) }
+    end
+  end)
+  if not ok and not plugin.ipam and not fail.of_system(err) then
+    err = require("cni.engine.unattached").error(req, plan, ns, plan:past()) or err
   end
+  plan:close()
+  if not ok then error(err, 0) end
 end
 
 --- A dry run of ADD.
