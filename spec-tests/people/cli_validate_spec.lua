@@ -279,4 +279,46 @@ describe("luacni validate", function()
     t.same({ "", 0, "" }, { validate { "/run/spec/a.json" } })
     os.remove "/run/spec/a.json"
   end)
+
+  it("plans what comes in a chain behind what the plugins before it would answer", function()
+    t.write("/etc/luacni/plugins/lab.lua", [[return { chained = true, add = function(req)
+      local fail, ip = require "cni.fail", req.prev.ips[1]
+      if req.pod:link(req.ifname).name ~= "eth0" then fail.throw "no interface" end
+      if ip.address ~= req.raw.wants then fail.config("wants", "it is " .. ip.address) end
+      ip.address = "10.99.0.1/24"
+      if not req.raw.silent then return req.prev end
+    end }]])
+    t.write("/run/spec/bin/lab", "")
+    t.run "chmod +x /run/spec/bin/lab"
+    local function chain(...) return list { { type = "ptp", ipam = host_local }, ... } end
+    local function lab(wants, more) return t.merge({ type = "lab", wants = wants }, more or {}) end
+    local folders = ("CNI_PATH=%s/cni-bin:/run/spec/bin"):format(t.build)
+    local function said(config)
+      put(config)
+      local out, status = t.sh({ "env", folders, t.build .. "/luacni", "validate", path }, { host = host })
+      return { out, status }
+    end
+    t.same({ "", 0 }, said(chain(lab "10.9.8.2/24")))
+    t.same({ "", 0 }, said(chain(lab "10.9.8.2/24", { type = "tuning", mtu = 1400 }, lab "10.99.0.1/24")))
+    t.same({ "plugins[1] (lab): wants: it is 10.9.8.2/24\n", 1 }, said(chain(lab "10.9.8.3/24")))
+    t.same({ "plugins[2] (lab): wants: it is 10.99.0.1/24\n", 1 }, said(chain(lab "10.9.8.2/24", lab "10.9.8.2/24")))
+    -- Behind others' types it cannot be told, and is not guessed.
+    t.write("/run/spec/bin/theirs", "")
+    t.run "chmod +x /run/spec/bin/theirs"
+    local note = "note: type theirs is not luacni's: its keys cannot be told here\n"
+    t.same({ "plugins[0] (theirs): " .. note, 0 }, said(list { { type = "theirs" }, lab "10.9.8.3/24" }))
+    t.same({ "plugins[1] (theirs): " .. note .. "plugins[2] (lab): wants: it is 10.9.8.2/24\n", 1 },
+      said(chain({ type = "theirs" }, lab "10.9.8.3/24")))
+    local _, status, err = t.sh({ t.build .. "/luacni", "run", path, "--dry-run" }, { host = host })
+    t.same({ 1, "luacni: wants: it is 10.9.8.2/24\n" }, { status, err })
+    put(chain({ type = "theirs" }, lab "10.9.8.2/24"))
+    assert.matches("theirs: not one of luacni's types\nlab:\n$",
+      t.run({ t.build .. "/luacni", "run", path, "--dry-run" }, { host = host }))
+  end)
+
+  it("finds a chained type that has nothing before it", function()
+    is_fault(list { { type = "tuning", mtu = 1400 } }, "plugins[0] (tuning): nothing is before it that makes the "
+      .. "interface; it is used in a chain, behind a plugin that does")
+    is_right(list { { type = "ptp", ipam = host_local }, { type = "tuning", mtu = 1400 } })
+  end)
 end)

@@ -9,18 +9,21 @@ local say = require "cni.command.say"
 local function dry_run(job)
   local said = {}
   local request, verbs = require "cni.protocol.request", require "cni.engine.verbs"
+  local result -- of the chain so far, as it would be
   for _, entry in ipairs(job.network.plugins) do
     local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns,
       CNI_IFNAME = job.ifname, CNI_PATH = job.path, CNI_ARGS = job.args }
     local req = request.from_env(function(name) return env[name] end)
-    request.read_config(req, require("cni.runtime.plugin").stdin(job, entry))
+    request.read_config(req, require("cni.runtime.plugin").stdin(job, entry,
+      { prevResult = result or false }))
     verbs.equip(req, host)
     local plugin = verbs.plugin(host, entry.type)
     req.type = entry.type
     said[#said + 1] = entry.type .. (plugin and ":" or ": not one of luacni's types")
     if plugin then
-      local ok, lines = say.bounded(verbs.dry_run, req, plugin)
+      local ok, lines, planned = say.bounded(verbs.dry_run, req, plugin)
       if not ok then error(lines, 0) end
+      result = planned
       for _, line in ipairs(lines) do said[#said + 1] = "  " .. line end
     end
   end

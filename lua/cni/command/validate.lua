@@ -233,10 +233,19 @@ end
 -- What an ADD would do here: rules between values, and what this machine has for them. Gives what was seen of
 -- it: `ran` to its end; `delegates`, what the types declare that the script delegates to; `runtime`, a set,
 -- the capabilities that it has read; `wanted`, another: the options for what it has asked for in vain;
--- `is_delegating`: what it has delegated to was not through.
-local function check_plan(job, plugin, reader, problem, remark)
+-- `is_delegating`: what it has delegated to was not through. `chain`: `result`, that of the plugins before as
+-- it would be, which this one's takes the place of; `is_unknown`: it cannot be told.
+local function check_plan(job, plugin, reader, chain, problem, remark)
   local seen = { delegates = {}, runtime = {}, wanted = {} }
-  if reader.script.chained then return seen end
+  local prev = chain.result
+  if reader.script.chained and not prev then
+    if not chain.is_unknown then
+      problem("nothing is before it that makes the interface",
+        "it is used in a chain, behind a plugin that does")
+    end
+    return seen
+  end
+  chain.result, chain.is_unknown = nil, true
   local verbs = require "cni.engine.verbs"
   local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns, CNI_IFNAME = job.ifname,
     CNI_PATH = job.path, CNI_ARGS = job.args }
@@ -244,10 +253,11 @@ local function check_plan(job, plugin, reader, problem, remark)
   local ok, err = say.bounded(function()
     req = request.from_env(function(name) return env[name] end)
     req.type = plugin.type
-    request.read_config(req, plugins.stdin(job, plugin))
+    request.read_config(req, plugins.stdin(job, plugin, { prevResult = prev or false }))
     verbs.equip(req, host)
     if reader.is_site then watch(req, seen) end
-    verbs.dry_run(req, verbs.plugin(host, plugin.type))
+    local _, planned = verbs.dry_run(req, verbs.plugin(host, plugin.type))
+    chain.result, chain.is_unknown = planned, not planned
   end)
   for _, name in ipairs(req and req.plan and req.plan.delegates or {}) do
     local script = say.script(name)
@@ -259,7 +269,7 @@ local function check_plan(job, plugin, reader, problem, remark)
   return seen
 end
 
-local function check_plugin(job, plugin, problem, remark)
+local function check_plugin(job, plugin, chain, problem, remark)
   local readers, is_well = readers_of(plugin), true
   local raw = json.decode(plugins.stdin(job, plugin), "stdin", { object = true })
   for _, reader in ipairs(readers) do
@@ -268,7 +278,10 @@ local function check_plugin(job, plugin, problem, remark)
   end
   local seen = { delegates = {}, runtime = {}, wanted = {} }
   if is_well and readers[1].script and is_known(job.network.version) then
-    seen = check_plan(job, plugin, readers[1], problem, remark)
+    seen = check_plan(job, plugin, readers[1], chain, problem, remark)
+  else
+    -- Others' types that come behind another one pass on what they are given, mostly.
+    chain.is_unknown = not chain.result
   end
   check_capabilities(readers, plugin, seen, problem, remark)
   for _, reader in ipairs(readers) do
@@ -316,10 +329,11 @@ function M.findings(network, want)
   if misnamed then told(network.file)(misnamed) end
   check_list(network, network.text, problem, remark)
   seek_doubles(splice.compact(network.text), "", problem)
+  local chain = {}
   for i, plugin in ipairs(network.plugins) do
     problem, remark = told(("plugins[%d] (%s)"):format(i - 1, plugin.type))
     if plugin.is_sibling then seek_doubles(splice.compact(plugin.text), "", problem) end
-    check_plugin(job, plugin, problem, remark)
+    check_plugin(job, plugin, chain, problem, remark)
   end
   return list
 end

@@ -83,7 +83,7 @@ end
 -- @return[2] nil absent
 function M:link(key, keys)
   if type(key) ~= "string" and math.type(key) ~= "integer" then takes.key(self, key) end
-  if self.absent or key == M.gone then return nil end
+  if self.absent or key == M.gone then return self.plan.mode == "dry" and self.planned[key] or nil end
   -- One that this plan makes is made before it is looked for.
   if self.planned[key] then self.plan:flush() end
   local by = math.type(key) == "integer" and { index = key } or { name = key }

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- What a CHECK says of what is not attached at all: that, and who holds what, instead of every piece of it that
--- is missing. It is asked when a CHECK has failed, never before.
+--- What a CHECK says of what is not attached at all: that, and who holds what, instead of every piece of it
+-- that is missing. It is asked when a CHECK has failed, never before.
 -- @module cni.engine.unattached
 
 local fail = require "cni.fail"
@@ -12,8 +12,8 @@ local M = {}
 -- How many other attachments are named.
 local most_named <const> = 4
 
--- What is attached that the caller may have meant: another interface of the container, another network, another
--- container in the same sandbox. As text; and whether one of them has the very interface.
+-- What is attached that the caller may have meant: another interface of the container, another network,
+-- another container in the same sandbox. As text; and whether one of them has the very interface.
 local function others(req, cookie)
   local list, is_held = {}, false
   for _, record in ipairs(journal.all()) do
@@ -21,8 +21,8 @@ local function others(req, cookie)
     local own = header.id == req.container_id
     local same = own and header.network == req.network and header.ifname == req.ifname
     if record:is_whole() and not same and (own or cookie ~= "" and header.cookie == cookie) then
-      list[#list + 1] = ("%s of container %s is attached to network %s, in %s"):format(header.ifname, header.id,
-        header.network, header.netns or "no namespace")
+      list[#list + 1] = ("%s of container %s is attached to network %s, in %s"):format(header.ifname,
+        header.id, header.network, header.netns or "no namespace")
       is_held = is_held or header.ifname == req.ifname and header.cookie == cookie
     end
   end

@@ -141,8 +141,9 @@ local function place_of(ns, path)
 end
 
 local function new_plan(mode, req, ns, record)
+  local planned = mode == "dry" and { absent = true, sandbox = req.netns } or nil
   local plan = plans.new(mode, {
-    owner = owner_of(req), pod = place_of(ns, req.netns), record = record, prev = req.prev,
+    owner = owner_of(req), pod = place_of(ns, req.netns) or planned, record = record, prev = req.prev,
     request = req,
   })
   req.plan, req.host, req.pod = plan, plan.host, plan.pod
@@ -565,17 +566,32 @@ function M.check(req, plugin)
   if not ok then error(err, 0) end
 end
 
+-- The links that a chain would have made by now: in a dry run they are found, as far as its result tells.
+local function foresee_links(req)
+  for _, entry in ipairs(req.prev and req.prev.interfaces or {}) do
+    local h = (entry.sandbox or "") ~= "" and req.pod or req.host
+    h.planned[entry.name] = { name = entry.name, mac = entry.mac, sandbox = entry.sandbox }
+  end
+end
+
 --- A dry run of ADD.
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
--- @treturn table the steps in words
+-- @treturn {string,...} the steps in words
+-- @treturn ?string what the ADD would answer, for a dry run of the next plugin in the chain; nil when that
+-- cannot be told
 function M.dry_run(req, plugin)
   read_conf(req, plugin)
+  read_prev(req)
   local plan = new_plan("dry", req, nil, nil)
-  scripts.add(plugin, req)
+  foresee_links(req)
+  local given = scripts.add(plugin, req)
   local words = plan:words()
+  local ok, text = pcall(function()
+    return require("cni.protocol.result").render(result_of(req, given, plugin), req.version)
+  end)
   plan:close()
-  return words
+  return words, ok and text or nil
 end
 
 -- What cannot be told of a valid attachment is no ground to take it.
