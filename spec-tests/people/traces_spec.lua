@@ -448,6 +448,22 @@ exec "$CNI_PATH/host-local"
     end)
   end
 
+  it("that the kernel refuses at any call are lost and no more", function()
+    set { traces = file, journald = true }
+    listen()
+    local words, failed = "strace -qq -e trace=lseek,writev,sendto,pread64 -o /run/spec/strace", 0
+    w:call("STATUS", { under = words })
+    assert.is_truthy(t.read "/run/spec/strace":find("writev(", 1, true))
+    for _, case in ipairs { { "writev", "EIO" }, { "writev", "EDQUOT" }, { "flock", "ENOLCK" }, { "sendto", "EAGAIN" },
+      { "sendto", "EMSGSIZE" }, { "socket", "EMFILE" } } do
+      local got = w:call("STATUS", { under = ("strace -qq -o /dev/null -e inject=%s:error=%s"):format(case[1], case[2]) })
+      assert.equal(0, got.rc, t.json(case))
+      if got.err ~= "" then failed = failed + 1 end
+    end
+    -- Only the writes were missed; without its lock a line is written all the same.
+    t.same({ 2, 5 }, { failed, #read() })
+  end)
+
   it("go to a folder below one that others may write to", function()
     t.run(("chmod 1777 /run/spec; ls -d %s"):format(folder))
     local got = w:call("STATUS")
