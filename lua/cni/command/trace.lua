@@ -23,10 +23,16 @@ local function space_of_thread(tid)
   return inode_of(sys.readlink(("/proc/%d/ns/net"):format(tid)))
 end
 
+-- The number of what a path names, when that is a namespace. It is not opened: it may be anything that the
+-- traced program likes, a pipe that nobody writes to for one.
+local function inode_at(path)
+  local stat, own = sys.stat(path), sys.stat "/proc/self/ns/net"
+  return stat and own and stat.dev == own.dev and tostring(stat.ino) or nil
+end
+
 -- The first namespace that is called CNI_NETNS, or is named on the command line, is the pod.
 local function name_pod(on, path)
-  local ns <close> = netlink.ns.open(path)
-  local inode = ns and ns:id():match ":(%d+)$"
+  local inode = inode_at(path)
   if not inode or on.spaces[inode] then return inode ~= nil end
   on.spaces[inode], on.pod = on.pod and path:match "[^/]*$" or "pod", true
   return true
@@ -38,14 +44,13 @@ end
 
 -- Which namespace a descriptor of a process is; or the number, when it is none any more.
 local function space_of_fd(on, pid, fd)
-  local path = ("/proc/%d/fd/%d"):format(pid, fd)
-  local ns <close> = netlink.ns.open(path)
-  return ns and space(on, ns:id():match ":(%d+)$") or tostring(fd)
+  local inode = inode_at(("/proc/%d/fd/%d"):format(pid, fd))
+  return inode and space(on, inode) or tostring(fd)
 end
 
 -- In attributes a namespace is a descriptor, which says nothing to anybody later.
 local function name_spaces(on, pid, attrs)
-  if not attrs then return end
+  if type(attrs) ~= "table" then return end
   if math.type(attrs.netns) == "integer" then attrs.netns = space_of_fd(on, pid, attrs.netns) end
   name_spaces(on, pid, attrs.peer)
 end
@@ -118,6 +123,7 @@ local expected <const> = { ENOENT = true, EEXIST = true, EINTR = true, EAGAIN = 
 
 local function change(on, e)
   local verb, text, now = calls.change(on.trace, e)
+  if e.call == "execve" and (e.error ~= "ENOENT" or not on.refusal) then on.refusal = e.meaning end
   if not verb or expected[e.error] and not on.whole then return {} end
   if now then text = ("%s: %s"):format(text, space(on, inode_of(now))) end
   return { { what = "call", call = verb, text = text, took_ms = e.took, error = e.error,
@@ -352,9 +358,8 @@ return {
     if not trace then refused(msg, errno) end
     on.trace = trace
     local status = follow(on, write)
-    if not on.ran then
-      host.log(("luacni: trace: %s cannot be run: %s"):format(argv[1],
-        sys.strerror(status == 127 and sys.errno.ENOENT or sys.errno.EACCES)))
+    if not on.ran and on.refusal then
+      host.log(("luacni: trace: %s cannot be run: %s"):format(argv[1], on.refusal))
     end
     return status
   end,
