@@ -179,6 +179,38 @@ describe("A configuration", function()
   end)
 end)
 
+describe("A key that the reference's plugins have", function()
+  -- Those of a type's own, and in `ipam` of those that give addresses.
+  local theirs = {
+    bridge = "bridge isGateway isDefaultGateway forceAddress ipMasq ipMasqBackend mtu hairpinMode promiscMode vlan "
+      .. "vlanTrunk preserveDefaultVlan macspoofchk enabledad disableContainerInterface portIsolation ipam dns args "
+      .. "runtimeConfig",
+    ptp = "ipMasq ipMasqBackend mtu ipam dns",
+    vlan = "master vlanId mtu linkInContainer ipam dns",
+    macvlan = "master mode mtu mac linkInContainer bcqueuelen ipam dns args runtimeConfig",
+    ipvlan = "master mode mtu linkInContainer ipam dns",
+    ["host-device"] = "device hwaddr kernelpath pciBusID runtimeConfig ipam dns",
+    dummy = "ipam", tap = "multiQueue mtu mac owner group selinuxContext bridge ipam dns args runtimeConfig",
+    vrf = "vrfname table", tuning = "sysctl mac promisc mtu txQLen allmulti dataDir args runtimeConfig",
+    ["host-local"] = "ipam.subnet ipam.rangeStart ipam.rangeEnd ipam.gateway ipam.ranges ipam.routes ipam.dataDir "
+      .. "ipam.resolvConf",
+    static = "ipam.addresses ipam.routes ipam.dns", loopback = "",
+  }
+
+  it("is one that ours know: none is passed over in silence", function()
+    for path in t.run("ls plugins/*.lua"):gmatch("%S+") do
+      local type_name = path:match("([^/]+)%.lua$")
+      local conf = dofile(path).conf
+      for key in assert(theirs[type_name], type_name):gmatch("%S+") do
+        local within, own = key:match("^(ipam)%.(.*)$")
+        local record = within and conf.fields.ipam or conf
+        assert.truthy(record.fields[own or key], type_name .. " " .. key)
+      end
+      assert.is_nil(conf and conf.fields.macspoofchkk)
+    end
+  end)
+end)
+
 describe("IPv6 routes that the kernel has joined into one of several hops", function()
   local function dual(four, six)
     return { type = "host-local", ranges = { { { subnet = four } }, { { subnet = six } } } }
