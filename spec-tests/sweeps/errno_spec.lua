@@ -506,6 +506,26 @@ describe("A device that was lent", function()
   end)
 end)
 
+describe("A device that is there", function()
+  it("is not looked for by somebody's alias because the look at its name failed", function()
+    local w = world.new({ type = "host-device", device = "dev1" }, { neighbours = false })
+    w:sh(t.pair("dev1", "end1") .. t.pair("dev2", "end2") .. "ip link set dev2 alias dev1")
+    local failed = 0
+    for _, name in ipairs { "sendto", "recvmsg" } do
+      each_call({ "ENOMEM", "EIO", "EPERM" }, name, function(under)
+        return t.cni { verb = "ADD", conf = w:config(), host = w.host, netns = w.pods[1], under = under }
+      end, function(got)
+        assert.is_not_nil(t.link(w.host, "dev2"))
+        failed = failed + (got.rc ~= 0 and 1 or 0)
+        w:del { prev = false }
+        assert.is_not_nil(t.link(w.host, "dev1"))
+      end)
+      w:del { prev = false }
+    end
+    assert.is_true(failed > 0)
+  end)
+end)
+
 describe("A sysctl", function()
   local path = "net/ipv4/conf/all/arp_ignore"
 

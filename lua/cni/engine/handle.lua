@@ -141,15 +141,22 @@ function M:add_tap(want)
   return tap
 end
 
+-- Whether there is what `find` gives; a look that failed does not say so.
+local function look_for(find)
+  local ok, found = pcall(find)
+  if not ok and fail.wrap(found).code ~= fail.codes.config then error(found, 0) end
+  return ok, found
+end
+
 -- A link to lend, and its name. One whose borrower died is there under a name of the kernel's choice, or
 -- still in a namespace that is ending: what has its record gives it back first. Where that is lost, its
 -- alias is its name.
 local function find_to_lend(self, find, wanted)
-  local ok, name = pcall(find)
+  local ok, name = look_for(find)
   local device = ok and self:link(name)
   local reclaim = (not device or (device.alias or "") ~= "") and self.plan.reclaim
   if reclaim and reclaim(wanted, device or nil) then
-    ok, name = pcall(find)
+    ok, name = look_for(find)
     device = ok and self:link(name)
   end
   if not ok and wanted.device then
