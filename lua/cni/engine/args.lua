@@ -466,10 +466,22 @@ local function problem_of(text, spec, value)
   return problem, at ~= "" and at:gsub("^%.", "") or nil
 end
 
+-- The kind of link that has the options that are given, when there is but one.
+local function kind_of_options(object, value)
+  local found
+  for _, row in ipairs(netlink.describe(object)) do
+    if row.when and value[row.key] ~= nil and row.when ~= found then
+      if found then return nil end
+      found = row.when
+    end
+  end
+  return found
+end
+
 --- Attributes of a netlink object, by the rows of netlink-bindings; and keys that are the verb's own.
 -- @tparam table spec `object`; `own`: reader by key, for those that the rows do not see; `only`: a set, the
--- keys of the rows that can be given (nil: all); `never`: by key why it cannot be given; `required`, `check`
--- as for `record`
+-- keys of the rows that can be given (nil: all); `never`: by key why it cannot be given; `infers`: true: the
+-- options tell the kind; `required`, `check` as for `record`
 function M.attributes(spec)
   local own, only, never = spec.own or {}, spec.only, spec.never or {}
   local required, check_whole = spec.required or {}, spec.check
@@ -502,6 +514,11 @@ function M.attributes(spec)
     if absent then return nil, "is missing", absent end
     if rest then
       local ok, text = pcall(check, object, rest)
+      local kind = not ok and spec.infers and not rest.kind and kind_of_options(object, rest)
+      if kind then
+        out.kind, rest.kind = kind, kind
+        ok, text = pcall(check, object, rest)
+      end
       if not ok then return nil, problem_of(text, spec, value) end
     end
     if check_whole then

@@ -242,7 +242,7 @@ function M:add_veth(want)
   mac, peer_mac = mac or random_mac(), peer.mac or peer_mac or random_mac()
   push(self, "link", {
     name = name, kind = "veth", mac = mac, mtu = want.mtu, master = name_of(want.master),
-    named = want.name and true or nil,
+    named = want.name,
     peer = { ns = peer.ns.name, name = peer.name, mac = peer_mac },
   })
   return object(self, name, mac), object(peer.ns, peer.name, peer_mac)
@@ -250,8 +250,9 @@ end
 
 --- Make sure of a link that attachments share. It is made by the first that needs it and
 -- removed with the last, if it was made here and nobody else plugged into it.
--- @tparam table want all of it counts only when the link is made, but for `up`, `promisc`, `vlan_filtering`
--- and `master`
+-- @tparam table want most of it counts only when the link is made. On one that is there `up`, `promisc`,
+-- `vlan_filtering` and `master` are made so; and it has to be of this kind, on this link, and the same tunnel
+-- or VLAN (ID, port, addresses). A CHECK compares all options with those of a link that was made here
 --   name        of the link
 --   kind        and its options, as for `add_link`
 --   link        object or name: what it stands on
@@ -338,7 +339,8 @@ end
 
 --- Change a link. What was there before comes back after the last attachment that sets the same.
 -- @tparam table|string link object or name
--- @tparam table want such as { up = true }; keys as `luacni doc link` lists them, `port` as `doc bridge-port`
+-- @tparam table want such as { up = true }; keys as `luacni doc link` lists them, `port` as `doc bridge-port`,
+-- and options of its kind as `luacni doc link KIND` does
 -- @treturn table the link
 function M:set_link(link, want)
   link, want = takes.set_link(self, link, want)

@@ -157,7 +157,7 @@ local stays <const> = "is given when a link is made, and stays"
 M.set_link = args.verb("set_link", { "link", link }, { nil, attributes {
   object = "link",
   own = { master = link_or_none },
-  never = but_for { name = stays, link = stays },
+  never = but_for { name = stays, link = stays }, infers = true,
 } })
 
 M.back_up = args.verb("back_up", { "link", link }, { nil, attributes {

@@ -6,17 +6,10 @@
 
 local along = require "cni.links.along"
 local fail = require "cni.fail"
+local kinds = require "cni.links.kinds"
 local netlink = require "netlink"
 
 local M = { along = true, of_interface = true, telling = true }
-
--- Keys of `want` that are not attributes to compare with the kernel's. What its packets begin with, the
--- program that opens a tap says.
-local not_attributes = {
-  tun_vnet_hdr = true,
-  name = true, peer = true, mac = true, mtu = true, into = true, link = true, master = true,
-  up = true, arp = true, named = true, port = true, label = true,
-}
 
 -- Where a kind keeps which link it stands on, if that is no attribute of all links.
 local own_link <const> = { vxlan = "vxlan_link", xfrm = "xfrm_link" }
@@ -28,28 +21,6 @@ function M.home(step)
   return step.want.into or step.ns
 end
 local home = M.home
-
--- Whether the kernel has what is wanted; of a list, every entry in any order.
-local function has(have, want)
-  if type(want) ~= "table" then return have == want end
-  for key, value in pairs(want) do
-    if math.type(key) ~= "integer" then
-      if type(have) ~= "table" or not has(have[key], value) then return false end
-    else
-      local found = false
-      for _, item in ipairs(have or {}) do found = found or has(item, value) end
-      if not found then return false end
-    end
-  end
-  return true
-end
-
--- The first attribute of its kind that is not as wanted.
-local function odd_key(want, link)
-  for key, value in pairs(want) do
-    if not not_attributes[key] and not has(link[key], value) then return key end
-  end
-end
 
 function M.links(step)
   return { step.want.master, step.want.link }
@@ -205,13 +176,13 @@ function M.verify(step, plan)
       return ("link %s does not stand on %s"):format(want.name, want.link)
     end
   end
-  local key = odd_key(want, link)
-  if key then
-    local value = want[key]
-    return type(value) == "table" and ("link %s: %s is not as wanted"):format(want.name, key)
-      or ("link %s: %s is %s, not %s"):format(want.name, key, tostring(link[key]),
-        tostring(value))
+  -- A script has chosen it: somebody is to find it there.
+  if want.named and want.named ~= link.name then
+    return ("the end of %s in the %s is called %s, not %s"):format(want.peer.name, place, link.name,
+      want.named)
   end
+  local key = kinds.odd_option(want, link)
+  if key then return ("link %s: %s"):format(want.name, kinds.difference(want, link, key)) end
   return M.same_mac(plan, link, place) or (peer and M.same_mac(plan, peer, "sandbox"))
 end
 
@@ -230,7 +201,7 @@ local function remove(step, h, name, certain)
   local link = h:link(name, certain and { "kind" } or nil)
   h.plan.missed = h.plan.missed or not link
   if not link or link.kind ~= want.kind then return end
-  if not certain and (want.mac and link.mac ~= want.mac or odd_key(want, link)) then return end
+  if not certain and (want.mac and link.mac ~= want.mac or kinds.odd_option(want, link)) then return end
   if h.plan.batch and h.name == "host" then
     h.plan.batch:gone(h, link.index)
     if not h:link(link.index, {}) then return h:forget(name) end

@@ -7,6 +7,7 @@
 
 local along = require "cni.links.along"
 local fail = require "cni.fail"
+local kinds = require "cni.links.kinds"
 local netlink = require "netlink"
 local ports = require "cni.links.ports"
 local shared = require "cni.record.shared"
@@ -37,7 +38,17 @@ local function keys_of(want)
   end
   if want.kind == "vrf" then keys[#keys + 1] = "vrf_table" end
   if want.master then keys[#keys + 1] = "master" end
+  for key in pairs(want) do
+    if kinds.identity[key] then keys[#keys + 1] = key end
+  end
   return keys
+end
+
+-- The first option by which a link is another tunnel or VLAN than the wanted one.
+local function odd_identity(want, link)
+  for key, value in pairs(want) do
+    if kinds.identity[key] and link[key] ~= value then return key end
+  end
 end
 
 local function find(step, h)
@@ -55,6 +66,14 @@ local function find(step, h)
     fail.throw {
       code = fail.codes.config,
       msg = ("%s exists and stands on another link than %s"):format(want.name, want.link),
+      hint = "name another link in the configuration",
+    }
+  end
+  local key = link and odd_identity(want, link)
+  if key then
+    fail.throw {
+      code = fail.codes.config,
+      msg = ("%s exists, and its %s"):format(want.name, kinds.difference(want, link, key)),
       hint = "name another link in the configuration",
     }
   end
@@ -95,7 +114,7 @@ local function make(step, h, vrf_table)
   local want = step.want
   local group = group_of(step, h)
   local facts = shared.facts(group)
-  facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table }
+  facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table, options = kinds.options(want) }
   facts.addrs = {} -- of one that is gone
   shared.save(group, facts)
   local attrs = {}
@@ -254,6 +273,10 @@ function M.verify(step, plan)
   if chosen and link.vrf_table ~= chosen then
     return ("vrf %s: its table is %d, not %d"):format(want.name, link.vrf_table, chosen)
   end
+  local options = facts.link and facts.link.options or {}
+  local now = next(options) and h:link(want.name) or {}
+  local odd = kinds.odd_option(options, now)
+  if odd then return ("%s %s: %s"):format(want.kind, want.name, kinds.difference(options, now, odd)) end
   learn(step, link, plan, facts)
 end
 

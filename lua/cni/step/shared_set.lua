@@ -45,7 +45,8 @@ end
 
 local function writer(step, h, what)
   return function(list)
-    local attrs = { index = h:index(step.want.link) }
+    -- Options of a kind are understood with it.
+    local attrs = { index = h:index(step.want.link), kind = step.want.set.kind }
     for _, item in ipairs(list) do
       local option = item.name:match "^port%.(.*)"
       if option then
