@@ -5,7 +5,7 @@
 --     { "type": "tunnelled", "overhead": 50, "bridge": "cni0", "isDefaultGateway": true,
 --       "ipam": { "type": "host-local", "subnet": "10.22.0.0/24" } }
 
-local schema = require "cni.schema"
+local fail, schema = require "cni.fail", require "cni.schema"
 
 return {
   conf = schema.record {
@@ -13,7 +13,9 @@ return {
     ipam = schema.record { subnet = schema.cidr { required = true } } { required = true },
   },
   add = function(req)
-    local mtu = req:once("mtu", function() return req.host:default_link().mtu end)
+    local mtu = req:once("mtu", function()
+      return (req.host:default_link() or fail.throw "this node has no default route").mtu
+    end)
     req.host:ensure_route { dst = req.conf.ipam.subnet, type = "unreachable", priority = 9999 }
     return req:delegate("bridge", { mtu = mtu - req.conf.overhead })
   end,

@@ -100,6 +100,9 @@ function M:link(key, keys)
 end
 
 --- The link of the default route: IPv4's, else IPv6's, of the main table.
+--
+--     local uplink = req.host:default_link() or fail.throw "this node has no default route"
+--
 -- @treturn[1] table the link, as `link` gives it
 -- @return[2] nil there is no default route
 function M:default_link()

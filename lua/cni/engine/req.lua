@@ -84,7 +84,10 @@ end
 
 --- A value that is decided once, by the ADD: its CHECK is given the same one, whatever has changed since.
 --
---     local mtu = req:once("mtu", function() return req.host:default_link().mtu end)
+--     local mtu = req:once("mtu", function()
+--       local uplink = req.host:default_link() or fail.throw "this node has no default route"
+--       return uplink.mtu
+--     end)
 --
 -- @tparam table req
 -- @tparam string name what the script calls it; the same name gives the same value

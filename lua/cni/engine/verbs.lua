@@ -242,9 +242,14 @@ local function sweep(req)
   end
 end
 
+-- Take back what an earlier call has left, before this one begins.
 local function take_back(record, caller, req)
   local errors = undo_record(record, caller, req)
-  if #errors > 0 then error(fail.join(errors), 0) end
+  if #errors == 0 then return end
+  local err = fail.join(errors)
+  err.msg = ("%s of container %s was attached before, and that cannot be taken back: %s"):format(
+    record.header.ifname, record.header.id, err.msg)
+  error(err, 0)
 end
 
 -- Take back what no living attachment has. Returns the records of those that live.

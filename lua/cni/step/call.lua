@@ -16,6 +16,10 @@ local function words(call)
   return table.concat({ call.program, table.unpack(call.args or {}) }, " ")
 end
 
+-- The errnos by which a program is not begun.
+local not_run <const> = { [sys.errno.ENOENT] = true, [sys.errno.ENOTDIR] = true, [sys.errno.EACCES] = true,
+  [sys.errno.EPERM] = true, [sys.errno.ENOEXEC] = true, [sys.errno.ELOOP] = true }
+
 -- Who the call is for, as plugins are told.
 local function environment(plan, command)
   local owner, about = plan.owner, plan.request
@@ -30,6 +34,15 @@ end
 
 local longest <const> = 64 << 10
 
+-- What keeps a program from being run, if that can be seen.
+local function cause(program, errno)
+  local about = errno == sys.errno.EACCES and sys.stat(program)
+  if about and about.type == "file" and about.mode & 73 == 0 then -- 0111
+    return ("it is not executable: chmod +x %s"):format(program)
+  end
+  return errno == sys.errno.ENOEXEC and "it is no program, and has no first line such as #!/bin/sh" or nil
+end
+
 --- Run a program for a step, as long as there is time.
 -- @tparam table step
 -- @tparam table plan
@@ -39,6 +52,7 @@ local longest <const> = 64 << 10
 -- @treturn table as of netlink.sys.exec
 -- @treturn[2] nil
 -- @treturn[2] fail why it could not be run, or did not come to an end
+-- @treturn[2] boolean true when it was not even begun
 function M.exec(step, plan, command, what, call)
   local h = plan[step.ns]
   local ms = delegate.patience(plan.request or plan, command, call.timeout)
@@ -53,21 +67,24 @@ function M.exec(step, plan, command, what, call)
       msg = ("%s did not end within %.1f seconds; it was ended"):format(what, ms / 1000) }
   end
   if errno == sys.errno.EFBIG then msg = "it says more than 64 KiB" end
-  return nil, fail.new { msg = ("%s: %s"):format(what, msg), errno = errno }
+  return nil, fail.new { msg = ("%s: %s"):format(what, msg), errno = errno, hint = cause(call.program, errno) },
+    not_run[errno] ~= nil
 end
 
--- Run a program; nil and what went wrong when it fails, or could not be run.
+-- Run a program; nil and what went wrong when it fails, or could not be run; and true when it was not begun.
 local function run(step, plan, command, call, stdin)
-  local ran, err = M.exec(step, plan, command, words(call), setmetatable({ stdin = call.stdin or stdin },
+  local ran, err, never = M.exec(step, plan, command, words(call), setmetatable({ stdin = call.stdin or stdin },
     { __index = call }))
-  if not ran or ran.status == 0 then return ran and ran.stdout, err end
-  local said = ran.stderr ~= "" and ran.stderr or ran.stdout
+  if not ran then return nil, err, never end
+  if ran.status == 0 then return ran.stdout end
+  local said = (ran.stderr ~= "" and ran.stderr or ran.stdout):gsub("%s+$", "")
   return nil, fail.new { msg = ("%s failed: %s"):format(words(call),
     ran.signal and "signal " .. ran.signal or "exit status " .. ran.status), details = said:sub(1, 2000) }
 end
 
 function M.run(step, plan)
-  local text, err = run(step, plan, "ADD", step.want.call)
+  local text, err, never = run(step, plan, "ADD", step.want.call)
+  if never then step.did = nil end
   if not text then error(err, 0) end
   return once.keep(plan, "call", step.want.nth, text)
 end
