@@ -333,7 +333,7 @@ describe("Bad input of tuning", function()
     says({ mtu = -1 }, "mtu: -1 is not an integer")
     says({ txQLen = -1 }, "txQLen: -1 is not an integer from 0 to 2147483647")
     says({ allmulti = "true" }, 'allmulti: "true" is not true or false')
-    says({ sysctl = { ["net.ipv4.ip_forward"] = 1 } }, "sysctl.net.ipv4.ip_forward: 1 is not a text")
+    says({ sysctl = { ["net.ipv4.ip_forward"] = 1 } }, "sysctl.net.ipv4.ip_forward: 1 is not a string")
   end)
 
   it("behind nothing is said", function()

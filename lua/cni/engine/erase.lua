@@ -3,6 +3,12 @@
 -- `add` that does nothing; where that fails, or there is no script that loads, the name of the interface,
 -- its owner and prevResult do. No value of the configuration that is not needed for it is asked for.
 --
+-- That an `add` would make a thing does not say that it has: a DEL follows an ADD that was refused too, since
+-- somebody else has such a thing. So of what lies in the host and tells nothing of its maker, a route, a
+-- rule, an address, a link, only that is taken which goes with this attachment for certain: it names an
+-- address that was given to it and is nobody else's, or the interface is there that prevResult tells of. The
+-- rest is said, and stays.
+--
 -- @module cni.engine.erase
 
 local fail = require "cni.fail"
@@ -71,6 +77,76 @@ local function find_all(req, plugin)
   end
 end
 
+-- Kinds whose things in the host say nothing of who has made them; and links, but for pairs, which are found
+-- by their end in the sandbox.
+local anybodys <const> = { route = true, addr = true, rule = true, neigh = true, fdb = true, vlan = true,
+  shared_route = true, link = true, tap = true }
+
+local function is_anybodys(step)
+  local want = step.want
+  return anybodys[step.kind] and (want.into or step.ns) == "host" and not want.peer
+end
+
+-- The addresses of the attachment: those that are leased to it, and those that it was given, but for what is
+-- leased to another one by now.
+local function addresses_of(req)
+  local found, leases = {}, require "cni.leases"
+  local place = leases.place(req.raw)
+  for _, ip in ipairs(req.prev and req.prev.ips or {}) do
+    local text = ip.address:match "^[^/]+"
+    local id, ifname = leases.holder(place, text)
+    if not id or id == req.container_id and ifname == req.ifname then found[text] = true end
+  end
+  for _, step in ipairs(req.plan.steps) do
+    for _, ip in ipairs(step.kind == "lease" and leases.held(step.want, req.plan.owner) or {}) do
+      found[ip.address:match "^[^/]+"] = true
+    end
+  end
+  return found
+end
+
+local function names(step, addresses)
+  for _, want in ipairs { step.want, step.want.entry or {} } do
+    for _, key in ipairs { "dst", "src", "from", "to", "address" } do
+      local text = type(want[key]) == "string" and want[key]:match "^[^/]+"
+      if text and addresses[text] then return true end
+    end
+  end
+  return false
+end
+
+-- Whether the interface of prevResult is there, as it was given.
+local function still_stands(req)
+  local entry = M.reported(req.prev, req.ifname)
+  if not entry or (entry.mac or "") == "" or req.pod.absent then return false end
+  local link = req.pod:link(req.ifname, { "mac" })
+  return link ~= nil and link.mac == entry.mac:lower()
+end
+
+local function is_there(step, plan)
+  local kind = plans.kind_of(step)
+  local ok, differs = pcall(kind.verify, step, plan)
+  return ok and not differs
+end
+
+-- The steps whose things may be others', and are left.
+local function others(req)
+  local left, addresses, stands = {}, nil, nil
+  for _, step in ipairs(req.plan.steps) do
+    if is_anybodys(step) then
+      if stands == nil then stands, addresses = still_stands(req), addresses_of(req) end
+      left[step] = not stands and not names(step, addresses) or nil
+    end
+  end
+  for step in pairs(left) do
+    if is_there(step, req.plan) then
+      req.log(("luacni: there is no record of %s of container %s, and what may be somebody else's stays: %s")
+        :format(req.ifname, req.container_id, plans.kind_of(step).say(step)))
+    end
+  end
+  return left
+end
+
 --- Fill a plan with the steps that an ADD would have taken.
 -- @tparam table req `plan` in the mode erase; `prev` as far as it is readable
 -- @tparam table plugin its `type`; its script may not load. `chained` says that the interface is made by
@@ -79,9 +155,11 @@ end
 -- @raise what the script's own `del` says; the plan has its steps all the same
 function M.find(req, plugin, shared)
   local ok, err = pcall(find_all, req, plugin)
+  local left = others(req)
   for _, step in ipairs(req.plan.steps) do
     -- Another network's attachment of the same container may have made what it has.
-    step.did = not (shared and (plans.kind_of(step).of_interface or step.want.interface))
+    local of_interface = plans.kind_of(step).of_interface or step.want.interface
+    step.did = not left[step] and not (shared and of_interface)
   end
   if not ok then error(err, 0) end
 end

@@ -339,8 +339,8 @@ end
 
 --- Change a link. What was there before comes back after the last attachment that sets the same.
 -- @tparam table|string link object or name
--- @tparam table want such as { up = true }; keys as `luacni doc link` lists them, `port` as `doc bridge-port`,
--- and options of its kind as `luacni doc link KIND` does
+-- @tparam table want such as { up = true }; keys as `luacni doc link` lists them, options of its kind as
+-- `luacni doc link KIND` does, `port` as `doc bridge-port`
 -- @treturn table the link
 function M:set_link(link, want)
   link, want = takes.set_link(self, link, want)
@@ -409,7 +409,8 @@ local function push_shared_route(self, want, new)
   push_entry(self, "shared_route", require("cni.step.shared_route").want(want), new)
 end
 
---- Add a route.
+--- Add a route. In the host one to the same destination that is there already is an error, unless this one is
+-- on a link that the same plan makes.
 -- @tparam table want
 --   dst       where to, such as 10.0.0.0/8
 --   link      object or name: the way
@@ -429,7 +430,9 @@ function M:add_route(want, options)
   want.link = name_of(want.link)
   want.dst = tostring(addr.parse(want.dst):network())
   if want.gw and addr.is_unspecified(addr.ip(want.gw)) then want.gw = nil end
-  push(self, "route", want, { covered = self.fresh[want.link] and true or nil,
+  local covered = self.fresh[want.link] and true or nil
+  want.new = self.name == "host" and not covered or nil
+  push(self, "route", want, { covered = covered,
     reported = options and options.reported })
 end
 

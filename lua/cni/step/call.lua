@@ -67,14 +67,15 @@ function M.exec(step, plan, command, what, call)
       msg = ("%s did not end within %.1f seconds; it was ended"):format(what, ms / 1000) }
   end
   if errno == sys.errno.EFBIG then msg = "it says more than 64 KiB" end
-  return nil, fail.new { msg = ("%s: %s"):format(what, msg), errno = errno, hint = cause(call.program, errno) },
-    not_run[errno] ~= nil
+  local err = fail.new { msg = ("%s: %s"):format(what, msg), errno = errno,
+    hint = cause(call.program, errno) }
+  return nil, err, not_run[errno] ~= nil
 end
 
 -- Run a program; nil and what went wrong when it fails, or could not be run; and true when it was not begun.
 local function run(step, plan, command, call, stdin)
-  local ran, err, never = M.exec(step, plan, command, words(call), setmetatable({ stdin = call.stdin or stdin },
-    { __index = call }))
+  local given = setmetatable({ stdin = call.stdin or stdin }, { __index = call })
+  local ran, err, never = M.exec(step, plan, command, words(call), given)
   if not ran then return nil, err, never end
   if ran.status == 0 then return ran.stdout end
   local said = (ran.stderr ~= "" and ran.stderr or ran.stdout):gsub("%s+$", "")

@@ -92,7 +92,7 @@ function M.kind(kind)
     if shared.used(want.group, want.key) then return end
     local facts = shared.facts(want.group)
     facts.made = facts.made or {}
-    -- Of one that was to be new the books may be lost: it is known by all that it is.
+    -- Of one that was to be new the books may be lost; that it is ours, cni.engine.erase has found.
     local ours = facts.made[want.key] or plan.mode == "erase" and want.new
     local request = ours and not h.absent and kind.there(want, h) and kind.remove(want, h)
     if request then send(h, { request }, "remove " .. kind.say(want), gone) end

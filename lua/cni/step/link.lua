@@ -55,17 +55,13 @@ end
 
 --- Whether the kernel has kept what a script has asked for: it rounds some values, and replaces others.
 function M.kept(step, plan)
-  local want, link = step.want, nil
-  for key in pairs(want) do
-    if not not_attributes[key] and key ~= "kind" then
-      link = link or plan[home(step)]:link(want.name)
-      if link and not has(link[key], want[key]) then
-        local have = type(want[key]) ~= "table" and tostring(link[key])
-        fail.throw { msg = ("%s: the kernel does not keep %s as asked for%s"):format(M.say(step), key,
-          have and (", %s: it has made %s of it"):format(tostring(want[key]), have) or "") }
-      end
-    end
-  end
+  local want = step.want
+  local link = next(kinds.options(want)) and plan[home(step)]:link(want.name)
+  local key = link and kinds.odd_option(want, link)
+  if not key then return end
+  local have = type(want[key]) ~= "table" and tostring(link[key])
+  fail.throw { msg = ("%s: the kernel does not keep %s as asked for%s"):format(M.say(step), key,
+    have and (", %s: it has made %s of it"):format(tostring(want[key]), have) or "") }
 end
 
 -- The name that a link has on its way into another namespace: its owner tells, so that whoever takes

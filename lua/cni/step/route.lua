@@ -16,14 +16,14 @@ end
 local function attributes(step, handle)
   local attrs = {}
   for key, value in pairs(step.want) do
-    if key ~= "link" then attrs[key] = value end
+    if key ~= "link" and key ~= "new" then attrs[key] = value end
   end
   attrs.oif = handle:index(step.want.link)
   return attrs
 end
 
 function M.requests(step, handle)
-  return { { "ensure", "route", attributes(step, handle) } }
+  return { { step.want.new and "add" or "ensure", "route", attributes(step, handle) } }
 end
 
 -- Whether an address of the link is in one network with the gateway; what cannot be seen is no cause.
@@ -39,8 +39,22 @@ end
 local unreachable = { [errors.ENETUNREACH] = true, [errors.EHOSTUNREACH] = true,
   [errors.EINVAL] = true }
 
+-- What is in the way of a route that has to be new.
+local function in_the_way(want, handle)
+  local dst = addr.parse(want.dst)
+  for _, have in ipairs(handle:routes { family = dst.family, table = want.table or 254 }) do
+    if addr.parse(have.dst) == dst and (want.priority or have.priority or 0) == (have.priority or 0) then
+      local link = have.oif and handle:link(have.oif, {})
+      return ("there is a route to it%s%s already; one with another priority can stand beside it, and one "
+        .. "that attachments share is made by ensure_route"):format(have.gw and " via " .. have.gw or "",
+        link and " dev " .. link.name or "")
+    end
+  end
+end
+
 function M.cause(step, handle, errno)
   local want = step.want
+  if errno == errors.EEXIST then return in_the_way(want, handle) end
   local off = addr.parse(want.dst).family == "inet6"
     and require("cni.protocol.hints").ipv6_off(handle, want.link)
   if off then return off end
