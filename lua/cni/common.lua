@@ -52,7 +52,7 @@ M.known_args = { MAC = true, IP = true, GATEWAY = true }
 -- @tparam table req a request whose `conf` has `runtimeConfig` and `args` from above
 -- @treturn string|nil
 function M.mac(req)
-  local from_args = request.args(req.args, M.known_args).MAC
+  local from_args = request.args(request.args_text(req), req.known_args or M.known_args).MAC
   local conf = req.conf
   return conf.runtimeConfig and conf.runtimeConfig.mac
     or conf.args and conf.args.cni and conf.args.cni.mac

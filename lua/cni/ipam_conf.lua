@@ -32,7 +32,7 @@ M.args = schema.record {
 -- Values of CNI_ARGS, each split at its commas.
 local function from_args(req, key)
   local list = {}
-  local text = request.args(req.args, common.known_args)[key]
+  local text = request.args(request.args_text(req), req.known_args or common.known_args)[key]
   for word in (text or ""):gmatch("[^,]+") do list[#list + 1] = word end
   return list
 end

@@ -101,7 +101,7 @@ describe("luacni run", function()
   it("prints no heading of a dry run that fails", function()
     t.write("/etc/luacni/plugins/own.lua", [[return { add = function(req)
       if req.conf.bad then require("cni.fail").throw "no such thing" end
-      req.host:add_link { kind = "bridge", name = "own0" } end }]])
+      return { interfaces = { req.host:add_link { kind = "bridge", name = "own0" } } } end }]])
     put("own", { cniVersion = "1.0.0", name = "own", plugins = { { type = "own", bad = true } } })
     fails(1, { "run", "own", "--dry-run" }, "no such thing")
     put("own", { cniVersion = "1.0.0", name = "own", plugins = { { type = "own" } } })

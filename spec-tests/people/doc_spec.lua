@@ -60,7 +60,7 @@ describe("luacni doc without a word", function()
     for name in printed("script"):gmatch("\n(%l+) ") do
       t.write("/etc/luacni/plugins/told.lua", ("return { add = function() end, %s = %s }"):format(
         name == "add" and "chained" or name, name == "api" and "1" or name == "doc" and "'x'"
-        or name == "conf" and "require('cni.schema').record {}" or (name == "ipam" or name == "chained"
+        or (name == "conf" or name == "args") and "require('cni.schema').record {}" or (name == "ipam" or name == "chained"
         or name == "add") and "true" or "function() end"))
       local _, status, err = t.sh { t.build .. "/luacni", "check-scripts" }
       assert.equal(0, status, name .. err)

@@ -23,6 +23,12 @@ local function print_type(name)
     say.lines { "" }
     say.lines(rules)
   end
+  local words = manual.args(say.plugin(name))
+  if words[1] then
+    if about[1] or rows[1] then say.lines { "" } end
+    table.insert(words, 1, { "CNI_ARGS", "type", "default", "" })
+    say.columns(words)
+  end
 end
 
 local function print_keys(object, kind)

@@ -86,11 +86,13 @@ end
 -- @tparam {[string]=table,...} scripts what the script of each type returned
 -- @treturn table
 function M.of(scripts)
-  local rules, names = {}, {}
+  local rules, names, cni_args = {}, {}, {}
   for name in next, scripts do names[#names + 1] = name end
   table.sort(names)
   for _, name in ipairs(names) do
     local script = scripts[name]
+    -- No part of a configuration: for whoever makes the environment that a plugin is called in.
+    if script.args then cni_args[name] = kinds.record(script.args) end
     if schema.is_record(script.conf) then
       local holds = kinds.record(setmetatable({ required = true }, { __index = script.conf }))
       rules[#rules + 1] = where("type", name, holds)
@@ -112,7 +114,7 @@ function M.of(scripts)
     type = "object", required = { "name" },
     properties = { cniVersion = { type = { "string", "null" } }, name = word },
     ["if"] = { required = { "plugins" } }, ["then"] = list, ["else"] = { ["$ref"] = "#/$defs/plugin" },
-    ["$defs"] = { plugin = plugin },
+    ["$defs"] = { plugin = plugin, CNI_ARGS = next(cni_args) and cni_args or nil },
   }
 end
 

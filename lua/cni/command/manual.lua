@@ -25,19 +25,29 @@ function M.about(type_name)
   return lines
 end
 
+local function rows_of(declared)
+  local rows, rules = schema_doc.describe(declared)
+  local cells = {}
+  for i, row in ipairs(rows) do
+    cells[i] = { row.key, row.type, row.default or row.required and "required" or "-", row.doc or "" }
+  end
+  return cells, rules
+end
+
 --- Rows of text, a key each, and the rules between keys.
 -- @tparam table plugin what the script returned
 -- @treturn {table,...} { key, type, default, description }
 -- @treturn {string,...} a sentence each
 function M.keys(plugin)
   if not plugin.conf then return {}, {} end
-  local rows, rules = schema_doc.describe(plugin.conf)
-  local cells = {}
-  for i, row in ipairs(rows) do
-    cells[i] = { row.key, row.type, row.default or row.required and "required" or "-",
-      row.doc or "" }
-  end
-  return cells, rules
+  return rows_of(plugin.conf)
+end
+
+--- Rows of text for what a script reads of CNI_ARGS.
+-- @tparam table plugin what the script returned
+-- @treturn {table,...} as those of @{keys}
+function M.args(plugin)
+  return plugin.args and rows_of(plugin.args) or {}
 end
 
 local function mark(text)

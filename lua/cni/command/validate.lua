@@ -218,6 +218,8 @@ local function tell_failure(err, seen, given, problem, remark)
   local wanted, is_own = {}, not given and not seen.is_delegating
   for option in pairs(is_own and seen.wanted or {}) do wanted[#wanted + 1] = option end
   table.sort(wanted)
+  -- What is missing of CNI_ARGS the script asks for by its declaration.
+  if is_own and err.code == fail.codes.env and err.msg:find "^CNI_ARGS" then wanted[1] = "--args" end
   if err.mistake or err.msg:find("stopped: it ran", 1, true) then
     problem(tostring(err))
   elseif wanted[1] then

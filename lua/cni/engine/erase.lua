@@ -64,6 +64,7 @@ local function find_all(req, plugin)
   local loads, del = fail.try(function() return plugin.del end)
   if loads and del then return scripts.call(plugin, "del", req) end
   local ok = loads and fail.try(function()
+    scripts.read_args(plugin, req, true)
     req.conf = plugin.conf and require("cni.schema").salvage(plugin.conf, req.raw) or req.raw
     scripts.call(plugin, "add", req)
   end)

@@ -13,7 +13,7 @@
 --     container_id, ifname    of the attachment, as the runtime calls them; nil in GC and STATUS
 --     netns                   the path of the sandbox; nil where the runtime gave none
 --     version                 of the protocol, such as 1.0.0
---     args                    CNI_ARGS as text, or nil
+--     args                    CNI_ARGS as the script's `args` reads it; without one as text, or nil
 --     runtime                 what the runtime gave for capabilities, by their names
 --     prev                    the result that the chain has so far; nil in the first plugin of one
 --     log                     a function that prints a line to standard error
@@ -291,6 +291,7 @@ end
 
 local function run_script(req, script)
   local mode, schema = req.plan.mode, require "cni.schema"
+  scripts.read_args(script, req, mode == "erase")
   req.conf = script.conf and (mode == "erase" and schema.salvage or schema.read)(script.conf, req.raw)
     or req.raw
   local own = mode == "verify" and script.check or mode == "erase" and script.del

@@ -17,6 +17,7 @@ M.api = 1
 M.fields = {
   { "add", "function", "what an ADD does, by verbs of handles; DEL, CHECK, GC and the dry run come from it" },
   { "api", "integer", "the version of this interface that the script is written for; absent: 1" },
+  { "args", "table", "the keys of CNI_ARGS that it reads: a schema.record, whose values req.args has" },
   { "chained", "boolean", "the interface is made by a plugin before it: a DEL without a record leaves it" },
   { "check", "function", "what a CHECK does, instead of `add` compared with the kernel" },
   { "conf", "table", "the keys of its configuration: a schema.record" },
@@ -46,6 +47,36 @@ local function check_field(file, key, value)
   end
 end
 
+-- Types of values that are one text in CNI_ARGS, and what makes values of the text where they are none.
+local flags <const> = { ["1"] = true, ["true"] = true, ["0"] = false, ["false"] = false }
+
+local function number_of(text)
+  return text:find "^%-?%d+$" and math.tointeger(tonumber(text)) or text
+end
+
+local function same(text) return text end
+
+local readers <const> = { string = same, enum = same, ifname = same, mac = same, ip = same, cidr = same,
+  any = same, integer = number_of, mtu = number_of,
+  boolean = function(text)
+    local flag = flags[text:lower()]
+    if flag == nil then return text end
+    return flag
+  end }
+
+local function check_args(file, declared)
+  if not require("cni.schema").is_record(declared) then
+    refuse(file, "field 'args' must be a schema.record, it is a table",
+      "schema.record { TENANT = schema.string }")
+  end
+  for _, key in ipairs(declared.keys) do
+    local field = declared.fields[key]
+    if not readers[field.name] then
+      refuse(file, ("field 'args': %s is a %s, and a value of CNI_ARGS is one text"):format(key, field.name))
+    end
+  end
+end
+
 -- Functions of the scripts that came with the program: the specs have looked at what those give to verbs, for
 -- all of them, and it is not looked at again.
 local is_own = setmetatable({}, { __mode = "k" })
@@ -71,6 +102,7 @@ function M.check(plugin, file, own)
     refuse(file, "field 'conf' must be a schema.record, it is a table",
       "schema.record { key = schema.string }")
   end
+  if plugin.args then check_args(file, plugin.args) end
   for _, value in next, plugin do
     if own and type(value) == "function" then is_own[value] = true end
   end
@@ -94,6 +126,41 @@ local function call(f, req)
   args.entry, args.trusted = entry, trusted
   if not ok then error(answer, 0) end
   return answer
+end
+
+-- What a record declares, of CNI_ARGS.
+local function args_of(declared, req, known)
+  local raw = {}
+  for key, text in next, require("cni.protocol.request").args(req.args_text, known) do
+    local field = declared.fields[key]
+    raw[key] = field and readers[field.name](text)
+  end
+  return require("cni.schema").read(declared, raw, "CNI_ARGS")
+end
+
+--- Have `req.args` be what a script declares of CNI_ARGS, where it does. Keys that nobody knows, neither it
+-- nor those of ours that run within it, are refused without IgnoreUnknown.
+-- @tparam table plugin
+-- @tparam table req
+-- @tparam[opt] boolean lenient what cannot be read is absent, as it is where the verb is about no attachment
+-- @raise code 4
+function M.read_args(plugin, req, lenient)
+  local text, declared = require("cni.protocol.request").args_text(req), plugin.args
+  if not declared then
+    -- Within a script that declares some, one that does not has the text.
+    if type(req.args) == "table" then req.args = text ~= "" and text or nil end
+    return
+  end
+  local known = { MAC = true, IP = true, GATEWAY = true }
+  for key in next, declared.fields do known[key] = true end
+  req.args_text, req.known_args = text or "", known
+  local ok, values = pcall(args_of, declared, req, known)
+  if not ok and not (lenient or not req.container_id) then
+    values = fail.wrap(values)
+    values.code = fail.codes.env
+    error(values, 0)
+  end
+  req.args = args.guard(ok and values or {}, "req.args", declared.fields, req)
 end
 
 --- Call a function of a script.

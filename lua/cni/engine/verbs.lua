@@ -112,6 +112,7 @@ local function owner_of(req)
 end
 
 local function read_conf(req, plugin)
+  scripts.read_args(plugin, req)
   if not plugin.conf then
     req.conf = req.raw
     return
@@ -308,7 +309,7 @@ local function claim(req, plugin, ns, book, alone)
   return book:begin {
     network = req.network, id = req.container_id, ifname = req.ifname, type = plugin.type,
     digest = journal.digest(req.raw), netns = req.netns, cookie = cookie, ns = id, mnt = mnt,
-    config = req.stdin, args = req.args, path = req.path,
+    config = req.stdin, args = request.args_text(req), path = req.path,
   }
 end
 

@@ -333,6 +333,13 @@ local function unknown_args(unknown, known)
   }
 end
 
+--- CNI_ARGS as it was given, also where a script has it read as a table.
+-- @tparam table req
+-- @treturn ?string
+function M.args_text(req)
+  return req.args_text or req.args
+end
+
 --- Parse CNI_ARGS: `K=V` pairs between semicolons.
 -- @tparam ?string text
 -- @tparam table known set of the keys understood here: `{ IP = true }`

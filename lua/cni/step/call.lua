@@ -24,9 +24,10 @@ local not_run <const> = { [sys.errno.ENOENT] = true, [sys.errno.ENOTDIR] = true,
 local function environment(plan, command)
   local owner, about = plan.owner, plan.request
   about = about or { netns = plan.record.header.netns, args = plan.record.header.args }
+  local text = require("cni.protocol.request").args_text(about)
   return {
     "CNI_COMMAND=" .. command, "CNI_CONTAINERID=" .. owner.id, "CNI_IFNAME=" .. owner.ifname,
-    "CNI_NETNS=" .. (about.netns or ""), "CNI_ARGS=" .. (about.args or ""),
+    "CNI_NETNS=" .. (about.netns or ""), "CNI_ARGS=" .. (text or ""),
     "LUACNI_NETWORK=" .. owner.network, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
     table.unpack(plan.watch and plan.watch:entries() or {}),
   }
