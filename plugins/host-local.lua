@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- Addresses from ranges, remembered in a directory of this machine: one file each, in the format
--- of the reference plugin of the same name.
+-- of the reference plugin of the same name. The next one is that behind the address given last, going
+-- round.
 
 local ipam_conf = require "cni.ipam_conf"
 local leases = require "cni.leases"

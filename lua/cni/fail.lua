@@ -77,9 +77,10 @@ local function strange(fields)
 end
 
 --- Make an error value without raising it.
--- @tparam table|string fields the message alone, or `msg`; `code` (999 when absent, or none), `details`,
--- `hint`, `errno`; `retry`: chance was to blame, so that the ADD may go well when it is made once more;
--- `mistake`: a script is to blame, whatever the machine is like
+-- @tparam table|string fields the message alone, or `msg`; `code` (999 when absent, or none), `details`;
+-- `hint`: what to do about it, which runtimes are given at the end of the details; `errno`; `retry`: chance
+-- was to blame, so that the ADD may go well when it is made once more; `mistake`: a script is to blame,
+-- whatever the machine is like
 -- @treturn fail
 function M.new(fields)
   if type(fields) ~= "table" then fields = { msg = fields } end

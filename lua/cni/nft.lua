@@ -13,6 +13,8 @@
 -- whatever its size; in a map of verdicts that lead to chains the kernel looks at every
 -- element again (0.6 ms at 10,000, 10 ms at 60,000). A refused batch waits 12 ms for RCU:
 -- ask before (`get`, 7 us) or `destroy` rather than let a batch fail.
+-- Masquerading is made of them; no verb of a handle takes such rules yet.
+--
 -- @module cni.nft
 
 local addr = require "cni.addr"

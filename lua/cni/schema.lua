@@ -287,7 +287,8 @@ M.any.text = function() return "any value" end
 
 local function read_list(t, value, where)
   if type(value) ~= "table" or next(value) ~= nil and value[1] == nil then
-    wanted(where, value, "a list")
+    local alone = pcall(t.item.read, t.item, value, where)
+    wanted(where, value, "a list", alone and "one alone is written in brackets too: [ ... ]" or nil)
   end
   local n = #value
   if t.min_items and n < t.min_items or t.max_items and n > t.max_items then

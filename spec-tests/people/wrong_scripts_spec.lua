@@ -202,6 +202,8 @@ local verbs = {
   },
   {
     { "local h = req.hots", "req: unknown name 'hots' (did you mean 'host'?)" },
+    { "req:add_veth { peer = { ns = req.pod } }",
+      "req: 'add_veth' is a verb of its handles: req.host:add_veth, req.pod:add_veth" },
     { "req:delegte('bridge')", "req: unknown name 'delegte' (did you mean 'delegate'?)" },
     { "req:delegate { 'bridge' }", "req:delegate: type: expected a string, got a table" },
     { "req:once('mtu')", "req:once: decide: expected a function, got nil" },

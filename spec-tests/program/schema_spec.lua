@@ -353,6 +353,7 @@ describe("a list", function()
   it("is not an object, a text or a number", function()
     no(ports, '{"a":1}', "an object is not a list")
     no(ports, '"80"', '"80" is not a list')
+    no(ports, "80", "80 is not a list; one alone is written in brackets too: [ ... ]")
     no(ports, "80")
   end)
 

@@ -612,7 +612,10 @@ function M.guard(t, what, names, req)
     local module = not names[key] and not M.trusted and M.entry and not is_lenient(req) and host()
     -- 1 is this function, 2 is who reads.
     local place = module and module.script_line(2)
-    if place then M.refuse(what, nil, M.unknown(key, sorted(names), "name"), nil, place) end
+    if not place then return nil end
+    local verb = what == "req" and type(rawget(Handle, key)) == "function" and not key:find "^_"
+    local problem = verb and ("'%s' is a verb of its handles: req.host:%s, req.pod:%s"):format(key, key, key)
+    M.refuse(what, nil, problem or M.unknown(key, sorted(names), "name"), nil, place)
   end })
 end
 

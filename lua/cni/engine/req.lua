@@ -8,7 +8,8 @@
 --     host, pod               handles on the two namespaces: `luacni doc handle`
 --     conf                    the configuration as the script's `conf` reads it; without one as `raw`
 --     raw                     the configuration as it was given, decoded
---     command                 ADD, CHECK, DEL, GC or STATUS
+--     command                 ADD, CHECK, DEL, GC or STATUS: what is for the ADD alone, such as who may
+--                             have an attachment, asks it
 --     network                 the name of the network
 --     container_id, ifname    of the attachment, as the runtime calls them; nil in GC and STATUS
 --     netns                   the path of the sandbox; nil where the runtime gave none

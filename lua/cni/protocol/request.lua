@@ -232,6 +232,7 @@ local function read_version(raw)
       code = codes.decode,
       msg = "cannot decode stdin: cniVersion: " .. json.show(version)
         .. " is not a string",
+      hint = type(version) == "number" and 'it is written in quotes, with three numbers: "1.0.0"' or nil,
     }
   end
   return version
