@@ -357,6 +357,30 @@ describe("Without a record", function()
   end)
 end)
 
+describe("Without a record, and without random bytes to be had,", function()
+  it("a DEL takes all back or fails, and the next one does", function()
+    local w = world.new({ type = "bridge", bridge = "br0", removeUnused = true }, { neighbours = false })
+    local failed = 0
+    for _, errno in ipairs { "EPERM", "EIO", "ENOMEM" } do
+      each_call(errno, "getrandom", function(under)
+        w:add()
+        t.run("rm -r /run/luacni/attachments")
+        return t.cni { verb = "DEL", conf = w:config { prevResult = w.results["c1 eth0"] }, host = w.host,
+          netns = w.pods[1], under = under }
+      end, function(got)
+        if got.rc ~= 0 then
+          failed = failed + 1
+          assert.equal(5, got.json.code, got.out)
+          w:del()
+        end
+        assert.is_nil(t.link(w.pods[1], "eth0"))
+        assert.is_nil(t.link(w.host, "br0"))
+      end)
+    end
+    assert.is_true(failed > 0)
+  end)
+end)
+
 describe("What the reference left in iptables' legacy tables", function()
   it("is gone when a DEL says so, whatever failed", function()
     t.needs("reference", "iptables-legacy", "nft-nat")

@@ -13,6 +13,7 @@
 local addr = require "cni.addr"
 local args = require "cni.engine.args"
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local netlink = require "netlink"
 local takes = require "cni.engine.takes"
 
@@ -54,10 +55,12 @@ local function push(self, kind, want, more)
   return self.plan:push(step)
 end
 
+local function random(count) return files.must(netlink.sys.random(count)) end
+
 -- A random MAC: locally administered, unicast. Given in the create message, so that nothing is
 -- read back and nobody rewrites it.
 local function random_mac()
-  local a, b, c, d, e, f = netlink.sys.random(6):byte(1, 6)
+  local a, b, c, d, e, f = random(6):byte(1, 6)
   return ("%02x:%02x:%02x:%02x:%02x:%02x"):format(a & 0xfc | 2, b, c, d, e, f)
 end
 M.random_mac = random_mac
@@ -200,7 +203,7 @@ function M:lend_link(find, want)
 end
 
 local function random_name()
-  return ("veth%02x%02x%02x%02x"):format(netlink.sys.random(4):byte(1, 4))
+  return ("veth%02x%02x%02x%02x"):format(random(4):byte(1, 4))
 end
 
 -- The other end of a veth of another namespace, if it is here. An index tells that only together with
@@ -317,7 +320,7 @@ end
 
 -- Tells a step from all others that there are or have been.
 local function new_id()
-  return (netlink.sys.random(8):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+  return (random(8):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
 -- What a link loses that goes down, or gets another MAC, and the same script has given it before: CHECK would

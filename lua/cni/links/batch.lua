@@ -10,6 +10,7 @@
 -- @module cni.links.batch
 
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local netlink = require "netlink"
 
 local M = {}
@@ -38,7 +39,7 @@ local function free_group(h)
   if not list then return nil end
   for _, link in ipairs(list) do used[link.group or 0] = true end
   local number
-  repeat number = ("<I4"):unpack(netlink.sys.random(4)) & 0x7fffffff until not used[number]
+  repeat number = ("<I4"):unpack(files.must(netlink.sys.random(4))) & 0x7fffffff until not used[number]
   return number
 end
 

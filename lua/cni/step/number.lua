@@ -6,6 +6,7 @@
 -- @module cni.step.number
 
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local netlink = require "netlink"
 local shared = require "cni.record.shared"
 
@@ -106,7 +107,7 @@ end
 -- @treturn int
 -- @raise when there is none left; in CHECK, and in a DEL without a record, when this attachment has none
 function M.obtain(plan, want)
-  want.part = ("%016x"):format((string.unpack("I8", netlink.sys.random(8))))
+  want.part = ("%016x"):format((string.unpack("I8", files.must(netlink.sys.random(8)))))
   local step = { kind = "number", ns = "host", want = want }
   if plan.mode == "apply" then return plan:now(step) end
   if plan.mode == "dry" then
