@@ -275,7 +275,7 @@ describe("luacni new and link", function()
     luacni { "new", "mine" }
     usage({ "new", "mine" }, "is there already")
     usage({ "link", "nobody" }, 'there is no type "nobody"')
-    usage({ "link", "mine", "--dir", "/run/spec" }, "there is no luacni in /run/spec")
+    usage({ "link", "mine", "--dir", "/run/none" }, "there is no folder /run/none")
     t.write(folder .. "/mine", "somebody's")
     local out, status, err = luacni({ "link", "mine" }, { env = { "CNI_PATH=" .. folder } })
     t.same({ "", 1 }, { out, status })

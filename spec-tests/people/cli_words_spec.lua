@@ -108,3 +108,50 @@ describe("luacni run", function()
     assert.matches("^own:\n  .*own0", (succeeds { "run", "own", "--dry-run" }))
   end)
 end)
+
+describe("what is said of this site's scripts", function()
+  local plugins, good = "/etc/luacni/plugins/", "return { add = function(req) return { dns = {} } end }"
+
+  it("is said once for all that one folder keeps from being loaded, with what mends it", function()
+    for _, name in ipairs { "a", "b", "c" } do t.write(plugins .. name .. ".lua", good) end
+    assert.equal("all 3 are fine\n", (succeeds { "check-scripts" }))
+    t.run { "chmod", "777", "/etc/luacni" }
+    finally(function() t.run { "chmod", "755", "/etc/luacni" } end)
+    local out, status = luacni { "check-scripts" }
+    assert.equal(1, status)
+    assert.equal(plugins .. "a.lua: refused: /etc/luacni can be written by everybody; chmod go-w /etc/luacni mends it "
+      .. "(and 2 more for the same reason)\n", out)
+    local list = t.decode((luacni { "check-scripts", "--json" }))
+    for i = 1, 3 do assert.matches("refused: ", list[i].problem) end
+    -- What each is to blame for itself is said of each.
+    t.run { "chmod", "755", "/etc/luacni" }
+    for _, name in ipairs { "a", "b" } do t.write(plugins .. name .. ".lua", "return {") end
+    assert.equal(2, select(2, (luacni { "check-scripts" }):gsub("\n", "\n")))
+  end)
+
+  it("is marked in the list of types", function()
+    t.write(plugins .. "good.lua", good)
+    t.write(plugins .. "bad.lua", "return {")
+    local out = succeeds { "types" }
+    assert.matches("\nbad [^\n]*cannot be loaded: luacni check%-scripts says why\n", out)
+    assert.equal(1, select(2, out:gsub("cannot be loaded", "")))
+    for _, entry in ipairs(t.decode((succeeds { "types", "--json" }))) do
+      assert.equal(entry.type == "bad", entry.problem ~= nil)
+    end
+  end)
+end)
+
+describe("luacni link", function()
+  it("knows this program by any name, links to it from any folder, and leaves others alone", function()
+    local bin = "/run/spec/here"
+    local words = { "link", "bridge", "--dir", bin }
+    assert.equal(bin .. "/bridge\n", (succeeds(words)))
+    assert.equal(t.run { "readlink", "-f", t.build .. "/luacni" }, t.run { "readlink", "-f", bin .. "/bridge" })
+    assert.equal(bin .. "/bridge\n", (succeeds(words)))
+    t.run("ln -sf luacni " .. bin .. "/bridge; ln -s " .. t.build .. "/luacni " .. bin .. "/luacni")
+    succeeds(words)
+    t.run("rm " .. bin .. "/bridge; cp /bin/true " .. bin .. "/bridge")
+    fails(1, words, "is no link to luacni")
+    fails(2, { "link", "bridge", "--dir", "/no/such" }, "there is no folder /no/such")
+  end)
+end)

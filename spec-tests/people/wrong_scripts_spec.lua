@@ -708,12 +708,13 @@ describe("luacni check-scripts", function()
 
   it("says what makes a script one that is not to be trusted, and what name no type can have", function()
     local good = "return { add = function() end }"
-    for mode, said in pairs { ["chmod 666"] = "can be written by everybody", ["chown 1000"] = "is not owned by root" } do
+    for mode, said in pairs { ["chmod 666"] = "can be written by everybody; chmod go-w " .. path,
+      ["chown 1000"] = "is not owned by root; chown root " .. path } do
       t.write(path, good)
       t.same({ "the only one is fine\n", 0 }, { checked() })
       t.run(mode .. " " .. path)
       local out, status = checked()
-      t.same({ path .. ": refused: " .. path .. " " .. said .. "\n", 1 }, { out, status })
+      t.same({ path .. ": refused: " .. path .. " " .. said .. " mends it\n", 1 }, { out, status })
       t.run("rm " .. path)
     end
     t.write("/etc/luacni/plugins/a b.lua", good)

@@ -163,14 +163,22 @@ describe("a site's script", function()
     { "the file is not root's", "chown 65534 FILE", "odd.lua is not owned by root" },
     { "everybody can write the file", "chmod 666 FILE", "odd.lua can be written by everybody" },
     { "its group can write the file", "chmod 664 FILE", "odd.lua can be written by its group" },
-    { "the file is a link", "mv FILE /run/spec/t.lua; ln -s /run/spec/t.lua FILE",
-      "odd.lua is a symbolic link" },
+    { "a link leads to what others can write", "mkdir -m 777 /run/spec/p; mv FILE /run/spec/p/t.lua; ln -s /run/spec/p/t.lua FILE",
+      "/run/spec/p can be written by everybody; chmod go-w /run/spec/p mends it" },
+    { "a link leads there round corners", "mkdir -m 775 /run/spec/p; mv FILE /run/spec/t.lua; ln -s ../t.lua /run/spec/p/l; "
+      .. "ln -s ../../../run/spec/p/l FILE", "/run/spec/p can be written by its group" },
+    { "the file behind a link is not root's", "mv FILE /run/spec/t.lua; chown 65534 /run/spec/t.lua; ln -s /run/spec/t.lua FILE",
+      "/run/spec/t.lua is not owned by root; chown root /run/spec/t.lua mends it" },
+    { "the link is not root's", "mv FILE /run/spec/t.lua; ln -s /run/spec/t.lua FILE; chown -h 65534 FILE",
+      "odd.lua is a symbolic link that is not root's" },
+    { "a link leads to nothing", "rm FILE; ln -s /run/spec/t.lua FILE", "/run/spec/t.lua is not there, and a symbolic link" },
+    { "links go round", "rm FILE; ln -s odd.lua FILE", "odd.lua is a symbolic link behind too many others" },
     { "the file is a pipe", "rm FILE; mkfifo FILE", "odd.lua is not a file" },
     { "the folder is not root's", "chown 65534 DIR", "plugins is not owned by root" },
     { "everybody can write the folder", "chmod 1777 DIR", "plugins can be written by everybody" },
     { "the folder above can be written", "chmod 775 DIR/..", "luacni can be written by its group" },
-    { "the folder is a link", "mv DIR /run/spec/p; ln -s /run/spec/p DIR",
-      "plugins is a symbolic link" },
+    { "the folder is a link to what others can write", "mv DIR /run/spec/p; chmod 777 /run/spec/p; ln -s /run/spec/p DIR",
+      "/run/spec/p can be written by everybody" },
   } do
     it("is refused when " .. case[1], function()
       write_script("odd", answering('"run"'))
@@ -181,11 +189,27 @@ describe("a site's script", function()
       end)
       local got = call("odd", { netns = t.netns() })
       assert.equal(1, got.rc)
-      assert.is_truthy(got.json.msg:find("refused: .*" .. case[3]:gsub("%.", "%%.")), got.out)
+      assert.is_truthy(got.json.msg:find("refused: .*" .. case[3]:gsub("%p", "%%%0")), got.out)
       -- A built-in type is refused as well: a script in its place was meant to be run.
       if case[2]:find("DIR") then assert.equal(0, call("loopback", { netns = t.netns() }).rc) end
     end)
   end
+
+  it("is found where links of root's lead", function()
+    local function is_run(line)
+      write_script("odd", answering('"run"'))
+      t.run((line:gsub("FILE", site .. "/odd.lua"):gsub("DIR", site)))
+      local got = call("odd")
+      t.run("rm -rf /etc/luacni/plugins /run/spec/p /run/spec/t.lua")
+      assert.equal("run", got.json.dns and got.json.dns.domain, got.out)
+    end
+    is_run "mv FILE /run/spec/t.lua; ln -s /run/spec/t.lua FILE"
+    is_run "mv FILE DIR/../t.lua; ln -s ../t.lua FILE"
+    t.run "rm -f /etc/luacni/t.lua"
+    is_run "mv DIR /run/spec/p; ln -s /run/spec/p DIR"
+    -- As Kubernetes puts files into a folder: the names are links through one that is changed for all at once.
+    is_run "mkdir DIR/..v1; mv FILE DIR/..v1; ln -s ..v1 DIR/..data; ln -s ..data/odd.lua FILE"
+  end)
 
   it("is refused as bytecode", function()
     local code = string.dump(assert(load(answering('"run"'))))

@@ -45,6 +45,32 @@ function M.problem(path)
   return not plugin and (msg or path .. ": it is gone") or nil
 end
 
+--- What is wrong with scripts, one reason for several of them said once.
+-- @tparam {string,...} paths
+-- @treturn {string,...} by their order: each begins with the path of the first script that it is about
+-- @treturn {string,...} what is wrong by script, nil for one that is fine
+function M.problems(paths)
+  local list, by_path, at, more = {}, {}, {}, {}
+  for i, path in ipairs(paths) do
+    host.progress(("check-scripts: %s, %d of %d"):format(path, i, #paths))
+    local problem = M.problem(path)
+    by_path[path] = problem
+    -- What a script's own text is to blame for has its path in it.
+    local why = problem and problem:sub(1, #path + 2) == path .. ": " and problem:sub(#path + 3) or problem
+    local place = why and why:find("^refused: ") and at[why]
+    if place then
+      more[place] = (more[place] or 0) + 1
+    elseif why then
+      list[#list + 1] = problem
+      at[why] = #list
+    end
+  end
+  for place, count in pairs(more) do
+    list[place] = ("%s (and %d more for the same reason)"):format(list[place], count)
+  end
+  return list, by_path
+end
+
 --- The scripts of this site.
 -- @treturn {string,...} their paths
 function M.of_site()
@@ -60,13 +86,9 @@ end
 -- @tparam table options
 -- @treturn integer exit status
 function M.run(words, options)
-  local paths, bad, found = words[1] and words or M.of_site(), {}, json.list {}
-  for i, path in ipairs(paths) do
-    host.progress(("check-scripts: %s, %d of %d"):format(path, i, #paths))
-    local problem = M.problem(path)
-    found[i] = { script = path, problem = problem }
-    bad[#bad + 1] = problem
-  end
+  local paths, found = words[1] and words or M.of_site(), json.list {}
+  local bad, problems = M.problems(paths)
+  for i, path in ipairs(paths) do found[i] = { script = path, problem = problems[path] } end
   if options.json then
     say.json(found)
   elseif #paths == 0 then

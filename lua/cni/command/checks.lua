@@ -239,13 +239,10 @@ end
 local function scripts(_, broken)
   local check = require "cni.command.check-scripts"
   local list = check.of_site()
-  for _, path in ipairs(list) do
-    local why = check.problem(path)
-    if why then
-      local named = why:match "(/%S+) can be written by" or why:match "(/%S+) is not owned by root"
-      broken("a script of this site cannot be loaded: " .. why,
-        named and (why:find "owned" and "chown root " or "chmod go-w ") .. quote(named) or nil)
-    end
+  for _, why in ipairs((check.problems(list))) do
+    local command = why:match "; (ch%l+ .-) mends it"
+    local plain = command and why:gsub("; ch%l+ .- mends it", "") or why
+    broken("a script of this site cannot be loaded: " .. plain, command)
   end
   return ("this site has %d types of its own"):format(#list)
 end

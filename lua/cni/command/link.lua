@@ -4,6 +4,7 @@
 
 local fail = require "cni.fail"
 local files = require "cni.record.files"
+local host = require "host"
 local request = require "cni.protocol.request"
 local say = require "cni.command.say"
 local sys = require("netlink").sys
@@ -33,15 +34,22 @@ local function folder_of_links()
   say.usage("link: no folder of CNI_PATH has luacni and its types in it; --dir says which is meant")
 end
 
+-- Whether two paths lead to one file.
+local function is_same(a, b)
+  local one, other = sys.stat(a), sys.stat(b)
+  return one and other and one.dev == other.dev and one.ino == other.ino
+end
+
 local function make(folder, name)
-  local path = folder .. "/" .. name
-  local ok, msg, errno = sys.symlink("luacni", path)
+  local path, own = folder .. "/" .. name, assert(host.exe())
+  local ok, msg, errno = sys.symlink(files.exists(folder .. "/luacni") and "luacni" or own, path)
   if ok then return say.lines { path } end
   if errno ~= sys.errno.EEXIST then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
-  if sys.readlink(path) ~= "luacni" then
+  if sys.readlink(path) ~= "luacni" and not is_same(path, own) then
     fail.throw { code = fail.codes.io, msg = path .. " is there, and is no link to luacni",
       hint = "a runtime calls that program for the type" }
   end
+  say.lines { path }
 end
 
 --- Make the links.
@@ -50,9 +58,7 @@ end
 function M.run(words, options)
   for _, name in ipairs(words) do say.plugin(name) end
   local folder = options.dir or folder_of_links()
-  if not files.exists(folder .. "/luacni") then
-    say.usage(("link: there is no luacni in %s for the link to point to"):format(folder))
-  end
+  if not files.exists(folder) then say.usage(("link: there is no folder %s"):format(folder)) end
   for _, name in ipairs(words) do make(folder, name) end
 end
 

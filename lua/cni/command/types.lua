@@ -31,10 +31,14 @@ return {
   run = function(_, options)
     local folders = require("cni.command.link").folders()
     local list, rows = json.list {}, { { "TYPE", "SCRIPT", "PROGRAM" } }
+    local check = require "cni.command.check-scripts"
     for i, entry in ipairs(host.types()) do
       local path, is_own = program(folders, entry.name)
-      list[i] = { type = entry.name, script = entry.origin, program = path, own = path and is_own }
-      rows[i + 1] = { entry.name, entry.origin, told(path, is_own, entry.name) }
+      local problem = entry.origin ~= "built in" and check.problem(entry.origin) or nil
+      list[i] = { type = entry.name, script = entry.origin, program = path, own = path and is_own,
+        problem = problem }
+      rows[i + 1] = { entry.name, entry.origin, told(path, is_own, entry.name)
+        .. (problem and "; cannot be loaded: luacni check-scripts says why" or "") }
     end
     if options.json then say.json(list) else say.columns(rows) end
   end,
