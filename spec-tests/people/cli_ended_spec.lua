@@ -45,8 +45,9 @@ after_each(function()
 end)
 
 local own = [[return { add = function(req)
-  req.host:add_link { kind = "bridge", name = "own0" }
+  local bridge = req.host:add_link { kind = "bridge", name = "own0" }
   req:call { program = "/run/spec/slow", undo = { args = { "down" } } }
+  return { interfaces = { bridge } }
 end }]]
 
 describe("a command that is asked to end", function()
@@ -62,8 +63,8 @@ describe("a command that is asked to end", function()
     end
     -- One that comes to its end stays.
     program("/run/spec/slow", "exit")
-    shell(luacni .. " add demo blue")
-    assert.is_truthy(t.link(host, "own0"))
+    local said = shell(luacni .. " add demo blue 2>&1")
+    assert.is_truthy(t.link(host, "own0"), said)
     shell(luacni .. " del demo blue")
     assert.is_nil(t.link(host, "own0"))
   end)
