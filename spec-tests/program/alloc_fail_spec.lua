@@ -269,7 +269,28 @@ local bindings = {
   { "sys, small things", "return require('netlink').sys", [[
     local sys = ...
     assert(#sys.hash64("abc") == 16 and #sys.random(100) == 100 and sys.clock() and sys.time())
-    assert(sys.pid() > 1 and sys.strerror(2) and sys.errno.ENOENT == 2)]] },
+    assert(sys.pid() > 1 and sys.strerror(2) and sys.errno.ENOENT == 2)
+    assert(sys.matches("a+", "aa") and not sys.matches("(", "a"))]] },
+  { "dissect", "return require('netlink').dissect", [[
+    local dissect = ...
+    local link = ("I4I2I2I4I4"):pack(32 + 12, 18, 1, 1, 0) .. ("\0"):rep(16) .. ("I2I2"):pack(12, 3) .. "eth0\0\0\0\0"
+    local list, left = dissect.messages(0, link .. "x")
+    assert(list[1].attrs.name == "eth0" and left == 1)
+    assert(#dissect.messages(12, ("I4I2I2I4I4"):pack(20, 0x0a00, 1, 1, 0) .. ("\0"):rep(4)) == 1)
+    assert(dissect.locate(0, link, 32) == "name")]] },
+  { "trace", "return require('netlink').trace", [[
+    local trace = ...
+    local t <close> = assert(trace { "/usr/sbin/ip", "-n", "alloc", "link", "set", "lo", "up" })
+    repeat
+      local event = assert(t:next())
+      if event.kind == "call" then
+        t:datagrams()
+        t:bytes(event[2], 8)
+        t:text(event[2])
+        t:socket(event[1])
+      end
+    until event.kind == "end"
+    t:close()]] },
 }
 
 -- What is let off: it is there to keep a descriptor open, and takes no memory.

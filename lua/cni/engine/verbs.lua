@@ -565,7 +565,8 @@ function M.check(req, plugin)
       fail.throw { msg = differences[1], details = table.concat(differences, "; ", 2) }
     end
   end)
-  if not ok and not plugin.ipam and not fail.of_system(err) then
+  local is_conf = fail.is(err) and err.code == fail.codes.config
+  if not ok and not plugin.ipam and not is_conf and not fail.of_system(err) then
     err = require("cni.engine.unattached").error(req, plan, ns, plan:past()) or err
   end
   plan:close()
