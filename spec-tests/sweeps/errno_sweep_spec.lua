@@ -6,7 +6,7 @@
 --
 -- What is sampled: in each test every `stride`th call fails, beginning with another one in each, and each with
 -- one of the ten errnos, in turns. ERRNO_SWEEP=N in the environment has every call fail, with N of them each:
--- with 10 nothing is left out.
+-- with 10 nothing is left out. ERRNO_SWEEP=M-N has the Mth to the Nth of them, for a sweep in parts.
 --
 -- Seconds a test takes on the second kernel: 30
 
@@ -15,7 +15,7 @@ local plugins = require "plugins"
 
 local errnos = { "ENOMEM", "EPERM", "EACCES", "EIO", "EMFILE", "ENFILE", "ENOSPC", "EINTR", "EAGAIN",
   "ENOBUFS" }
-local turns = tonumber(os.getenv("ERRNO_SWEEP"))
+local first_turn, last_turn = (os.getenv("ERRNO_SWEEP") or ""):match("^(%d-)%-?(%d+)$")
 local stride = 5
 local limit = 3600
 local dir = "/run/spec/sweep"
@@ -227,8 +227,10 @@ local function sweep(entry, nth, neighbour)
       t.run(line)
     end
     if what ~= "broken" or line then
-      for turn = 1, turns or 0 do s:run(what, 1, 1, nth + i + turn) end
-      if not turns then s:run(what, 1 + (nth + 2 * i) % stride, stride, nth + i) end
+      for turn = tonumber(first_turn) or 1, tonumber(last_turn) or 0 do
+        s:run(what, 1, 1, nth + i + turn)
+      end
+      if not last_turn then s:run(what, 1 + (nth + 2 * i) % stride, stride, nth + i) end
     end
   end
   if attached then s:must("DEL", 1, "bare") end
