@@ -219,8 +219,8 @@ describe("luacni list and explain", function()
     w:add()
     w:add { id = "c2", pod = 2, conf = { name = "other" } }
     local out = luacni { "list" }
-    assert.is_truthy(out:find("\nnet +c1 +eth0 +bridge +%d+s +10%.9%.8%.2/24\n"), out)
-    assert.is_truthy(out:find("\nother +c2 +eth0 +bridge +%d+s +10%.9%.8%.2/24\n"), out)
+    assert.is_truthy(out:find("\nnet +c1 +eth0 +pod1 +bridge +%d+s +10%.9%.8%.2/24\n"), out)
+    assert.is_truthy(out:find("\nother +c2 +eth0 +pod2 +bridge +%d+s +10%.9%.8%.2/24\n"), out)
     assert.is_nil(luacni({ "list", "net" }):find("c2", 1, true))
     assert.is_nil(luacni({ "list", "net", "c2" }):find("c1", 1, true))
     local first = t.decode((luacni { "list", "--json" }))[1]

@@ -108,8 +108,8 @@ describe("luacni list", function()
     luacni { "add", "demo", "blue", "--id", "c1" }
     luacni({ "add", "demo", "red", "--id", "c2" }, { "CNI_PATH=/usr/lib/cni" })
     local out = luacni { "list" }
-    assert.is_truthy(out:find "\ndemo +c1 +eth0 +bridge +%d+s +10%.9%.8%.2/24\n", out)
-    assert.is_truthy(out:find "\ndemo +c2 +eth0 +bridge +%d+s +10%.9%.8%.3/24\n", out)
+    assert.is_truthy(out:find "\ndemo +c1 +eth0 +blue +bridge +%d+s +10%.9%.8%.2/24\n", out)
+    assert.is_truthy(out:find "\ndemo +c2 +eth0 +red +bridge +%d+s +10%.9%.8%.3/24\n", out)
     local list = t.decode((luacni { "list", "--json" }))
     t.same({ true, true, { "10.9.8.2" }, nil, true, { "10.9.8.3" } }, { list[1].recorded, list[1].stored,
       list[1].leases, list[2].recorded, list[2].stored, list[2].leases })

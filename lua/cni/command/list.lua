@@ -2,6 +2,7 @@
 -- luacni list
 
 local attachments = require "cni.command.attachments"
+local job = require "cni.command.job"
 local json = require "cni.json"
 local say = require "cni.command.say"
 local sys = require("netlink").sys
@@ -20,9 +21,10 @@ local unusual = { gone = " (its namespace is gone)", unfinished = " (unfinished)
 
 local function tell_attachments(list)
   local now = math.floor(sys.time())
-  local rows = { { "NETWORK", "CONTAINER", "INTERFACE", "TYPES", "AGE", "ADDRESSES" } }
+  local rows = { { "NETWORK", "CONTAINER", "INTERFACE", "NETNS", "TYPES", "AGE", "ADDRESSES" } }
   for i, entry in ipairs(list) do
-    rows[i + 1] = { entry.network, entry.container, entry.interface, table.concat(entry.types, " "),
+    rows[i + 1] = { entry.network, entry.container, entry.interface, job.netns_name(entry.sandbox),
+      table.concat(entry.types, " "),
       entry.since and age(now - entry.since) or "?",
       table.concat(entry.addresses, " ") .. (unusual[entry.state] or "") }
   end
@@ -41,9 +43,9 @@ end
 return {
   words = "[NETWORK [ID]]",
   about = "list the attachments, or who has which address",
-  text = "Container, interface, the types that worked for it, how long ago, addresses: from the " ..
-    "records of luacni's types, and from what runtimes made of libcni have stored of others. --leases: " ..
-    "from the lease directories, and whether the one who has an address is attached.",
+  text = "Container, interface, namespace, the types that worked for it, how long ago, addresses: " ..
+    "from the records of luacni's types, and from what runtimes made of libcni have stored of others. " ..
+    "--leases: from the lease directories, and whether the one who has an address is attached.",
   least = 0, most = 2,
   options = {
     json = { about = "as JSON" },

@@ -581,8 +581,8 @@ end
 
 --- Declare what a function takes that is no verb of a handle, such as one of a module or of `req`.
 -- @tparam string name as a script calls it: "ipam.apply"
--- @tparam table ... as for `verb`, of every argument; `self` of the readers is the first
--- of the readers is the first, and they get the list of all as well
+-- @tparam table ... as for `verb`, of every argument; what readers get as `self` is the first argument, and
+-- they get the list of all as well
 -- @treturn function as for `verb`
 function M.call(name, ...)
   local list = { ... }
