@@ -71,7 +71,7 @@ describe("the command line", function()
     usage({ "run", conf, "ping", "--count", "1" }, "put -- before the command")
     usage({ "lsit" }, 'did you mean "list"?')
     usage({ "list", "--jsn" }, 'did you mean "--json"?')
-    usage({ "list", "a", "b", "c" }, "usage: luacni list [NETWORK [ID]]")
+    usage({ "list", "a", "b", "c" }, "usage: luacni list [NETWORK [WHO]]")
     usage({ "run", "/no/such/file", "--dry-run" }, "/no/such/file: No such file")
   end)
 
@@ -206,6 +206,8 @@ end)
 
 describe("luacni list and explain", function()
   it("say that there is nothing, and name what was asked for", function()
+    t.write("/etc/cni/net.d/net.conflist", '{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"loopback"}]}')
+    finally(function() os.remove "/etc/cni/net.d/net.conflist" end)
     for _, command in ipairs { "list", "explain" } do
       t.same({ "", 0, "nothing is attached\n" }, { luacni { command } })
       t.same({ "", 0, "nothing is attached to network net for container c9\n" }, { luacni { command, "net", "c9" } })

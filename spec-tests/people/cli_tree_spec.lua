@@ -94,7 +94,7 @@ on no link of the host
   end)
 
   it("says that there is nothing, and takes one form", function()
-    t.same({ "", "nothing is attached to network net\n" }, { luacni { "tree", "net" } })
+    t.same({ "", "nothing is attached to network demo\n" }, { luacni { "tree", "demo" } })
     t.same({ {}, {} }, { t.decode((luacni { "tree", "--json" })).links, t.decode((luacni { "tree", "--json" })).others })
     local _, status = t.sh({ t.build .. "/luacni", "tree", "--dot", "--json" }, { host = host })
     assert.equal(2, status)
@@ -109,9 +109,9 @@ describe("luacni list", function()
     luacni({ "add", "demo", "red", "--id", "c2" }, { "CNI_PATH=/usr/lib/cni" })
     local out = luacni { "list" }
     assert.is_truthy(out:find "\ndemo +c1 +eth0 +blue +bridge +%d+s +10%.9%.8%.2/24\n", out)
-    assert.is_truthy(out:find "\ndemo +c2 +eth0 +red +bridge +%d+s +10%.9%.8%.3/24\n", out)
+    assert.is_truthy(out:find "\ndemo +c2 +eth0 +red +bridge +%d+s +10%.9%.8%.3/24 %(no record%)\n", out)
     local list = t.decode((luacni { "list", "--json" }))
-    t.same({ true, true, { "10.9.8.2" }, nil, true, { "10.9.8.3" } }, { list[1].recorded, list[1].stored,
+    t.same({ true, true, { "10.9.8.2" }, false, true, { "10.9.8.3" } }, { list[1].recorded, list[1].stored,
       list[1].leases, list[2].recorded, list[2].stored, list[2].leases })
     t.write("/var/lib/cni/networks/demo/10.9.8.99", "c9\r\neth0")
     t.write("/var/lib/cni/networks/demo/10.9.8.9", "c2")
@@ -120,8 +120,9 @@ describe("luacni list", function()
       .. "demo +10%.9%.8%.99 +c9 +eth0 +nobody that is known here\n$"), out)
     local of_one = t.decode((luacni { "list", "demo", "c9", "--leases", "--json" }))
     t.same({ 1, "10.9.8.99" }, { #of_one, of_one[1].address })
+    network("net", { type = "loopback" })
     t.same({ "", "no address is leased to network net\n" }, { luacni { "list", "net", "--leases" } })
     t.remove_netns { name = "red", path = "/run/netns/red" }
-    assert.is_truthy(luacni { "list" }:find("10.9.8.3/24 (its namespace is gone)", 1, true))
+    assert.is_truthy(luacni { "list" }:find("10.9.8.3/24 (its namespace is gone, no record)", 1, true))
   end)
 end)

@@ -76,12 +76,14 @@ before_each(function()
   t.write("/etc/cni/net.d/10-demo.conflist",
     t.json { cniVersion = "1.0.0", name = "demo", plugins = { { type = "loopback" } } })
   t.write("/etc/luacni/spec/wire_spec.lua", "")
+  t.write("/var/lib/cni/results/demo-cnitool-1-eth0", t.json { kind = "cniCacheV1", containerId = "cnitool-1",
+    ifName = "eth0", networkName = "demo", netns = "/run/netns/green", config = "e30=" })
   for shell, name in pairs { bash = "luacni.bash", zsh = "_luacni", fish = "luacni.fish" } do
     t.write(folder .. "/" .. name, t.run { t.build .. "/luacni", "completion", shell })
   end
 end)
 after_each(function()
-  t.run("rm -rf /etc/cni/net.d " .. folder)
+  t.run("rm -rf /etc/cni/net.d /var/lib/cni/results " .. folder)
   t.cleanup()
 end)
 
@@ -89,7 +91,8 @@ local wanted = {
   ["luacni d"] = "del doc doctor", ["luacni show br"] = "bridge", ["luacni new x --from lo"] = "loopback",
   ["luacni add d"] = "demo", ["luacni add demo b"] = "blue", ["luacni add -i eth1 demo r"] = "red",
   ["luacni add --c"] = "--cap-args --conf-dir", ["luacni link bridge vl"] = "vlan", ["luacni completion z"] = "zsh",
-  ["luacni list --j"] = "--json", ["luacni run d"] = "demo", ["luacni validate x"] = "x.conflist",
+  ["luacni list --j"] = "--json", ["luacni explain demo gr"] = "green",
+  ["luacni list demo cni"] = "cnitool-1", ["luacni run d"] = "demo", ["luacni validate x"] = "x.conflist",
   ["luacni test wi"] = "wire", ["luacni test x"] = "x.conflist",
   ["luacni run demo -- unshar"] = "unshare", ["luacni trace tre"] = "tree", ["luacni trace -v add demo b"] = "blue",
   ["luacni trace --to x add d"] = "demo", ["luacni trace --j"] = "--json", ["luacni trace -- unshar"] = "unshare",

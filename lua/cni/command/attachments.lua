@@ -6,6 +6,7 @@
 local addr = require "cni.addr"
 local cache = require "cni.runtime.cache"
 local files = require "cni.record.files"
+local job = require "cni.command.job"
 local journal = require "cni.record.journal"
 local json = require "cni.json"
 local leases = require "cni.leases"
@@ -40,6 +41,7 @@ end
 local function of_record(entry, record)
   local header = record.header
   entry.header, entry.sandbox, entry.recorded = header, header.netns, true
+  table.insert(entry.records, record)
   entry.since = entry.since or record.since and math.floor(record.since)
   add(entry.types, header.type)
   if record.leaving then
@@ -87,33 +89,46 @@ local function read_leases(folder, only, list)
   end
 end
 
+-- Returns by lease the attachment that has it.
 local function give_leases(list, by_key, by_id)
+  local holders = {}
   for _, lease in ipairs(list) do
     local entry = by_key[key_of(lease.network, lease.container, lease.interface)]
       or lease.interface == "" and by_id[lease.network .. "\0" .. lease.container]
     if entry then
-      lease.attached = true
+      lease.attached, holders[lease] = true, entry
       table.insert(entry.leases, lease.address)
     end
   end
+  return holders
 end
+
+-- The state of an attachment whose namespace is gone; and whether it is the one that a word means.
+local function look_at(entry, is_meant)
+  local ns <close>, gone = namespace_of(entry)
+  if not ns and gone and entry.state == "attached" then entry.state = "gone" end
+  return is_meant(entry.container, ns, entry.sandbox)
+end
+
+local function anyone() return true end
 
 --- All attachments: one for each container's interface in a network.
 -- @string[opt] network only of this one
--- @string[opt] id only of this container
+-- @string[opt] word only of this container: its ID, or its namespace's name or path
 -- @treturn {table,...} `network`, `container`, `interface`, `sandbox` (path), `types`, `addresses`, `leases`,
 -- `state` (attached, unfinished, half deleted, gone: its namespace is), `since`; `recorded`, `stored`:
--- where it is known from; `header` of a record
--- @treturn {table,...} all leases: `network`, `address`, `folder`, `container`, `interface`, `attached`:
--- whether one of those attachments has it
-function M.all(network, id)
+-- whether luacni's records or what runtimes store know it; `records`, and `header` of one
+-- @treturn {table,...} leases, those of a container whose ID is the word and of its attachments, or all:
+-- `network`, `address`, `folder`, `container`, `interface`, `attached`: whether an attachment has it
+function M.all(network, word)
   local list, by_key, by_id = json.list {}, {}, {}
   local function entry_of(net, container, ifname)
     local key = key_of(net, container, ifname)
     local entry = by_key[key]
-    if not entry and (not id or container == id) then
+    if not entry then
       entry = { network = net, container = container, interface = ifname, types = json.list {},
-        addresses = json.list {}, leases = json.list {}, state = "attached" }
+        addresses = json.list {}, leases = json.list {}, state = "attached", recorded = false, stored = false,
+        records = {} }
       by_key[key], by_id[net .. "\0" .. container] = entry, entry
       list[#list + 1] = entry
     end
@@ -121,19 +136,19 @@ function M.all(network, id)
   end
   local records = journal.all(network)
   for _, record in ipairs(records) do
-    local entry = entry_of(record.header.network, record.header.id, record.header.ifname)
-    if entry then of_record(entry, record) end
+    of_record(entry_of(record.header.network, record.header.id, record.header.ifname), record)
   end
   for _, stored in ipairs(cache.all(network)) do
-    local entry = entry_of(stored.network, stored.id, stored.ifname)
-    if entry then of_cache(entry, stored) end
+    of_cache(entry_of(stored.network, stored.id, stored.ifname), stored)
   end
   table.sort(list, function(a, b)
     return key_of(a.network, a.container, a.interface) < key_of(b.network, b.container, b.interface)
   end)
+  local is_meant, meant, of_meant = word and job.meaning(word) or anyone, json.list {}, {}
   for _, entry in ipairs(list) do
-    local ns <close>, gone = namespace_of(entry)
-    if not ns and gone and entry.state == "attached" then entry.state = "gone" end
+    if look_at(entry, is_meant) then
+      meant[#meant + 1], of_meant[entry] = entry, true
+    end
   end
   local held = json.list {}
   for folder in pairs(lease_folders(records)) do read_leases(folder, network, held) end
@@ -141,8 +156,11 @@ function M.all(network, id)
     if a.network ~= b.network then return a.network < b.network end
     return addr.cmp(addr.ip(a.address), addr.ip(b.address)) < 0
   end)
-  give_leases(held, by_key, by_id)
-  return list, held
+  local holders, wanted = give_leases(held, by_key, by_id), json.list {}
+  for _, lease in ipairs(held) do
+    if of_meant[holders[lease]] or is_meant(lease.container) then wanted[#wanted + 1] = lease end
+  end
+  return meant, wanted
 end
 
 --- The namespace of an attachment, opened.
@@ -158,8 +176,17 @@ end
 function M.told(entry)
   local copy = {}
   for key, value in pairs(entry) do copy[key] = value end
-  copy.header = nil
+  copy.header, copy.records = nil, nil
   return copy
+end
+
+local unusual = { gone = "its namespace is gone" }
+
+--- What is unusual about the state of an attachment, for people.
+-- @tparam table entry of @{all}
+-- @treturn string|nil nil: nothing
+function M.unusual(entry)
+  return entry.state ~= "attached" and (unusual[entry.state] or entry.state) or nil
 end
 
 return M

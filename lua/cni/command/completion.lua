@@ -30,6 +30,19 @@ function kinds.ID()
   return list
 end
 
+-- Who is attached: by the container's ID, and by the namespace's name.
+function kinds.WHO()
+  local list, seen = {}, {}
+  for _, entry in ipairs((require("cni.command.attachments").all())) do
+    local name = job_of.netns_name(entry.sandbox)
+    for _, word in ipairs { entry.container, name:find "/" and "" or name } do
+      if word ~= "" and word ~= "none" and not seen[word] then list[#list + 1] = word end
+      seen[word] = true
+    end
+  end
+  return list
+end
+
 kinds.CONF = kinds.NETWORK
 
 function kinds.SPEC()

@@ -8,6 +8,7 @@ local fail = require "cni.fail"
 local host = require "host"
 local job_of = require "cni.command.job"
 local journal = require "cni.record.journal"
+local json = require "cni.json"
 local sandbox = require "cni.record.sandbox"
 local say = require "cni.command.say"
 local verbs = require "cni.runtime.verbs"
@@ -62,7 +63,7 @@ local function counter()
 end
 
 -- Collects what goes, each attachment once. `tell` is given each at once, since it may take a while: what
--- it is, in words, and the error that kept it from going.
+-- it is, in words; the error that kept it from going; the same for JSON.
 local function account(tell)
   local self, seen = { count = 0, failed = false, looked_at = counter() }, {}
   function self.note(network, id, ifname, what, problem)
@@ -74,7 +75,8 @@ local function account(tell)
     else
       self.count = self.count + 1
     end
-    tell(("%s  %s %s  %s"):format(network or "?", id or "?", ifname or "?", what), problem)
+    tell(("%s  %s %s  %s"):format(network or "?", id or "?", ifname or "?", what), problem,
+      { network = network, container = id, interface = ifname, what = what })
   end
   return self
 end
@@ -156,6 +158,7 @@ local M = {
   options = job_of.options({ "conf-dir" }, {
     all = { about = "of NETWORK, delete every attachment that is stored, living ones too, as cnitool does" },
     ["dry-run"] = { about = "say what there is, and do nothing" },
+    json = { about = "as JSON: each with `cleared`, or `problem` where it would not go" },
   }),
   examples = { "luacni gc", "luacni gc demo --dry-run" },
 }
@@ -182,15 +185,26 @@ function M.run(words, options)
   only = network and network.name
   if network and network.disable_gc then
     host.log(("luacni: network %s says disableGC: nothing is done"):format(only))
+    if options.json then say.json(json.list {}) end
     return 0
   end
-  local told = account(function(text, problem)
+  local list = json.list {}
+  local told = account(function(text, problem, found)
+    if options.json then
+      found.cleared, found.problem = not dry and not problem, problem and tostring(problem) or nil
+      list[#list + 1] = found
+      return
+    end
     if problem then return host.log(("luacni: %s: %s"):format(text, tostring(problem))) end
     say.lines { text .. (dry and "" or ": taken away") }
   end)
   local valid, alive = clear(only, all, dry, job_of.folder(options), told)
   if network and not dry then collect(network, valid, alive, told) end
-  if told.count == 0 and not told.failed then host.log "nothing is left of anything dead" end
+  if options.json then
+    say.json(list)
+  elseif told.count == 0 and not told.failed then
+    host.log "nothing is left of anything dead"
+  end
   return told.failed and 1 or 0
 end
 

@@ -143,6 +143,42 @@ function M.id_of(netns)
   return "cnitool-" .. require("cni.reference.sha512")(netns):sub(1, 20)
 end
 
+-- The namespace of a path, to be compared by; a path that names none is compared as text.
+local function identity(path)
+  local ns <close> = path and netlink.ns.open(path)
+  return ns and ns:id() or path
+end
+
+--- Which attachments a word means, ID of a container or NETNS, where there may be several.
+-- @string word
+-- @treturn function(id, ns, path) whether it means that container: by its ID, that of cnitool for the
+-- namespace, or the namespace; `ns`: open, nil: gone; `path`: what it was, nil: not known
+function M.meaning(word)
+  local path = M.netns(word)
+  local id, place = M.id_of(path), identity(path)
+  return function(container, ns, was)
+    return container == word or container == id or place == (ns and ns:id() or was and clean(was))
+  end
+end
+
+--- The name of the network that a word means. No file need have a network of that name any more:
+-- something may be attached to it.
+-- @string[opt] word
+-- @tparam table options
+-- @treturn string|nil nil: there is no word
+function M.network_name(word, options)
+  if not word or names.is_id(word) then return word end
+  return M.network(word, options).name
+end
+
+--- Refuse the name of a network that is none here: for commands that have found nothing of it.
+-- @string[opt] word as for @{network_name}; a file is known
+-- @tparam table options
+-- @raise a mistake that says what name is near
+function M.must_be_known(word, options)
+  if word and names.is_id(word) then M.network(word, options) end
+end
+
 local function capability_args(options)
   local text, name = options["cap-args"], "--cap-args"
   if not text then text, name = given "CAP_ARGS", "CAP_ARGS" end
@@ -166,12 +202,6 @@ function M.given(options)
   local problem, hint = names.ifname_problem(want.ifname)
   if problem then say.usage(hint and problem .. "; " .. hint or problem) end
   return want
-end
-
--- The namespace of a path, to be compared by; a path that names none is compared as text.
-local function identity(path)
-  local ns <close> = path and netlink.ns.open(path)
-  return ns and ns:id() or path
 end
 
 -- The one attachment of a network, by that interface name, that is stored for a namespace.

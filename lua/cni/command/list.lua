@@ -3,7 +3,6 @@
 
 local attachments = require "cni.command.attachments"
 local job = require "cni.command.job"
-local json = require "cni.json"
 local say = require "cni.command.say"
 local sys = require("netlink").sys
 
@@ -16,8 +15,11 @@ local function age(seconds)
   return ("%ds"):format(math.max(seconds, 0))
 end
 
-local unusual = { gone = " (its namespace is gone)", unfinished = " (unfinished)",
-  ["half deleted"] = " (half deleted)" }
+local function remark_of(entry)
+  local words = { attachments.unusual(entry) }
+  if not entry.recorded then words[#words + 1] = "no record" end
+  return words[1] and (" (%s)"):format(table.concat(words, ", ")) or ""
+end
 
 local function tell_attachments(list)
   local now = math.floor(sys.time())
@@ -26,7 +28,7 @@ local function tell_attachments(list)
     rows[i + 1] = { entry.network, entry.container, entry.interface, job.netns_name(entry.sandbox),
       table.concat(entry.types, " "),
       entry.since and age(now - entry.since) or "?",
-      table.concat(entry.addresses, " ") .. (unusual[entry.state] or "") }
+      table.concat(entry.addresses, " ") .. remark_of(entry) }
   end
   say.columns(rows)
 end
@@ -41,27 +43,26 @@ local function tell_leases(list)
 end
 
 return {
-  words = "[NETWORK [ID]]",
+  words = "[NETWORK [WHO]]",
   about = "list the attachments, or who has which address",
   text = "Container, interface, namespace, the types that worked for it, how long ago, addresses: " ..
     "from the records of luacni's types, and from what runtimes made of libcni have stored of others. " ..
+    "\"no record\": a runtime has stored it, but luacni's records do not know it. Either another's plugin " ..
+    "made it, or its record is lost. WHO is a namespace's name or path, or the container's ID. " ..
     "--leases: from the lease directories, and whether the one who has an address is attached.",
-  least = 0, most = 2,
-  options = {
+  least = 0, most = 2, network = true,
+  options = job.options({ "conf-dir" }, {
     json = { about = "as JSON" },
     leases = { about = "the addresses that are leased, instead of the attachments" },
-  },
-  examples = { "luacni list --leases", "luacni list demo --json" },
+  }),
+  examples = { "luacni list --leases", "luacni list demo blue", "luacni list demo --json" },
   run = function(words, options)
-    local list, leases = attachments.all(words[1], words[2])
+    local list, leases = attachments.all(job.network_name(words[1], options), words[2])
+    if not list[1] and not leases[1] then job.must_be_known(words[1], options) end
     if options.leases then
-      local of_id = json.list {}
-      for _, lease in ipairs(leases) do
-        if not words[2] or lease.container == words[2] then of_id[#of_id + 1] = lease end
-      end
-      if options.json then return say.json(of_id) end
-      if not of_id[1] then return say.nothing(words[1], words[2], "no address is leased") end
-      return tell_leases(of_id)
+      if options.json then return say.json(leases) end
+      if not leases[1] then return say.nothing(words[1], words[2], "no address is leased") end
+      return tell_leases(leases)
     end
     if options.json then
       for i, entry in ipairs(list) do list[i] = attachments.told(entry) end

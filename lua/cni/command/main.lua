@@ -76,7 +76,8 @@ local function help()
   say.columns(rows)
   say.lines { "",
     "CONF is a network configuration or a list of plugins (.conflist); - is standard input.",
-    "NETWORK is the name of one in /etc/cni/net.d; NETNS a namespace's name for `ip netns`, or its path.",
+    "NETWORK is the name of one in /etc/cni/net.d; NETNS a namespace's name for `ip netns`, or its path;",
+    "WHO is NETNS too, or the ID of a container.",
     exit_statuses,
     "A site's own plugins are in /etc/luacni/plugins.",
   }

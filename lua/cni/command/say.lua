@@ -90,12 +90,12 @@ end
 
 --- Say that there is nothing of what was asked for, to standard error.
 -- @string[opt] network only of this one
--- @string[opt] id only of this container
+-- @string[opt] container only of this one: its ID, or its namespace
 -- @string[opt="nothing is attached"] what
 -- @treturn integer exit status 0
-function M.nothing(network, id, what)
+function M.nothing(network, container, what)
   host.log((what or "nothing is attached") .. (network and " to network " .. network or "")
-    .. (id and " for container " .. id or ""))
+    .. (container and " for container " .. container or ""))
   return 0
 end
 

@@ -4,6 +4,7 @@
 local attachments = require "cni.command.attachments"
 local fail = require "cni.fail"
 local host = require "host"
+local job = require "cni.command.job"
 local json = require "cni.json"
 local netlink = require "netlink"
 local say = require "cni.command.say"
@@ -97,10 +98,10 @@ local function words_of(node)
     return ("%s  %s%s%s"):format(node.name, node.kind, node.up and "" or ", down",
       node.addresses[1] and "  " .. table.concat(node.addresses, " ") or "")
   end
-  local note = node.state ~= "attached" and ("  (%s)"):format(node.state == "gone" and "its namespace is gone"
-    or node.state) or not node.link and "  (there is no such interface)" or ""
+  local note = attachments.unusual(node) or not node.link and "there is no such interface"
   return ("%s %s  network %s%s%s"):format(node.container, node.interface, node.network,
-    node.addresses[1] and "  " .. table.concat(node.addresses, " ") or "", note)
+    node.addresses[1] and "  " .. table.concat(node.addresses, " ") or "",
+    note and ("  (%s)"):format(note) or "")
 end
 
 local function is_utf8()
@@ -154,24 +155,25 @@ local function dot(roots, loose)
 end
 
 return {
-  words = "[NETWORK]",
+  words = "[NETWORK [WHO]]",
   about = "draw what is plugged in where",
   text = "The host's bridges and other links that attachments hang on, with their addresses, what else " ..
     "is plugged into those bridges, and the attachments with the addresses that their interfaces have " ..
-    "now.",
-  least = 0, most = 1,
-  options = {
+    "now. WHO is a namespace's name or path, or a container's ID: of this one's attachments alone.",
+  least = 0, most = 2, network = true,
+  options = job.options({ "conf-dir" }, {
     dot = { about = "for graphviz: luacni tree --dot | dot -Tsvg >net.svg" },
     json = { about = "as JSON: links, what hangs on each in `below`" },
-  },
+  }),
   examples = { "luacni tree", "luacni tree demo --json" },
   run = function(words, options)
     if options.dot and options.json then say.usage "tree: either --dot or --json" end
-    local list = attachments.all(words[1])
+    local list = attachments.all(job.network_name(words[1], options), words[2])
+    if not list[1] then job.must_be_known(words[1], options) end
     local roots, loose = picture(list)
     if options.json then return say.json { links = roots, others = loose } end
     if options.dot then return dot(roots, loose) end
-    if not list[1] then return say.nothing(words[1]) end
+    if not list[1] then return say.nothing(words[1], words[2]) end
     tell(roots, loose)
   end,
 }

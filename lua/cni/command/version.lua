@@ -35,7 +35,10 @@ return {
   options = job_of.options({ "conf-dir" }, { json = { about = "as JSON" } }),
   examples = { "luacni version demo" },
   run = function(words, options)
-    if not words[1] then return say.lines { "luacni " .. host.version } end
+    if not words[1] then
+      if options.json then return say.json { luacni = host.version } end
+      return say.lines { "luacni " .. host.version }
+    end
     local network = job_of.network(words[1], options)
     local job, list, rows = job_of.new(network, {}), json.list {}, { { "TYPE", "PROGRAM", "VERSIONS" } }
     local status = 0
