@@ -304,9 +304,19 @@ describe("luacni trace", function()
     assert.is_truthy(err:find("Operation not permitted; process %d+ traces luacni itself"), err)
     assert.is_nil(t.link(pod, "eth0"))
     -- A trace that cannot be written stops, the call does not.
-    out, status, err = trace { "--to", "/dev/full", "--", "echo", "done" }
+    t.run "mkdir /run/spec/small; mount -t tmpfs -o size=4k small /run/spec/small; yes >/run/spec/small/full || true"
+    out, status, err = trace { "--to", "/run/spec/small/trace", "--", "echo", "done" }
+    t.run "umount /run/spec/small; rmdir /run/spec/small"
     t.same({ "done\n", 0 }, { out, status })
-    assert.is_truthy(err:find("luacni: the trace cannot be written: ", 1, true), err)
+    assert.is_truthy(err:find("luacni: the trace cannot be written: .*No space left on device"), err)
+    -- What is no file is said before.
+    t.run "mkfifo /run/spec/fifo"
+    for _, path in ipairs { "/dev/full", "/run/spec/fifo", "/run" } do
+      out, status, err = trace { "--to", path, "--", "echo", "done" }
+      t.same({ "", 2 }, { out, status })
+      assert.is_truthy(err:find(path .. " is no file", 1, true), err)
+    end
+    os.remove "/run/spec/fifo"
   end)
 
   -- Bytes, lengths and addresses that no honest program uses.

@@ -257,9 +257,16 @@ end
 -- What the trace is written to: function(text).
 local function output(path)
   if not path then return function(text) return host.write(2, text) end end
-  local file, msg, errno = sys.open_locked(files.absolute(path), "try")
+  path = files.absolute(path)
+  local about = sys.stat(path)
+  if about and about.type ~= "file" then
+    say.usage(("trace: %s is no file: without --to the trace goes to standard error"):format(path))
+  end
+  local file, msg, errno = sys.open_locked(path, "try")
   if errno == sys.errno.ETIMEDOUT then say.usage(("trace: somebody else writes to %s"):format(path)) end
-  if not file then fail.throw { code = fail.codes.io, msg = "trace: " .. msg, errno = errno } end
+  if not file then
+    fail.throw { code = fail.codes.io, msg = "write the trace to a file: " .. msg, errno = errno }
+  end
   file:truncate()
   return function(text) return file:append(text) end
 end
