@@ -114,8 +114,8 @@ local function check_includes(path, lines)
   end
 end
 
--- Who uses whom, and where: of the files of host/, where a file and its header are one, and of the
--- modules of lua/, where a module that is only loaded when it is needed counts like any other.
+-- Who uses whom, and where: of the files in C, where a file and its header are one, and of the modules of
+-- lua/, where a module that is only loaded when it is needed counts like any other.
 local uses = {}
 
 local function note_use(path, n, name, other)
@@ -124,10 +124,11 @@ local function note_use(path, n, name, other)
 end
 
 local function note_includes(path, lines)
-  local name = path:match("^host/([^/]+)%.[ch]$")
+  local name = path:match("^(.*)%.[ch]$")
+  local folder = path:match("^host/") or "netlink-bindings/"
   for n, line in ipairs(name and lines or {}) do
-    local other = line:match('^#include "([^"/]+)%.h"')
-    if other then note_use(path, n, "host/" .. name, "host/" .. other) end
+    local other = line:match('^#include "([^"]+)%.h"')
+    if other then note_use(path, n, name, folder .. other) end
   end
 end
 

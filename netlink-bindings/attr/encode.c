@@ -7,7 +7,6 @@
 
 #include "attr/internal.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,6 @@
 enum {
 	MAX_KEYS = 128,
 	MAX_NAMES = 256,
-	MAX_PATH_TEXT = 160,
 };
 
 struct key {
@@ -30,47 +28,6 @@ struct keys {
 };
 
 static void encode_rows(struct attr_out *out, const struct attr_table *table, struct keys *keys);
-
-/*** Messages ***/
-
-static size_t path_text(const struct attr_out *out, char *text, size_t size)
-{
-	size_t at = 0;
-
-	if (!out->parent) {
-		if (out->index)
-			at = (size_t)snprintf(text, size, "request %lld: ", (long long)out->index);
-		return at + (size_t)snprintf(text + at, size - at, "%s", out->table->name);
-	}
-	at = path_text(out->parent, text, size);
-	if (at < size && out->key)
-		at += (size_t)snprintf(text + at, size - at, ".%s", out->key);
-	if (at < size && out->index)
-		at += (size_t)snprintf(text + at, size - at, "[%lld]", (long long)out->index);
-	return at < size ? at : size - 1;
-}
-
-_Noreturn void attr_error(struct attr_out *out, const struct attr_row *row, const char *fmt, ...)
-{
-	char path[MAX_PATH_TEXT], text[256];
-	size_t at = path_text(out, path, sizeof path);
-	va_list args;
-
-	if (row && row->key)
-		snprintf(path + at, sizeof path - at,
-			 !strcmp(row->key, ATTR_FIRST) ? "[1]" : ".%s", row->key);
-	va_start(args, fmt);
-	vsnprintf(text, sizeof text, fmt, args);
-	va_end(args);
-	luaL_error(out->L, "%s: %s", path, text);
-	__builtin_unreachable();
-}
-
-static void check(struct attr_out *out, int err)
-{
-	if (err)
-		attr_error(out, NULL, "%s", strerror(-err));
-}
 
 /*** Choosing a table ***/
 
@@ -242,35 +199,12 @@ static struct key *find_key(struct keys *keys, const char *name)
 
 /*** Building blocks ***/
 
-void attr_put(struct attr_out *out, uint16_t type, const void *data, size_t len)
-{
-	check(out, nl_put(out->buf, type, data, len));
-}
-
-size_t attr_nest(struct attr_out *out, uint16_t type)
-{
-	long at = nl_nest(out->buf, type);
-
-	check(out, at < 0 ? (int)at : 0);
-	return (size_t)at;
-}
-
-void attr_nest_end(struct attr_out *out, size_t at)
-{
-	check(out, nl_nest_end(out->buf, at));
-}
-
-void *attr_header(struct attr_out *out)
-{
-	return out->buf->data + out->header;
-}
-
 /* Append the zeroed struct that precedes a table's attributes. */
 static void put_header(struct attr_out *out, const struct attr_table *table)
 {
 	size_t len = NL_PAD(table->header);
 
-	check(out, nl_buf_reserve(out->buf, len));
+	attr_check(out, nl_buf_reserve(out->buf, len));
 	memset(out->buf->data + out->buf->len, 0, len);
 	out->header = out->buf->len;
 	out->buf->len += len;

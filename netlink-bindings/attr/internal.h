@@ -13,6 +13,9 @@ size_t attr_width(int kind);
 /* Lay `value` out as `kind` has it. Returns the bytes written. */
 size_t attr_store(void *to, int kind, uint64_t value);
 
+/* Raise when `err` is negative: the message grew beyond all bounds, or memory is short. */
+void attr_check(struct attr_out *out, int err);
+
 /* The number that a value of one of the integer or boolean kinds stands for. Raises. */
 uint64_t attr_number(struct attr_out *out, const struct attr_row *row, int idx);
 bool attr_boolean(struct attr_out *out, const struct attr_row *row, int idx);

@@ -346,6 +346,13 @@ void lease_dir_init(struct lease_dir *d)
 	lease_index_init(&d->index);
 }
 
+void lease_dir_each_end(struct lease_dir *d)
+{
+	if (d->each)
+		closedir(d->each);
+	d->each = NULL;
+}
+
 void lease_dir_close(struct lease_dir *d)
 {
 	if (d->fd >= 0)

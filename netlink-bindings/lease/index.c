@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The index beside a lease directory. lease/index.h says how it is laid out, and what for. */
+#include "lease/index.h"
 #include "lease/table.h"
 
 #include <errno.h>

@@ -263,13 +263,6 @@ int lease_dir_set_last(struct lease_dir *d, unsigned n, const struct lease_addr 
  * All of them
  */
 
-void lease_dir_each_end(struct lease_dir *d)
-{
-	if (d->each)
-		closedir(d->each);
-	d->each = NULL;
-}
-
 int lease_dir_each(struct lease_dir *d, struct lease_addr *addr)
 {
 	const struct dirent *entry;

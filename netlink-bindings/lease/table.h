@@ -6,7 +6,8 @@
 #ifndef NETLINK_BINDINGS_LEASE_TABLE_H
 #define NETLINK_BINDINGS_LEASE_TABLE_H
 
-#include "lease/index.h"
+#include "lease/addr.h"
+#include "lease/format.h"
 
 #define CHUNK_SHIFT 12
 #define CHUNK_SIZE (1u << CHUNK_SHIFT)

@@ -11,47 +11,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum {
-	RECV_ROOM = 32 * 1024, /* as large as the kernel makes a piece of a dump */
-	RECV_FIRST = 2 * RECV_ROOM, /* so that a short dump needs no second, larger buffer */
-};
-
-long nl_receive_behind(struct nl *nl, int64_t deadline, size_t *ret_at)
-{
-	const size_t room = RECV_ROOM;
-	struct nl_buf *in = &nl->in;
-	struct sockaddr_nl from = { 0 };
-	struct iovec iov;
-	struct msghdr msg = {
-		.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1
-	};
-	ssize_t n;
-	int err = nl_buf_reserve(in, in->size ? room : RECV_FIRST);
-
-	if (err)
-		return err;
-	for (;;) {
-		/* A last message without its padding has room for it. */
-		iov = (struct iovec){ in->data + in->len, in->size - in->len - NLMSG_ALIGNTO };
-		n = recvmsg(nl->fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
-		if (n >= 0)
-			break;
-		if (errno == EAGAIN) {
-			err = deadline ? nl_wait(nl, deadline) : -ETIMEDOUT;
-			if (err)
-				return err;
-		} else if (errno != EINTR) {
-			return -errno;
-		}
-	}
-	if ((size_t)n > iov.iov_len) {
-		err = nl_buf_reserve(in, (size_t)n);
-		return err ? err : -EOVERFLOW;
-	}
-	*ret_at = in->len;
-	return from.nl_pid == 0 ? n : 0;
-}
-
 struct query {
 	struct nl *nl;
 	struct nl_failure *fail;

@@ -84,6 +84,45 @@ void rtnl_push_what(lua_State *L, const char *verb, const char *object, int attr
 	}
 }
 
+/*** Arguments ***/
+
+const struct rtnl_object *rtnl_object_arg(lua_State *L, int arg)
+{
+	const char *name = luaL_checkstring(L, arg);
+	const struct rtnl_object *object = rtnl_find_object(name);
+
+	if (!object)
+		luaL_argerror(L, arg, lua_pushfstring(L, "no such object '%s'", name));
+	return object;
+}
+
+static void want_keys_of(lua_State *L, struct attr_only *only, const struct rtnl_object *object,
+			 int idx)
+{
+	lua_pushnil(L);
+	while (lua_next(L, idx)) {
+		lua_pop(L, 1);
+		attr_only_add(L, only, object->table, lua_tostring(L, -1));
+	}
+}
+
+const struct attr_only *rtnl_only_arg(lua_State *L, int arg, const struct rtnl_object *object,
+				      struct attr_only *only, int filter, int wanted)
+{
+	if (lua_isnoneornil(L, arg))
+		return NULL;
+	luaL_checktype(L, arg, LUA_TTABLE);
+	luaL_argcheck(L, !object->answer, arg, "of this object all keys come");
+	*only = (struct attr_only){ 0 };
+	attr_only_list(L, only, object->table, arg);
+	/* Both have been encoded by then: their keys are strings, and known. */
+	if (filter)
+		want_keys_of(L, only, object, filter);
+	if (wanted)
+		want_keys_of(L, only, object, wanted);
+	return only;
+}
+
 /*** Building requests ***/
 
 void rtnl_check_nl(lua_State *L, long err)

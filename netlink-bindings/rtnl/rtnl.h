@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The rtnetlink handle, shared by its files: rtnl/rtnl.c, rtnl/request.c and rtnl/wait.c. */
+/* The rtnetlink handle, shared by its files: rtnl/handle.c over rtnl/request.c, and rtnl/wait.c over both. */
 #ifndef NETLINK_BINDINGS_RTNL_RTNL_H
 #define NETLINK_BINDINGS_RTNL_RTNL_H
 

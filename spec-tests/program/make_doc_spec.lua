@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- make doc: the comments as HTML, and what is undocumented is an error. In a copy of the tree.
+-- make doc: the comments as HTML; what is undocumented, or uses what lies above it, is an error. In a copy of
+-- the tree.
 
 local t = require "support"
 
@@ -54,6 +55,15 @@ describe("make doc", function()
       "\n--- Halve.\n-- @tparam string name\nfunction M.half(name, mode) return name, mode end\n\nreturn M")
     assert.equal(0, (with("lua/cni/vlans.lua", "\nreturn M",
       "\n--- Halve.\n-- @tparam string name\nfunction M.half(name) return name end\n\nreturn M")))
+  end)
+
+  it("refuses a file that uses what is above it, and files that use each other", function()
+    refused("rtnl is not below nl", "netlink-bindings/nl/buf.c", "#include ", '#include "rtnl/rtnl.h"\n#include ')
+    refused("uses what uses it", "netlink-bindings/lease/addr.h", "#include ", '#include "lease/dir.h"\n#include ')
+    refused("uses what uses it", "host/alloc.h", "#include ", '#include "image.h"\n#include ')
+    refused("engine is not below record", "lua/cni/record/files.lua", "\nlocal M", '\nrequire "cni.engine.plan"\nlocal M')
+    refused("uses what uses it", "lua/cni/names.lua", "\nlocal M", '\nrequire "cni.ipam"\nlocal M')
+    refused("a plugin cannot require cni.engine.plan", "plugins/dummy.lua", "\nlocal ", '\nrequire "cni.engine.plan"\nlocal ')
   end)
 
   it("refuses a binding without a comment, and a file of bindings that names no module", function()

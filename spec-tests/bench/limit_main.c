@@ -23,66 +23,6 @@
 #include <string.h>
 #include <unistd.h>
 
-_Noreturn void give_up(const char *what, int err)
-{
-	printf("{ \"code\": 999, \"msg\": \"%s: %s\" }", what, strerror(err));
-	exit(1);
-}
-
-void check(const char *what, int rc)
-{
-	if (rc < 0)
-		give_up(what, -rc);
-}
-
-/* Addresses and routes */
-
-void put_addr(struct nl *nl, int index, struct in_addr address, uint8_t len, uint32_t flags)
-{
-	struct nlmsghdr *nlh =
-		nl_request(nl, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
-	struct ifaddrmsg *head = mnl_nlmsg_put_extra_header(nlh, sizeof(*head));
-
-	head->ifa_family = AF_INET;
-	head->ifa_prefixlen = len;
-	head->ifa_index = (uint32_t)index;
-	mnl_attr_put_u32(nlh, IFA_LOCAL, address.s_addr);
-	mnl_attr_put_u32(nlh, IFA_ADDRESS, address.s_addr);
-	if (len < 31)
-		mnl_attr_put_u32(nlh, IFA_BROADCAST, address.s_addr | htonl(UINT32_MAX >> len));
-	if (flags)
-		mnl_attr_put_u32(nlh, IFA_FLAGS, flags);
-}
-
-/* Without a gateway the destination is on the link. What it returns may still be changed. */
-struct rtmsg *put_route(struct nl *nl, int index, struct in_addr to, uint8_t len,
-			struct in_addr gateway, struct in_addr source)
-{
-	struct nlmsghdr *nlh =
-		nl_request(nl, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
-	struct rtmsg *head = mnl_nlmsg_put_extra_header(nlh, sizeof(*head));
-
-	head->rtm_family = AF_INET;
-	head->rtm_dst_len = len;
-	head->rtm_table = RT_TABLE_MAIN;
-	head->rtm_protocol = RTPROT_BOOT;
-	head->rtm_scope = gateway.s_addr ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
-	head->rtm_type = RTN_UNICAST;
-	mnl_attr_put_u32(nlh, RTA_OIF, (uint32_t)index);
-	if (len)
-		mnl_attr_put_u32(nlh, RTA_DST, to.s_addr);
-	if (gateway.s_addr)
-		mnl_attr_put_u32(nlh, RTA_GATEWAY, gateway.s_addr);
-	if (source.s_addr)
-		mnl_attr_put_u32(nlh, RTA_PREFSRC, source.s_addr);
-	return head;
-}
-
-void put_default_route(struct nl *nl, int index, struct in_addr gateway)
-{
-	put_route(nl, index, (struct in_addr){ 0 }, 0, gateway, (struct in_addr){ 0 });
-}
-
 static void configure_pod(const struct call *call)
 {
 	struct nl nl;
@@ -94,18 +34,6 @@ static void configure_pod(const struct call *call)
 	put_up(&nl, call->pod.index);
 	put_default_route(&nl, call->pod.index, call->subnet.gateway);
 	check("pod", nl_exchange(&nl, NULL, NULL));
-}
-
-void forward(void)
-{
-	int fd = open("/proc/sys/net/ipv4/ip_forward", O_RDWR | O_CLOEXEC);
-	char now = 0;
-
-	if (fd < 0 || pread(fd, &now, 1, 0) != 1)
-		give_up("ip_forward", errno);
-	if (now != '1' && pwrite(fd, "1", 1, 0) != 1)
-		give_up("ip_forward", errno);
-	close(fd);
 }
 
 /* The port goes up, and the bridge has the gateway's address: for the EEXIST, nothing was read. */
@@ -122,58 +50,6 @@ static void configure_host(struct nl *nl, const struct call *call)
 }
 
 /* ADD */
-
-static const char *mac_text(const uint8_t *mac, char *text)
-{
-	snprintf(text, 18, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
-		 mac[4], mac[5]);
-	return text;
-}
-
-static void print_interfaces(const struct call *call)
-{
-	char mac[3][18];
-
-	printf("    \"interfaces\": [\n"
-	       "        { \"mac\": \"%s\", \"name\": \"%s\" },\n"
-	       "        { \"mac\": \"%s\", \"name\": \"%s\" },\n"
-	       "        { \"mac\": \"%s\", \"name\": \"%s\", \"sandbox\": \"%s\" }\n    ],\n",
-	       mac_text(call->bridge.mac, mac[0]), call->bridge.name,
-	       mac_text(call->host.mac, mac[1]), call->host.name,
-	       mac_text(call->pod.mac, mac[2]), call->ifname, call->netns);
-}
-
-static void print_interface(const struct call *call)
-{
-	char mac[18];
-
-	printf("    \"interfaces\": [\n"
-	       "        { \"mac\": \"%s\", \"name\": \"%s\", \"sandbox\": \"%s\" }\n    ],\n",
-	       mac_text(call->pod.mac, mac), call->ifname, call->netns);
-}
-
-void print_result(const struct call *call)
-{
-	char gateway[INET_ADDRSTRLEN], address[INET_ADDRSTRLEN];
-
-	inet_ntop(AF_INET, &call->subnet.gateway, gateway, sizeof(gateway));
-	inet_ntop(AF_INET, &call->address, address, sizeof(address));
-	printf("{\n    \"cniVersion\": \"1.0.0\",\n");
-	if (call->kind)
-		print_interface(call);
-	else if (!call->lease)
-		print_interfaces(call);
-	printf("    \"ips\": [\n        { \"address\": \"%s/%u\", \"gateway\": \"%s\"", address,
-	       call->subnet.len, gateway);
-	if (!call->lease)
-		printf(", \"interface\": %d", call->kind ? 0 : 2);
-	printf(" }\n    ]");
-	if (!call->lease)
-		printf(",\n    \"routes\": [\n"
-		       "        { \"dst\": \"0.0.0.0/0\", \"gw\": \"%s\" }\n    ]",
-		       gateway);
-	printf("\n}");
-}
 
 static void add(struct call *call)
 {

@@ -34,16 +34,6 @@ struct rtnl *rtnl_check(lua_State *L)
 	return h;
 }
 
-const struct rtnl_object *rtnl_object_arg(lua_State *L, int arg)
-{
-	const char *name = luaL_checkstring(L, arg);
-	const struct rtnl_object *object = rtnl_find_object(name);
-
-	if (!object)
-		luaL_argerror(L, arg, lua_pushfstring(L, "no such object '%s'", name));
-	return object;
-}
-
 int rtnl_timeout_arg(lua_State *L, int arg, int otherwise)
 {
 	lua_Integer ms = luaL_optinteger(L, arg, otherwise);
@@ -185,33 +175,6 @@ static void append_vlans(lua_State *L, int list, int filter)
 		}
 	}
 	lua_settop(L, answer - 1);
-}
-
-static void want_keys_of(lua_State *L, struct attr_only *only, const struct rtnl_object *object,
-			 int idx)
-{
-	lua_pushnil(L);
-	while (lua_next(L, idx)) {
-		lua_pop(L, 1);
-		attr_only_add(L, only, object->table, lua_tostring(L, -1));
-	}
-}
-
-const struct attr_only *rtnl_only_arg(lua_State *L, int arg, const struct rtnl_object *object,
-				      struct attr_only *only, int filter, int wanted)
-{
-	if (lua_isnoneornil(L, arg))
-		return NULL;
-	luaL_checktype(L, arg, LUA_TTABLE);
-	luaL_argcheck(L, !object->answer, arg, "of this object all keys come");
-	*only = (struct attr_only){ 0 };
-	attr_only_list(L, only, object->table, arg);
-	/* Both have been encoded by then: their keys are strings, and known. */
-	if (filter)
-		want_keys_of(L, only, object, filter);
-	if (wanted)
-		want_keys_of(L, only, object, wanted);
-	return only;
 }
 
 void rtnl_push_answers(lua_State *L, struct rtnl *h, const struct rtnl_object *object, int filter,
