@@ -130,21 +130,25 @@ static int host_write(lua_State *L)
 }
 
 /***
-Write one line to standard error.
+Write one line to standard error. It may have in it what other programs say: what a terminal would take for
+a command becomes a question mark.
 @function log
 @tparam string text without the end of line
 */
 static int host_log(lua_State *L)
 {
 	size_t len;
-	const char *line;
+	const char *text = luaL_checklstring(L, 1, &len);
+	luaL_Buffer line;
+	char *copy = luaL_buffinitsize(L, &line, len + 1);
 
-	luaL_checkstring(L, 1);
-	lua_settop(L, 1);
-	lua_pushliteral(L, "\n");
-	lua_concat(L, 2);
-	line = lua_tolstring(L, 1, &len);
-	report_text(STDERR_FILENO, line, len);
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		copy[i] = (c < ' ' && c != '\n' && c != '\t') || c == 0x7f ? '?' : text[i];
+	}
+	copy[len] = '\n';
+	report_text(STDERR_FILENO, copy, len + 1);
 
 	return 0;
 }

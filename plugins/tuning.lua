@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- Change settings of the sandbox's interface: sysctls, MAC, MTU, flags, length of its queue. Used in a
--- chain, behind the plugin that makes the interface. DEL gives back what was there before.
+-- chain, behind the plugin that makes the interface. DEL gives back what was there before. Which sysctls may
+-- be set, `/etc/cni/tuning/allowlist.conf` says: a line, a regular expression, has to match the whole name as
+-- it is written; without the file it is what a network namespace has of its own.
 
 local common = require "cni.common"
 local schema = require "cni.schema"

@@ -111,7 +111,7 @@ function M.need_allowed(values, where)
     if not may_be_set(patterns, name) and not may_be_set(patterns, (name:gsub("/", "."))) then
       fail.config((where or "sysctl") .. "." .. name, "may not be set here", patterns == builtin
         and ("list it in %s, with all others that may be set"):format(M.allow_file)
-        or ("no line of %s matches it"):format(M.allow_file))
+        or ("no line of %s matches all of it"):format(M.allow_file))
     end
   end
 end

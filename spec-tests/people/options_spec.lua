@@ -85,6 +85,22 @@ describe("A tunnel", function()
     end
   end)
 
+  it("has the MTU that it was made with, or CHECK names it", function()
+    t.needs "vxlan"
+    local w = new(tunnel:gsub("vxlan_id", "mtu = 1450, vxlan_id"), up0)
+    call(w, "ADD")
+    call(w, "CHECK")
+    w:sh("ip link set x0 mtu 1400")
+    assert.equal("vxlan x0: mtu is 1400, not 1450", fails(w, "CHECK"))
+  end)
+
+  it("that there is under another name is said in the kernel's words", function()
+    t.needs "vxlan"
+    local w, before = new(tunnel, up0 .. "ip link add vy type vxlan id 42 dstport 4789 local 192.0.2.1; ip link set vy up")
+    assert.matches("link x0 could not be made.*VNI already exists", w:fails("ADD", { type = "luacni" }).text)
+    t.same(before, w:picture())
+  end)
+
   it("of another ID that is there is an error, and stays", function()
     t.needs "vxlan"
     local w, before = new(tunnel, up0 .. "ip link add x0 type vxlan id 43 dstport 4789 local 192.0.2.1")
@@ -137,7 +153,7 @@ describe("set_link", function()
 
   it("refuses options of another kind than the link's, and of two kinds", function()
     local w, before = new(set:format(""), t.pair("b0", "b1"))
-    assert.matches("set b0 in the host", fails(w, "ADD"))
+    assert.matches("set b0 in the host: .*it is no bridge but a veth", fails(w, "ADD"))
     t.same(before, w:picture())
     t.cleanup()
     w, before = new(set:format(", vxlan_ttl = 5"), b0)

@@ -296,6 +296,15 @@ describe("req:once", function()
   end)
 end)
 
+describe("req.log", function()
+  it("writes a line to standard error, called either way, and no command to a terminal", function()
+    local w = new([[req.log "one" req:log "two\27[31m\tred\127\0end" ]])
+    local got = w:call("ADD", with())
+    assert.equal("one\ntwo?[31m\tred??end\n", got.err)
+    del(w)
+  end)
+end)
+
 describe("A link that the script has asked for", function()
   it("is found at once, with all that the kernel says of it; and one that is not there is not", function()
     local w = new([[

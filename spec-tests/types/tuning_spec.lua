@@ -162,6 +162,12 @@ describe("tuning behind ptp", function()
       { mtu = 1300, txQLen = 5, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "0" } }
     w:add(tuning(w, one))
     w:add(tuning(w, two))
+    -- Each CHECK is content with what the later one has set, and with nothing else.
+    w:check(tuning(w, one))
+    w:check(tuning(w, two))
+    w:in_pod "ip link set eth0 mtu 1350"
+    assert.matches("mtu is 1350, not 1400", w:fails("CHECK", tuning(w, one)).msg)
+    w:in_pod "ip link set eth0 mtu 1300"
     t.same({ 1300, 5, "0" }, { link(w).mtu, link(w).txqlen, sysctl(w, "net/ipv4/conf/eth0/arp_filter") })
     w:del(tuning(w, two))
     t.same({ 1400, 1000, "1" }, { link(w).mtu, link(w).txqlen, sysctl(w, "net/ipv4/conf/eth0/arp_filter") })
@@ -301,6 +307,20 @@ describe("The reference's tuning and ours", function()
       t.cleanup()
     end
     t.same(files.reference, files.ours)
+  end)
+
+  it("a file is left when the DEL cannot tell the sandbox", function()
+    t.needs "reference"
+    local w = new({ cniVersion = "1.0.0" })
+    w:add()
+    w:in_pod "ip link set eth0 address 02:00:00:00:00:44"
+    local result = w.results["c1 eth0"]
+    w:ok("ADD", tuning(w, wanted, { bin = "reference" }))
+    -- The interface has another MAC than this result says: it may be another container's.
+    w:ok("DEL", tuning(w, wanted, { prev = result }))
+    assert.equal(1400, link(w).mtu)
+    w:ok("DEL", tuning(w, wanted, { bin = "reference" }))
+    t.same({ "02:00:00:00:00:44", 1500 }, { link(w).address, link(w).mtu })
   end)
 
   it("a file that is none holds up no DEL", function()

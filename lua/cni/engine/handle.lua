@@ -255,7 +255,8 @@ end
 -- removed with the last, if it was made here and nobody else plugged into it.
 -- @tparam table want most of it counts only when the link is made. On one that is there `up`, `promisc`,
 -- `vlan_filtering` and `master` are made so; and it has to be of this kind, on this link, and the same tunnel
--- or VLAN (ID, port, addresses). A CHECK compares all options with those of a link that was made here
+-- or VLAN (ID, port, addresses). A CHECK compares all options with those of a link that was made here,
+-- and the MTU, but for a bridge's, which goes with its ports
 --   name        of the link
 --   kind        and its options, as for `add_link`
 --   link        object or name: what it stands on

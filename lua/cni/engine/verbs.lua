@@ -63,7 +63,9 @@ for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 -- @tparam table host the module of that name
 -- @tparam[opt] table watch of cni.watch.call: takes note of the steps
 function M.equip(req, host, watch)
-  req.log, req.environ, req.time_left = host.log, host.environ, host.time_left
+  req.environ, req.time_left = host.environ, host.time_left
+  -- Among verbs it is called like one, too.
+  req.log = function(text, more) host.log(text == req and more or text) end
   if watch and watch.records then
     req.watch = watch
     req.environ = function() return watch:environ() end

@@ -106,7 +106,8 @@ function M.give_back(step, plan, look, write)
   shared.tidy(group, lock)
 end
 
---- Whether a value that differs from an attachment's is a younger one's.
+--- Whether a value that differs from an attachment's is a younger one's: another attachment's, or a later
+-- plugin's of the same chain.
 -- @tparam table step
 -- @tparam plan plan
 -- @tparam table item as of `look`
@@ -115,7 +116,13 @@ function M.overruled(step, plan, item)
   local values = shared.facts(step.want.group).values
   local entry = values and values[item.key]
   local top = entry and entry.users[#entry.users]
-  return top ~= nil and top.user ~= user_of(plan) and same(top.value, item.now)
+  if not top or not same(top.value, item.now) then return false end
+  local user = user_of(plan)
+  if top.user ~= user then return true end
+  for _, below in ipairs(entry.users) do
+    if below.user == user and same(below.value, item.value) then return true end
+  end
+  return false
 end
 
 return M

@@ -34,6 +34,7 @@ end
 
 --- Make the functions of a kind.
 -- @tparam table kind `say(want)`: the entry in words; `there(want, h)`: whether the kernel has it;
+-- `taken(want, h)`, optional: what is in its place, in words, when it is not there;
 -- `add(want, h)` and `remove(want, h)`: the request for each, `remove` nil when the link is gone;
 -- `cause(want, h, errno)`, optional: why it was refused; `cannot(want, h)`, optional: why the kernel would
 -- accept it and not do it; `faithful`: the kernel has whatever it accepts, so that nobody need look
@@ -71,6 +72,11 @@ function M.kind(kind)
       local user = used and shared.a_user(want.group, want.key)
       shared.tidy(want.group, lock)
       refuse(want, user)
+    end
+    local taken = not there and kind.taken and kind.taken(want, h)
+    if taken then
+      shared.tidy(want.group, lock)
+      fail.throw { msg = ("%s: %s already"):format(kind.say(want), taken) }
     end
     shared.join(want.group, want.key, plan.owner)
     if there then return end

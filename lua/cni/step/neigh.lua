@@ -33,8 +33,19 @@ local function there(want, h)
   return false
 end
 
+-- What the administrator, or somebody else, has said of the address; what the kernel has learnt is not of it.
+local function taken(want, h)
+  local neigh, link = want.entry, h:link(want.link, {})
+  if not link or neigh.proxy then return nil end
+  for _, have in ipairs(h:dump("neigh", { family = neigh.family, index = link.index })) do
+    if have.index == link.index and have.dst == neigh.dst and have.state == "permanent" then
+      return ("%s is at %s there"):format(have.dst, have.mac or "no MAC")
+    end
+  end
+end
+
 local M = entry.kind {
-  say = say, there = there,
+  say = say, there = there, taken = taken,
   -- What the kernel has learnt of the same address gives way.
   add = function(want, h) return request("replace", want, h) end,
   remove = function(want, h) return h:link(want.link, {}) and request("del", want, h) end,

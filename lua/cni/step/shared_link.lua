@@ -114,7 +114,9 @@ local function make(step, h, vrf_table)
   local want = step.want
   local group = group_of(step, h)
   local facts = shared.facts(group)
-  facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table, options = kinds.options(want) }
+  -- The MTU of a bridge goes with its ports'.
+  facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table,
+    mtu = want.kind ~= "bridge" and want.mtu or nil, options = kinds.options(want) }
   facts.addrs = {} -- of one that is gone
   shared.save(group, facts)
   local attrs = {}
@@ -130,6 +132,7 @@ local function make(step, h, vrf_table)
     fail.kernel(M.say(step), msg, errno, want.kind, no_filter(want, msg, errno))
   end
   if not want.up then lock_down(h, want, want.name) end -- or before it comes up
+  return msg
 end
 
 -- A VRF whose table is for us to choose: nobody else chooses one in its namespace meanwhile.
@@ -185,9 +188,10 @@ local function adjust(step, h, link)
   end
 end
 
--- Somebody has just removed it; or has the name that chance picked for its other end.
-local function vanished(step)
-  fail.throw { code = fail.codes.again, retry = true,
+-- Somebody has just removed it; or has the name that chance picked for its other end, or the same tunnel
+-- under another name. `why`: what the kernel said.
+local function vanished(step, why)
+  fail.throw { code = fail.codes.again, retry = true, details = why,
     msg = ("link %s could not be made, or has vanished at once"):format(step.want.name) }
 end
 
@@ -229,13 +233,14 @@ function M.run(step, plan)
   link = find(step, h)
   local made = not link
   if made then
+    local why
     if chooses_table(step) then
-      while_choosing(step, h, function() make(step, h, h:free_table()) end)
+      while_choosing(step, h, function() why = make(step, h, h:free_table()) end)
     else
-      make(step, h, want.vrf_table)
+      why = make(step, h, want.vrf_table)
     end
     link = find(step, h)
-    if not link then vanished(step) end
+    if not link then vanished(step, why) end
   end
   facts = facts_of(group, link)
   remember(step, h, link, facts)
@@ -273,8 +278,12 @@ function M.verify(step, plan)
   if chosen and link.vrf_table ~= chosen then
     return ("vrf %s: its table is %d, not %d"):format(want.name, link.vrf_table, chosen)
   end
-  local options = facts.link and facts.link.options or {}
-  local now = next(options) and h:link(want.name) or {}
+  local made = facts.link or {}
+  local options = made.options or {}
+  local now = (next(options) or made.mtu) and h:link(want.name) or {}
+  if made.mtu and now.mtu ~= made.mtu then
+    return ("%s %s: mtu is %d, not %d"):format(want.kind, want.name, now.mtu, made.mtu)
+  end
   local odd = kinds.odd_option(options, now)
   if odd then return ("%s %s: %s"):format(want.kind, want.name, kinds.difference(options, now, odd)) end
   learn(step, link, plan, facts)

@@ -70,6 +70,12 @@ end
 function M.run(step, plan)
   local h = plan[step.ns]
   h:index(step.want.link) -- or an error
+  local kind = step.want.set.kind
+  local found = kind and h:link(step.want.link, { "kind" })
+  if found and found.kind ~= kind then
+    fail.throw { msg = ("%s: it is no %s but %s"):format(M.say(step), kind,
+      found.kind and "a " .. found.kind or "a device") }
+  end
   if step.want.set.master and step.want.set.master ~= 0 then h:index(step.want.set.master) end
   values.set(step, plan, looker(step, h), writer(step, h))
 end
