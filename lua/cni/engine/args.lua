@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- What is given to a verb: declared beside it, looked at when it is called, and copied.
+--- The arguments of verbs: each verb declares what it takes; what a call gives is checked and copied.
 --
 -- A script that makes a mistake is told at once, with its own file and line:
 --
@@ -10,8 +10,8 @@
 -- what is wrong, and where in the value. What a netlink object takes is not written down here again:
 -- `attributes` asks the rows of netlink-bindings.
 --
--- While an attachment is erased without its record, keys that nobody knows are left out instead: a script
--- that has gone bad holds no pod.
+-- In a DEL without a record, unknown keys are left out and not refused: a script that has gone bad must not
+-- hold a pod.
 --
 -- @module cni.engine.args
 
@@ -42,8 +42,8 @@ function M.place()
   return module.script_line() or M.entry and module.script_line(M.entry) or nil
 end
 
---- Remember of a step where a site's script has asked for it, if it is one that runs: by the time that the
--- step is done, the script is elsewhere. @{placed} makes words of it.
+--- Note in a step which line of a site's script has asked for it: by the time that the step is done, the
+-- script is elsewhere. @{placed} makes words of it. Nothing is noted while no script of the site runs.
 -- @tparam table step
 function M.note_place(step)
   local entry = M.entry
@@ -75,8 +75,8 @@ function M.place_of(f)
   return module and module.script_line(f)
 end
 
---- Where a script reads of a table what that has not.
--- @treturn string|nil FILE:LINE; nil when it is not a script that has called the `__index` which calls this
+--- The line of a script that reads a key which a table does not have; to be called by the table's `__index`.
+-- @treturn string|nil FILE:LINE; nil when it is not a script that reads the key
 function M.reader()
   local module = host()
   return module and module.script_line(3)
@@ -94,7 +94,7 @@ function M.refuse(what, where, problem, hint, place)
     where and where ~= "" and where .. ": " or "", problem) }
 end
 
--- Whether an attachment is being erased without its record: nothing is refused then that can be guessed at.
+-- Whether this is a DEL without a record: then nothing is refused whose meaning can be guessed.
 local function is_lenient(self)
   local plan = self.plan
   return plan ~= nil and plan.mode == "erase"
@@ -102,9 +102,9 @@ end
 
 -- Values in words --------------------------------------------------------------------
 
-local Handle -- what a handle's metatable is, once there is one
+local Handle -- the metatable of handles, once it is known
 
---- Tell what handles are known by.
+--- Say by which metatable a handle is recognised.
 -- @tparam table metatable
 function M.handles_are(metatable)
   Handle = metatable
@@ -133,7 +133,7 @@ end
 
 M.said, M.expected = said, expected
 
---- What is wrong with a name that is none of those that are valid.
+--- What is wrong with a name that is not among the valid ones.
 -- @param key what was given, a word or another value
 -- @tparam {string,...} valid
 -- @string[opt="key"] what it is
@@ -171,7 +171,7 @@ end
 
 local owners = setmetatable({}, { __mode = "k" })
 
---- Remember whose a link is, that a verb gives to a script of the site's.
+--- Remember of which handle a link is that a verb gives to a site's script.
 -- @tparam table link
 -- @tparam table handle
 -- @treturn table the link
@@ -321,8 +321,8 @@ function M.cidr(value)
   return nil, no_cidr(value)
 end
 
--- The kernel refuses a network with host bits, and which of the two was meant cannot be told: the network, or
--- the one address. While an attachment is erased it is the network, as an older version of this took it for.
+-- A network with host bits set is refused, as the kernel does: nobody can tell whether the network or the one
+-- address was meant. In a DEL without a record it is the network, as older versions of this program took it.
 local function network_of(cidr, self)
   local network = cidr:network()
   if cidr == network or is_lenient(self) then return tostring(network) end
@@ -377,7 +377,7 @@ function M.optional(read)
   end
 end
 
--- What a table has that is no list.
+-- What is wrong with a table that is no list: it has this key.
 local function no_list(value)
   local strange
   for key in next, value do
@@ -417,8 +417,10 @@ function M.always() return true end
 
 --- A table of named values.
 -- @tparam table fields reader by key
--- @tparam[opt] table more `required`, a list of keys; `loose`, a function that says of a table whether what
--- else it has is its own business; `check(copy, self)`, which gives what is wrong with the whole, and where
+-- @tparam[opt] table more
+--   required           list of keys
+--   loose(value)       whether keys that are not in `fields` may stay in this table
+--   check(copy, self)  gives what is wrong with the table as a whole, and where
 function M.record(fields, more)
   more = more or {}
   local required, loose, check_whole = more.required or {}, more.loose, more.check
@@ -455,7 +457,7 @@ local function keys_of(object, kind)
   return keys
 end
 
--- What the rows say of a request, about the table that a verb has got.
+-- What the rows say is wrong, in terms of the table that the verb was given: the problem, and where in it.
 local function problem_of(text, spec, value)
   local at, problem = text:match "^%a+(.-): (.*)$"
   if not problem then return text end
@@ -479,9 +481,13 @@ local function kind_of_options(object, value)
 end
 
 --- Attributes of a netlink object, by the rows of netlink-bindings; and keys that are the verb's own.
--- @tparam table spec `object`; `own`: reader by key, for those that the rows do not see; `only`: a set, the
--- keys of the rows that can be given (nil: all); `never`: by key why it cannot be given; `infers`: true: the
--- options tell the kind; `required`, `check` as for `record`
+-- @tparam table spec
+--   object           of netlink, such as link
+--   own              reader by key, for keys that the rows do not see
+--   only             set of the keys of the rows that can be given; nil: all
+--   never            by key, why it cannot be given
+--   infers           true: the options tell the kind
+--   required, check  as for `record`
 function M.attributes(spec)
   local own, only, never = spec.own or {}, spec.only, spec.never or {}
   local required, check_whole = spec.required or {}, spec.check
@@ -540,12 +546,12 @@ local function refuse(name, label, at, problem)
   M.refuse(name, label and at and below(label, at) or label or at, problem)
 end
 
---- Declare what a verb of a handle takes that is looked at whoever gives it: what such a verb does needs it
--- in the form that the readers give.
+--- Declare what a verb of a handle takes, checked even when a script that came with the program calls it: the
+-- verb needs its arguments in the form that the readers give.
 -- @tparam string name of the verb
 -- @tparam table ... each { name of the argument, reader }; without a name where the table is the verb's main
 -- one, whose keys speak for themselves
--- @treturn function that gets what the verb has got, and gives copies; or raises, naming the script's line
+-- @treturn function that is given the verb's arguments, and returns copies; or raises, with a script's line
 function M.always_verb(name, ...)
   local count, list = select("#", ...), { ... }
   local first, second, third = list[1], list[2], list[3]
@@ -570,7 +576,7 @@ end
 --- Declare what a verb of a handle takes.
 -- @tparam string name of the verb
 -- @tparam table ... as for `always_verb`
--- @treturn function likewise; to a trusted script it gives back what it has got
+-- @treturn function likewise; a trusted script's arguments it returns as they are
 function M.verb(name, ...)
   local look = M.always_verb(name, ...)
   return function(self, a, b, c)
@@ -600,11 +606,11 @@ end
 
 -- Tables that a script reads ---------------------------------------------------------
 
---- Have a site's script told when it reads of a table what that cannot have. What reads it beside the script
--- itself, such as a module that it calls, finds nil.
+--- Make it an error that a site's script reads a key which a table can never have. Other code that reads it,
+-- such as a module that the script calls, gets nil.
 -- @tparam table t
 -- @tparam string what how the script calls it: "req.conf"
--- @tparam table names a set: what it may have, or not
+-- @tparam table names set of the keys that it can have; each may be nil
 -- @tparam table req
 -- @treturn table t
 function M.guard(t, what, names, req)

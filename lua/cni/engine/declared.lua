@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- What a declaration of cni.schema may be: looked at when it is made, which for a site's script is when that
--- is loaded. What is wrong is told with the script's line:
+--- Checks of the declarations that cni.schema makes. A declaration is checked when it is made: in a site's
+-- script, when that is loaded. An error has the script's line:
 --
 --     /etc/luacni/plugins/wire.lua:3: schema.integer: unknown option 'minn' (did you mean 'min'?)
 --
@@ -15,8 +15,8 @@ local M = {}
 
 -- Options ----------------------------------------------------------------------------
 
--- What is wrong with a Lua pattern, in the words of Lua, which says it only when a match comes to that place;
--- nil: nothing.
+-- What is wrong with a Lua pattern, in Lua's own words; nil: nothing. Lua itself says it only when a match
+-- comes to that place.
 local function pattern_problem(pattern)
   local at, count, open, closed = 1, 0, {}, {}
   while at <= #pattern do
@@ -84,7 +84,7 @@ M.readers = {
   words = words, absent = args.word { "absent" }, family = args.word { "inet", "inet6" },
 }
 
--- What every type takes.
+-- Options that every type takes.
 local common = {
   default = function(value) return value end, required = args.boolean, optional = args.boolean,
   doc = args.string,
@@ -138,7 +138,7 @@ function M.together(t)
   end
   if t.default == nil or t.incomplete then return end
   local ok, err = pcall(t.read, t, t.default, "default")
-  -- A rule of the script's own may need what is not there yet.
+  -- Other errors do not count: a check of the script's own may need something that is not there yet.
   if not ok and fail.is(err) then args.refuse(what, nil, err.msg, err.hint) end
 end
 

@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: MIT
---- DEL without a record: what is to be taken back, as far as it can be told. The script says it, by an
--- `add` that does nothing; where that fails, or there is no script that loads, the name of the interface,
--- its owner and prevResult do. No value of the configuration that is not needed for it is asked for.
+--- DEL without a record: what is to be taken back, as far as it can be told. The script tells it, since its
+-- `add` is run in a plan that does nothing. When that fails, or the script does not load, the name of the
+-- interface, the owner and prevResult tell. Values of the configuration that are not needed may be wrong.
 --
--- That an `add` would make a thing does not say that it has: a DEL follows an ADD that was refused too, since
--- somebody else has such a thing. So of what lies in the host and tells nothing of its maker, a route, a
--- rule, an address, a link, only that is taken which goes with this attachment for certain: it names an
--- address that was given to it and is nobody else's, or the interface is there that prevResult tells of. The
--- rest is said, and stays.
+-- An `add` that would make a thing may never have made it: a DEL also follows an ADD that was refused because
+-- somebody else has such a thing. A route, rule, address or link in the host does not tell who made it. So it
+-- is taken back only when it certainly belongs to this attachment: it names an address that was given to the
+-- attachment and is nobody else's, or the interface of prevResult is still there. Otherwise it stays, and the
+-- log says so.
 --
 -- @module cni.engine.erase
 
@@ -36,7 +36,7 @@ function M.reported(prev, ifname)
   end
 end
 
--- The lease, unless the script has told of it.
+-- Add the step of the lease, unless the script has.
 local function find_lease(req, plugin)
   local plan, named = req.plan, req.raw.ipam
   if has_step(plan, "lease", "delegate") then return end
@@ -47,7 +47,7 @@ local function find_lease(req, plugin)
   end
 end
 
--- The link under the interface's name, unless it is a device, which nobody has made.
+-- Add a step for the link that has the interface's name. A device has no kind: nobody has made it.
 local function find_link(req)
   local plan, link = req.plan, req.pod:link(req.ifname)
   if not link or not link.kind or has_step(plan, "link", "tap", "move") then return end
@@ -78,18 +78,18 @@ local function find_all(req, plugin)
   end
 end
 
--- Kinds whose things in the host say nothing of who has made them; and links, but for pairs, which are found
--- by their end in the sandbox.
-local anybodys <const> = { route = true, addr = true, rule = true, neigh = true, fdb = true, vlan = true,
+-- Kinds of step whose things in the host do not tell who has made them. Pairs are no such links: they are
+-- found by their end in the sandbox.
+local unmarked <const> = { route = true, addr = true, rule = true, neigh = true, fdb = true, vlan = true,
   shared_route = true, link = true, tap = true }
 
-local function is_anybodys(step)
+local function is_unmarked(step)
   local want = step.want
-  return anybodys[step.kind] and (want.into or step.ns) == "host" and not want.peer
+  return unmarked[step.kind] and (want.into or step.ns) == "host" and not want.peer
 end
 
--- The addresses of the attachment: those that are leased to it, and those that it was given, but for what is
--- leased to another one by now.
+-- The addresses of the attachment: those that are leased to it, and those of prevResult, unless they are
+-- leased to another attachment by now.
 local function addresses_of(req)
   local found, leases = {}, require "cni.leases"
   local place = leases.place(req.raw)
@@ -130,11 +130,11 @@ local function is_there(step, plan)
   return ok and not differs
 end
 
--- The steps whose things may be others', and are left.
-local function others(req)
+-- The steps whose things may be somebody else's: they are not taken back.
+local function steps_to_leave(req)
   local left, addresses, stands = {}, nil, nil
   for _, step in ipairs(req.plan.steps) do
-    if is_anybodys(step) then
+    if is_unmarked(step) then
       if stands == nil then stands, addresses = still_stands(req), addresses_of(req) end
       left[step] = not stands and not names(step, addresses) or nil
     end
@@ -156,9 +156,9 @@ end
 -- @raise what the script's own `del` says; the plan has its steps all the same
 function M.find(req, plugin, shared)
   local ok, err = pcall(find_all, req, plugin)
-  local left = others(req)
+  local left = steps_to_leave(req)
   for _, step in ipairs(req.plan.steps) do
-    -- Another network's attachment of the same container may have made what it has.
+    -- When another network has this interface too, its attachment may have made what is on it.
     local of_interface = plans.kind_of(step).of_interface or step.want.interface
     step.did = not left[step] and not (shared and of_interface)
   end

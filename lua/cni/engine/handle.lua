@@ -1,12 +1,18 @@
 -- SPDX-License-Identifier: MIT
---- A handle: the links, addresses and routes of one network namespace, as a plugin sees them.
+--- A handle: the links, addresses and routes of one network namespace, as a script sees them.
 --
--- `req.host` and `req.pod` are handles, side by side; nobody enters a namespace. Verbs: `link`
--- finds or gives nil; `add_` must be new; `ensure_` must be so afterwards, is shared with other
--- attachments and goes with the last of them; `set_` changes; `await_` waits for an event. What
--- changes something becomes a step of the plan (cni.engine.plan), is written down and can be taken
--- back. A verb gives *objects*: pass them on; their `name` and `mac` are those of the result. What a verb
--- is given is looked at when it is called (cni.engine.takes), and never written into.
+-- A request has two handles side by side, `req.host` and `req.pod`; no script enters a namespace. The name of
+-- a verb says what it does:
+--
+--     link      finds a link, or gives nil
+--     add_      makes something new: one that is there already is an error
+--     ensure_   makes something unless it is there. Attachments share it; it goes with the last of them
+--     set_      changes something
+--     await_    waits for an event
+--
+-- Each change becomes a step of the plan (cni.engine.plan): it is written down, and can be taken back. A verb
+-- gives *objects*: pass them on to other verbs. Their `name` and `mac` are those of the result. A verb checks
+-- what it is given when it is called (cni.engine.takes), and never writes into it.
 --
 -- @module cni.engine.handle
 
@@ -37,7 +43,7 @@ function M.new(plan, ns, where)
   }, M)
 end
 
--- What a handle may not have.
+-- Fields of a handle that may be nil.
 local optional = { where = true, sandbox = true }
 
 setmetatable(M, { __index = function(_, key)
@@ -57,16 +63,16 @@ end
 
 local function random(count) return files.must(netlink.sys.random(count)) end
 
--- A random MAC: locally administered, unicast. Given in the create message, so that nothing is
--- read back and nobody rewrites it.
+-- A random MAC: locally administered, unicast. It is part of the request that makes the link: so it need not
+-- be read back, and no other program on the host replaces it.
 local function random_mac()
   local a, b, c, d, e, f = random(6):byte(1, 6)
   return ("%02x:%02x:%02x:%02x:%02x:%02x"):format(a & 0xfc | 2, b, c, d, e, f)
 end
 M.random_mac = random_mac
 
---- Whether a refusal to delete an address or a route says that there can be none: it is of IPv6, which the
--- kernel does not have (ipv6.disable=1).
+--- Whether the kernel refused to delete an address or a route because it has no IPv6 (ipv6.disable=1): then
+-- there can be none to delete.
 -- @tparam integer errno
 -- @string text address or destination
 -- @treturn boolean
@@ -87,7 +93,7 @@ local function object(self, name, mac)
   return link
 end
 
--- Links that the kernel gives the MAC of the one they stand on; a vlan only when none is given.
+-- Kinds of link that get their MAC from the link they stand on; a vlan does so only when none is given.
 local function takes_mac(want)
   return want.kind == "vlan" or want.kind == "ipvlan" or want.macvlan_mode == "passthru"
 end
@@ -115,7 +121,7 @@ function M:add_link(want)
   end
   push(self, "link", want)
   local link = object(home, want.name, want.mac or type(parent) == "table" and parent.mac or nil)
-  -- It is born with the master's MAC, and the master changes along with it.
+  -- A passthru link begins with the MAC of the link below, and that one's changes along with it.
   if later then home:set_link(link, { mac = later }) end
   return link
 end
@@ -144,16 +150,17 @@ function M:add_tap(want)
   return tap
 end
 
--- Whether there is what `find` gives; a look that failed does not say so.
+-- Call `find`. Returns true and the name that it gives; or false and its error, when it says that there is no
+-- such device. Any other error is raised: it does not say whether there is one.
 local function look_for(find)
   local ok, found = pcall(find)
   if not ok and fail.wrap(found).code ~= fail.codes.config then error(found, 0) end
   return ok, found
 end
 
--- A link to lend, and its name. One whose borrower died is there under a name of the kernel's choice, or
--- still in a namespace that is ending: what has its record gives it back first. Where that is lost, its
--- alias is its name.
+-- The link to lend, and its name. If its last borrower died, the kernel has given the link a name of its own
+-- choice, or it is still in a namespace that is ending: then the record that lent it is taken back first. If
+-- that record is lost, the link is found by its alias, which is its old name.
 local function find_to_lend(self, find, wanted)
   local ok, name = look_for(find)
   local device = ok and self:link(name)
@@ -166,7 +173,7 @@ local function find_to_lend(self, find, wanted)
     local strayed = self:dump("link", { alias = wanted.device })
     if #strayed == 1 then
       self:learn(wanted.device, strayed[1].index)
-      strayed[1].alias = nil -- whose it was before, the record alone knew
+      strayed[1].alias = nil -- which alias it had before it was lent, only the lost record knew
       return strayed[1], wanted.device
     end
   end
@@ -174,9 +181,10 @@ local function find_to_lend(self, find, wanted)
   return device, name
 end
 
---- Lend a link of this namespace to another one. It comes back under its name, with its alias, MAC and
--- MTU, its addresses and routes, and up if it was; sysctls a link loses on the way.
--- @tparam function find gives its name; not asked where it must have been moved already
+--- Lend a link of this namespace to another one. When it comes back it has its name, alias, MAC, MTU,
+-- addresses and routes again, and is up if it was. Its sysctls are lost on the way.
+-- @tparam function find gives its name. CHECK and a DEL without a record do not call it: the link has been
+-- moved by then
 -- @tparam table want
 --   ns      handle of the other namespace
 --   name    what it is called there
@@ -186,7 +194,7 @@ function M:lend_link(find, want)
   find, want = takes.lend_link(self, find, want)
   local home, mode = want.ns, self.plan.mode
   if mode == "verify" or mode == "erase" then
-    -- The reference plugin keeps the old name in the alias too: so either can return it.
+    -- The reference plugin keeps the old name in the alias too: so each can return the other's link.
     local lent = home:link(want.name)
     local name = lent and lent.alias ~= "" and lent.alias or nil
     if mode == "erase" and not name then return object(home, want.name) end
@@ -206,8 +214,8 @@ local function random_name()
   return ("veth%02x%02x%02x%02x"):format(random(4):byte(1, 4))
 end
 
--- The other end of a veth of another namespace, if it is here. An index tells that only together with
--- the namespace that it is one of: there it has to be the same link.
+-- The other end of `eth`, a veth in another namespace; nil unless that end is here. The index that `eth`
+-- gives is one of an unknown namespace: only if name and MAC are the same there as here, it is the link here.
 local function other_end(self, peer_ns, eth)
   if not eth.link or not eth.link_netnsid then return nil end
   local here, there = self:link(eth.link), { index = eth.link, netnsid = eth.link_netnsid }
@@ -217,7 +225,8 @@ local function other_end(self, peer_ns, eth)
   return link and link.name == here.name and link.mac == here.mac and here or nil
 end
 
--- What is there already of a pair that this plan would make: its host end is known by its peer.
+-- Name and MAC of this end, and MAC of the peer, of a pair that an ADD has made. The name of this end may be
+-- unknown: the peer leads to it.
 local function find_port(self, peer_ns, peer_name)
   local eth = peer_ns and peer_ns:link(peer_name)
   local port = eth and eth.kind == "veth" and other_end(self, peer_ns, eth)
@@ -253,10 +262,10 @@ end
 
 --- Make sure of a link that attachments share. It is made by the first that needs it and
 -- removed with the last, if it was made here and nobody else plugged into it.
--- @tparam table want most of it counts only when the link is made. On one that is there `up`, `promisc`,
--- `vlan_filtering` and `master` are made so; and it has to be of this kind, on this link, and the same tunnel
--- or VLAN (ID, port, addresses). A CHECK compares all options with those of a link that was made here,
--- and the MTU, but for a bridge's, which goes with its ports
+-- @tparam table want most keys count only when the link is made. A link that is there already must be of
+-- this kind, on this link, and the same tunnel or VLAN (ID, port, addresses); `up`, `promisc`,
+-- `vlan_filtering` and `master` are set on it. CHECK compares all options of a link that was made here, and
+-- its MTU, but for a bridge's, which goes with its ports
 --   name        of the link
 --   kind        and its options, as for `add_link`
 --   link        object or name: what it stands on
@@ -280,8 +289,8 @@ function M:ensure_link(want)
   return link
 end
 
---- Make sure that links of a kind on one master have something in common that the kernel keeps once for
--- all of them; see cni.step.agree. Before one is added.
+--- Agree with other attachments on a value that the kernel keeps once for all links of a kind on one master;
+-- see cni.step.agree. Call it before the link is added.
 -- @tparam table link what they stand on; nothing is done when it is gone
 -- @tparam string kind such as ipvlan
 -- @tparam string value in words
@@ -319,13 +328,13 @@ function M:ensure_addr(link, address, options)
   })
 end
 
--- Tells a step from all others that there are or have been.
+-- A text that no other step has, or ever had.
 local function new_id()
   return (random(8):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
--- What a link loses that goes down, or gets another MAC, and the same script has given it before: CHECK would
--- miss it straight after the ADD.
+-- Refuse a change by which a link loses what the same script has given it before: a link that goes down loses
+-- routes and addresses, one with another MAC its neighbours. CHECK would miss them straight after the ADD.
 local function check_losses(self, name, want)
   local key = want.up == false and "up" or want.mac and "mac"
   if not key or args.trusted then return end
@@ -360,7 +369,7 @@ function M:set_link(link, want)
     link = args.own({ name = name, sandbox = self.sandbox }, self)
   end
   if want.mac then
-    -- A table that a script has made itself stays as it is.
+    -- Never write into a table that a script has made itself.
     if link ~= planned and not args.is_ours(link) then
       link = args.own({ name = name, sandbox = self.sandbox }, self)
     end
@@ -376,8 +385,9 @@ function M:set_link(link, want)
   return link
 end
 
---- Write down what a link has before `set_link` changes it, for the reference's tuning, should it do the
--- DEL; and have a DEL of ours that finds no record give back what that plugin has written down.
+--- Write what a link has into a file, as the reference's tuning does; call it before `set_link` changes the
+-- link. If that plugin does the DEL, it restores the link from our file. If we do a DEL without a record, we
+-- restore the link from its file.
 -- @tparam table|string link object or name
 -- @tparam table want as of `set_link`: of mac, promisc, mtu, allmulti and txqlen those that will be changed
 -- @tparam string dir where such files are: its `dataDir`
@@ -400,7 +410,7 @@ function M:add_addr(link, address, options)
   push(self, "addr", want, { covered = self.fresh[name] and true or nil })
 end
 
--- A step of cni.step.entry. What is on a link of this plan's own goes with the link.
+-- Push a step of cni.step.entry. An entry on a link that this plan makes goes with the link.
 local function push_entry(self, kind, want, new)
   local covered = want.link and self.fresh[want.link]
   want.new = new
@@ -413,8 +423,8 @@ local function push_shared_route(self, want, new)
   push_entry(self, "shared_route", require("cni.step.shared_route").want(want), new)
 end
 
---- Add a route. In the host one to the same destination that is there already is an error, unless this one is
--- on a link that the same plan makes.
+--- Add a route. In the host it is an error when a route to the same destination is there already, unless the
+-- new one is on a link that the same plan makes.
 -- @tparam table want
 --   dst       where to, such as 10.0.0.0/8
 --   link      object or name: the way
@@ -423,13 +433,13 @@ end
 --   type      in place of link and gw: blackhole, unreachable, prohibit or throw. One of those is of the
 --             whole namespace: when it is there already, that is an error
 -- @tparam[opt] table options
---   reported  true: the result lists it, so that CHECK lets it go when the result of the whole chain no
---             longer does
+--   reported  true: the script's result lists it. When the result of the whole chain does so no longer, CHECK
+--             does not ask for it
 function M:add_route(want, options)
   want, options = takes.add_route(self, want, options)
   if want.type and require("cni.step.shared_route").is_linkless(want.type) then
     push_shared_route(self, want, true)
-    return -- not at once: an error of it names this verb
+    return -- as a tail call it would take the name of this verb out of errors
   end
   want.link = name_of(want.link)
   want.dst = tostring(addr.parse(want.dst):network())
@@ -540,8 +550,8 @@ end
 -- attachment that sets the same.
 -- @tparam table list of { path, value [, optional] }, paths below /proc/sys that begin with net/
 -- @tparam[opt] table options
---   keep  true: it does not, they stay as they are
---   link  object that they are of
+--   keep  true: nothing comes back, the values stay
+--   link  object that the sysctls belong to
 function M:set_sysctl(list, options)
   list, options = takes.set_sysctl(self, list, options)
   options = options or {}
@@ -553,11 +563,11 @@ function M:set_sysctl(list, options)
 end
 
 --- Keep a link of the host from believing what its other end says of routes: no router
--- advertisements, no redirects. Before it is up.
+-- advertisements, no redirects. Call it before the link is up.
 -- @tparam table link object
 -- @tparam[opt] table options
---   nodad  true: its addresses are unique, that of the link itself too, without which nothing is forwarded to
---          its neighbours
+--   nodad  true: no duplicate detection, its addresses are unique. (Until the link's own address is accepted,
+--          nothing is forwarded to its neighbours.)
 function M:lock_down(link, options)
   link, options = takes.lock_down(self, link, options)
   local name = name_of(link)
@@ -589,7 +599,7 @@ function M:enable_forwarding(family)
   self:set_sysctl({ { path, "1" } }, { keep = true })
 end
 
---- Wait, at the end of what is pending, until a link is operational.
+--- Wait until a link is operational. The wait is a step, done after those that were asked for before it.
 -- @tparam table link object
 -- @tparam[opt=5] number seconds
 function M:await_up(link, seconds)

@@ -32,7 +32,7 @@ function M:socket()
   return self.sock
 end
 
--- Who the namespace is; "" when it is gone.
+-- The cookie of the namespace; "" when it is gone.
 local function cookie_of(self)
   if self.absent then return "" end
   if self.where then return sandbox.cookie(self.where) end
@@ -41,9 +41,9 @@ local function cookie_of(self)
   return sandbox.cookie(own)
 end
 
---- The group of cni.record.shared that something of this namespace is.
+--- The group (cni.record.shared) of something in this namespace.
 -- @tparam string name such as a link's
--- @treturn string the name and who the namespace is: hosts that share a /run share no links
+-- @treturn string the name, and the cookie of the namespace: hosts that share a /run share no links
 -- @local
 function M:group(name)
   self.cookie = self.cookie or cookie_of(self)
@@ -57,21 +57,21 @@ function M:close()
   self.sock = false
 end
 
---- The name of a link that a step is about and that is not there: what it was called is not known any
--- more. It is for nobody to read.
+--- Stands for the name of a link that is gone, when a step needs one and the name is not known any more. No
+-- user sees it.
 -- @local
 M.gone = "(gone)"
 
--- What every look at a link is good for: the index is kept, by name.
+-- What every look at a link asks for: the index is remembered by the name.
 local identity <const> = { "index", "name" }
 
--- A question for the kernel; what is wrong with the question is the asker's.
+-- Ask the kernel. A mistake in the question is an error of the script that asked.
 local function ask(self, verb, method, ...)
   local sock = self:socket()
   local sound, answer, msg, errno = pcall(sock[method], sock, ...)
   if sound then return answer, msg, errno end
   if fail.is(answer) then error(answer, 0) end
-  args.refuse(verb, nil, (answer:gsub("^%a+: ", "", 1))) -- of the object that it is about
+  args.refuse(verb, nil, (answer:gsub("^%a+: ", "", 1))) -- without the object, with which it begins
 end
 
 --- Find a link.

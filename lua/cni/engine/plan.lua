@@ -7,41 +7,41 @@
 --     apply    write the steps to the record, then do them        (ADD)
 --     verify   compare what they want with the kernel             (CHECK)
 --     dry      do nothing, keep them to be printed                (--dry-run)
---     erase    do nothing, then take back what they would have made (DEL without a record)
+--     erase    do nothing, then take back what they would have done (DEL without a record)
 --     undo     steps come from a record and are taken back        (DEL, GC, debris)
 --
 -- A step is plain data, `{ kind=, ns="host"|"pod", want={...}, had={...}, covered=true }`, and
 -- its kind is a module `cni.step.<kind>` with some of these functions:
 --
 --     requests(step, handle)  netlink requests that do it; neighbours travel in one send
---     made(step, handle, echo)  takes note of the echo of a request that asked for one
+--     made(step, handle, echo)  is given the kernel's echo of a request that asked for one
 --     refused(step, handle, errno)  raises a better error than the kernel's, or does it in another
 --                             way and gives true
---     kept(step, plan)        raises when the kernel has done it in another way than a site's script has
---                             asked for, so that CHECK would never be content
+--     kept(step, plan)        raises when the kernel has done something else than a site's script has asked
+--                             for: CHECK would always fail
 --     cause(step, handle, errno)    a hint: why it was refused, if that can be seen
---     links(step)             names whose index `requests` needs
+--     links(step)             names of the links whose index `requests` needs
 --     run(step, plan)         does it, for what is not a netlink request
 --     verify(step, plan)      nil, or a sentence: what differs
 --     undo(step, plan)        take it back; absent is fine, and so is a second time
---     stands(step, plan)      whether the attachment's own thing that it made is there; only kinds
---                             whose things are no one else's have it
+--     stands(step, plan)      whether what it made is still there; only kinds that make something for one
+--                             attachment alone have it
 --     say(step)               the step in words
---     without(step, later)    of a kind that sets values: the step without those that `later`, a set of names
---                             to which it adds its own, has already; CHECK misses no value that the same
---                             script has set anew
+--     without(step, later)    of a kind that sets values: the step without the values whose names are in
+--                             `later`, a set to which it adds its names. CHECK goes through the steps
+--                             backwards: so it does not miss a value that a later step has set anew
 --
--- `had` holds what was there before, for undo. `covered` marks what dies with a link that this
--- same plan makes, so that nobody takes it back twice. What is true of all steps of a kind, the kind says:
+-- `had` is what was there before, for undo. `covered` marks a step whose thing goes with a link that the same
+-- plan makes: it is not taken back by itself. A kind has these fields for what is true of all its steps:
 --
---     last          it gives back something that others may then be given, such as an address: it is
---                   undone only when all newer steps are
---     along         it makes a link that may be deleted together with an older one (cni.links.along);
---                   steps that are older than that find it gone
+--     last          its undo gives back something that others may then be given, such as an address: it is
+--                   done only when all newer steps are undone
+--     along         it makes a link that may be deleted together with an older one (cni.links.along): the
+--                   undo of a kind without this begins when no such deletion is put off any more
 --     of_interface  it is about the sandbox's interface: where there is no record, and another network
 --                   has that interface too, it is not taken back
---     telling       what it made is there until it is taken back, and never before an ADD: a DEL that has
---                   no record and finds it knows that a record was lost
+--     telling       what it made is there from the ADD until it is taken back: a DEL that finds it, but no
+--                   record, knows that a record was lost
 --
 -- @module cni.engine.plan
 
@@ -54,11 +54,16 @@ M.__index = M
 
 --- Start a plan.
 -- @tparam string mode apply, verify, dry, erase or undo
--- @tparam table env what the steps act upon: `owner` {network, id, ifname}; `pod` ({ ns = object,
--- sandbox = path }; absent when the namespace is gone), or `seek`, a function that finds it when a step to
--- be taken back needs it; `record` (apply and undo); `prev` (the result so far); for delegates `request`,
--- or `time_left` and `watch` where there is none; `batch`: of cni.links.batch, when many are taken back
--- together; `watch`: of cni.watch.call, in a call that is watched
+-- @tparam table env what the steps act upon
+--   owner      { network, id, ifname }
+--   pod        { ns = object, sandbox = path }; nil when the namespace is gone
+--   seek       in place of pod: a function that finds it, called when the undo of a step needs it
+--   record     in the modes apply and undo
+--   prev       the result so far
+--   request    of the call, when it is about this attachment
+--   time_left  of the call, when there is no request
+--   batch      of cni.links.batch, when many attachments are taken back together
+--   watch      of cni.watch.call, in a call that is watched
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
@@ -73,7 +78,7 @@ function M.new(mode, env)
   return plan
 end
 
--- A kind of step that a newer version has written down: there is nothing that we can do about it.
+-- A kind of step that a newer version has written down: this one can neither do it nor undo it.
 local function unknown(name)
   return { unknown = true,
     say = function() return ("do %q, which this version does not know"):format(name) end }
@@ -104,7 +109,8 @@ function M:push(step)
   return step
 end
 
---- Add a step ahead of what is pending: what gives an address is undone after all that uses it.
+--- Add a step ahead of the pending ones. Undo goes backwards: so an address is given back after all that uses
+-- it is undone.
 -- @tparam table step
 function M:push_ahead(step)
   table.insert(self.steps, self.next, step)
@@ -121,7 +127,7 @@ function M:lock(group, how)
   self.locks[group] = { how = how, lock = require("cni.record.shared").lock(group, how) }
 end
 
---- Have something looked at when all that is pending is done.
+--- Call a function once, when the pending steps are done.
 -- @tparam function action
 function M:finally(action)
   self.last[#self.last + 1] = action
@@ -134,8 +140,8 @@ local function release(plan)
   end
 end
 
--- Send what has gathered for one handle; the first refusal is the error, unless the step's kind gets
--- it done in another way: then what was refused beside it is sent once more.
+-- Send the requests that have gathered for one handle. The first refusal is the error; unless the kind of
+-- that step does it in another way (`refused`): then the others that were refused are sent once more.
 local function send(batch)
   local owners = batch.owners
   if #batch.requests == 0 then return end
@@ -157,8 +163,8 @@ local function send(batch)
   end
   local rest = { handle = batch.handle, requests = {}, owners = {} }
   for i, step in ipairs(owners) do
-    -- A step of several requests is undone even when only one of them was done; and one whose answer
-    -- did not come, with care: see cni.step.link.
+    -- A step of several requests is undone even when only one of them was done. A step whose answer did not
+    -- come may be done or not (`unsure`): its undo is careful, see cni.step.link.
     local status = statuses and statuses[i]
     if status and status <= 0 then
       step.did, step.unsure = true, step.unsure or status < 0 or nil
@@ -175,8 +181,8 @@ local function send(batch)
     kind.cause and kind.cause(step, batch.handle, errno))
 end
 
---- Do something about a step, or about steps that are sent together: a watched call takes note of how long it
--- takes.
+--- Call a function that does something about a step, or about steps that are sent together. In a watched call
+-- it is noted how long that takes.
 -- @tparam string what see cni.watch.call
 -- @tparam table steps a step, or a list
 -- @tparam function action
@@ -253,11 +259,11 @@ function M:now(step)
   return self:about("do", step, kind_of(step).run, step, self)
 end
 
--- Steps that want something of a link that is in their namespace already.
+-- Kinds of step that are about a link which must be in their namespace already.
 local on_link = { set = true, addr = true, route = true, vlan = true, await = true,
   shared_addr = true, enslave = true, shared_set = true, neigh = true, fdb = true }
 
--- When the link of a step is not there, that is all there is to say of what should be on it.
+-- When the link of a step is missing, CHECK says that, in place of what should be on it.
 local function link_missing(plan, step)
   local name, h = step.want.link, plan[step.ns]
   if not on_link[step.kind] or h:link(name) then return nil end
@@ -318,8 +324,8 @@ local function find_pod(plan, step)
   if found then plan.pod = handle.new(plan, "pod", found) end
 end
 
---- Take back what was done, newest first. Failures do not stop it, except that nothing is
--- given back for reuse while something newer still stands; and what a newer version has done stays.
+--- Take back what was done, newest first. A failure does not stop it before the first step that gives
+-- something back for reuse (`last`): what is newer has to be undone before. Steps of unknown kinds stay.
 -- @treturn table fail values, empty when all is taken back that is known here
 -- @treturn table steps of kinds that are not known
 function M:undo()
@@ -331,7 +337,7 @@ function M:undo()
   end
   local function let_go() if self.along then require("cni.links.along").let_go(self) end end
   release(self)
-  -- What is pending is not wanted any more, and a look must not have it done.
+  -- Pending steps are not wanted any more. A look at a link, which flushes, must not do them.
   self.next = #self.steps + 1
   for i = #self.steps, 1, -1 do
     local step = self.steps[i]

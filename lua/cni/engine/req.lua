@@ -54,7 +54,7 @@ end
 
 local number = args.integer(0, 0xffffffff)
 
--- What can be said of a call, and beside it of the two others that may belong to it.
+-- A reader for a call, with its own keys and those in `more`.
 local function a_call(more, options)
   local fields = { program = absolute, args = args.list(args.string), stdin = args.string,
     timeout = args.number(0, 86400, "seconds") }
@@ -144,13 +144,16 @@ end
 -- @tparam table req
 -- @tparam table what
 --
--- - `program`: absolute path; `args`: list of strings; `stdin`: text; `timeout`: seconds (10)
+-- - `program`: absolute path
+-- - `args`: list of strings
+-- - `stdin`: text
+-- - `timeout`: seconds (10)
 -- - `ns`: the handle of the namespace that it runs in (`req.host`)
--- - `undo`: the same keys, of the call that takes it back in DEL, GC and rollback, last of all; its `program`
---   is that of the call unless it says so. Its `stdin` is what the call printed, if it came to an end. It may
---   have nothing to take back, and has to be content then: an error is one of the DEL, which is tried again.
---   A program that has been removed is passed over
--- - `check`: the same, of the call that CHECK makes; its error is what differs. Without it CHECK calls
+-- - `undo`: the call that takes it back in DEL, GC and rollback, last of all. It has the same keys; its
+--   `program` is that of the first call unless it names another. Its `stdin` is what the first call printed,
+--   if that came to an end. It must succeed also when there is nothing to take back: its error is an error of
+--   the DEL, which is tried again. A program that has been removed is passed over
+-- - `check`: the call that CHECK makes, with the same keys. Its error is what differs. Without it CHECK calls
 --   nothing
 -- @treturn string|nil what it printed; in CHECK what it printed then. nil where nothing was called: in a dry
 -- run, and in a DEL that finds no record
@@ -180,16 +183,18 @@ end
 -- @tparam table what
 --
 -- - `url`: begins with http:// or https://; with `socket`, the path of a unix socket, / and the rest will do
--- - `method`: GET, with a body POST; `headers`: values by name; `body`: text, or `json`: a value to be sent
---   as such; `timeout`: seconds (10)
+-- - `method`: by default GET, with a body POST
+-- - `headers`: values by name
+-- - `body`: text; or `json`: a value that is sent as JSON
+-- - `timeout`: seconds (10)
 -- - `accept`: a list of statuses that are no error either
 -- - `ns`: the handle of the namespace that it is sent from (`req.host`)
--- - `undo`: the same keys, of the request that takes it back in DEL, GC and rollback, last of all. What it
---   does not say is as in the first one, but the body; its `method` is DELETE, and it accepts 404 and 410. In
---   its `url` `{KEY}` is that member of the JSON that the service answered; where no answer is known (the ADD
---   was killed before) such a request is not made, so better let the service know the attachment by a name
---   that is yours
--- - `check`: the same, of the request that CHECK makes, with GET; its error is what differs. Without it CHECK
+-- - `undo`: the request that takes it back in DEL, GC and rollback, last of all, with the same keys. `url`,
+--   `socket`, `headers` and `timeout` are those of the first request unless it has its own; its `method` is
+--   DELETE, and it accepts 404 and 410. In its `url` `{KEY}` is that member of the JSON that the service
+--   answered. Where no answer is known (the ADD was killed before) such a request is not made: so better let
+--   the service know the attachment by a name of yours
+-- - `check`: the request that CHECK makes, likewise, with GET. Its error is what differs. Without it CHECK
 --   asks nothing
 -- @treturn table|nil `status`, `headers` (by name in small letters), `body`, and `json`: the body decoded,
 -- where its type is JSON; in CHECK what was answered then. nil where nothing was asked: in a dry run, and in
@@ -213,7 +218,7 @@ function M.http(req, what)
   return require("cni.step.http").obtain(req.plan, what.ns and what.ns.name or "host", want)
 end
 
--- What identifies the call, and not what is wanted of the type.
+-- Keys that say which call this is: they cannot be changed.
 local fixed = { "cniVersion", "name", "type", "prevResult" }
 
 local function check_changes(changes)
@@ -231,7 +236,7 @@ local function is_object(value)
   return type(value) == "table" and not json.is_list(value)
 end
 
--- Keys that not the type itself reads, but whoever calls it, is called by it, or comes after it.
+-- Keys that are not read by the type itself, but by its caller, by its IPAM plugin or by a later plugin.
 local for_others <const> = { ipam = true, dns = true, args = true, capabilities = true, runtimeConfig = true,
   ipMasq = true }
 
@@ -263,7 +268,7 @@ local function merge(base, changes)
   return out
 end
 
--- The script of a type: one that a script of that very name asks for is the one that came with the program.
+-- The script of a type. A site's script that asks for its own name gets the one that came with the program.
 local function find_script(req, type_name)
   local within = req.within or { [req.type] = "site" }
   local before = within[type_name]
@@ -278,8 +283,8 @@ local function find_script(req, type_name)
   return script, within
 end
 
--- What a script says itself, by `check` or `del`, is said in place of what its `add` would have compared or
--- taken back; the answer still comes from there.
+-- Call `own`, the `check` or `del` of a delegate's script, in place of comparing or taking back the steps of
+-- its `add`. The `add` runs all the same, for its answer.
 local function run_instead(req, add, own)
   local plan = req.plan
   local steps = table.move(plan.steps, 1, #plan.steps, 1, {})
@@ -301,7 +306,7 @@ local function run_script(req, script)
   return add(req)
 end
 
--- The answer as a table of the caller's own, with all its lists. That which is the chain's result stays it.
+-- The answer with all its lists: a copy for the caller to change, or the chain's result itself if it is that.
 local function opened(answer, prev)
   if answer == nil or answer == prev then
     answer = prev or {}
@@ -342,7 +347,8 @@ function M.delegate(req, type_name, changes)
   check_changes(changes or {})
   local raw = merge(req.raw, changes or {})
   local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
-  -- One for addresses has another one's help with them; any other type makes an interface.
+  -- It is for addresses when the caller is an IPAM plugin, or when the configuration has it as ipam.type. Any
+  -- other type makes an interface.
   local for_addresses = names(req.raw, req.type) or names(raw, type_name)
   if for_addresses then
     raw.ipam = merge(is_object(raw.ipam) and raw.ipam or {}, { type = type_name })

@@ -47,7 +47,7 @@ local function check_field(file, key, value)
   end
 end
 
--- Types of values that are one text in CNI_ARGS, and what makes values of the text where they are none.
+-- The types that a key of CNI_ARGS can have, each with what makes its value of the text.
 local flags <const> = { ["1"] = true, ["true"] = true, ["0"] = false, ["false"] = false }
 
 local function number_of(text)
@@ -77,8 +77,8 @@ local function check_args(file, declared)
   end
 end
 
--- Functions of the scripts that came with the program: the specs have looked at what those give to verbs, for
--- all of them, and it is not looked at again.
+-- Functions of the scripts that came with the program. The specs have checked all that these give to verbs:
+-- it is not checked again at run time.
 local is_own = setmetatable({}, { __mode = "k" })
 
 --- Raise unless a value is what a script has to return.
@@ -138,16 +138,16 @@ local function args_of(declared, req, known)
   return require("cni.schema").read(declared, raw, "CNI_ARGS")
 end
 
---- Have `req.args` be what a script declares of CNI_ARGS, where it does. Keys that nobody knows, neither it
--- nor those of ours that run within it, are refused without IgnoreUnknown.
+--- Set `req.args` to the keys of CNI_ARGS that a script declares, if it declares any. Keys that it does not
+-- declare are refused, but for MAC, IP and GATEWAY, and unless IgnoreUnknown is given.
 -- @tparam table plugin
 -- @tparam table req
--- @tparam[opt] boolean lenient what cannot be read is absent, as it is where the verb is about no attachment
+-- @tparam[opt] boolean lenient no error, `req.args` is empty when they cannot be read; as in GC and STATUS
 -- @raise code 4
 function M.read_args(plugin, req, lenient)
   local text, declared = require("cni.protocol.request").args_text(req), plugin.args
   if not declared then
-    -- Within a script that declares some, one that does not has the text.
+    -- A script that declares none, run within one that does, has the text.
     if type(req.args) == "table" then req.args = text ~= "" and text or nil end
     return
   end
@@ -234,12 +234,12 @@ local read_answer = record({
   dns = or_foreign(record({ nameservers = list(args.string), domain = args.string, search = list(args.string),
     options = list(args.string) }, { loose = is_foreign })),
   instead = args.boolean,
-  -- Of a lease that is answered as it is.
+  -- Keys of a lease, for scripts that return the lease itself.
   early = args.any, none = args.any,
 }, { loose = is_foreign, check = places })
 
--- What the steps behind one of them have made that a result has to tell of, in words; `own`: the sandbox's
--- interface, if it is theirs.
+-- What the steps after `last` have made that a result has to tell of: a list, in words. And `own`, the one
+-- that is about the sandbox's interface; nil when none of these steps made it.
 local function made_behind(steps, last, ifname)
   local words, own = {}, nil
   local function link(name, ns)
@@ -261,8 +261,8 @@ local function made_behind(steps, last, ifname)
   return words, own
 end
 
--- An `add` that has made something, and does not say so: the runtime would take the container for one
--- without a network. In a chain, returning nothing passes on what the plugins before have made.
+-- Refuse an `add` that has made something and does not return it: the runtime would take the container for
+-- one without a network. In a chain, returning nothing passes on what the plugins before have made.
 local function check_told(add, req, last, answer)
   local plan = req.plan
   if req.prev or plan.mode ~= "apply" and plan.mode ~= "dry" then return end

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- What a CHECK says of what is not attached at all: that, and who holds what, instead of every piece of it
--- that is missing. It is asked when a CHECK has failed, never before.
+--- The error of a CHECK when the attachment does not exist at all: it says that, and who holds the interface
+-- or the sandbox, in place of every piece that is missing. Loaded when a CHECK has failed, never before.
 -- @module cni.engine.unattached
 
 local fail = require "cni.fail"
@@ -12,8 +12,8 @@ local M = {}
 -- How many other attachments are named.
 local most_named <const> = 4
 
--- What is attached that the caller may have meant: another interface of the container, another network,
--- another container in the same sandbox. As text; and whether one of them has the very interface.
+-- Attachments that the caller may have meant: another interface of the container, another network, another
+-- container in the same sandbox. Returns them as text, and whether one of them has this very interface.
 local function others(req, cookie)
   local list, is_held = {}, false
   for _, record in ipairs(journal.all()) do
@@ -42,7 +42,7 @@ end
 -- @tparam plan plan in the mode verify
 -- @tparam[opt] userdata ns the namespace that the caller names
 -- @tparam ?Record record what its ADD has written down
--- @treturn ?fail nil: it is attached, as far as can be told, and what differs is what there is to say
+-- @treturn ?fail nil: it is attached, as far as can be told, and the error is what differs
 function M.error(req, plan, ns, record)
   if not ns then return nil end
   local cookie = sandbox.identity(ns)
@@ -57,7 +57,7 @@ function M.error(req, plan, ns, record)
   end
   local named, is_held = others(req, cookie)
   local is_there = plan.pod:link(req.ifname) ~= nil
-  -- What the reference's plugins have made has no record.
+  -- The reference plugins may have made it: they write no records.
   if is_there and not is_held then return nil end
   return err(req, is_there and (": %s in %s is another one's"):format(req.ifname, req.netns)
     or (": there is no record of it, and no link %s in %s"):format(req.ifname, req.netns), named)

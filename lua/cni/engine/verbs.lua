@@ -9,14 +9,14 @@
 --
 --     whose      A record is for the namespace with its cookie, wherever that is by now, and for no
 --                other, whatever the caller's path says (cni.record.sandbox).
---     debris     A record without an answered ADD, or that a DEL has begun to take back, in a book that
---                nobody holds. The next ADD, DEL or GC takes back what there is.
---     gone       The record of an answered ADD whose namespace is nowhere. As debris.
---     outlived   The record of an answered ADD whose namespace lives, while nothing of what it made for
---                itself is there: neither link nor lease. Somebody else has done the DEL. As debris.
---     live       Any other. A second ADD is refused, also one with another namespace. Behind other plugins
---                the same type may stand twice in a chain, so there it is not; but one that repeats another,
---                prevResult and all, takes its place, since there may be one DEL for both.
+--     debris     A record whose ADD was not answered, or which a DEL has begun to take back, in a book that
+--                nobody holds. The next ADD, DEL or GC takes back what is there of it.
+--     gone       The record of an answered ADD whose namespace is nowhere. It is treated as debris.
+--     outlived   The record of an answered ADD whose namespace lives, while nothing that it made for
+--                itself is there: neither link nor lease. Somebody else has done the DEL. Also as debris.
+--     live       Any other record. A second ADD is refused, even with another namespace. Not so behind other
+--                plugins: a chain may have a type twice. But an ADD there that repeats the record's
+--                configuration, prevResult included, replaces the record: both may have one DEL.
 --     renamed    A record of another network for the same container's interface, whose answer prevResult
 --                repeats (name, MAC and sandbox of the interface): the network has got another name. A DEL
 --                takes it back. When prevResult says otherwise, it is a stale DEL, and the record is left.
@@ -24,9 +24,9 @@
 --                names; but nothing in there when another container's record is for it, or when the MAC of
 --                its interface is not that of prevResult (cni.engine.erase).
 --
--- A script that does not load, or is there no more, is needed for none of this: DEL and GC go by the
--- record, and without one by name, owner and prevResult; what a newer version of this program has done is
--- left, and said.
+-- None of this needs the script, which may be gone or broken: DEL and GC go by the record, and without one by
+-- name, owner and prevResult. Steps that only a newer version of this program knows are left, and the log
+-- says so.
 --
 -- @module cni.engine.verbs
 
@@ -41,14 +41,14 @@ local scripts = require "cni.engine.script"
 
 local M = {}
 
--- A script by its type; one that could not be read is not one that is not there.
+-- The script of a type; nil: there is none. One that cannot be read is an error.
 local function load_script(host, type_name, builtin)
   local script, msg, errno = host.load_plugin(type_name, builtin)
   if msg then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
   return script
 end
 
--- What a request has, some of it only now and then; and its verbs.
+-- The names that a request may have: fields, of which some are often absent, and verbs.
 local names_of_req = { args = true, command = true, conf = true, container_id = true, environ = true,
   host = true, ifname = true, log = true, netns = true, network = true, path = true, plan = true, pod = true,
   prev = true, raw = true, runtime = true, stdin = true, time_left = true, type = true,
@@ -56,10 +56,12 @@ local names_of_req = { args = true, command = true, conf = true, container_id = 
 for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 
 --- Give a request what only the program has.
--- @tparam table req sets `log`, `environ`, `time_left`, `deliver` (gives the answer to the caller, or
--- raises), `load_plugin` (own IPAM scripts by type, or nil), `load_script` (those of any type; with true the
--- one that came with the program), `near` (a hint: the type that a word was meant to be), and the verbs of
--- cni.engine.req
+-- @tparam table req it gets the verbs of cni.engine.req, and
+--   log, environ, time_left  of the program
+--   deliver(text)            gives the answer to the caller, or raises
+--   load_plugin(type)        our own IPAM script of a type, or nil
+--   load_script(type, true)  the script of any type; with true the one that came with the program
+--   near(word)               a hint: the type that was meant
 -- @tparam table host the module of that name
 -- @tparam[opt] table watch of cni.watch.call: takes note of the steps
 function M.equip(req, host, watch)
@@ -180,7 +182,8 @@ local function undo_record(record, caller, req, asked, batch)
   return errors, plan.missed
 end
 
--- Whether anything is there of what a record says was made, or it says nothing of such a thing.
+-- Whether anything that a record made for its attachment alone is still there. True also when none of its
+-- steps can tell.
 local function stands(record, ns)
   local header = record.header
   local plan <const> = plans.new("undo", { owner = owner_in(header), record = record,
@@ -197,8 +200,8 @@ local function is_live(record, caller)
   return (ns ~= nil or record.header.cookie == "") and stands(record, ns)
 end
 
--- What a sandbox that is gone, or a dead ADD, has borrowed of what an ADD looks for now, goes back first.
--- True when there was any.
+-- An ADD looks for a link to lend. When the record of a dead ADD, or of a sandbox that is gone, has borrowed
+-- it, that record is taken back first. True: there was such a record.
 local function reclaim(req, wanted, link)
   local lent, errors, found = require("cni.step.move").lent, {}, false
   for idle in journal.with_step "move" do
@@ -219,8 +222,8 @@ local function reclaim(req, wanted, link)
   return found
 end
 
--- Whether what a record is of is certainly no more: its ADD or DEL died, its sandbox is gone, or all that
--- was made is (the reference's DEL knows nothing of records). One that made nothing tells nothing.
+-- Whether the attachment of a record is certainly no more: its ADD or DEL died, its sandbox is gone, or all
+-- that it made is gone (the reference's DEL knows nothing of records). A record without steps tells nothing.
 local function is_stale(record)
   if not record:is_whole() or sandbox.is_gone(record.header) then return true end
   if #record.steps == 0 then return false end
@@ -228,11 +231,11 @@ local function is_stale(record)
   return (ns ~= nil or record.header.cookie == "") and not stands(record, ns)
 end
 
--- How long a call that was not made for it may tidy up, in seconds.
+-- Seconds that a call may spend on tidying up what is not its own.
 local patience <const> = 1
 
--- Somebody else works on the network too: take back what he has taken apart. What fails, or takes too
--- long, is left to the next time.
+-- Other programs work on the network too, such as the reference plugins: take back the records of attachments
+-- that they have deleted. What fails, or takes too long, is left to the next time.
 local function sweep(req)
   local late = netlink.sys.clock() + patience
   for found in journal.each(req.network) do
@@ -255,7 +258,7 @@ local function take_back(record, caller, req)
   error(err, 0)
 end
 
--- Take back what no living attachment has. Returns the records of those that live.
+-- Take back the records in a book that are not live. Returns those that are.
 local function clear_debris(book, caller, req)
   local living = {}
   for _, record in ipairs(book:living()) do
@@ -278,8 +281,8 @@ local function already(req, record)
   }
 end
 
--- Whether all that a record has is leases in other directories than that of a request: an IPAM plugin that
--- is told another one knows nothing of those.
+-- Whether a record has nothing but leases in other directories than the request's: an IPAM plugin that is
+-- given another directory does not see them.
 local function leased_elsewhere(record, req)
   local place = require("cni.leases").place(req.raw)
   for _, step in ipairs(record.steps) do
@@ -356,9 +359,9 @@ local function outline_of(result)
   return outline
 end
 
--- One try of an ADD. nil when the caller has its answer; or the error, everything taken back or the error
--- saying that it is not. An answer that cannot be given has not been given: the record is complete before,
--- since nobody could tell one that was answered from debris.
+-- One try of an ADD. Returns nil when the caller has its answer; or the error: then everything is taken back,
+-- or the error says that it is not. The record is finished before the answer is given: a call that is killed
+-- right after its answer must not look like debris. An answer that cannot be given makes the ADD fail.
 local function attempt(req, plugin, ns, book, alone)
   local record = claim(req, plugin, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
@@ -421,7 +424,7 @@ function M.add(req, plugin)
     if not err and req.plan.foreign then pcall(sweep, req) end
     if not err then return end
     if not err.retry then break end
-    read_conf(req, plugin) -- a script may have filled in what it was given
+    read_conf(req, plugin) -- the script may have written into its req.conf
   end
   error(err, 0)
 end
@@ -441,8 +444,8 @@ local function leaves_something(plan)
   return #steps > 0 and plan:stands(steps)
 end
 
--- Without a record: what `add` would make is taken back, by name and by owner; and what the reference
--- plugins have made, which have no records.
+-- A DEL without a record: take back what `add` would make, by name and by owner, and what the reference
+-- plugins have made, which write no records.
 local function erase(req, plugin, ns)
   local plan = new_plan("erase", req, ns, nil)
   local shared = journal.elsewhere(owner_of(req))
@@ -460,8 +463,8 @@ local function erase(req, plugin, ns)
   if told and strange then pcall(sweep, req) end
 end
 
--- The namespace that a DEL names; or nil and the error, when that cannot be told: whoever has a record may
--- not need it.
+-- The namespace that a DEL names; or nil and the error, when that cannot be told: a DEL that finds a record
+-- may not need it.
 local function caller_of(req)
   local ok, ns = pcall(open_namespace, req)
   if ok then return ns end
@@ -470,8 +473,8 @@ local function caller_of(req)
   return nil, problem
 end
 
--- The namespace that a DEL without a record names, unless it is the sandbox of another container: of one
--- that has a record, or whose interface has another MAC than this one's had.
+-- The namespace that a DEL without a record names; nil when it is the sandbox of another container: because
+-- that one has a record for it, or because the interface has another MAC than prevResult says.
 local function its_own(req, ns)
   if not ns or journal.occupied(sandbox.cookie(ns), req.container_id) then return nil end
   local entry = require("cni.engine.erase").reported(req.prev, req.ifname)
@@ -484,7 +487,7 @@ local function its_own(req, ns)
   return (not link or link.mac == entry.mac:lower()) and ns or nil
 end
 
--- Whether a record's ADD gave what the runtime says that the chain gave.
+-- Whether a record's ADD gave the result that the runtime now sends as prevResult.
 local function is_reported(record, req)
   local outline, prev = record.done, req.prev
   if not outline or not prev then return false end
@@ -541,7 +544,7 @@ function M.del(req, plugin)
   end
 end
 
--- What the ADD has written down, for those few steps of a CHECK that ask; looked up once.
+-- A function that gives the ADD's record, to those few steps of a CHECK that ask; it is looked up once.
 local function recorded(req, plugin)
   local looked, record = false, nil
   return function()
@@ -575,7 +578,7 @@ function M.check(req, plugin)
   if not ok then error(err, 0) end
 end
 
--- The links that a chain would have made by now: in a dry run they are found, as far as its result tells.
+-- In a dry run, links that the plugins before would have made are found, as far as the result so far tells.
 local function foresee_links(req)
   for _, entry in ipairs(req.prev and req.prev.interfaces or {}) do
     local h = (entry.sandbox or "") ~= "" and req.pod or req.host
@@ -603,7 +606,7 @@ function M.dry_run(req, plugin)
   return words, ok and text or nil
 end
 
--- What cannot be told of a valid attachment is no ground to take it.
+-- Whether GC takes a record back. A valid attachment stays when it cannot be told whether it is stale.
 local function is_to_go(record, valid)
   if not valid[record.header.id .. "/" .. record.header.ifname] then return true end
   local ok, stale = pcall(is_stale, record)
@@ -638,7 +641,7 @@ function M.gc(req, plugin)
     -- What could not be taken back may still have its address.
     if #errors > 0 then return end
     if loads and plugin.gc then
-      pcall(read_conf, req, plugin) -- what was leased is freed although the configuration has gone bad
+      pcall(read_conf, req, plugin) -- leases are freed even when the configuration has gone bad
       scripts.call(plugin, "gc", req)
     elseif not loads or not plugin.ipam then
       require("cni.ipam").gc(req)
@@ -648,13 +651,13 @@ function M.gc(req, plugin)
   if #errors > 0 then error(fail.join(errors), 0) end
 end
 
---- Take back what nobody has any more on a network, whatever types it is of: debris, records of sandboxes
--- that are gone, and outlived ones.
+--- Take back the stale records of a network, of all types: debris, records of sandboxes that are gone, and
+-- outlived ones.
 -- @tparam table req `network`; `log`, `time_left` as of @{equip}
 -- @tparam[opt] boolean dry only look
 -- @tparam[opt] function before told the header of each record that is looked at
--- @treturn {table,...} `header` of each such record (nil of one that cannot be read), `problem`: the error
--- that kept it from going
+-- @treturn {table,...} for each such record its `header` (nil: it cannot be read), and `problem`, the error
+-- for which it stays
 function M.tidy(req, dry, before)
   local list = {}
   local function note(header, err) list[#list + 1] = { header = header, problem = err } end

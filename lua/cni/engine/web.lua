@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- What can be said of a request by HTTP, looked at when `req:http` is called.
+--- The keys of a request by HTTP: they are checked when `req:http` is called.
 -- @module cni.engine.web
 
 local args = require "cni.engine.args"
@@ -14,7 +14,7 @@ local function method(value)
   return nil, expected("a method of HTTP in capital letters", value)
 end
 
--- An address is taken apart by curl; what must not get there is what ends a line, or is no address at all.
+-- curl takes the address apart. Refused here is what would end a line of its options, or is no address.
 local function url(value)
   if type(value) ~= "string" or not (value:find "^https?://[^/?#]" or value:find "^/") then
     return nil, expected("an address that begins with http:// or https://, or with / on a socket", value)
@@ -65,7 +65,7 @@ local status = args.integer(100, 599)
 local fields = { method = method, url = url, socket = socket, headers = headers, body = body, json = as_json,
   accept = args.list(status), timeout = args.number(0, 86400, "seconds") }
 
-local function once(out)
+local function one_body(out)
   if out.body and out.json then return "either this or body is sent", "json" end
 end
 
@@ -77,10 +77,10 @@ function M.request(more, required)
   local all = {}
   for key, read in next, fields do all[key] = read end
   for key, read in next, more or {} do all[key] = read end
-  return args.record(all, { required = required, check = once })
+  return args.record(all, { required = required, check = one_body })
 end
 
--- The headers of a request whose body was given as `json`; a type that they have counts.
+-- The headers of a request whose body was given as `json`: the type is added unless they have one.
 local function with_type(headers_of)
   local out, typed = {}, false
   for name, value in next, headers_of or {} do

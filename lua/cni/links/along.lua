@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
---- Links that are deleted along with the one that they are plugged into. The kernel waits for RCU whenever
--- it deletes a link, some 15 ms, and once for all links of a group. So when a shared bridge may go, a port
--- of it is not deleted in its own step, but in the bridge's, which is older; or by itself there, if the
--- bridge stays.
+--- Ports that are deleted together with their bridge. The kernel waits for RCU, some 15 ms, whenever it
+-- deletes a link; but only once for all links of a group. So when a shared bridge may go with this
+-- attachment, the undo of its port puts the deletion off to the undo of the bridge, which comes later. If the
+-- bridge stays, the port is deleted there alone.
 --
 -- @module cni.links.along
 
@@ -11,7 +11,7 @@ local fail = require "cni.fail"
 local M = {}
 M.__index = M
 
---- Whether a shared link may go with this attachment.
+--- Whether a shared link may be deleted by the undo of this plan.
 -- @tparam table plan being taken back
 -- @tparam string name
 -- @tparam handle h of its namespace
@@ -26,10 +26,11 @@ function M.may_go(plan, name, h)
   return false
 end
 
---- Take a link away when that one's turn has come.
+--- Put a deletion off to the undo of the link that it may go with.
 -- @tparam table plan
--- @tparam function action is given a function, which it calls with the index of the link to be deleted, and
--- that of the port if that is another one; which returns whether the link is gone: else the action deletes it
+-- @tparam function action called then, with a function `gone(link, port)`. The action calls that with the
+-- index of the link to be deleted, and that of the port if it is not the same. `gone` returns true when the
+-- link has been deleted; otherwise the action deletes it itself
 function M.later(plan, action)
   plan.along = plan.along or {}
   table.insert(plan.along, action)
@@ -46,9 +47,9 @@ local function go_on(self, job, ...)
   end
 end
 
---- Begin with all that was put off.
+--- Begin with all deletions that were put off: each goes as far as its call of `gone`.
 -- @tparam table plan
--- @treturn table `links` that are to be deleted (a list of indices), `ports`, a set; finish it
+-- @treturn table `links`: list of the indices to be deleted; `ports`: set of indices. Finish it
 function M.begin(plan)
   local self = setmetatable({ jobs = {}, links = {}, ports = {}, errors = {} }, M)
   local actions = plan.along or {}
@@ -57,7 +58,7 @@ function M.begin(plan)
   return self
 end
 
---- End it; twice is fine.
+--- Let the actions go on, which wait in `gone`; twice is fine.
 -- @tparam boolean gone whether the links were deleted
 function M:finish(gone)
   local jobs = self.jobs
@@ -70,7 +71,7 @@ function M:__close()
   self:finish(false)
 end
 
---- Delete what was put off, each link by itself.
+--- Do all deletions that were put off, each link by itself.
 -- @tparam table plan
 function M.let_go(plan)
   if plan.along then M.begin(plan):finish(false) end

@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
---- Many attachments taken back together, as GC does. The kernel waits for RCU whenever it deletes a
--- link, some 15 ms, and once for all links of a group: so each attachment is taken back as far as its
--- link, then all those links are put into a group of their own and deleted by it, then the attachments go
--- on. What is given back for reuse is older than the link, and so comes after it, as ever.
+--- Many attachments taken back together, as GC does. The kernel waits for RCU, some 15 ms, whenever it
+-- deletes a link; but only once for all links of a group. So each attachment is taken back as far as its
+-- link; then all those links are put into a group of their own and deleted by it; then the attachments go on.
+-- What is given back for reuse has an older step than the link, and so its turn comes after it, as always.
 --
--- Each attachment is a coroutine that stops where a link of the host is to be deleted. What is killed
--- meanwhile leaves links in a group that nobody knows, and records that tell of them.
+-- Each attachment is a coroutine that stops where a link of the host is to be deleted. A GC that is killed
+-- meanwhile leaves links in a group that nobody knows; their records still name them.
 --
 -- @module cni.links.batch
 
@@ -31,8 +31,8 @@ local function go_on(self, job)
   if coroutine.status(job) == "suspended" then self.jobs[#self.jobs + 1] = job end
 end
 
--- A number that no link has for its group; nil when that cannot be told, such as where links come and go so
--- fast that no list of them is whole. 0 is everybody's.
+-- A number that no link has for its group; nil when that cannot be told, for instance because links come and
+-- go so fast that no list of them is whole. 0 is the group of all other links.
 local function free_group(h)
   h.plan:flush()
   local list, used = h:socket():dump("link", nil, { "group" }), { [0] = true }
@@ -43,7 +43,8 @@ local function free_group(h)
   return number
 end
 
--- Put links into a group of their own, if there is one. One that has gone meanwhile is no harm.
+-- Put links into a free group. Returns the group, or nil; and what `send` does. Links that have gone do no
+-- harm.
 local function gather(h, indices)
   local group, requests = free_group(h), {}
   if not group then return nil, false end
@@ -70,7 +71,7 @@ local function delete(h, indices)
   h:socket():send { { "del", "link", { group = group } } }
 end
 
--- Delete what links have gathered, and go on with all jobs, until none waits for a link any more.
+-- Delete the links that have gathered, and go on with all jobs, until none waits for a link any more.
 local function settle(self)
   while #self.jobs > 0 do
     local jobs, links, h = self.jobs, self.links, self.handle
@@ -88,7 +89,8 @@ function M:start(action)
   if #self.jobs >= M.size then settle(self) end
 end
 
---- Wait until a link of the host is deleted, or has to be deleted alone. In an action only.
+--- Wait until a link of the host has been deleted with the others; the caller looks, and deletes it alone if
+-- it is still there. To be called in an action only.
 -- @tparam handle h
 -- @tparam int index
 function M:gone(h, index)

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
---- What a link has that the kernel takes from it, when it goes to another namespace or another master:
--- its addresses, and the routes that leave by it. What the kernel makes of the former by itself is left
--- to it; for a link that is away for long, so is what others renew: addresses that run out, and what
--- routers announce.
+--- What the kernel takes from a link that goes to another namespace or another master: its addresses, and
+-- the routes that leave by it. Routes that the kernel makes by itself for an address are not carried: it
+-- makes them again. When the link is away for long (`lasting`), neither is what others renew: addresses that
+-- run out, and what routers announce.
 --
 -- @module cni.links.carry
 
@@ -25,7 +25,7 @@ local of_hop = { "oif", "gw", "weight", "onlink", "realms" }
 local of_addr = { "address", "peer", "valid_lft", "preferred_lft", "priority", "proto",
   "noprefixroute" }
 
--- And one of IPv4 beside that.
+-- What an IPv4 address keeps beside that.
 local of_addr4 = { "broadcast", "label", "scope" }
 
 -- Routes that somebody renews.
@@ -36,8 +36,9 @@ local function pick(into, from, keys)
   return into
 end
 
--- Of a route what leaves by a link; nil when nothing does. The kernel joins IPv6 routes that differ in the
--- next hop alone, whosever they are: of those each hop is a route. One of IPv4 is whole or not the link's.
+-- The part of a route that leaves by a link; nil when nothing does. The kernel joins IPv6 routes that differ
+-- only in the next hop, whoever made them: there each hop counts as a route. An IPv4 route counts only when
+-- all its hops leave by the link.
 local function part_by(route, index, family)
   local part, others = pick({ table = route.table }, route, of_route), false
   if not route.multipath then return route.oif == index and part or nil end
@@ -57,7 +58,7 @@ local function part_by(route, index, family)
   return part
 end
 
---- The addresses of a link, but for those of the link itself.
+--- The addresses of a link, but for those of scope link.
 -- @tparam handle h
 -- @tparam table link as netlink gives it
 -- @tparam[opt] table options `family`: only this one's; `lasting`: only those that do not run out
@@ -69,7 +70,7 @@ function M.addrs(h, link, options)
     if have.scope ~= "link" and have.scope ~= 253 and (have.permanent or not options.lasting) then
       local address = pick({ family = have.family }, have, of_addr)
       if have.family == "inet" then pick(address, have, of_addr4) end
-      -- It has been found to be unique, unless that is still being found out.
+      -- Duplicate detection is not repeated, unless it has not ended yet.
       if have.family == "inet6" then address.nodad = not have.tentative or nil end
       list[#list + 1] = address
     end
@@ -80,8 +81,10 @@ end
 --- The routes that leave by a link, and the hops of those that the kernel has joined with others'.
 -- @tparam handle h
 -- @tparam table link as netlink gives it
--- @tparam[opt] table options `table`: only those of this table; `lasting`: only those that nobody renews, and
--- that have one hop: the kernel picks them, however many routes others have
+-- @tparam[opt] table options
+--   table    only the routes of this table
+--   lasting  only routes that nobody renews, with one hop. The kernel picks them, however many routes of
+--            other links there are
 -- @treturn table list, for `restore`
 function M.routes(h, link, options)
   local list, by_gateway = {}, {}
@@ -96,11 +99,12 @@ function M.routes(h, link, options)
       end
     end
   end
-  -- A gateway can be named when it can be reached. Otherwise they keep their order, which is a rank.
+  -- A gateway has to be reachable first: so routes by gateways come last. Otherwise the order is kept, since
+  -- it ranks them.
   return table.move(by_gateway, 1, #by_gateway, #list + 1, list)
 end
 
--- What says that something is there, or does not fit any more: addresses and links have changed since.
+-- Errnos of what is there already, or does not fit any more because addresses or links have changed since.
 local outdated = { [errors.EEXIST] = true, [errors.ENETUNREACH] = true, [errors.EHOSTUNREACH] = true,
   [errors.EINVAL] = true, [errors.ENODEV] = true, [errors.EADDRNOTAVAIL] = true,
   [errors.ENETDOWN] = true, [errors.EACCES] = true }

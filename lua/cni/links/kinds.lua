@@ -13,7 +13,7 @@ local list <const> = "amt bareudp batadv bond bridge can dsa dummy erspan geneve
 local known = {}
 for kind in list:gmatch "%S+" do known[kind] = true end
 
---- The kind that was probably meant by one that there is none of.
+--- The kind that was probably meant by an unknown one.
 -- @string kind
 -- @treturn string|nil nil: it is one, or may be one that we do not know
 function M.meant(kind)
@@ -23,8 +23,8 @@ function M.meant(kind)
   return require("cni.protocol.hints").nearest(kind, names)
 end
 
--- Keys of what is wanted of a link that are no options of its kind, or cannot be asked for: what a tap's
--- packets begin with, the program that opens it says.
+-- Keys of a wanted link that are no options of its kind; and tun_vnet_hdr, which the program that opens a tap
+-- decides.
 local no_options <const> = {
   tun_vnet_hdr = true,
   name = true, peer = true, mac = true, mtu = true, into = true, link = true, master = true,

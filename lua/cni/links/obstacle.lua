@@ -39,7 +39,7 @@ local function neighbours(step, handle)
   return found
 end
 
--- Why a link on a master cannot be, by its kind.
+-- By kind: why a link cannot be made on its master.
 local reasons = {}
 
 function reasons.vlan(step, handle, errno)
@@ -99,7 +99,7 @@ function M.owner(handle, name)
   local own = handle.plan.owner
   for _, record in ipairs(journal.all()) do
     local header = record.header
-    -- The call that asks has written down what it was about to make.
+    -- The call that asks has a record too, of what it was about to make.
     local asking = not record.done and header.id == own.id and header.ifname == own.ifname
       and header.network == own.network
     for _, step in ipairs(asking and {} or record.steps) do

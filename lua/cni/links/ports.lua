@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Whose the ports of a bridge are. Our books know what they have plugged in; of another runtime, with
--- a /run of its own, or of somebody else, the bridge alone knows.
+--- Whose the ports of a bridge are. Our records know which ports are ours. Ports of another runtime, which
+-- has a /run of its own, or of anybody else are known to the bridge alone.
 -- @module cni.links.ports
 
 local addr = require "cni.addr"
@@ -38,7 +38,7 @@ local function note_names(names, steps, h)
   end
 end
 
--- The ports that nobody of ours has plugged in.
+-- The ports that none of our attachments has plugged in.
 local function of_others(plan, h, bridge)
   local keys = { "name", "index", "kind", "link", "link_netnsid" }
   local own, recorded, others = {}, nil, {}
@@ -57,8 +57,8 @@ local function of_others(plan, h, bridge)
   return others
 end
 
--- Whether the other end of a port has another address of a network. nil: it is not in another namespace, or
--- has none at all; such as where a virtual machine has it.
+-- Whether the other end of a port has another address of a network. nil: it tells nothing, since it is not in
+-- another namespace or has no address at all (a virtual machine behind it may have one).
 local function leads_to(h, port, cidr)
   if port.kind ~= "veth" or not port.link_netnsid then return nil end
   local list, msg, errno = h:socket():dump("addr",
@@ -80,9 +80,10 @@ local function leads_to(h, port, cidr)
   return found
 end
 
---- Whether somebody else's port needs an address. One that leads to another address of the same network
--- does, one that leads to others, or to that very address, does not; any other does if the bridge was made
--- here. What an ADD that failed has put on a bridge of others nobody needs.
+--- Whether somebody else's port needs an address of a bridge. A port whose other end has another address of
+-- the same network needs it. One whose other end has only addresses of other networks, or this very address,
+-- does not. When the other end tells nothing, the port needs it if the bridge was made here. An address that
+-- a failed ADD has put on somebody else's bridge nobody needs.
 -- @tparam table plan of an attachment, being taken back
 -- @tparam handle h
 -- @tparam table link that the address is on, with `kind`, `link` and `link_netnsid`: a bridge, or one whose

@@ -2,8 +2,8 @@
 --- What only an error needs: the cause of a kernel's refusal, when it can be seen, and the nearest
 -- valid word to a mistyped one. Loaded when something went wrong, never before.
 --
--- An errno has many causes, so none is named for it alone: what is said here was looked up, or is all
--- that this errno can mean. Where a step knows more (which link, which address), it says so itself.
+-- An errno has many causes. So a cause is named only when it was seen, or when the errno can mean nothing
+-- else. Where a step knows more (which link, which address), it says so itself.
 -- @module cni.protocol.hints
 
 local netlink = require "netlink"
@@ -113,7 +113,7 @@ function M.kernel(errno, text, kind)
   return looks[errno] and looks[errno]()
 end
 
--- Expressions that refer to nothing else: with ENOENT only their own module can be what is not there.
+-- Expressions that refer to no other object: for these ENOENT can only mean that their own module is missing.
 local expressions = { masq = "CONFIG_NFT_MASQ", fib = "CONFIG_NFT_FIB", nat = "CONFIG_NFT_NAT" }
 
 --- Why nf_tables knows "no such file or directory" of a rule.
@@ -128,8 +128,8 @@ function M.expression(entry, text)
     exprs[nth][1], option)
 end
 
--- How many letters are too many, too few, others, or have changed places with their neighbour; given up
--- beyond `limit`.
+-- The edit distance of two words: how many letters are added, left out, replaced, or swapped with their
+-- neighbour. Above `limit` it is not worked out.
 local function distance(a, b, limit)
   if math.abs(#a - #b) > limit then return limit + 1 end
   local above, row = {}, {}
@@ -150,7 +150,8 @@ local function distance(a, b, limit)
   return row[#b]
 end
 
--- The only valid word that begins with one of three letters or more: it was cut short.
+-- The valid word that begins with `word`, which was cut short; nil when there are several, or when `word` has
+-- less than three letters.
 local function longer(word, valid)
   local found
   for _, candidate in ipairs(#word >= 3 and valid or {}) do

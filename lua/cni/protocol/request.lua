@@ -44,7 +44,7 @@ local function check_container_id(value)
   end
 end
 
--- What the kernel refuses was never made: a DEL has nothing to do for it, and is no error.
+-- A link with a name that the kernel refuses was never made: its DEL has nothing to do, and is no error.
 local function check_ifname(value, command)
   local judge = command == "DEL" and names.ifname_problem or names.link_problem
   local problem, hint = judge(value)
@@ -53,7 +53,7 @@ local function check_ifname(value, command)
   end
 end
 
--- Results name it.
+-- Results have the path in their JSON.
 local function check_netns(value)
   if not utf8.len(value) then
     fail.throw { code = codes.env, msg = "not UTF-8 (CNI_NETNS)", details = value }
@@ -334,7 +334,7 @@ local function unknown_args(unknown, known)
   }
 end
 
---- CNI_ARGS as it was given, also where a script has it read as a table.
+--- CNI_ARGS as it was given: `req.args` may be a table by now.
 -- @tparam table req
 -- @treturn ?string
 function M.args_text(req)

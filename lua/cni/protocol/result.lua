@@ -12,8 +12,8 @@ local json = require "cni.json"
 
 local M = {}
 
--- Versions whose results have one shape. Between families a result is converted;
--- within one, even what we do not know about it is passed on.
+-- Versions whose results have the same shape are a family. Between families a result is
+-- converted; within one, even keys that are not known here are passed on.
 local families = {
   ["0.1.0"] = "0.1", ["0.2.0"] = "0.1",
   ["0.3.0"] = "0.3", ["0.3.1"] = "0.3", ["0.4.0"] = "0.3",
@@ -23,7 +23,7 @@ local members = {
   ["0.1"] = "[0.1.0 0.2.0]", ["0.3"] = "[0.3.0 0.3.1 0.4.0]", ["1"] = "[1.0.0 1.1.0]",
 }
 
--- Which objects came with keys that we do not know, and of which family they were.
+-- Objects that came with keys that are not known here, each with its family.
 local foreign = setmetatable({}, { __mode = "k" })
 
 --- Whether an object of a result came with keys that are not known here.
@@ -33,7 +33,7 @@ function M.is_foreign(object)
   return foreign[object] ~= nil
 end
 
---- Have a copy of an object print like it: with what came with it that is not known here.
+--- Make a copy of an object print as the object does, with the keys that are not known here.
 -- @tparam table copy
 -- @tparam table object
 -- @treturn table the copy
@@ -44,7 +44,7 @@ end
 
 -- Values -----------------------------------------------------------------------------
 
--- Each takes the value, and where it stands for the error; "" counts as absent.
+-- Each reader is given the value, and where it stands, for errors; "" counts as absent.
 
 local function wrong(value, what, where, key)
   fail.config(where .. "." .. key, json.show(value) .. " is not " .. what)
@@ -78,7 +78,7 @@ local function prefix(value, where, key)
   return tostring(cidr)
 end
 
--- An index is judged once the interfaces are known. Old plugins say -1 for none.
+-- An index is checked when the interfaces are known. Old plugins say -1 for none.
 local function index(value, where, key)
   if value == -1 then return nil end
   return count(value, where, key)
@@ -89,7 +89,7 @@ local function index_or_table(value, where, key)
   return count(value, where, key)
 end
 
--- nil stays nil.
+-- A list, each element read by `read`; nil stays nil.
 local function list_of(value, where, key, read)
   if value == nil then return nil end
   if type(value) ~= "table" or next(value) ~= nil and value[1] == nil then
@@ -281,7 +281,7 @@ end
 
 -- Printing ---------------------------------------------------------------------------
 
--- What the members of an old result were always printed in; newer ones are sorted.
+-- The order in which the members of an old result were always printed; newer results are sorted.
 local rank = {}
 for i, key in ipairs { "cniVersion", "interfaces", "ip4", "ip6", "ips", "version",
   "interface", "address", "ip", "gateway", "name", "mac", "sandbox", "dst", "gw",
@@ -292,7 +292,7 @@ end
 local newer_interface = { mtu = true, socketPath = true, pciID = true }
 local zero_is_absent = { mtu = true, advmss = true, priority = true }
 
--- A copy with the keys we know, and the others too if they came in this family.
+-- A copy with the keys that are known here, and with the others too if they came in this family.
 local function shape(object, where, keys, family)
   if type(object) ~= "table" then fail.config(where, "is not an object") end
   local out = {}
@@ -364,7 +364,8 @@ local function shape_modern(result, version, family)
   return out
 end
 
--- One address of each family fits; its routes go with it, the rest is lost.
+-- The shape of 0.1 and 0.2 has room for one address of IPv4 and one of IPv6, with their routes; others are
+-- lost.
 local function shape_first(result, version)
   local out = { cniVersion = version }
   for _, ip in ipairs(shape_ips(result, "0.1")) do

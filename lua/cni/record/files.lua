@@ -41,7 +41,7 @@ function M.must(value, msg, errno)
   return value
 end
 
--- What a path is that names no program.
+-- Errnos that say that a path names no program.
 local nowhere = { [errors.ENOENT] = true, [errors.ENOTDIR] = true, [errors.ELOOP] = true,
   [errors.ENAMETOOLONG] = true }
 

@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- Who holds what a call waited for in vain: the process behind a lock. Loaded when a wait was given up,
--- never before.
+--- Which process holds the lock that a call waited for in vain. Loaded only when a wait was given up.
 -- @module cni.record.holder
 
 local netlink = require "netlink"
@@ -8,8 +7,8 @@ local netlink = require "netlink"
 local sys = netlink.sys
 local M = {}
 
--- Whether a process has a file open. File systems of layers have other numbers in /proc/locks than in
--- stat(2), so that the inode there is only a first sieve.
+-- Whether a process has a file open. On overlay file systems /proc/locks and stat(2) number the device in
+-- different ways: so only the inode is compared there, and this decides.
 local function has_open(pid, stat)
   local dir = ("/proc/%s/fd"):format(pid)
   for _, fd in ipairs(sys.list(dir) or {}) do

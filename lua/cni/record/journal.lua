@@ -14,7 +14,7 @@
 -- Whoever works on an attachment holds the book's lock from the beginning to the end of the call, so
 -- that calls of one type for one attachment come one after the other, and an unfinished record in a
 -- book that nobody holds is debris of a dead ADD. The lock is the type's: a delegate of another type
--- runs inside its caller's call, for the same attachment, and must not wait for it.
+-- runs inside its caller's call, for the same attachment, and must not wait for its caller's lock.
 --
 -- @module cni.record.journal
 
@@ -48,8 +48,8 @@ local function directory(owner)
     .. component(owner.id .. ":" .. owner.ifname)
 end
 
---- A digest of a plugin's configuration: what the runtime adds for one call does not count, nor the
--- network's name, by which a record is found already, or was before the network got another.
+--- A digest of a plugin's configuration, without what the runtime adds for one call, and without the name of
+-- the network: the folder has that, and a record is to be found also when the network was renamed since.
 -- @tparam table raw the decoded configuration
 -- @treturn string 16 hexadecimal digits
 function M.digest(raw)
@@ -104,8 +104,8 @@ local function take_all(book, lines)
   for _, line in ipairs(lines) do take(book, line) end
 end
 
--- Fill a book from its text. What comes after a line that is not whole was never acted upon.
--- Returns how much of the text is good.
+-- Fill a book from its text. What stands behind a line that is not whole was never acted upon.
+-- Returns how many bytes of the text are good.
 local function load(book, text)
   local whole = text:match ".*()\n" or 0
   local ok, lines = pcall(json.decode_lines, text:sub(1, whole), "record")
@@ -121,7 +121,7 @@ local function load(book, text)
   return good
 end
 
--- Lock and read a book; nil, message, errno. One that cannot be read is not an empty one.
+-- Lock and read a book; or nil, message, errno. A book that cannot be read is an error, not an empty book.
 local function open(path, dir, opener, how)
   local file, msg, errno = opener(path, how, M.patience)
   if not file then return nil, msg, errno end
@@ -146,7 +146,7 @@ local function open_idle(path, dir)
   io_error("open record", path, msg, errno)
 end
 
---- Open the book of an attachment for a type of plugin, made when it is not there, and lock it.
+--- Open the book of an attachment for a type of plugin, and lock it. It is made when it is not there.
 -- @tparam table owner {network, id, ifname}
 -- @tparam string type_name the plugin's type
 -- @treturn Book close it; it closes itself in a `<close>` variable
@@ -156,7 +156,7 @@ function M.open(owner, type_name)
   local dir = directory(owner)
   local path = dir .. "/" .. component(type_name)
   local alone = false
-  for _ = 1, 1000 do -- the last to leave removes the folder, perhaps between our two steps
+  for _ = 1, 1000 do -- another call may remove the folder between our mkdirs and our open
     local book, why, errno = open(path, dir, sys.open_locked, "exclusive")
     if book then return book, alone end
     if errno == sys.errno.ETIMEDOUT then
@@ -234,7 +234,7 @@ function Book:find(digest)
   return other, false
 end
 
---- The record that @{Book:find} would find, to be read: nobody waits for it, and nothing is locked.
+--- The record that @{Book:find} would find, only to be read: without a lock, and so without a wait.
 -- @tparam table owner {network, id, ifname}
 -- @tparam string type_name
 -- @tparam string digest
@@ -251,7 +251,7 @@ function Book:write(bytes)
 end
 
 --- Let go of the book; it is removed when no record in it lives. Twice is fine.
--- @param problem the error that leaves the book's variable, which counts for more than one of ours
+-- @param problem in a `<close>` variable, the error that ends its scope: then an error of ours is not raised
 -- @raise code 5 when it cannot be removed: a record that stays would be of something that is gone
 function Book:close(problem)
   if not self.file then return end
@@ -350,8 +350,8 @@ function M.busy(owner)
   return false
 end
 
--- Books of other networks on the same container's interface: folder and file names. A DEL without a record
--- has its book open, and nothing in it.
+-- Books of other networks on the same container's interface: folder and file names. Empty ones do not count:
+-- a DEL without a record holds such a book open.
 local function elsewhere(owner)
   local own, name, found = component(owner.network), component(owner.id .. ":" .. owner.ifname), {}
   for _, network in ipairs(files.list(M.root)) do
@@ -391,15 +391,15 @@ function M.namesakes(owner, type_name)
   end
 end
 
--- Every book whose text has a mark in it, be it in use or not: folder, file name, text.
-local function marked(mark)
+-- Every book that has a text in it, locked or not: folder, file name, the whole text.
+local function containing(part)
   local found = {}
   for _, network in ipairs(files.list(M.root)) do
     for _, attachment in ipairs(files.list(M.root .. "/" .. network)) do
       local dir = ("%s/%s/%s"):format(M.root, network, attachment)
       for _, name in ipairs(files.list(dir)) do
         local text = files.read(dir .. "/" .. name) or ""
-        if text:find(mark, 1, true) then found[#found + 1] = { dir, name, text } end
+        if text:find(part, 1, true) then found[#found + 1] = { dir, name, text } end
       end
     end
   end
@@ -411,7 +411,7 @@ end
 -- @tparam string id of the container whose records do not count
 -- @treturn boolean
 function M.occupied(cookie, id)
-  for _, found in ipairs(marked(json.note(cookie))) do
+  for _, found in ipairs(containing(json.note(cookie))) do
     local book = {}
     load(book, found[3])
     for _, record in ipairs(book.records) do
@@ -426,7 +426,7 @@ end
 -- @tparam string kind
 -- @treturn function iterator over locked Books; close each
 function M.with_step(kind)
-  local found, i = marked('"kind":' .. json.note(kind)), 0
+  local found, i = containing('"kind":' .. json.note(kind)), 0
   return function()
     while i < #found do
       i = i + 1

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Leases that were lost: a directory was emptied, or some of its files are gone, while containers live
--- on with the addresses. Nothing in it tells that these are not free; the records and the kernel do.
+--- Leases that were lost: their directory was emptied, or some of its files are gone, while containers live
+-- on with the addresses. The directory shows them as free; the records and the kernel know better.
 -- @module cni.record.relet
 
 local addr = require "cni.addr"
@@ -28,7 +28,7 @@ local function leased(record, spec)
   return found
 end
 
--- Whether the interface is still there: the reference's DEL takes it and the lease, and leaves the record.
+-- Whether the interface is still there: the reference's DEL removes it and the lease, but not our record.
 local function has_interface(header)
   local ns = sandbox.find(header)
   if not ns then return false end
@@ -39,11 +39,11 @@ local function has_interface(header)
   return link ~= nil or errno ~= nil
 end
 
---- Lease again what attachments that live have been given from a directory and have no lease of any more.
--- One that cannot be told from a living one counts as such.
+--- Lease again the addresses that live attachments were given from a directory and that have no lease any
+-- more. When it cannot be told whether an attachment lives, it counts as live.
 -- @tparam store s of the directory
 -- @tparam table spec `dir` and `network`, see cni.leases
--- @tparam table owner whose own addresses are not looked at
+-- @tparam table owner of the call: its own addresses are not looked at
 -- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] string what went wrong

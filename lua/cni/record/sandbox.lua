@@ -3,12 +3,12 @@
 --
 -- A namespace is known by its cookie, which no other one ever has while the machine runs. Paths are
 -- hints: one may be gone while the namespace lives on in a process or under another mount, or name
--- another namespace by now (a process number used again, a file bound anew). So whose sandbox a record
--- is of is looked for in this order: the caller's path, the record's path, every mount of a
--- namespace that we see, every process. A namespace that none of them shows is gone.
+-- another namespace by now (a process number used again, a file bound anew). So the sandbox of a record
+-- is looked for in this order: by the caller's path, the record's path, every mount of a namespace that
+-- we see, every process. A namespace that none of them shows is gone.
 --
--- Only what cannot be otherwise says that a path names no namespace: that it is not there, or that it
--- is a file of another kind. Anything else (no descriptor left, no permission) is an error.
+-- A path names no namespace when it is not there, or when it is a file of another kind. Any other failure
+-- (no descriptor left, no permission) does not say whether it names one, and is an error.
 --
 -- @module cni.record.sandbox
 
@@ -47,9 +47,9 @@ function M.open(path)
   return ns, msg
 end
 
---- Who a namespace is.
+--- The cookie of a namespace.
 -- @tparam ns ns
--- @treturn string its cookie
+-- @treturn string
 -- @raise code 11 or 5 when it cannot be read
 function M.cookie(ns)
   local cookie, msg, errno = ns:cookie()
@@ -99,7 +99,8 @@ local function look_around()
   end
 end
 
--- The first of several paths that names the namespace; they were of its inode a moment ago.
+-- The namespace with a cookie, opened by the first of several paths that names it. All of them named one with
+-- its inode number a moment ago.
 local function first_that_is(cookie, paths)
   local problem
   for _, path in ipairs(paths) do

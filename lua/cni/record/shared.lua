@@ -5,11 +5,11 @@
 --     /run/luacni/shared/GROUP/facts           what was made here, and what was there before (JSON)
 --     /run/luacni/shared/GROUP/OBJECT/USER     an empty file an attachment
 --
--- A group is a link, its objects are the link itself and addresses on it; or the links on one master,
--- its object what they agree on. It is called by its name and by the namespace that it is in, which is
--- another one for each host that shares our /run (`group` of cni.engine.handle). Joining is making a
--- file, leaving is removing it, and whoever can then remove the directory was the last: no counter that
--- a killed process could leave wrong, and nothing that grows with the number of users.
+-- A group is what is locked together: a link, whose objects are the link itself and addresses on it; the
+-- links on one master, whose object is what they agree on; all entries or values of a namespace, the numbers
+-- of a pool. Its name ends in the cookie of its namespace, since several hosts may share our /run (`group` of
+-- cni.engine.namespace). To join is to make a file, to leave is to remove it, and whoever can then remove the
+-- directory was the last: so there is no counter that a killed process could leave wrong.
 --
 -- What cannot be read is an error, and never taken for "none": only ENOENT says that there is
 -- nothing, and only ENOTEMPTY that others use a thing.
@@ -32,7 +32,7 @@ local function path_of(group, name)
   return M.root .. "/" .. group .. (name and "/" .. name:gsub("/", ",") or "")
 end
 
--- `part`: what tells the uses of one attachment apart, where it may have several.
+-- `owner.part` tells the uses of one attachment apart, where it may have several.
 local function user_of(owner)
   local user = ("%s:%s:%s"):format(owner.network, owner.id, owner.ifname)
   if #user > 200 then user = user:sub(1, 150) .. "~" .. sys.hash64(user) end
@@ -49,8 +49,8 @@ end
 -- A folder that is not empty: the kernel may say so in two ways.
 local occupied = { [sys.errno.ENOTEMPTY] = true, [sys.errno.EEXIST] = true }
 
--- Groups of the host were once called by the name alone: whoever is the first to look for the new name
--- gives it to what there is.
+-- Older versions called groups of the host by the name alone, without a cookie. The first call that looks for
+-- the new name renames the old folder to it.
 local function adopt(group)
   local name, cookie = group:match "^(.*):(%d+)$"
   if not name or not files.exists(path_of(name)) then return false end
@@ -77,7 +77,7 @@ end
 -- @tparam string how "shared" or "exclusive"
 -- @return the lock; close it
 function M.lock(group, how)
-  for _ = 1, 1000 do -- the last to leave removes the folder, perhaps between our two steps
+  for _ = 1, 1000 do -- another call may remove the folder between our mkdirs and our open
     local lock, msg, errno = sys.open_locked(path_of(group, "lock"), how, 30000)
     if lock then return lock end
     if errno == sys.errno.ETIMEDOUT then
@@ -98,7 +98,7 @@ end
 -- @tparam table owner `network`, `id`, `ifname`; `part`, where it uses an object in several
 function M.join(group, object, owner)
   local dir = path_of(group, object)
-  for _ = 1, 1000 do -- whoever leaves may remove the directory between our two steps
+  for _ = 1, 1000 do -- another call may remove the folder between our mkdirs and our touch
     local ok, msg, errno = sys.touch(dir .. "/" .. user_of(owner), 384)
     if ok then return end
     if errno ~= sys.errno.ENOENT then check(nil, msg, errno) end
@@ -197,10 +197,13 @@ end
 
 --- What was made here, and what was there before.
 -- @tparam string group
--- @treturn table `link`: nil, { mac =, kind =, vrf_table =, stays = } of one made here, or
--- { before = {...} }, what was found; `addrs`: { [cidr] = true or "stays" }, put there; `removed`:
--- { [cidr] = { {...}, ... } }, the addresses that were taken away for one, as they were; `values`: see
--- cni.record.values; `made`: { [key] = true }, entries that were made here, see cni.step.entry
+-- @treturn table
+--   link     of one made here { mac =, kind =, vrf_table =, options =, stays = }; of one that was there
+--            { before = {...} }, what it had; or nil
+--   addrs    { [cidr] = true or "stays" }: addresses that were put on the link
+--   removed  { [cidr] = { {...}, ... } }: addresses that were taken away for one, as they were
+--   values   see cni.record.values
+--   made     { [key] = true }: entries that were made here, see cni.step.entry
 -- @raise code 5 when they are there and cannot be read
 function M.facts(group)
   local path = path_of(group, "facts")
@@ -210,7 +213,7 @@ function M.facts(group)
   return facts
 end
 
---- Write that down; hold the lock exclusively.
+--- Write the facts; hold the lock exclusively.
 -- @tparam string group
 -- @tparam table facts as of @{facts}
 function M.save(group, facts)
@@ -222,8 +225,8 @@ function M.save(group, facts)
   end
 end
 
---- Write something down that most often has been written down already. It is not the end when there is no
--- room for it: a full /run must not keep what is left from being taken back.
+--- Change the facts, which most often need no change. It is no error when there is no room to write them: a
+-- full /run must not keep the rest of an attachment from being taken back.
 -- @tparam string group not locked
 -- @tparam function change is given the facts; it changes them and returns true, or returns false
 function M.note(group, change)
@@ -245,7 +248,7 @@ function M.tidy(group, lock)
   local path = path_of(group)
   local names = files.list(path)
   for i = #names, 1, -1 do
-    -- A file half written by somebody who was killed: we alone hold the lock.
+    -- Left by a writer that was killed: nobody else holds the lock.
     if names[i]:sub(1, 1) == "." then
       check(sys.unlink(path .. "/" .. table.remove(names, i)))
     end

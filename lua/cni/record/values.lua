@@ -4,11 +4,11 @@
 --
 --     facts.values["link eth0 mtu"] = { before = 1500, of = 4, users = { { user =, id =, value = }, ... } }
 --
--- `before` is what was there before the first, `of` tells the thing from a later one of the same name.
--- The youngest value counts. Whoever goes takes its own entry out, in whatever order; only when it was the
--- youngest is the value below it set, and only where its own is still there: what somebody else has set since
--- stays. Whoever is killed between book and kernel has done no harm: the book is written before a value is
--- set, and after it is given back.
+-- `before` is the value before the first attachment, `of` tells the thing from a later one of the same name.
+-- The value of the youngest user counts. Users go in any order, and each takes its own entry out. When it was
+-- the youngest, the value below its own is set again; but only if the kernel still has the user's own value:
+-- one that somebody else has set since stays. A call may be killed between facts and kernel: the facts are
+-- written before a value is set, and after it is given back.
 --
 -- @module cni.record.values
 
@@ -41,7 +41,7 @@ local function note(facts, step, plan, items)
   for _, item in ipairs(items) do
     local entry = facts.values[item.key]
     if entry and entry.of ~= item.of then entry = nil end
-    -- What is so already, without our doing, nobody of us will take away.
+    -- A value that is so already, and that no attachment has set, needs no entry: it is not taken back.
     if entry or not same(item.now, item.value) then
       entry = entry or { before = item.now, of = item.of, users = {} }
       table.insert(entry.users, { user = user_of(plan), id = step.want.id, value = item.value })
@@ -54,8 +54,8 @@ end
 --- Set values for an attachment.
 -- @tparam table step its `want` has the `group`, and an `id` that no other step has
 -- @tparam plan plan
--- @tparam function look gives the list of { key =, value =, now =, of =, after = }: when what has the key
--- `after` is written before it, it is no longer what it is now
+-- @tparam function look gives the list of { key =, value =, now =, of =, after = }. `after` is the key of an
+-- item that changes this one too: when that is written before, `now` is outdated, and this one is written too
 -- @tparam function write sets what its list names
 function M.set(step, plan, look, write)
   local group = step.want.group

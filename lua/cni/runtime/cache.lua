@@ -4,10 +4,10 @@
 --
 --     /var/lib/cni/results/NETWORK-CONTAINER-INTERFACE
 --
--- is one line of JSON: who (`networkName`, `containerId`, `ifName`, `netns`), what it was asked with
--- (`config`, the list's bytes in base64; `cniArgs`; `capabilityArgs`) and the `result`. Libraries before
--- 0.8 stored the result alone. Nothing in it is locked: the one runtime that an attachment is of does one
--- thing at a time.
+-- is one line of JSON: the attachment (`networkName`, `containerId`, `ifName`, `netns`), what the ADD was
+-- given (`config`, the list's bytes in base64; `cniArgs`; `capabilityArgs`) and the `result`. Libraries
+-- before 0.8 stored the result alone. Nothing is locked: an attachment belongs to one runtime, which does one
+-- thing at a time with it.
 --
 -- @module cni.runtime.cache
 
@@ -85,7 +85,7 @@ local function text_of(raw, key)
   return type(raw[key]) == "string" and raw[key] ~= "" and raw[key] or nil
 end
 
--- Before 1.2 the library does not store the namespace; the result names it.
+-- Libraries before 1.2 do not store the namespace; the result names it.
 local function sandbox_of(result, ifname)
   local interfaces = type(result) == "table" and result.interfaces
   for _, entry in ipairs(json.is_list(interfaces) and interfaces or {}) do
@@ -112,8 +112,8 @@ end
 
 --- What is stored of an attachment.
 -- @tparam table owner `network`, `id`, `ifname`
--- @treturn table|nil as for @{store}, and `version` of the result; an old library's has `result` and
--- `version` alone. nil: nothing is stored
+-- @treturn table|nil as for @{store}, and `version` of the result; from an old library `result` and `version`
+-- alone. nil: nothing is stored
 -- @raise code 5, 6 or 7 for what cannot be read
 function M.load(owner)
   local path = path_of(owner)
@@ -127,7 +127,7 @@ end
 function M.remove(owner)
   local path = path_of(owner)
   files.must(sys.unlink(path))
-  -- And what was about to become that file when its writer was killed.
+  -- Also the temporary file of a writer that was killed.
   local beginning = "." .. path:match "[^/]*$" .. "."
   for _, name in ipairs(files.list(M.folder)) do
     if name:sub(1, #beginning) == beginning then files.must(sys.unlink(M.folder .. "/" .. name)) end

@@ -2,8 +2,8 @@
 --- Network configurations as runtimes read them: what a file says, and which file is a network's.
 --
 -- A folder is searched as libcni does it: every `.conflist` in the order of the names, then every `.conf` and
--- `.json`; the first of the wanted name is it. A file before it that cannot be read ends the search: it
--- could have been the one. A list is completed by the plugins in `FOLDER/NETWORK/*.conf`, unless it says
+-- `.json`. The first file with the wanted network name counts. An unreadable file before it ends the search:
+-- it could have been the one. A list is completed by the plugins in `FOLDER/NETWORK/*.conf`, unless it says
 -- `loadOnlyInlinedPlugins`.
 --
 -- @module cni.runtime.config
@@ -117,8 +117,8 @@ local function as_list(network, text)
     plugins = "[" .. text .. "]" })
 end
 
---- A network's list as it is stored for those that take an attachment back later: as it was written, unless
--- there is more to it than that: then all its plugins are in line, and it says that there are no others.
+--- A network's list as it is stored for the DEL: as it was written; or, when it was changed or has plugins
+-- from other files, with all its plugins in line, and `loadOnlyInlinedPlugins`.
 -- @tparam table network of @{read}
 -- @treturn string JSON
 function M.stored(network)
@@ -144,10 +144,15 @@ end
 -- @string text
 -- @string what the text is, for messages
 -- @string[opt] folder that the text is from: lists are completed by files below it; nil: none are
--- @treturn table `name`; `version`; `plugins`, a list of `type`, `text` (as written), `raw`, `where` (for
--- messages), `is_sibling` (it is from another file); `text`, as given; `bytes`, the text as a list, without
--- other files; `is_changed`: @{stored} is another one; `is_single`: it was no list; `disable_check`,
--- `disable_gc`
+-- @treturn table
+--   name, version
+--   plugins     list of `type`, `text` (as written), `raw`, `where` (for messages), `is_sibling` (it is from
+--               another file)
+--   text        as it was given
+--   bytes       the text as a list, without other files
+--   is_changed  @{stored} gives something else than `bytes`
+--   is_single   it was no list
+--   disable_check, disable_gc
 -- @raise code 6, 7; 5 for a file that cannot be read
 function M.read(text, what, folder)
   local raw = json.decode(text, what, { object = true })
@@ -221,7 +226,7 @@ end
 --- The networks of a folder. Of several of one name, the first is the one that runtimes use.
 -- @string folder
 -- @treturn {table,...} as @{read_file}
--- @treturn {table,...} `file` and `problem` (a fail) of those that are none
+-- @treturn {table,...} `file` and `problem` (a fail) of each file that cannot be read or is no network
 -- @treturn {table,...} the others of one name: `name`, `file`, and `by`, the file that is used
 function M.all(folder)
   local networks, problems, others, seen = {}, {}, {}, {}

@@ -2,10 +2,10 @@
 --- A runtime's verbs: what ADD, CHECK, DEL, GC, STATUS and VERSION do with a network's chain of plugins and
 -- with what is stored of attachments. As libcni does it, so that either takes over from the other:
 --
---     ADD      each plugin in order, given the result of the one before as it was printed; the last one's is
---              stored when all have succeeded. One that fails is taken back by DEL of the whole chain
---     CHECK    each in order, given what is stored; from 0.4.0 on, and unless the list says disableCheck
---     DEL      each, the last one first, given what is stored; that is forgotten when all have succeeded
+--     ADD      each plugin in order, given the result of the one before as it was printed. The last result is
+--              stored when all have succeeded; when one fails, all are taken back by DEL of the whole chain
+--     CHECK    each in order, given the stored result; from 0.4.0 on, and unless the list says disableCheck
+--     DEL      each, the last one first, given the stored result, which is removed when all have succeeded
 --     GC       DEL for what is stored and not valid any more; then GC of each plugin, from 1.1.0 on
 --     STATUS   each in order, from 1.1.0 on
 --
@@ -40,7 +40,8 @@ local function check_words(job)
   if problem then fail.throw { code = fail.codes.env, msg = problem, hint = hint } end
 end
 
--- What is stored is stored in pairs; other runtimes' pairs are taken as they are.
+-- CNI_ARGS have to be pairs, since the cache stores pairs. Those that other runtimes have stored are taken as
+-- they are: this is for ADD alone.
 local function check_request(job)
   check_words(job)
   cache.args(job.args or "")
@@ -59,7 +60,7 @@ local function result_of(plugin, text)
     msg = ("%s: unsupported CNI result version %s"):format(what, json.show(version)) }
 end
 
--- What an empty version stands for.
+-- The version of a network; what stands for it when it is empty.
 local function version_of(job)
   return job.network.version ~= "" and job.network.version or "0.1.0"
 end
@@ -116,8 +117,8 @@ local function stored_result(job)
 end
 
 --- Call DEL for each plugin, the last one first, and forget what is stored.
--- @tparam table job with `result`, that is the one that the plugins are given
--- @tparam[opt] boolean go_on after a failure; what has failed is not forgotten all the same
+-- @tparam table job its `result`, if it has one, is given to the plugins in place of the stored one
+-- @tparam[opt] boolean go_on true: a failure does not end it; what is stored stays then all the same
 -- @treturn {fail,...} what failed
 function M.detach(job, go_on)
   local failures, result = {}, job.result
@@ -139,7 +140,7 @@ function M.detach(job, go_on)
   return failures
 end
 
--- What an error says without the verb and the type that it begins with.
+-- The text of an error without the verb and the type that it begins with.
 local function core(text)
   return (text:gsub("^%u+ [^%s:]+: ", ""))
 end
@@ -147,11 +148,11 @@ end
 --- Take back an ADD that has failed.
 -- @tparam table job
 -- @param err what has failed
--- @raise it, as a fail; what could not be taken back, and was not said by it already, is in its details
+-- @raise it, as a fail; other errors, of what could not be taken back, are in its details
 function M.take_back(job, err)
   err = fail.wrap(err)
   local said, log = core(err.msg), job.log
-  -- A DEL may go without what the ADD has failed for want of, and says so.
+  -- A DEL may log that it goes without the very thing that the ADD has failed for: that is not said twice.
   job.log = log and function(text)
     if not text:find(said, 1, true) then log(text) end
   end

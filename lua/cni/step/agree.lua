@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
---- Step `agree`: what the kernel keeps once for all links of a kind on one master, such as the mode of
--- ipvlan. It would change those that are there, other containers' too; so the first attachment
--- decides, and one that wants it otherwise is an error for as long as there is another.
+--- Step `agree`: a value that the kernel keeps once for all links of a kind on one master, such as the mode
+-- of ipvlan. A new link with another value would change the links that are there, other containers' too. So
+-- the first attachment decides, and another value is an error as long as there are such links.
 -- @module cni.step.agree
 
 local fail = require "cni.fail"
@@ -24,7 +24,7 @@ local function check(want)
   end
 end
 
--- Who has joined is seen by the next one, before its link is there: the lock need not last longer.
+-- The next attachment sees who has joined, even before the link is there: so the lock can end here.
 function M.run(step, plan)
   local want = step.want
   local _ <close> = shared.lock(want.group, "exclusive")

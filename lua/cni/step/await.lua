@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Step `await`: nothing is changed, but the attachment is not ready before the kernel says so.
+--- Step `await`: nothing is changed, but the attachment is not ready before a link is operational or its
+-- addresses are accepted.
 -- @module cni.step.await
 
 local fail = require "cni.fail"
@@ -11,7 +12,7 @@ function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
   local object, key, wanted = "link", { name = want.link }, { operstate = "up" }
   if want.addrs then
-    -- Without a carrier nobody can be asked; the kernel does it when there is one.
+    -- Without a carrier the kernel detects no duplicates; it begins when there is one.
     local link = h:link(want.link)
     if link and not link.carrier then return end
     object, key, wanted = "addr", { index = h:index(want.link) }, { tentative = false }

@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
---- Step `back_up`: what a link has before it is set otherwise, in a file as the reference's tuning writes it,
+--- Step `back_up`: what a link has before a later step changes it, in a file as the reference's tuning
+-- writes it. The file has those of `keys` that will be changed:
 --
 --     <dir>/<container ID>_<interface>.json    { "mac": ..., "mtu": ... }
 --
--- with those of `keys` that are changed. A DEL by that plugin then gives back what our ADD has changed; ours,
--- when it finds no record, what the other's has. With a record the steps that set know better, and the file
--- just goes.
+-- So a DEL by that plugin gives back what our ADD has changed, and our DEL without a record gives back what
+-- that plugin's ADD has changed. With a record, the steps that changed the link restore it, and the file is
+-- only removed.
 -- @module cni.step.back_up
 
 local fail = require "cni.fail"
@@ -16,7 +17,7 @@ local netlink = require "netlink"
 local sys = netlink.sys
 local M = { of_interface = true, telling = true }
 
--- In the order of the file: its key, and a link's.
+-- In the order of the file: its key, and the key of a link.
 local keys <const> = { { "mac", "mac" }, { "promisc", "promisc" }, { "mtu", "mtu" },
   { "allmulti", "allmulti" }, { "txQLen", "txqlen" } }
 
@@ -27,8 +28,7 @@ local function path_of(step, plan)
   return ("%s/%s_%s.json"):format(step.want.dir, plan.owner.id, plan.owner.ifname)
 end
 
--- What the file says, as far as it is what such a file says: an empty table when it is no such file; nil when
--- there is none.
+-- The values in the file that are of the right type, by its keys; nil: there is no file.
 local function read(path)
   local text = files.read(path)
   if not text then return nil end
@@ -60,7 +60,7 @@ local function restore(values, h, name)
   if not ok then fail.kernel("restore link " .. name, msg, errno) end
 end
 
--- Whether the chain has such a step already.
+-- Whether an earlier plugin of the chain has written this file.
 local function is_second(step, plan)
   for _, record in ipairs(plan.record.book:living()) do
     for _, other in ipairs(record ~= plan.record and record.steps or {}) do
@@ -75,7 +75,7 @@ function M.run(step, plan)
   local name = step.want.link
   h:index(name) -- or an error
   local values = read(path)
-  -- What nobody knows of is of an ADD that has not been taken back.
+  -- A file that the chain did not write is of an earlier ADD, which was never taken back.
   if values and not is_second(step, plan) then
     restore(values, h, name)
     values = nil
@@ -99,7 +99,7 @@ function M.undo(step, plan)
   files.unless_absent(sys.unlink(path))
 end
 
--- Somebody else's DEL has removed the file, and set the link as it was.
+-- When somebody else has done the DEL, the file is gone and the link is as it was.
 function M.stands(step, plan)
   if files.exists(path_of(step, plan)) then return true end
   local link = plan[step.ns]:link(step.want.link) or {}

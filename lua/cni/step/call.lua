@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
---- Step `call`: a program that a script has run. What it printed is kept for those who come later. It is
--- undone by another call, which is given that on its standard input; last, since it may give something back
--- that others may be given then.
+--- Step `call`: a program that a script runs. What it prints is written down for CHECK and undo. Its undo is
+-- another call, which has that on its standard input. The undo comes last, since it may give back something
+-- that others are given then.
 -- @module cni.step.call
 
 local delegate = require "cni.step.delegate"
@@ -113,8 +113,8 @@ function M.goes_without(plan, err)
   if log then log("luacni: DEL goes without " .. tostring(err)) end
 end
 
---- Raise why something could not be taken back; but a program that is there no more would hold the container
--- for ever.
+--- Raise the error of an undo; but only log it when the program is there no more: else the container could
+-- never be deleted.
 function M.unless_gone(plan, err)
   if not nowhere[err.errno] then error(err, 0) end
   M.goes_without(plan, err)

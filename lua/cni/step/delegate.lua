@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
 --- Step `delegate`: a foreign plugin, executed as the specification says (section 4): same bytes on its
--- stdin, same environment but for the command. Mostly it is one for addresses; what a script delegates to
--- makes an interface, and has the configuration that the script has made of ours.
+-- stdin, same environment but for the command. Mostly it is an IPAM plugin. One that a script delegates to
+-- (`want.interface`) makes an interface, and is given the configuration that the script has made of ours.
 --
 -- A plugin that hangs is ended with its children while there is time left to take back what it may have
--- taken. One that is this program again, or that calls it again, is refused: it would go round for ever.
+-- done. One that is this program, or that calls this program again, is refused: it would go round for ever.
 -- @module cni.step.delegate
 
 local cjson = require "cjson"
@@ -17,7 +17,7 @@ local once = require "cni.step.once"
 local sys = netlink.sys
 local M = { last = true }
 
--- How long a plugin may take, and how much of our own time is kept for what comes after it, in seconds.
+-- In seconds: how long a plugin may take, and how much of our own time is left for what comes after it.
 local limit = { ADD = 40, otherwise = 50 }
 local reserve = { ADD = 15, otherwise = 2 }
 
@@ -32,7 +32,7 @@ local function is_name(type_name)
   return type_name:find "^[A-Za-z0-9][A-Za-z0-9._-]*$" ~= nil
 end
 
--- What it is to the one who asked for it; and where that was.
+-- What a plugin is called in messages, and which key has named it.
 local function role(request) return request.as_interface and "plugin" or "ipam plugin" end
 local function key(request) return request.as_interface and "delegate" or "ipam.type" end
 
@@ -93,7 +93,7 @@ function M.patience(request, command, seconds)
   return math.floor(math.max(seconds, 0.5) * 1000)
 end
 
--- Its own error, unchanged; what is no CNI error is quoted.
+-- Raise the plugin's own error, unchanged; or quote its output, when that is no CNI error.
 local function failed(type_name, command, run, what)
   local ok, object = pcall(cjson.decode, run.stdout)
   if ok and type(object) == "table" and type(object.msg) == "string" then
@@ -112,8 +112,13 @@ end
 --- Execute a foreign plugin.
 -- @tparam string command ADD, DEL, CHECK, STATUS or GC
 -- @tparam string type_name
--- @tparam table request `stdin`, `path` (list), `environ()`; `time_left()`, `log()`, `type` if there are;
--- `as_interface`: it is not for addresses, and `outer` is the type whose script has delegated to it
+-- @tparam table request
+--   stdin               text
+--   path                list of folders
+--   environ()           list of NAME=value
+--   time_left(), log(), type  may be nil
+--   as_interface        it is no IPAM plugin
+--   outer               of such a one the type whose script has delegated to it
 -- @treturn string what it printed
 -- @treturn[2] nil
 -- @treturn[2] fail the error that it has answered with
@@ -150,7 +155,7 @@ function M.call(command, type_name, request)
   return text
 end
 
--- What the runtime knows of the addresses, when they cannot be asked for.
+-- The addresses in the runtime's result, where the IPAM plugin cannot be asked for them.
 local function known(plan)
   local lease = { ips = {}, routes = plan.prev and plan.prev.routes or {} }
   for _, ip in ipairs(plan.prev and plan.prev.ips or {}) do
@@ -159,7 +164,7 @@ local function known(plan)
   return lease
 end
 
--- For a record that outlived its request: what was asked then.
+-- The request of the ADD as its record has it, for when the present call is not about this attachment.
 local function recorded(plan)
   local header = plan.record.header
   return {
@@ -185,8 +190,8 @@ local function parsed(text, type_name, version)
   return result
 end
 
--- Who is asked to take back what it has done, and how: with the configuration of its ADD, where that was not
--- ours, and what the chain has given in the end.
+-- The request for the DEL of a plugin. When its ADD had a configuration of its own, so has its DEL, with the
+-- chain's final result in it.
 local function asked_again(step, plan)
   local want, request = step.want, plan.request or recorded(plan)
   if not want.config then return request end
@@ -203,7 +208,7 @@ end
 function M.run(step, plan)
   local text, err = M.ask("ADD", step.want.type, step.request)
   if not text then
-    -- By the specification it has cleaned up; it is told to all the same.
+    -- By the specification it has cleaned up; it is sent a DEL all the same.
     step.refused = true
     error(err, 0)
   end
@@ -223,8 +228,8 @@ end
 function M.undo(step, plan)
   if not is_name(step.want.type) or never_was(step, plan) then return end
   local text, err = M.ask("DEL", step.want.type, asked_again(step, plan))
-  -- Who has refused the ADD, and answers that it cannot do the DEL either, holds nothing; nor does one to
-  -- whom the container is unknown.
+  -- A plugin that has refused the ADD, and then also fails the DEL, holds nothing; nor does one that does not
+  -- know the container.
   if text or step.refused or err.code == fail.codes.unknown_container then return end
   error(err, 0)
 end
@@ -235,7 +240,7 @@ function M.say(step)
     or ("ask the IPAM plugin %s for addresses"):format(want.type)
 end
 
--- What a plugin has answered to the ADD, when it is not asked again.
+-- What a plugin has answered to the ADD: it is not asked again.
 local function answered(step, plan)
   local record = plan.past and plan:past()
   local _, text = once.find(record and record.steps or {}, "delegate", step.want.nth)
@@ -257,10 +262,10 @@ end
 --- What a foreign plugin gives, by the plan's mode.
 -- @tparam table plan
 -- @tparam string type_name
--- @tparam table request what it is called with: the caller's, or one that a script has made of it, which has
--- `changed` then
--- @tparam[opt] boolean as_interface it is not for addresses: what is pending is done before it is called, and
--- its answer stands instead of what the chain has so far
+-- @tparam table request what it is called with: the caller's request, or one that a script has made of it;
+-- that has `changed`
+-- @tparam[opt] boolean as_interface it is no IPAM plugin: pending steps are done before it is called, and its
+-- answer stands instead of what the chain has so far
 -- @treturn table a result
 function M.obtain(plan, type_name, request, as_interface)
   local step = new_step(plan, type_name, request, as_interface)

@@ -23,8 +23,8 @@ function M.before(h, link, table_id)
     routes = carry.routes(h, link, { table = table_id or main }) }
 end
 
--- Requests that take a link's hops out of the IPv6 routes that it shares with others: those stay when the
--- link goes down, and would use it from then on again.
+-- Requests that take a link's hops out of the IPv6 routes that it shares with other links: such a route stays
+-- when the link goes down, and would use the link again once it is up.
 local function leave_shared(h, link, table_id)
   local requests = {}
   for _, route in ipairs(h:routes { family = "inet6", table = table_id }) do
@@ -40,9 +40,9 @@ local function leave_shared(h, link, table_id)
   return requests
 end
 
--- Put the link under a master (0: none), with what it had, from a table into another one: beside the
--- routes of others to the same destinations, and behind them. Returns what `send` does, of the first
--- request that matters, and whether the link has its master.
+-- Put the link under a master (0: none), and give it back its addresses and its routes: these move from the
+-- table `from` to `table_id`, behind routes of others to the same destinations. Returns true; or nil, message
+-- and errno of the first refusal that matters, and whether the link has its master.
 local function put(h, link, had, master, from, table_id)
   local requests = leave_shared(h, link, from)
   local first = #requests + 1
@@ -84,8 +84,8 @@ function M.verify(step, plan)
   end
 end
 
--- Somebody else's master is left alone. What was remembered may not fit any more, when addresses have
--- changed since: then the link is let go without it.
+-- A link that somebody has put under another master is left alone. The remembered addresses and routes may
+-- not fit any more: then the link leaves the VRF without them.
 function M.undo(step, plan)
   local want, h = step.want, plan:at(step.ns)
   local link = h and h:link(want.link)

@@ -2,9 +2,9 @@
 --- What a step of one entry in the kernel's tables has in common with all others: a rule, a neighbour, an
 -- address of a bridge's or tunnel's forwarding table, a route that no link of ours takes along.
 --
--- Attachments may want the very same entry. So who wants it is in the books (cni.record.shared), and it goes
--- with the last one, if it was made here. One that is to be new is refused where it is there already. An
--- entry on a link that the same plan makes goes with the link, and is in no book (`covered`).
+-- Attachments may want the very same entry. So its users are written down (cni.record.shared), and it goes
+-- with the last one, if it was made here. An entry that is to be new is refused when it is there already. An
+-- entry on a link that the same plan makes goes with the link (`covered`): no users are written down.
 --
 -- The step's `want` has `entry`, as the kind understands it; `key`, which tells it from other entries of
 -- the namespace; `link`, the link it is on, if any; `new`; `group`.
@@ -33,11 +33,15 @@ local function send(h, requests, what, content, cause)
 end
 
 --- Make the functions of a kind.
--- @tparam table kind `say(want)`: the entry in words; `there(want, h)`: whether the kernel has it;
--- `taken(want, h)`, optional: what is in its place, in words, when it is not there;
--- `add(want, h)` and `remove(want, h)`: the request for each, `remove` nil when the link is gone;
--- `cause(want, h, errno)`, optional: why it was refused; `cannot(want, h)`, optional: why the kernel would
--- accept it and not do it; `faithful`: the kernel has whatever it accepts, so that nobody need look
+-- @tparam table kind
+--   say(want)             the entry in words
+--   there(want, h)        whether the kernel has it
+--   taken(want, h)        optional: what is in its place, in words, when it is not there
+--   add(want, h)          the request that adds it
+--   remove(want, h)       the request that removes it; nil or false when its link is gone
+--   cause(want, h, errno) optional: why it was refused
+--   cannot(want, h)       optional: why the kernel would accept it and not do it
+--   faithful              the kernel has whatever it accepts: nobody need look
 -- @treturn table the step kind
 function M.kind(kind)
   local step_kind = {}
@@ -98,7 +102,7 @@ function M.kind(kind)
     if shared.used(want.group, want.key) then return end
     local facts = shared.facts(want.group)
     facts.made = facts.made or {}
-    -- Of one that was to be new the books may be lost; that it is ours, cni.engine.erase has found.
+    -- The facts of an entry that was to be new may be lost: cni.engine.erase has found out that it is ours.
     local ours = facts.made[want.key] or plan.mode == "erase" and want.new
     local request = ours and not h.absent and kind.there(want, h) and kind.remove(want, h)
     if request then send(h, { request }, "remove " .. kind.say(want), gone) end

@@ -5,7 +5,7 @@
 
 local entry = require "cni.step.entry"
 
--- By this MAC a tunnel goes by that has no other entry for a frame, to each that it names.
+-- A tunnel sends frames that no other entry is for to the address of each entry with this MAC.
 local everybody <const> = "00:00:00:00:00:00"
 
 local permanent <const> = 0x80 -- NUD_PERMANENT, beside which others may stand
@@ -25,13 +25,13 @@ local function request(verb, want, h)
     state = fdb.master and "noarp" or "permanent" } }
 end
 
--- Of a tunnel's own table the state does not matter, as long as it is not one that was learnt.
+-- An entry that was learnt does not count. In a tunnel's own table other states may stand beside "permanent".
 local function is_static(have, fdb)
   if fdb.master then return have.state == "noarp" end
   return have.state == "permanent" or math.type(have.state) == "integer" and have.state & permanent ~= 0
 end
 
--- Port and VNI are told where they are not those of the tunnel itself.
+-- The kernel tells port and VNI only where they are not the tunnel's own.
 local function is(have, fdb, link)
   for key, own in next, { vni = link.vxlan_id or false, port = link.vxlan_port or false } do
     if (have[key] or own) ~= (fdb[key] or own) then return false end
@@ -67,7 +67,7 @@ local M = entry.kind {
   end,
 }
 
---- What a step wants, of what a plugin says and cni.engine.takes has looked at.
+--- The `want` of a step, made of what a script gave and cni.engine.takes has checked.
 function M.want(given, link)
   local want = { link = link, entry = { mac = given.mac:lower(), dst = given.dst,
     vlan = given.vlan, vni = given.vni, port = given.port, master = given.master } }

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
---- Step `http`: a request to a service by HTTP, which is a `call` of the program curl. What was answered is
--- kept for those who come later; it is undone by another request, last, as a call is.
+--- Step `http`: a request to a service by HTTP, which is a `call` of the program curl. The answer is written
+-- down for CHECK and undo. Its undo is another request, and comes last, as that of a call.
 --
--- curl is told by its standard input what to do: who looks at the processes of the machine sees no secret.
+-- curl reads what to do from its standard input: so the list of processes shows no secret.
 -- @module cni.step.http
 
 local calls = require "cni.step.call"
@@ -15,7 +15,7 @@ local M = { last = true }
 
 local folders <const> = { "/usr/sbin", "/usr/bin", "/sbin", "/bin" }
 
--- A request in words, without what may be a secret in its address: a password, and what is asked for.
+-- A request in words, without the parts of its address that may be secret: the password and the query.
 local function words(request)
   local url = request.url:gsub("^(%w+://)[^/@]*@", "%1"):gsub("[?#].*$", "")
   return ("%s %s%s"):format(request.method, url, request.socket and " at " .. request.socket or "")
@@ -89,7 +89,7 @@ local function is_json(answer)
   return answer.body ~= "" and (type_of == "application/json" or type_of:find "%+json$" ~= nil)
 end
 
--- An address with what the answer has in the place of {KEY}; nil and the key when that has no such.
+-- An address with members of the answer in place of {KEY}; nil and the key when the answer has none such.
 local function filled(url, answer)
   local members, missing
   local text = url:gsub("{([%w_]+)}", function(key)
@@ -131,7 +131,7 @@ local function refused(what, answer)
     msg = ("%s: the service answers with status %d"):format(what, answer.status) }
 end
 
--- The address of a request that comes after an answer; nil and why there is none.
+-- The address of an `undo` or `check`, which may need the first answer (`before`); nil and why there is none.
 local function address(request, before)
   local url, missing = filled(request.url, before)
   if url then return url end
@@ -163,7 +163,7 @@ function M.run(step, plan)
   local answer, err = ask(step, plan, "ADD", want.call, want.call.url)
   if not answer then error(err, 0) end
   once.keep(plan, "http", want.nth, answer)
-  -- Who could not take it back later has to be told now.
+  -- An answer that `undo` or `check` cannot be made with is an error now, not in the DEL.
   for _, key in ipairs { "undo", "check" } do
     if want[key] then
       local url, why = address(want[key], answer)
@@ -186,7 +186,7 @@ function M.undo(step, plan)
   local undo = step.want.undo
   if not undo or plan[step.ns].absent then return end
   local url, unknown = address(undo, calls.printed(step, plan))
-  -- The service was not asked, or died with its answer: there is no word for what it has given.
+  -- No answer was written down: what the service has given, if anything, cannot be named.
   if not url then return calls.goes_without(plan, unknown) end
   local answer, err = ask(step, plan, "DEL", undo, url)
   if not answer then calls.unless_gone(plan, err) end

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Step `lease`: addresses from a lease directory. Given back last, and by owner: no number is
--- needed, so it can be written down before an address is taken.
+--- Step `lease`: addresses from a lease directory. They are given back last. The undo goes by the owner, and
+-- names no address: so the step can be written down before an address is chosen.
 -- @module cni.step.lease
 
 local fail = require "cni.fail"
@@ -35,8 +35,8 @@ end
 function M.obtain(plan, spec)
   local step = { kind = "lease", ns = "host", want = spec }
   if plan.mode == "apply" then
-    -- Refusals come before the step is written down: its undo frees whatever the owner has, and
-    -- an ADD over a living attachment must not free that one's address.
+    -- Refusals come before the step is written down: its undo frees whatever the owner has, and a
+    -- refused ADD must not free the address of a live attachment of the same owner.
     local choice <close> = leases.prepare(spec, plan.owner)
     plan.choice, plan.foreign = choice, choice.foreign
     return plan:now(step)

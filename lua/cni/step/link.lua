@@ -11,7 +11,7 @@ local netlink = require "netlink"
 
 local M = { along = true, of_interface = true, telling = true }
 
--- Where a kind keeps which link it stands on, if that is no attribute of all links.
+-- Kinds whose attribute for the link they stand on is not `link`.
 local own_link <const> = { vxlan = "vxlan_link", xfrm = "xfrm_link" }
 
 local function key_of_link(want) return own_link[want.kind] or "link" end
@@ -53,7 +53,7 @@ function M.made(step, handle, echo)
   if want.peer and echo.link then handle.plan[want.peer.ns]:learn(want.peer.name, echo.link) end
 end
 
---- Whether the kernel has kept what a script has asked for: it rounds some values, and replaces others.
+--- Raise unless the kernel has kept what a script has asked for: it rounds some values, and replaces others.
 function M.kept(step, plan)
   local want = step.want
   local link = next(kinds.options(want)) and plan[home(step)]:link(want.name)
@@ -64,16 +64,16 @@ function M.kept(step, plan)
     have and (", %s: it has made %s of it"):format(tostring(want[key]), have) or "") }
 end
 
--- The name that a link has on its way into another namespace: its owner tells, so that whoever takes
--- it back knows it too.
+-- The name that a link has on its way into another namespace. It is made of the owner, so that an undo
+-- knows it too.
 local function name_on_the_way(step, owner)
   return "tmp" .. netlink.sys.hash64(("%s %s %s %s"):format(owner.network, owner.id, owner.ifname,
     step.want.name)):sub(1, 12)
 end
 
--- Before Linux 6.15 a link that is born elsewhere needs a name that is free here too. So when the kernel
--- refuses the one it is to have, it is born under another one and renamed where it is. Gives what `send`
--- gives, nothing when it is no use to try.
+-- Before Linux 6.15 a link that is born in another namespace needs a name that is free here too. So when the
+-- kernel refuses its name, it is born under another one and renamed there. Returns what `send` does; or
+-- nothing when the name is taken there too.
 local function make_by_another_name(step, handle)
   local want, plan = step.want, handle.plan
   local elsewhere = plan[want.into]
@@ -82,7 +82,7 @@ local function make_by_another_name(step, handle)
   local name = name_on_the_way(step, plan.owner)
   request[3].name, request[3].up = name, nil
   local ok, msg, errno, _, statuses = handle:socket():send { request }
-  -- Until it has its name a link of that name is not it.
+  -- Until it is renamed, a link of the wanted name is not ours.
   step.unsure = true
   step.did = ok or statuses and statuses[1] < 0 or nil
   if not ok then return ok, msg, errno end
@@ -94,7 +94,7 @@ local function make_by_another_name(step, handle)
   return ok, msg, errno
 end
 
---- Say what is in the way, which the kernel does not; or go round it.
+--- Say what is in the way, since the kernel does not; or make the link in another way.
 function M.refused(step, handle, errno)
   local want = step.want
   local ok, msg, other
@@ -160,19 +160,19 @@ function M.verify(step, plan)
       return ("port %s: %s is not %s"):format(want.name, key, tostring(value))
     end
   end
-  -- MTU and MAC of the container's end belong to the later plugins of a chain too.
+  -- MTU and MAC of the container's end may have been changed by later plugins of the chain.
   if want.mtu and h.name == "host" and link.mtu ~= want.mtu then
     return ("link %s: mtu is %d, not %d"):format(want.name, link.mtu, want.mtu)
   end
   if want.link then
-    -- An index of another namespace than the link's own has that one's number beside it.
+    -- When the link below is in another namespace, that one's number stands beside its index.
     local parent = plan[step.ns]:link(want.link)
     local is_on = parent and link[key_of_link(want)] == parent.index
     if not is_on or (link.link_netnsid ~= nil) ~= (want.into ~= nil) then
       return ("link %s does not stand on %s"):format(want.name, want.link)
     end
   end
-  -- A script has chosen it: somebody is to find it there.
+  -- The script has chosen the name of this end: somebody will look for it by that.
   if want.named and want.named ~= link.name then
     return ("the end of %s in the %s is called %s, not %s"):format(want.peer.name, place, link.name,
       want.named)
@@ -182,7 +182,7 @@ function M.verify(step, plan)
   return M.same_mac(plan, link, place) or (peer and M.same_mac(plan, peer, "sandbox"))
 end
 
---- What it was born with, and the script has set anew since.
+--- Without what the link was born with and a later step has set anew.
 function M.without(step, later)
   local want, about = {}, home(step) .. " " .. step.want.name .. " "
   for key, value in pairs(step.want) do
@@ -191,7 +191,7 @@ function M.without(step, later)
   return setmetatable({ want = want }, { __index = step })
 end
 
--- Remove the link of a name if it is the step's; when that is not certain, it has to look like it.
+-- Remove the link of a name if it is the step's. When that is not certain, MAC and options have to be right.
 local function remove(step, h, name, certain)
   local want = step.want
   local link = h:link(name, certain and { "kind" } or nil)
@@ -218,7 +218,7 @@ function M.undo(step, plan)
   if not h then return end
   local certain = not step.unsure and (plan.mode ~= "undo" or plan.record and plan.record.done)
   remove(step, h, want.name, certain)
-  -- Of an ADD that has answered, nothing is on the way any more.
+  -- Once the ADD has answered, the link is no longer on its way.
   if want.into and not (plan.record and plan.record.done) then
     remove(step, h, name_on_the_way(step, plan.owner), true)
   end

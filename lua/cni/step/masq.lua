@@ -32,7 +32,7 @@ local function in_table(fields)
   return fields
 end
 
--- Networks of the same subnet had one set once: what is written down about it tells no set.
+-- Older versions had one set for all networks of a subnet: their steps name no set.
 local function set_of(want)
   return want.set or "masq_" .. want.subnet:gsub(":", "_")
 end
@@ -156,8 +156,8 @@ local function make(socket, step)
   end)
 end
 
--- False when the sets have vanished. Before an element is there twice: a refused batch costs a wait for
--- RCU, a look costs nothing.
+-- Write the elements. False when the sets have vanished. It looks for each element before, and replaces it:
+-- the kernel would refuse a second one, and a refused batch costs a wait for RCU; a look costs nothing.
 local function put(socket, step, owner)
   local batch = {}
   for _, want in ipairs(step.want.addresses) do
@@ -169,7 +169,7 @@ local function put(socket, step, owner)
   return ok, msg, errno
 end
 
--- A rule keeps the set that it looks into from being deleted.
+-- Whether each address has the rule of its set. Then the set is there: a rule keeps it from being deleted.
 local function all_made(socket, step)
   local made = {}
   for _, rule in ipairs(list(socket, "rule", in_table { chain = "postrouting" })) do
@@ -207,7 +207,7 @@ local function missing(socket, rules, want)
     or not get_element(socket, want) and "its element in set " .. set_of(want) .. " is"
 end
 
--- As it would be written down by a program that had a set a subnet.
+-- As an older version would have written it down, which had one set for a subnet.
 local function of_old(want)
   return { address = want.address, subnet = want.subnet, family = want.family }
 end
@@ -225,8 +225,8 @@ function M.verify(step, plan)
   end
 end
 
--- Our books say that nobody needs a set any more: take it out if the kernel too shows nobody's element in
--- it, and the table if it was the last set.
+-- Remove a set that has no users in our files any more, if it has no element in the kernel either; and the
+-- table, if it was the last set.
 local function remove(socket, group, want)
   local lock <close> = shared.lock(group, "exclusive")
   local mark, name = mark_of(want), set_of(want)
@@ -252,14 +252,14 @@ local function remove(socket, group, want)
     end
     return batch
   end)
-  -- There were facts once.
+  -- Older versions wrote facts about it.
   local facts = shared.facts(group)
   facts.addrs[mark] = nil
   shared.save(group, facts)
   shared.tidy(group, lock)
 end
 
--- What another one's comment is on is another one's.
+-- Remove the elements of an owner. An element with another owner's comment is that one's.
 local function take_out(socket, wants, owner)
   local batch = {}
   for _, want in ipairs(wants) do
@@ -278,7 +278,7 @@ local function undo(socket, step, plan)
   local group = group_of(step, plan[step.ns])
   local wants = table.move(step.want.addresses, 1, #step.want.addresses, 1, {})
   if plan.mode == "erase" then
-    -- Without a record nobody knows which program it was.
+    -- Without a record nobody knows which version made the elements.
     for i = 1, #wants do wants[#wants + 1] = of_old(wants[i]) end
   end
   for _ = 1, patience do

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
---- Step `move`: a link of the host that is lent to the sandbox. It is known again wherever it is and
--- whatever it is called by then: by its permanent MAC and its place on the bus, or, when it has
--- neither, by its alias, which in the sandbox is the name it had in the host, or by its MAC. It comes back
--- as it was, with the addresses and routes that it had (cni.links.carry).
+--- Step `move`: a link of the host that is lent to the sandbox. It is recognised wherever it is and
+-- whatever it is called: by its permanent MAC and its place on the bus; or, when it has neither, by its
+-- alias (in the sandbox that is its name in the host) or its MAC. It comes back as it was, with the addresses
+-- and routes that it had (cni.links.carry).
 -- @module cni.step.move
 
 local carry = require "cni.links.carry"
@@ -12,10 +12,10 @@ local netlink = require "netlink"
 
 local M = { of_interface = true, telling = true }
 
--- Milliseconds that a namespace without a name gets to end.
+-- Milliseconds that we wait for a namespace without a name to end.
 local patience = 5000
 
--- What of a link says which it is, beside its alias.
+-- Attributes that say which link it is, beside its alias.
 local marks = { "kind", "permanent_mac", "parent_bus", "parent_dev", "phys_port_name" }
 
 --- What there is to remember of a link before it is moved.
@@ -42,8 +42,8 @@ local function is_it(step, link)
     and ((had.permanent_mac or had.parent_dev) ~= nil or link.alias == step.want.alias)
 end
 
--- In a namespace: under the name it ought to have, else under whichever. The sandbox may have given it
--- another alias: then its MAC tells, if only one link there has it.
+-- The link in a namespace: under the name it ought to have, else under any. Somebody in the sandbox may have
+-- changed its alias: then its MAC tells, if only one link there has it.
 local function find(step, h, name)
   local link = h:link(name)
   if link and is_it(step, link) then return link end
@@ -72,8 +72,8 @@ local function need_free_name(step, home)
   }
 end
 
--- The kernel moves a link and renames it then: it may have moved although it answers that the name is
--- taken. So that is looked at before, and the link is marked before, to be found by undo.
+-- The kernel moves a link first and renames it then: when it answers that the name is taken, the link may
+-- have moved. So the name is looked for before, and the link has its alias before, by which undo finds it.
 function M.requests(step, handle)
   local want, index = step.want, handle:index(step.want.link)
   local home = handle.plan[want.into]
@@ -100,7 +100,7 @@ function M.verify(step, plan)
   return require("cni.step.link").same_mac(plan, link, "sandbox")
 end
 
--- Back under its old name, which must be free before: see M.requests. The kernel takes it down.
+-- Send it back under its old name, which must be free: see M.requests. The kernel takes the link down.
 local function fetch(step, h, link, host)
   local want, taken = step.want, host:link(step.want.link)
   local ok, msg, errno
@@ -157,7 +157,7 @@ function M.undo(step, plan)
     home:forget(lent.name)
   end
   host:forget(want.link)
-  -- Whoever was killed may have left it half done.
+  -- It may be back already: a call that was killed may have left the rest undone.
   local had = step.had or {}
   local link = lent and host:link(want.link) or find(step, host, want.link)
     or await_home(step, host)
@@ -170,7 +170,7 @@ function M.undo(step, plan)
   carry.restore(host, { index = link.index, name = want.link }, had)
 end
 
---- Whether a step lent what somebody looks for now.
+--- Whether a step has lent the link that an ADD looks for now.
 -- @tparam table step
 -- @tparam table wanted as of cni.devices
 -- @tparam table|nil link what has been found of it in the host

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Step `neigh`: a neighbour on a link that is not asked for its MAC; or, with `proxy`, an address that the
--- link answers for.
+--- Step `neigh`: the MAC of a neighbour, so that the link need not ask for it; or, with `proxy`, an address
+-- that the link answers for.
 -- @module cni.step.neigh
 
 local addr = require "cni.addr"
@@ -49,7 +49,7 @@ local M = entry.kind {
   -- What the kernel has learnt of the same address gives way.
   add = function(want, h) return request("replace", want, h) end,
   remove = function(want, h) return h:link(want.link, {}) and request("del", want, h) end,
-  -- Of such a link the kernel keeps a neighbour that is another one, which nobody could take back.
+  -- On these links the kernel keeps another neighbour than the one it is given, which nobody could take back.
   cannot = function(want, h)
     local link, neigh = h:link(want.link, { "mac", "loopback" }), want.entry
     if not link or neigh.proxy then return nil end
@@ -62,7 +62,7 @@ local M = entry.kind {
   end,
 }
 
---- What a step wants, of what a plugin says and cni.engine.takes has looked at.
+--- The `want` of a step, made of what a script gave and cni.engine.takes has checked.
 function M.want(given, link)
   local want = { link = link, entry = { dst = given.dst, mac = given.mac and given.mac:lower(),
     proxy = given.proxy, router = given.router, family = addr.family(addr.ip(given.dst)) } }

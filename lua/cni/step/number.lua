@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- Step `number`: a number that goes with a key, such as the VLAN of a tenant. All attachments that name the
--- key have the same one; it is free for another key when the last of them is gone. The books say all there
--- is to know (cni.record.shared): an object of the pool's group is `NUMBER KEY`, its users are who has it.
--- So it can be written down before it is chosen.
+-- key have the same one; it is free for another key when the last of them is gone. All of this is in the
+-- files of cni.record.shared: the pool is a group, each object in it is a `NUMBER KEY`, and its users have
+-- that number. The step names no number: so it can be written down before one is chosen.
 -- @module cni.step.number
 
 local fail = require "cni.fail"
@@ -92,7 +92,7 @@ function M.undo(step, plan)
   elseif object then
     shared.leave(want.group, object, user(step, plan))
   end
-  -- Also of an ADD that died before it had one: the lock is there by then.
+  -- Even when there is no number: an ADD that died before it had one may have left the lock.
   shared.tidy(want.group, shared.lock(want.group, "exclusive"))
 end
 

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Step `once`: a value that was decided by the ADD, for those who come later: CHECK, and the undo of a
--- step that needs it. Nothing is done for it, and nothing taken back.
+--- Step `once`: a value that the ADD decides, written down for CHECK and for the undo of other steps. There
+-- is nothing to do, and nothing to take back.
 -- @module cni.step.once
 
 local fail = require "cni.fail"

@@ -26,7 +26,8 @@ function M.requests(step, handle)
   return { { step.want.new and "add" or "ensure", "route", attributes(step, handle) } }
 end
 
--- Whether an address of the link is in one network with the gateway; what cannot be seen is no cause.
+-- Whether an address of the link is in one network with the gateway. True also when that cannot be seen: then
+-- it is not named as the cause.
 local function reaches(handle, link, gw)
   local list = handle:socket():dump("addr", { index = handle:index(link) })
   for _, have in ipairs(list or {}) do
@@ -63,8 +64,8 @@ function M.cause(step, handle, errno)
   end
 end
 
--- A route that the plugin reported and that the runtime no longer lists belongs to somebody
--- else now (a later plugin of the chain took it away on purpose).
+-- Whether a later plugin of the chain has taken the route away on purpose: the script's result had it, and
+-- the runtime's does not have it any more.
 local function given_up(step, prev)
   if not step.reported or not prev then return false end
   local want = step.want
@@ -118,7 +119,7 @@ function M.undo(step, plan)
   local h = plan:at(step.ns)
   if not h or not h:link(step.want.link) then return end
   local route = attributes(step, h)
-  -- Without a metric any one would do; the kernel has given it this one.
+  -- The kernel has given an IPv6 route without a metric this one. Without it, any metric would be deleted.
   if (route.priority or 0) == 0 and addr.parse(route.dst).family == "inet6" then route.priority = 1024 end
   local ok, msg, errno = h:socket():send { { "del", "route", route } }
   if not ok and errno ~= errors.ESRCH and not h.has_no(errno, route.dst) then

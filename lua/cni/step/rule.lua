@@ -5,7 +5,7 @@
 local addr = require "cni.addr"
 local entry = require "cni.step.entry"
 
--- What a rule selects by, and what it does; each has to be as wanted, absent ones too.
+-- What a rule selects by. Each has to be as wanted; one that is not wanted has to be absent.
 local selectors = { "from", "to", "iif", "oif", "fwmark", "fwmask", "ip_proto", "invert" }
 
 -- Ahead of the rule for the main table, and behind all that has a number of its own.
@@ -16,7 +16,7 @@ local function network(text)
   return cidr ~= addr.default(cidr.family) and tostring(cidr) or nil, cidr.family
 end
 
--- In the kernel's words, which leave out what selects everything.
+-- The rule as the kernel tells of it: what selects everything is left out.
 local function normal(want)
   local rule = {}
   for key, value in next, want do rule[key] = value end
@@ -69,7 +69,7 @@ local M = entry.kind {
   remove = function(want) return { "del", "rule", want.entry } end,
 }
 
---- What a step wants, of what a plugin says and cni.engine.takes has looked at.
+--- The `want` of a step, made of what a script gave and cni.engine.takes has checked.
 function M.want(given)
   local want = { entry = normal(given) }
   want.key = entry.key(say(want))

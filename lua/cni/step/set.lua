@@ -71,7 +71,7 @@ function M.verify(step, plan)
   end
 end
 
--- Values but for those whose names are in a set already; all of them are from then on.
+-- The values without those whose names are in the set `later`, to which the names of all of them are added.
 local function left(values, later, about)
   local kept = {}
   for key, value in pairs(values) do
@@ -105,7 +105,7 @@ function M.undo(step, plan)
   if not ok then fail.kernel("restore link " .. step.want.link, msg, errno) end
 end
 
--- What is set on a link of the host may be set for others too.
+-- Not in the host: there the values may have been set for others too.
 function M.stands(step, plan)
   return step.ns == "pod" and not M.verify(step, plan)
 end

@@ -55,8 +55,8 @@ local function survey(step, h)
   return present, foreign
 end
 
--- What an address is given with, to be given again.
-local kept = { "index", "address", "peer", "broadcast", "label", "scope", "priority", "proto",
+-- The attributes of an address that are remembered, to add it again.
+local remembered = { "index", "address", "peer", "broadcast", "label", "scope", "priority", "proto",
   "nodad", "home", "noprefixroute", "mngtmpaddr", "mcautojoin" }
 local lifetimes = { "valid_lft", "preferred_lft" }
 local forever = 0xffffffff
@@ -73,7 +73,7 @@ local function remember(facts, address, foreign)
       if list[i].address == entry.address then table.remove(list, i) end
     end
     local copy = {}
-    for _, key in ipairs(kept) do copy[key] = entry[key] or nil end
+    for _, key in ipairs(remembered) do copy[key] = entry[key] or nil end
     for _, key in ipairs(lifetimes) do
       if entry[key] ~= forever then copy[key] = now() + entry[key] end
     end
@@ -82,8 +82,8 @@ local function remember(facts, address, foreign)
   facts.removed[address] = #list > 0 and list or nil
 end
 
--- What was taken away for an address that is no longer wanted: requests that put it back. What is in the
--- way of an address that still is becomes that one's to put back.
+-- Add the requests that put back what was taken away for an address that is no longer wanted. What overlaps
+-- another address, which still is wanted, is put back when that one goes.
 local function put_back(facts, address, link, requests)
   for _, entry in ipairs(facts.removed[address] or {}) do
     local cidr, heir = addr.parse(entry.address), nil
@@ -107,7 +107,7 @@ local function put_back(facts, address, link, requests)
   facts.removed[address] = nil
 end
 
--- What may be so already: an address that goes takes along those of its subnet that came after it.
+-- Errnos that mean that it is so already: an address that goes takes along the later ones of its subnet.
 local content = { add = errors.EEXIST, del = errors.EADDRNOTAVAIL }
 
 local function refused(h, want, what, msg, errno)
@@ -143,9 +143,9 @@ local function put(step, h, foreign)
   send(h, requests, M.say(step), want)
 end
 
--- A bridge that nobody gave a MAC takes the lowest of its ports', which come and go; a gateway's must
--- stay, whoever made the bridge and put the address on it. It is the one that the bridge had before it
--- got a port of ours.
+-- Whether the bridge needs a MAC of its own. One that nobody gave a MAC takes the lowest of its ports', which
+-- come and go; but a gateway's MAC must stay, whoever made the bridge and put the address on it. So it is
+-- given the MAC that it had before it got a port of ours.
 local function needs_pin(facts, present)
   local known = facts.link
   if not known then return not present end

@@ -16,24 +16,24 @@ local errors = netlink.sys.errno
 local none = "00:00:00:00:00:00"
 local M = { along = true }
 
--- What must be so on a link that exists already; anything else counts only when it is made.
-local kept = { "up", "promisc", "vlan_filtering" }
+-- Options that are also set on a link that exists already; all others count only when it is made.
+local switches = { "up", "promisc", "vlan_filtering" }
 
 local function group_of(step, h)
   return shared.group(step, h, step.want.name)
 end
 
 local function lacks(link, want)
-  for _, key in ipairs(kept) do
+  for _, key in ipairs(switches) do
     if want[key] and not link[key] then return true end
   end
   return want.master ~= nil and not link.master
 end
 
--- The attributes that are looked at here; `kept` ones only where they matter.
+-- The attributes that are looked at here; `switches` only where they are wanted.
 local function keys_of(want)
   local keys = { "kind", "mac", "link" }
-  for _, key in ipairs(kept) do
+  for _, key in ipairs(switches) do
     if want[key] then keys[#keys + 1] = key end
   end
   if want.kind == "vrf" then keys[#keys + 1] = "vrf_table" end
@@ -103,7 +103,7 @@ local function lock_down(h, want, name)
   if not ok then fail.kernel("lock down " .. name, msg, errno) end
 end
 
--- Of what a bridge can be asked for, this alone is refused as not supported.
+-- A hint. VLAN filtering is the only option of a bridge that the kernel refuses as not supported.
 local function no_filter(want, msg, errno)
   return want.vlan_filtering and errno == errors.EOPNOTSUPP
     and not msg:find("Unknown device type", 1, true)
@@ -117,7 +117,7 @@ local function make(step, h, vrf_table)
   -- The MTU of a bridge goes with its ports'.
   facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table,
     mtu = want.kind ~= "bridge" and want.mtu or nil, options = kinds.options(want) }
-  facts.addrs = {} -- of one that is gone
+  facts.addrs = {} -- those were of a link that is gone
   shared.save(group, facts)
   local attrs = {}
   for key, value in pairs(want) do attrs[key] = value end
@@ -135,7 +135,7 @@ local function make(step, h, vrf_table)
   return msg
 end
 
--- A VRF whose table is for us to choose: nobody else chooses one in its namespace meanwhile.
+-- Whether we choose the table of a VRF. While we do, nobody else chooses one in its namespace.
 local function chooses_table(step)
   return step.want.kind == "vrf" and not step.want.vrf_table
 end
@@ -166,7 +166,7 @@ local function remember(step, h, link, facts)
   local want = step.want
   facts.link = facts.link or { before = { mac = link.mac } }
   local before = facts.link.before
-  for _, key in ipairs(before and kept or {}) do
+  for _, key in ipairs(before and switches or {}) do
     if want[key] and not link[key] then before[key] = false end
   end
   if before and want.master and not link.master then before.master = 0 end
@@ -176,7 +176,7 @@ end
 -- Bring an existing link to what is wanted.
 local function adjust(step, h, link)
   local want, change = step.want, { index = link.index }
-  for _, key in ipairs(kept) do
+  for _, key in ipairs(switches) do
     if want[key] and not link[key] then change[key] = true end
   end
   if want.master and not link.master then change.master = h:index(want.master) end
@@ -188,8 +188,8 @@ local function adjust(step, h, link)
   end
 end
 
--- Somebody has just removed it; or has the name that chance picked for its other end, or the same tunnel
--- under another name. `why`: what the kernel said.
+-- Somebody has just removed it; or a link already has the name that chance picked for its other end, or is
+-- the same tunnel under another name. `why`: what the kernel said.
 local function vanished(step, why)
   fail.throw { code = fail.codes.again, retry = true, details = why,
     msg = ("link %s could not be made, or has vanished at once"):format(step.want.name) }
@@ -265,7 +265,7 @@ function M.verify(step, plan)
   local want, h = step.want, plan[step.ns]
   local link = find(step, h)
   if not link then return ("%s %s is gone"):format(want.kind, want.name) end
-  for _, key in ipairs(kept) do
+  for _, key in ipairs(switches) do
     if want[key] and not link[key] then return ("%s %s: %s is off"):format(want.kind, want.name, key) end
   end
   if want.master and not link.master then
@@ -320,7 +320,7 @@ end
 -- True when it has to stay, being in use. `gone`: of cni.links.along, when it goes along with its master.
 local function remove(step, plan, facts, gone)
   local want, h = step.want, plan[step.ns]
-  if facts.link.before then along.let_go(plan) end -- its MAC may have been a port's
+  if facts.link.before then along.let_go(plan) end -- ports first: its MAC may be that of one
   local link = h:link(want.name, { "kind", "mac", "link", "link_netnsid" })
   if not link then return end
   if facts.link.before then return restore(h, link, facts.link.before) end
@@ -329,7 +329,7 @@ local function remove(step, plan, facts, gone)
     return
   end
   local others <close> = along.begin(plan)
-  -- Still ours: whoever is the last the next time may find it free.
+  -- It stays ours: the last attachment of the next time may find it unused.
   if in_use(step, plan, link, others.ports, facts) then return true end
   local done
   if gone then
@@ -345,7 +345,7 @@ local function remove(step, plan, facts, gone)
   h:forget(want.name)
 end
 
--- It has served an attachment that wants it to stay.
+-- Note that it has served an attachment that wants it to stay.
 local function note_staying(facts)
   local link = facts.link
   if not link or link.before or link.stays then return false end
@@ -353,7 +353,7 @@ local function note_staying(facts)
   return true
 end
 
--- When our books say that nobody uses it. `gone`: as for remove().
+-- Remove or restore the link if no attachment uses it any more. `gone`: as for remove().
 local function take_back(step, plan, whole, gone)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
@@ -380,7 +380,7 @@ function M.undo(step, plan)
   local whole = plan:was_whole()
   if want.keep and whole then shared.note(group, note_staying) end
   if not shared.leave(group, "link", plan.owner) then
-    -- Whoever was the last before our ports were gone has left the link to us.
+    -- The last user may have gone while our port was still plugged in: it has left the link to us.
     along.let_go(plan)
     if shared.used(group, "link") then return end
   end

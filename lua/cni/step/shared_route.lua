@@ -28,7 +28,7 @@ local function is(have, route, index)
   if (have.type or "unicast") ~= (route.type or "unicast") or (have.gw or false) ~= (route.gw or false) then
     return false
   end
-  -- A route of IPv6 without a link is one of the loopback interface to the kernel.
+  -- An IPv6 route without a link has the loopback interface in the kernel: so it is not compared.
   if index and have.oif ~= index then return false end
   return (have.priority or 0) == (route.priority or 0) and (have.tos or 0) == (route.tos or 0)
 end
@@ -61,13 +61,13 @@ function M.is_linkless(type_name)
   return linkless[type_name] ~= nil
 end
 
---- What a step wants, of what a plugin says and cni.engine.takes has looked at.
+--- The `want` of a step, made of what a script gave and cni.engine.takes has checked.
 function M.want(given)
   local route = {}
   for key, value in next, given do route[key] = value end
   local link = route.link
   route.link = nil
-  -- What the kernel gives it when nothing is said.
+  -- The metric that the kernel gives a route without one.
   if addr.parse(route.dst).family == "inet6" and (route.priority or 0) == 0 then route.priority = 1024 end
   if route.table == 254 or route.table == 0 then route.table = nil end
   if route.gw and addr.is_unspecified(addr.ip(route.gw)) then route.gw = nil end

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Step `shared_set`: attributes of a link that was there before, so that other attachments may set
--- them too (cni.record.values). Those of a link that the same plan makes are `set`.
+--- Step `shared_set`: attributes of a link that was there before: other attachments may set them too
+-- (cni.record.values). For a link that the same plan makes there is `set`.
 -- @module cni.step.shared_set
 
 local fail = require "cni.fail"
@@ -45,7 +45,7 @@ end
 
 local function writer(step, h, what)
   return function(list)
-    -- Options of a kind are understood with it.
+    -- The kernel understands the options of a kind only beside the kind.
     local attrs = { index = h:index(step.want.link), kind = step.want.set.kind }
     for _, item in ipairs(list) do
       local option = item.name:match "^port%.(.*)"
@@ -54,7 +54,7 @@ local function writer(step, h, what)
         attrs.port[option] = item.value
       elseif item.name == "master" and item.value ~= 0 then
         local master = h:link(item.value, {})
-        -- One that has gone since cannot be given back to.
+        -- A master that has gone since cannot be given back.
         attrs.master = master and master.index or 0
       else
         attrs[item.name] = item.value

@@ -7,7 +7,7 @@ local values = require "cni.record.values"
 
 local M = { say = sysctl.say, without = sysctl.without }
 
--- The setting of all links that changes one of a link too, when it is written.
+-- The setting for all links that, when it is written, also changes this one of a single link.
 local function above(path)
   local family, link, rest = path:match "^net/(ipv%d)/conf/([^/]+)/(.+)"
   if family and link ~= "all" then return ("sysctl net/%s/conf/all/%s"):format(family, rest) end
@@ -49,7 +49,7 @@ function M.verify(step, plan)
   return sysctl.verify({ ns = step.ns, want = { list = list } }, plan)
 end
 
--- That of a link which has gone is gone too.
+-- A setting that is not there any more is passed over: its link has gone.
 function M.undo(step, plan)
   local h = plan[step.ns]
   values.give_back(step, plan, looker(step, h), writer(h, "restore sysctls", true))

@@ -72,8 +72,8 @@ local function taught(h)
   return links
 end
 
--- Whoever forwards IPv6 forgets what routers told it, its default route, and hears no more of them;
--- except on links whose accept_ra is 2.
+-- A host that begins to forward IPv6 forgets what routers told it, its default route too, and listens to them
+-- no more; except on links whose accept_ra is 2.
 local function keep_routers(h)
   local paths = {}
   for index in pairs(taught(h)) do
@@ -107,8 +107,8 @@ function M.set(list, h, what)
   write(list, h, what)
 end
 
---- Whether the kernel shows what a script of the site's has written: of some values it makes others, and what
--- cannot be read CHECK cannot compare, nor DEL give back.
+--- Raise unless the kernel shows the values that a site's script has written. It changes some values; and one
+-- that cannot be read can neither be compared by CHECK nor be given back by DEL.
 -- @tparam table step
 -- @tparam handle h
 function M.kept(step, h)
@@ -124,7 +124,7 @@ function M.kept(step, h)
   end
 end
 
--- Whether a list has switches alone, which the kernel shows as they are written.
+-- Whether all values in a list are single digits, which the kernel shows as they are written.
 local function are_switches(list)
   for _, entry in ipairs(list) do
     if not entry[2]:find("^%d$") then return false end

@@ -11,8 +11,8 @@ local netlink = require "netlink"
 local M = { of_interface = true, telling = true, verify = link.verify, undo = link.undo, stands = link.stands,
   say = link.say }
 
--- SELinux gives a tap the context of the process that makes it, which a process takes on when it
--- is executed: so another one has to make it.
+-- SELinux gives a tap the context of the process that makes it, and a process gets its context when it is
+-- executed: so another program has to make the tap.
 local function by_labelled_process(want, where)
   local argv = { "ip", "tuntap", "add", "mode", "tap", "name", want.name }
   local function option(...) for _, word in ipairs { ... } do argv[#argv + 1] = word end end

@@ -20,7 +20,7 @@ function M.requests(step, handle)
   return { { step.want.absent and "del" or "add", "vlan", attributes(step, handle) } }
 end
 
--- The first VLAN of what is wanted that an entry has in it, or nil.
+-- The first of the wanted VLANs that are in an entry, or nil.
 local function shared(entry, want)
   local first = math.max(entry.vid, want.vid)
   return first <= math.min(entry.vid_end or entry.vid, want.vid_end or want.vid) and first or nil
