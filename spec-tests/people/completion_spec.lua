@@ -91,6 +91,8 @@ local wanted = {
   ["luacni d"] = "del doc doctor", ["luacni show br"] = "bridge", ["luacni new x --from lo"] = "loopback",
   ["luacni add d"] = "demo", ["luacni add demo b"] = "blue", ["luacni add -i eth1 demo r"] = "red",
   ["luacni add --c"] = "--cap-args --conf-dir", ["luacni link bridge vl"] = "vlan", ["luacni completion z"] = "zsh",
+  ["luacni doc handle add_v"] = "add_veth", ["luacni doc brid"] = "bridge bridge-port",
+  ["luacni doc link vxlan_gr"] = "vxlan_group vxlan_group6", ["luacni doc bridge mt"] = "mtu",
   ["luacni list --j"] = "--json", ["luacni explain demo gr"] = "green",
   ["luacni list demo cni"] = "cnitool-1", ["luacni run d"] = "demo", ["luacni validate x"] = "x.conflist",
   ["luacni test wi"] = "wire", ["luacni test x"] = "x.conflist",
@@ -99,7 +101,8 @@ local wanted = {
 }
 -- What cannot be there is not offered.
 local unwanted = { ["luacni show ptp v"] = "vlan", ["luacni add demo blue r"] = "red",
-  ["luacni tree --dr"] = "--dry-run", ["luacni nix b"] = "bridge" }
+  ["luacni tree --dr"] = "--dry-run", ["luacni nix b"] = "bridge",
+  ["luacni doc req add_v"] = "add_veth", ["luacni doc bridge mt mt"] = "mtu\n", ["luacni new mt"] = "mtu" }
 
 describe("luacni completion", function()
   for _, shell in ipairs { "bash", "fish", "zsh" } do

@@ -70,7 +70,9 @@ describe("luacni doc without a word", function()
     assert.equal(1, status)
     assert.truthy((out .. err):find("chained", 1, true), out .. err)
     os.remove "/etc/luacni/plugins/told.lua"
-    refused("without a name", "script", "add")
+    assert.matches("^name +type *\nchained +boolean [^\n]*\n$", printed("script", "chained"))
+    refused('did you mean "chained"?', "script", "chaind")
+    refused('did you mean "traces"?', "settings", "trace")
   end)
 
   it("lists no word that it has no page for, and no page is empty", function()
@@ -135,12 +137,74 @@ describe("The page of a module", function()
   it("of one function is that one's alone; another name gets the nearest", function()
     refused('did you mean "add_veth"?', "handle", "add_vteh")
     refused("there is no xyzzy in schema", "schema", "xyzzy")
-    refused("is a type", "bridge", "mtu")
     refused("as well", "handle", "add_veth", "add_link")
     refused('did you mean "schema"?', "schmea")
     assert.equal(printed("handle", "add_veth"), printed "add_veth")
     assert.equal(printed("req", "once"), printed "once")
     refused('did you mean "add_veth"?', "add_vteh")
+  end)
+end)
+
+describe("What a page prints the name of", function()
+  local function names_on(word)
+    local names = {}
+    for line in ("\n" .. printed(word)):gmatch "\n(%l[%w_]*[.:][%w_]+%(?[^%s]*[^\n]*)" do
+      if line:match "^[%w_]+[.:][%w_]+$" or line:match "^[%w_]+[.:][%w_]+%b()$" then names[#names + 1] = line end
+    end
+    return names
+  end
+
+  it("is found by that name, with its arguments or without, and alone", function()
+    local count = 0
+    for _, word in ipairs(modules()) do
+      for _, name in ipairs(names_on(word)) do
+        local bare = name:gsub("%b()$", "")
+        for _, asked in ipairs { name, bare } do
+          local out = printed(asked)
+          assert.truthy(("\n" .. out):find("\n" .. name .. "\n", 1, true), asked)
+          -- Whatever else is on it has the name too: a record is a type as well.
+          for _, other in ipairs(names_on(asked)) do
+            assert.equal(bare:match "[%w_]+$", other:match "^[%w_]+[.:]([%w_]+)", asked)
+          end
+        end
+        count = count + 1
+      end
+    end
+    assert.truthy(count > 150, count)
+    assert.equal(printed("handle", "add_veth"), printed "req.host:add_veth")
+    assert.equal(printed "schema", printed "cni.schema")
+    assert.equal(printed("names", "is_id"), printed "cni.names.is_id")
+    -- A method of one is not that of another.
+    assert.is_nil(printed("pod:del"):find("place:", 1, true))
+  end)
+
+  it("is not found by another name, which gets the nearest", function()
+    refused('did you mean "cidr"?', "schema.cidrr")
+    refused('did you mean "next"?', "addr.nxt")
+    refused('did you mean "call"?', "req:cal")
+    refused('there is nothing about "nosuch.cidr"', "nosuch.cidr")
+    refused('there is nothing about "cni.nosuch"', "cni.nosuch")
+  end)
+
+  it("is each key of a type, with the rules that it is in", function()
+    local function line_of(name, key) return printed(name):match("\n(" .. key:gsub("%W", "%%%0") .. " [^\n]*)") end
+    for _, case in ipairs { { "bridge", "mtu" }, { "bridge", "vlanTrunk[].id" }, { "vlan", "vlanId" } } do
+      local out = printed(case[1], case[2])
+      assert.equal(2, select(2, out:gsub("\n", "\n")), out)
+      local function words(text) return (text:gsub(" +", " "):gsub("\n", "")) end
+      assert.equal(words(line_of(case[1], case[2])), words(out:match "\n([^\n]*)"))
+      assert.equal(out, printed(case[1] .. "." .. case[2]))
+    end
+    assert.matches("\n\nisDefaultGateway implies isGateway.\n$", printed("bridge", "isGateway"))
+    assert.equal(printed("bridge", "vlanTrunk[].id"), printed("bridge", "id"))
+    assert.equal(3, select(2, printed("host-local", "subnet"):gsub("subnet ", "")))
+    refused('did you mean "mtu"?', "bridge", "mtuu")
+    refused("has no key", "bridge", "tu")
+    assert.matches("^key +type *\nvxlan_id ", printed("link", "vxlan_id"))
+    assert.equal(2, select(2, printed("link", "vxlan_id"):gsub("\n", "\n")))
+    assert.truthy(printed("addr"):find("\npreferred_lft ", 1, true))
+    assert.matches("\npreferred_lft ", printed("addr", "preferred_lft"))
+    refused('did you mean "vxlan"?', "link", "vxlna")
   end)
 end)
 

@@ -7,7 +7,7 @@ local main = require "cni.command.main"
 local say = require "cni.command.say"
 
 -- What the words of a command line are, by the names that the help gives them: candidates are asked for
--- when they are wanted, so that they are those of the machine as it is.
+-- when they are wanted, so that they are those of the machine as it is. Each is given the word before.
 local kinds = {}
 
 function kinds.TYPE() return say.type_names() end
@@ -53,6 +53,10 @@ end
 
 -- What can be a file as well.
 local or_file = { CONF = true, SPEC = true }
+
+function kinds.WORD() return require("cni.command.pages").words() end
+
+function kinds.ENTRY(word) return require("cni.command.pages").entries(word or "") end
 
 function kinds.COMMAND() return main.names end
 
@@ -129,7 +133,9 @@ _luacni() {
 	esac
 	case $kind in
 	DIR) COMPREPLY=($(compgen -d -- "$cur")) ;;
-	@ASKED@) COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" completion --list "$kind" 2>/dev/null)" -- "$cur")) ;;
+	@ASKED@)
+		words=$("${COMP_WORDS[0]}" completion --list "$kind" -- "$prev" 2>/dev/null)
+		COMPREPLY=($(compgen -W "$words" -- "$cur")) ;;
 	esac
 	case $kind in @FILES@) COMPREPLY+=($(compgen -f -- "$cur")) ;; esac
 }
@@ -160,7 +166,8 @@ end
 local function zsh(commands)
   local lines = { "#compdef luacni", "# zsh completion of luacni: written by `luacni completion zsh`.",
     "_luacni_list() {", "  local -a found",
-    '  found=(${(f)"$(luacni completion --list $@[-1] 2>/dev/null)"})', '  compadd "$@[1,-2]" -a found', "}",
+    '  found=(${(f)"$(luacni completion --list $@[-1] -- $words[CURRENT-1] 2>/dev/null)"})',
+    '  compadd "$@[1,-2]" -a found', "}",
     "_luacni_file() { _luacni_list \"$@\"; _files }", "_luacni() {", "  local -a verbs", "  verbs=(" }
   local function action(kind)
     if kind == "DIR" then return "_files -/" end
@@ -265,7 +272,8 @@ local function fish(commands)
   local lines = { (fish_frame:gsub("@WRAPS@", function() return fish_wraps(commands) end)) }
   local function asked(kind)
     if kind == "DIR" then return "(__fish_complete_directories (commandline -ct))" end
-    return kinds[kind] and ("(luacni completion --list %s 2>/dev/null)"):format(kind) or ""
+    local ask = "(luacni completion --list %s -- (commandline -opc)[-1] 2>/dev/null)"
+    return kinds[kind] and ask:format(kind) or ""
   end
   local function plain(text) return "'" .. text:gsub("[\\']", "\\%0") .. "'" end
   for _, command in ipairs(commands) do
@@ -298,7 +306,7 @@ return {
   words = "SHELL",
   about = "print a script that completes luacni's words in a shell",
   text = "SHELL is bash, zsh or fish. Commands, options, types, networks, namespaces and containers are " ..
-    "completed; the last four are asked for as they are then.",
+    "completed, and what `luacni doc` can be asked; they are asked for as they are then.",
   least = 0, most = 1,
   options = {
     list = { value = "KIND", about = "print what can stand for a word of the help, as the scripts ask" },
@@ -316,7 +324,7 @@ return {
         for kind in pairs(kinds) do known[#known + 1] = kind end
         say.usage(("completion: nothing is known of %q"):format(options.list), options.list, known)
       end
-      local list = ask()
+      local list = ask(words[1])
       table.sort(list)
       if list[1] then say.lines(list) end
       return

@@ -156,15 +156,16 @@ end
 -- @tparam table page from @{module}
 -- @tparam string name
 -- @tparam[opt] string only one entry of it
+-- @tparam[opt] string owner whose method that is; nil: anyone's
 -- @treturn ?{string,...} nil when there is no such entry
-function M.lines(page, name, only)
+function M.lines(page, name, only, owner)
   local lines, found = {}, false
   if not only then
     page.text.hang = 0
     put(lines, 0, page.text)
   end
   for _, entry in ipairs(page) do
-    if not only or entry.name == only then
+    if not only or entry.name == only and (not owner or entry.owner == owner) then
       put_entry(lines, entry, name)
       found = true
     end
@@ -184,14 +185,15 @@ function M.owner(word)
   end
 end
 
---- The names of all verbs.
--- @treturn {string,...}
-function M.verbs()
-  local names = {}
-  for _, name in ipairs { "handle", "req" } do
-    for _, entry in ipairs(M.module(name)) do names[#names + 1] = entry.name end
+--- The page that tells of what a method belongs to, such as a cidr.
+-- @tparam string class as scripts' authors call it
+-- @treturn ?string nil: nothing with methods is called so
+function M.of_class(class)
+  for _, name in ipairs(host.pages()) do
+    for _, entry in ipairs(M.module(name)) do
+      if entry.owner == class then return name end
+    end
   end
-  return names
 end
 
 -- Keys -----------------------------------------------------------------------------------
@@ -249,6 +251,84 @@ function M.keys(object, kind)
     end
   end
   return cells
+end
+
+local function ends_with(key, name)
+  return ("." .. key):sub(-#name - 1) == "." .. name
+end
+
+-- Whether a key is one, or lies below it.
+local function is_in(key, path)
+  return key == path or key:sub(1, #path) == path and key:find("^[.%[]", #path + 1) ~= nil
+end
+
+--- The rows of a key, which may be told by its last parts (subnet for ranges[].subnet), and of what is below
+-- it.
+-- @tparam {table,...} rows the first cell of each is a key
+-- @tparam string name
+-- @treturn {table,...} those of the key whose whole name this is, else of all that end so; empty: there is
+-- none
+function M.rows_of(rows, name)
+  local paths, found = {}, {}
+  for _, row in ipairs(rows) do
+    if row[1] == name then
+      paths = { name }
+      break
+    elseif ends_with(row[1], name) then
+      paths[#paths + 1] = row[1]
+    end
+  end
+  for _, row in ipairs(rows) do
+    for _, path in ipairs(paths) do
+      if is_in(row[1], path) then
+        found[#found + 1] = row
+        break
+      end
+    end
+  end
+  return found
+end
+
+-- The names of entries, or the first cells of rows.
+local function names_of(list, names)
+  for _, entry in ipairs(list) do names[#names + 1] = entry.name or entry[1] end
+  return names
+end
+
+--- What can be looked up of a word.
+-- @tparam string word
+-- @treturn {string,...} empty: nothing, or it is not known
+function M.entries(word)
+  local names, page = {}, M.module(word)
+  if host.has_plugin(word) then
+    local manual, plugin = require "cni.command.manual", require("cni.command.say").script(word)
+    if not plugin then return {} end
+    names_of(manual.keys(plugin), names)
+    return names_of(manual.args(plugin), names)
+  elseif word == "script" then
+    return names_of(require("cni.engine.script").fields, names)
+  elseif word == "settings" then
+    return names_of(require("cni.command.manual").keys { conf = require("cni.watch.settings").record }, names)
+  end
+  if page then names_of(page, names) end
+  if objects[word] then names_of(M.keys(word), names) end
+  for _, kind in ipairs(word == "link" and M.kinds() or {}) do
+    names[#names + 1] = kind
+    names_of(M.keys(word, kind), names)
+  end
+  return names
+end
+
+--- All words that can be looked up.
+-- @treturn {string,...}
+function M.words()
+  local words = { "script", "settings", table.unpack(host.pages()) }
+  for _, entry in ipairs(host.types()) do words[#words + 1] = entry.name end
+  for object in next, objects do
+    if not M.module(object) then words[#words + 1] = object end
+  end
+  for _, name in ipairs { "handle", "req" } do names_of(M.module(name), words) end
+  return words
 end
 
 return M
