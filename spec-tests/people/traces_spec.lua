@@ -553,7 +553,10 @@ describe("settings", function()
     ["no JSON"] = { '{"traces":', "cannot decode it: .* end of the text" },
     ["too much"] = { (" "):rep(9000), "File too large" },
     ["what others can write"] = { "{}", "can be written by everybody", "chmod 666 " .. settings },
-    ["a link"] = { "{}", "is a symbolic link", ("mv %s /run/spec/s; ln -s /run/spec/s %s"):format(settings, settings) },
+    ["a link that is not root's"] = { "{}", "is a symbolic link that is not root's",
+      ("mv %s /run/spec/s; ln -s /run/spec/s %s; chown -h 1 %s"):format(settings, settings, settings) },
+    ["a link to what others can write"] = { "{}", "can be written by everybody",
+      ("mv %s /run/spec/s; chmod 666 /run/spec/s; ln -s /run/spec/s %s"):format(settings, settings) },
   } do
     it("hold no call when they have " .. what, function()
       set(case[1])

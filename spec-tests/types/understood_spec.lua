@@ -251,7 +251,7 @@ describe("IPv6 routes that the kernel has joined into one of several hops", func
       return { conf = schema.record { by = schema.string, gw = schema.ip, metric = schema.integer },
         add = function(req)
           local c = req.conf
-          req.pod:add_route { dst = "fd77::1/64", link = c.by, gw = c.gw, priority = c.metric }
+          req.pod:add_route { dst = "fd77::/64", link = c.by, gw = c.gw, priority = c.metric }
           return { interfaces = {} }
         end }]])
     t.run(("rm -rf /run/spec/ways; mkdir /run/spec/ways; ln -s %s/luacni /run/spec/ways/way"):format(t.bin.ours))
