@@ -316,6 +316,57 @@ describe("luacni validate", function()
       t.run({ t.build .. "/luacni", "run", path, "--dry-run" }, { host = host }))
   end)
 
+  it("notes a link, a master or a delegate that a script wants of this machine and that is not there", function()
+    local folders = ("CNI_PATH=%s/cni-bin:/run/spec/bin"):format(t.build)
+    t.run "mkdir -p /run/spec/bin; printf '#!/bin/sh\n' >/run/spec/bin/m; cp /run/spec/bin/m /run/spec/bin/other"
+    t.run "chmod +x /run/spec/bin/*"
+    local function said(body, ...)
+      t.write("/etc/luacni/plugins/m.lua", "return { add = function(req) " .. body .. " end }")
+      put(list { { type = "m" }, ... })
+      local out, status = validate(nil, { env = { folders } })
+      return out, status
+    end
+    local function notes(body, text)
+      local out, status = said(body)
+      t.same({ "plugins[0] (m): note: on this machine: " .. text .. "\n", 0 }, { out, status })
+      assert.equal(1, select(2, validate({ "--strict", path }, { env = { folders } })))
+    end
+    local line, ending = "/etc/luacni/plugins/m.lua:1: ", " return {}"
+    local cases = {
+      add_veth = 'return { interfaces = { req.host:add_veth { master = "way0", peer = { ns = req.pod, name = req.ifname } } } }',
+      set_link = 'req.host:set_link("way0", { up = true })' .. ending,
+      add_addr = 'req.host:add_addr("way0", "192.0.2.1/24")' .. ending,
+      ensure_addr = 'req.host:ensure_addr("way0", "192.0.2.1/24")' .. ending,
+      add_route = 'req.host:add_route { dst = "192.0.2.0/24", link = "way0" }' .. ending,
+      ensure_route = 'req.host:ensure_route { dst = "192.0.2.0/24", link = "way0" }' .. ending,
+      add_neigh = 'req.host:add_neigh("way0", { dst = "192.0.2.1", mac = "02:00:00:00:00:01" })' .. ending,
+      ensure_link = 'req.host:ensure_link { kind = "macvlan", name = "mv0", link = "way0" }' .. ending,
+      await_up = 'req.host:await_up("way0")' .. ending,
+    }
+    for verb, body in pairs(cases) do notes(body, line .. verb .. ": link way0 is not in the host") end
+    -- Once, however often; the place is the first one's.
+    notes(cases.add_addr:sub(1, -#ending - 1) .. " " .. cases.set_link, line .. "add_addr: link way0 is not in the host")
+    notes('return req:delegate "brigde"', ('failed to find plugin "brigde" in path [%s/cni-bin /run/spec/bin]; did you '
+      .. 'mean "bridge"?'):format(t.build))
+    -- What the script makes itself, or a plugin before it, is there by then; behind another's nobody knows.
+    local make = 'req.host:add_link { kind = "bridge", name = "way0" } '
+    for verb, body in pairs(cases) do t.same({ "", 0 }, { said(make .. body) }, verb) end
+    t.write("/etc/luacni/plugins/other.lua", "return { add = function(req) " .. make .. " return {} end }")
+    said(cases.set_link)
+    put(list { { type = "other" }, { type = "m" } })
+    t.same({ "", 0, "" }, { validate(nil, { env = { folders } }) })
+    put(list { { type = "m" }, { type = "other" } })
+    assert.matches("^plugins%[0%] %(m%): note: on this machine: [^\n]*way0[^\n]*\n$", (validate(nil, { env = { folders } })))
+    os.remove "/etc/luacni/plugins/other.lua"
+    put(list { { type = "other" }, { type = "m" } })
+    assert.is_nil((validate(nil, { env = { folders } })):find("on this machine", 1, true))
+    -- And when it is there.
+    t.run("ip link add way0 type dummy 2>&1 || ip link add way0 type bridge", { host = host })
+    for verb, body in pairs(cases) do t.same({ "", 0 }, { said(body) }, verb) end
+    t.same({ "", 0 }, { said 'return req:delegate "other"' })
+    os.remove "/etc/luacni/plugins/m.lua"
+  end)
+
   it("finds a chained type that has nothing before it", function()
     is_fault(list { { type = "tuning", mtu = 1400 } }, "plugins[0] (tuning): nothing is before it that makes the "
       .. "interface; it is used in a chain, behind a plugin that does")

@@ -236,7 +236,8 @@ end
 -- it: `ran` to its end; `delegates`, what the types declare that the script delegates to; `runtime`, a set,
 -- the capabilities that it has read; `wanted`, another: the options for what it has asked for in vain;
 -- `is_delegating`: what it has delegated to was not through. `chain`: `result`, that of the plugins before as
--- it would be, which this one's takes the place of; `is_unknown`: it cannot be told.
+-- it would be, which this one's takes the place of; `is_unknown`: it cannot be told; `made`: the host's links
+-- that they would have made, nil when one of them is not known.
 local function check_plan(job, plugin, reader, chain, problem, remark)
   local seen = { delegates = {}, runtime = {}, wanted = {} }
   local prev = chain.result
@@ -247,7 +248,8 @@ local function check_plan(job, plugin, reader, chain, problem, remark)
     end
     return seen
   end
-  chain.result, chain.is_unknown = nil, true
+  local made = chain.made
+  chain.result, chain.is_unknown, chain.made = nil, true, nil
   local verbs = require "cni.engine.verbs"
   local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns, CNI_IFNAME = job.ifname,
     CNI_PATH = job.path, CNI_ARGS = job.args }
@@ -258,8 +260,9 @@ local function check_plan(job, plugin, reader, chain, problem, remark)
     request.read_config(req, plugins.stdin(job, plugin, { prevResult = prev or false }))
     verbs.equip(req, host)
     if reader.is_site then watch(req, seen) end
-    local _, planned = verbs.dry_run(req, verbs.plugin(host, plugin.type))
-    chain.result, chain.is_unknown = planned, not planned
+    local _, planned, lacking = verbs.dry_run(req, verbs.plugin(host, plugin.type), made)
+    chain.result, chain.is_unknown, chain.made = planned, not planned, made
+    for _, lack in ipairs(lacking) do remark("on this machine: " .. tostring(lack)) end
   end)
   for _, name in ipairs(req and req.plan and req.plan.delegates or {}) do
     local script = say.script(name)
@@ -283,7 +286,7 @@ local function check_plugin(job, plugin, chain, problem, remark)
     seen = check_plan(job, plugin, readers[1], chain, problem, remark)
   else
     -- Others' types that come behind another one pass on what they are given, mostly.
-    chain.is_unknown = not chain.result
+    chain.is_unknown, chain.made = not chain.result, nil
   end
   check_capabilities(readers, plugin, seen, problem, remark)
   for _, reader in ipairs(readers) do
@@ -331,7 +334,7 @@ function M.findings(network, want)
   if misnamed then told(network.file)(misnamed) end
   check_list(network, network.text, problem, remark)
   seek_doubles(splice.compact(network.text), "", problem)
-  local chain = {}
+  local chain = { made = {} }
   for i, plugin in ipairs(network.plugins) do
     problem, remark = told(("plugins[%d] (%s)"):format(i - 1, plugin.type))
     if plugin.is_sibling then seek_doubles(splice.compact(plugin.text), "", problem) end

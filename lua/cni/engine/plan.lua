@@ -104,7 +104,7 @@ end
 -- @tparam table step see above
 -- @treturn table the same step
 function M:push(step)
-  if self.mode == "apply" then args.note_place(step) end
+  if self.mode == "apply" or self.mode == "dry" then args.note_place(step) end
   self.steps[#self.steps + 1] = step
   return step
 end

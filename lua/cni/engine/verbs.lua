@@ -589,10 +589,13 @@ end
 --- A dry run of ADD.
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
+-- @tparam[opt] table made set of the host's links that the chain would have made by now, to look for those
+-- that are not there; those of this plugin come to it
 -- @treturn {string,...} the steps in words
 -- @treturn ?string what the ADD would answer, for a dry run of the next plugin in the chain; nil when that
 -- cannot be told
-function M.dry_run(req, plugin)
+-- @treturn {fail,...} with `made`: what the ADD would say of links that are not there
+function M.dry_run(req, plugin, made)
   read_conf(req, plugin)
   read_prev(req)
   local plan = new_plan("dry", req, nil, nil)
@@ -602,8 +605,9 @@ function M.dry_run(req, plugin)
   local ok, text = pcall(function()
     return require("cni.protocol.result").render(result_of(req, given, plugin), req.version)
   end)
+  local lacking = made and require("cni.engine.lacks").links(plan, made) or {}
   plan:close()
-  return words, ok and text or nil
+  return words, ok and text or nil, lacking
 end
 
 -- Whether GC takes a record back. A valid attachment stays when it cannot be told whether it is stale.

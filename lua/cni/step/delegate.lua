@@ -278,6 +278,8 @@ function M.obtain(plan, type_name, request, as_interface)
     result.instead = as_interface
     return result
   end
+  -- What a script does with an answer of nothing would say less of what is wrong than this.
+  if plan.mode == "dry" and as_interface then M.executable(type_name, step.request) end
   plan:push(step)
   if plan.mode == "verify" then plan:about("check", step, M.call, "CHECK", type_name, step.request) end
   if not as_interface then return known(plan) end
