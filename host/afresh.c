@@ -3,9 +3,9 @@
 @submodule host
 */
 /*
- * The stored state (image.h) has the seed of its hashes in the program, so whoever wants to can choose
- * strings that all fall together there: a thousand cost nothing, a megabyte of them minutes. So for
- * long texts the program starts once more, without that state: then the seed is a new one.
+ * The stored state (image.h) always has the same seed for its hashes: so an attacker can choose strings that
+ * all have the same hash. A thousand of them cost nothing, a megabyte costs minutes. So for long texts the
+ * program starts once more without that state, with a new seed.
  */
 #include "afresh.h"
 
@@ -29,7 +29,7 @@ int afresh_asked(int argc, char **argv)
 	return argc == 2 && !strcmp(argv[1], word);
 }
 
-/* Standard input that begins again. -1: it cannot be had. */
+/* Make standard input a file with these bytes, to be read from its beginning. -1: that cannot be done. */
 static int refill(const char *bytes, size_t len)
 {
 	int fd = memfd_create("stdin", MFD_CLOEXEC), ret;
@@ -47,7 +47,7 @@ static int refill(const char *bytes, size_t len)
 
 /***
 Start the call over again in a state whose hashes nobody can foresee. Nothing may have been done yet.
-Returns when this is such a state, or none can be had.
+It returns only when this state is such a one already, or when none can be had.
 @function afresh
 @tparam string stdin what was read of standard input
 */

@@ -27,7 +27,10 @@
 #define STORED
 #endif
 
-/* Undoing what a script did needs memory too: a reserve, opened once the script has its error. */
+/*
+ * To undo what a script did takes memory too: this reserve is added to the limit once the script has
+ * its error.
+ */
 #define RESERVE ((size_t)16 << 20)
 
 static _Alignas(4096) char first_chunk[FIRST_CHUNK];
@@ -38,14 +41,17 @@ struct arena {
 	size_t refused; /* size refused last, 0 after a success */
 	int exhausted;
 	int storing; /* between alloc_begin_image() and alloc_end_image() */
-	size_t litter; /* blocks up to this size lie outside, being garbage before it is stored */
-	size_t littered; /* how many there are */
+	size_t litter; /* blocks up to this size lie outside of the section: they will be garbage; 0: none */
+	size_t littered; /* how many such blocks there are */
 	const char *stored; /* end of what is stored; behind it the heap may begin */
 	lua_State *state;
 	void *free[CLASSES];
 };
 
-/* The section that the build stores: the arena's own account, and what was taken from it then. */
+/*
+ * The section that the build stores: the arena itself, and the blocks that were taken from it during
+ * the build.
+ */
 static STORED _Alignas(4096) struct {
 	struct arena arena;
 	_Alignas(GRAIN) char blocks[ROOM];
@@ -274,7 +280,7 @@ int alloc_end_image(lua_State *L, const void **start, size_t *size)
 	arena->stored = arena->next;
 	*start = &image;
 	*size = ((size_t)(arena->next - (char *)&image) + 4095) & ~(size_t)4095;
-	/* Holes are not filled later: each would cost a copy of its page. */
+	/* Free blocks in the image are not used later: each would cost a copy of its page. */
 	memset(arena->free, 0, sizeof arena->free);
 	arena->storing = 0;
 	arena->litter = 0;
@@ -286,8 +292,8 @@ int alloc_end_image(lua_State *L, const void **start, size_t *size)
 }
 
 /*
- * lua-cjson keeps buffers of its own, and those of a stored parser must be in the image too. The
- * linker leads the calls of malloc() in everything linked statically here; stored blocks have
+ * lua-cjson has buffers of its own, and those of a stored parser must be in the image too. So the
+ * linker leads all calls of malloc() from what is linked statically to these functions. Stored blocks have
  * their size before them and are never freed.
  */
 void *__wrap_malloc(size_t size)

@@ -3,8 +3,8 @@
 @submodule host
 */
 /*
- * Running a command for a person inside a namespace, so that what was set up for it is taken down
- * whatever happens: signals that would end us are held back, and told to the command instead.
+ * Running a command for a person inside a namespace. What was set up for it must be taken down whatever
+ * happens: so signals that would end us are held back, and sent to the command.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,10 @@
 #include "hostlib.h"
 #include "nl/push.h"
 
-/* Those that ask to end; but what the caller has us ignore (nohup, a shell's background) asks nothing. */
+/*
+ * The signals that ask us to end, but for those that our caller has us ignore (nohup, a shell's
+ * background).
+ */
 static void held_signals(sigset_t *set)
 {
 	static const int asking[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
@@ -34,7 +37,8 @@ static void held_signals(sigset_t *set)
 }
 
 /***
-From now on hold back the signals that ask to end: INT, TERM, HUP, QUIT; not what we were started to ignore.
+From now on hold back the signals that ask us to end: INT, TERM, HUP, QUIT; but not those that we were started
+to ignore.
 @function hold_signals
 */
 int command_hold_signals(lua_State *L)
@@ -70,8 +74,8 @@ int command_held_signal(lua_State *L)
 }
 
 /*
- * In the child: never returns. The reason of a failure goes through the pipe. Who is killed cannot take the
- * command's network down any more, so the command is killed with him.
+ * In the child: never returns. The reason of a failure goes through the pipe. When luacni is killed it can
+ * take the command's network down no more: so the command is killed with it.
  */
 static void become(char **argv, int ns, int report, pid_t parent)
 {
@@ -111,7 +115,7 @@ static int await(pid_t pid, int *status)
 			if (ended != 0)
 				return ended < 0 ? -errno : 0;
 		} else if (sig > 0 && info.si_code != SI_KERNEL) {
-			kill(pid, sig); /* from a terminal it has had it already */
+			kill(pid, sig); /* a signal of the terminal has gone to the command too */
 		}
 	}
 }

@@ -15,7 +15,7 @@ int command_run(lua_State *L);
 int command_hold_signals(lua_State *L);
 int command_held_signal(lua_State *L);
 
-/* What somebody who watches is told; see host/watch.c. */
+/* How those are told who watch; see host/watch.c. */
 int watch_settings(lua_State *L);
 int watch_append(lua_State *L);
 int watch_datagram(lua_State *L);

@@ -49,7 +49,7 @@ static int add_piece(lua_State *L, const void *piece, size_t size, void *buffer)
 	return 0;
 }
 
-/* Push the bytes of a chunk of the stored state, whose stack is nobody's. */
+/* Push the bytes of a chunk of the stored state. Nobody else uses that state's stack. */
 static void push_stored(lua_State *L, lua_State *stored, const struct embedded *file)
 {
 	luaL_Buffer b;
@@ -68,7 +68,7 @@ void image_push_chunk(lua_State *L, const struct embedded *file, const char *nam
 	const char *code = file->code;
 	size_t size = file->code_size;
 
-	/* Of a plugin there is the source, for people; and of what is not stored. */
+	/* There is source of plugins, for people to read, and of modules that are not stored. */
 	if (stored && file->source) {
 		lua_pushfstring(L, "@%s.lua", name);
 		code = file->source;

@@ -3,14 +3,14 @@
  * The Lua state as it is once every script of the program has been loaded, stored in the program
  * itself. Loading scripts anew at each start took 0.4 ms, a third of all of it.
  *
- * The chunks of the scripts are kept in it too, which costs little beside their functions, for a state
- * that is made anew after all (afresh.c).
+ * It also has the compiled scripts, for a state that is made anew after all (afresh.c): that costs little,
+ * since their functions are in it anyway.
  *
  * The build links the program, runs it once to have it fill its state and write down the memory,
  * and puts those bytes into the section they came from. All pointers stay right because the
  * program is linked to fixed addresses and everything Lua owns lies in that one section: see
- * alloc.c. Without the bytes (with sanitizers, or before that step) the program loads its scripts
- * one by one as they are required, and does the same otherwise.
+ * alloc.c. Without those bytes (with sanitizers, or before that step) the program works in the same way, but
+ * loads each script when it is first required.
  */
 #ifndef HOST_IMAGE_H
 #define HOST_IMAGE_H
@@ -25,7 +25,7 @@ struct embedded {
 	const char *name; /* "main" for a module, "bridge" for a plugin */
 	const char *code; /* precompiled, with debug information */
 	size_t code_size;
-	/* Text of a plugin, or of a module that is not stored; of a page, which has no code, what it says. */
+	/* The text of a plugin, of a module that is not stored, or of a page, which has no code. */
 	const char *source;
 	size_t source_size;
 };
@@ -42,7 +42,7 @@ lua_State *image_state(void);
 /* Push the compiled script of an embedded file, or raise. [-0, +1, e] */
 void image_push_chunk(lua_State *L, const struct embedded *file, const char *name);
 
-/* From now on there is none. To be called before it was asked for. */
+/* From now on image_state() gives none. To be called before it is first asked. */
 void image_forget(void);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * luacni: who called us, with what, is for lua/main.lua to find out. Here the process is made
- * fit to run scripts as root, the Lua state is made, and whatever still goes wrong is said in the
- * form the caller can read.
+ * luacni: the process is made fit to run scripts as root, the Lua state is made, and lua/main.lua is called,
+ * which finds out who called us and with what. An error that nobody caught is told in the form that the
+ * caller can read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,8 +33,8 @@ struct invocation {
 };
 
 /*
- * A descriptor closed by the caller would be the number of the next socket we open. Standard output
- * stays one that cannot be written to: nobody has the answer.
+ * Open what the caller has closed: otherwise the next socket would be a standard stream. Standard output is
+ * opened for reading only, so that to write is an error: nobody would have the answer.
  */
 static int fill_descriptors(void)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Making the stored state, when the program is built: what it is for stands in image.h. */
+/* Making the stored state, when the program is built; image.h says what it is for. */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,8 +29,9 @@ static void grow_string_table(lua_State *L)
 }
 
 /*
- * A table notes in itself which metamethods it lacks when it is first used as a metatable: that
- * would copy a page each. So every table with a field like one is used here, for all that it lacks.
+ * A table that is used as a metatable notes in itself which metamethods it lacks: at run time that would copy
+ * its page. So every table is used as one here, for each metamethod that it lacks; but for those that have
+ * __gc.
  */
 static void use_as_metatable(lua_State *L, int t)
 {
@@ -65,7 +66,7 @@ static void use_as_metatable(lua_State *L, int t)
 	lua_pop(L, 1);
 }
 
-/* Whether an address is new to a set, which now has it. */
+/* Adds an address to a set. Whether it was new. */
 static bool is_new(lua_State *set, const void *address)
 {
 	bool known = lua_rawgetp(set, LUA_REGISTRYINDEX, address) != LUA_TNIL;

@@ -12,7 +12,7 @@
 #define FIRST_MS 1000
 #define AGAIN_MS 100
 
-/* To the line's begin; to its end nothing. */
+/* Go to the beginning of the line; clear the rest of it. */
 #define BEGIN "\r"
 #define END "\033[K"
 
@@ -21,7 +21,7 @@ static struct {
 	size_t len;
 } line;
 
-/* What is drawn while something blocks is drawn by a signal's handler; `busy`: it is not to. */
+/* A signal's handler draws the line, since the program may block meanwhile; but not while it is `busy`. */
 static volatile sig_atomic_t busy, changed, shown;
 static timer_t timer;
 static bool armed;
@@ -43,7 +43,7 @@ static void on_timer(int sig)
 	write_out(line.bytes, line.len);
 }
 
-/* A terminal's; what cannot take a line away has none. */
+/* Whether there is a terminal, which can also remove a line. */
 static bool is_wanted(void)
 {
 	const char *no_color = getenv("NO_COLOR"), *kind = getenv("TERM");
@@ -76,7 +76,7 @@ static bool arm(void)
 	return true;
 }
 
-/* As much of it as a line has room for; what a terminal would take for more than a letter is none. */
+/* Take as much of a text as a line has room for. Bytes that are no printable ASCII become question marks. */
 static void set_line(const char *text)
 {
 	struct winsize size = { .ws_col = 80 };

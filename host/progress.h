@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What takes over a second says how far it is: one line on the terminal of standard error, written over and
- * over, and away before anything else is written. No Lua in here.
+ * Progress of what takes over a second: one line on the terminal of standard error, which is written over,
+ * and removed before anything else is written. No Lua in here.
  */
 #ifndef HOST_PROGRESS_H
 #define HOST_PROGRESS_H
 
 /*
- * Say what is being done from now on. It is shown when a second has passed since something was said first, if
- * standard error is a terminal and NO_COLOR is not set; NULL: nothing any more.
+ * Say what is being done from now on; NULL: nothing any more. It is shown if standard error is a terminal and
+ * NO_COLOR is not set, when a second has passed since the first call.
  */
 void progress_say(const char *text);
 

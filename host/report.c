@@ -87,7 +87,7 @@ static int await_room(int fd, int64_t deadline)
 		int ret = poll(&room, 1, left > 0 ? (int)left : 0);
 
 		if (ret > 0)
-			return 0; /* what is wrong with it, if anything, write() says */
+			return 0; /* or an error, which write() will tell */
 		if (ret == 0)
 			return -ETIMEDOUT;
 		if (errno != EINTR)
@@ -96,8 +96,8 @@ static int await_room(int fd, int64_t deadline)
 }
 
 /*
- * In pieces that a pipe with any room has room for: so a write does not block for longer than we
- * wait, whether the descriptor would or not.
+ * Writes pieces of at most PIPE_BUF, for which a pipe has room when poll() says so: so no write blocks for
+ * longer than we wait, even when the descriptor is a blocking one.
  */
 static int write_within(int fd, const char *text, size_t len, int patience_ms)
 {
@@ -125,7 +125,7 @@ static int write_within(int fd, const char *text, size_t len, int patience_ms)
 
 int report_text(int fd, const char *text, size_t len)
 {
-	/* For the answer, and for the log; nobody is waited for twice. */
+	/* For the answer, and for the log. After a wait in vain there is no second one. */
 	static int answer_ms = 10000, log_ms = 1000;
 	int *patience_ms = fd == STDERR_FILENO ? &log_ms : &answer_ms;
 	int err;

@@ -10,7 +10,7 @@
 
 #define REPORT_INTERNAL 999
 
-/* Set once: whether a runtime called us, which wants an object on stdout, or a person. */
+/* Set once: true when a runtime called us, which wants an error object on stdout; false: a person did. */
 extern int report_to_runtime;
 
 /* Write a CNI error object to stdout, or for a person one line to stderr. No details: "". */

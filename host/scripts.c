@@ -38,7 +38,7 @@ static const char *const plain_names[] = {
 	"setmetatable", "tonumber", "tostring",     "type",   "xpcall",
 };
 
-/* Libraries, which a script gets to read, not to change. */
+/* Libraries, which a script can read but not change. */
 static const char *const library_names[] = { "math", "string", "table", "utf8" };
 
 static int is_among(const char *name, const char *const *names, size_t count)
@@ -111,7 +111,7 @@ static int refuse_module(lua_State *L, const char *name)
 			  lua_tostring(L, -1), lua_tostring(L, -2));
 }
 
-/* What a module has not got, and a script asks it for. Upvalue 1 is the module's name. */
+/* Raises: a script has read a name that a module does not have. Upvalue 1 is the module's name. */
 static int module_index(lua_State *L)
 {
 	const char *module = lua_tostring(L, lua_upvalueindex(1)), *names[64], *near;
@@ -132,7 +132,7 @@ static int module_index(lua_State *L)
 	return luaL_error(L, "%s has no '%s'", module, key);
 }
 
-/* Has the module on top say so when it is asked for what it has not got. [-0, +0, m] */
+/* Makes it an error to read from the module on top what it does not have. [-0, +0, m] */
 static void close_module(lua_State *L, const char *name)
 {
 	if (!lua_istable(L, -1) || lua_getmetatable(L, -1)) {
@@ -165,7 +165,7 @@ static int room_require(lua_State *L)
 
 #define NO_CODE "a script is one file; what several types need, req:delegate(type) has another one do"
 
-/* Names that Lua has elsewhere, or an author takes for granted, and what to write here. */
+/* Names that Lua has elsewhere, or that an author may expect, and what to write here. */
 static const struct {
 	const char *name, *instead;
 } remedies[] = {
@@ -192,7 +192,7 @@ static const struct {
 	{ "unpack", "write table.unpack" },
 };
 
-/* Raises for a global that is none; what is written in its place, or the nearest there is. */
+/* Raises for a global that does not exist, and says what to write in its place, or the nearest name. */
 static int refuse_global(lua_State *L, const char *name)
 {
 	const char *names[ARRAY_SIZE(plain_names) + ARRAY_SIZE(library_names) + 2], *near;
@@ -359,7 +359,7 @@ static int push_loaded(lua_State *L, const char *type, const char *table)
 	return 1;
 }
 
-/* As push_site_text(), but what the script returns. */
+/* As push_site_text(), but pushes what the script returns. */
 static int push_site_plugin(lua_State *L, const char *type)
 {
 	size_t len;
@@ -438,7 +438,7 @@ int scripts_load(lua_State *L)
 }
 
 /***
-Load a script that is not in the site's folder, for somebody who looks at it; whose it is, is not asked.
+Load a script that is not in the site's folder, for somebody who looks at it. It is not checked who owns it.
 @function load_script
 @tparam string path what to call it
 @tparam string text
@@ -455,7 +455,7 @@ int scripts_load_text(lua_State *L)
 	return 1;
 }
 
-/* Whether a chunk is a plugin's, wherever that lies: it comes from a file, and is none of the library's. */
+/* Whether a chunk is a script's, in whatever folder: it is from a file, and no module of the library. */
 static int is_script(const char *source)
 {
 	char name[200];
@@ -473,10 +473,10 @@ static int is_script(const char *source)
 }
 
 /***
-Where a script is that has called something: the line of the innermost of its functions.
+The line at which a script is being run: that of its innermost function on the stack.
 @function script_line
-@tparam[opt] function|integer f where this one begins; or the level of the stack at which a function of a
-  script has to be
+@tparam[opt] function|integer f a function: the line where it begins. A number: only the function at this
+  level of the stack counts
 @treturn string|nil `FILE:LINE`; nil when no function of a script is being run
 */
 int scripts_line(lua_State *L)
@@ -505,8 +505,8 @@ int scripts_line(lua_State *L)
 }
 
 /***
-Which line of a script is being run, and what it has called there. It is asked for at every verb, and makes no
-text of what it finds.
+Which line of a script is being run, and what it has called there. It is asked at every verb: so it is quick,
+and makes no text of what it finds.
 @function script_at
 @tparam function f one of the script's
 @treturn[1] integer line of the innermost function of that script's that is being run
@@ -560,8 +560,8 @@ int scripts_has(lua_State *L)
 }
 
 /***
-The text of a type's script. A site's that is empty gives way to the built-in one: it is the file that a
-shell has just made for what is to be copied into it.
+The text of a type's script. An empty one of the site's does not count: a shell has just made the file, for
+the built-in script to be copied into it.
 @function source
 @tparam string type
 @treturn string|nil nil when no script has this name

@@ -10,7 +10,7 @@
 
 #include "site.h"
 
-/* More links than this in one way lead round in a circle, or nobody can follow them. */
+/* More links than this are taken for a circle. */
 #define MOST_LINKS 8
 
 /* A way through the file system, gone step by step. */
@@ -80,8 +80,8 @@ static int open_root(struct walk *w)
 }
 
 /*
- * Puts what a link says before what is left. It is in a folder that root alone can write, so that nobody else
- * has made it, nor can he change it; the way that it names is looked at like any other.
+ * Puts the way that a link names before what is left. The link is in a folder that root alone can write:
+ * nobody else can have made it, or can change it. The way that it names is checked like any other.
  */
 static int follow(struct walk *w, const char *name)
 {
@@ -104,7 +104,7 @@ static int follow(struct walk *w, const char *name)
 	return open_root(w);
 }
 
-/* One step. The file when it was the last one; 0, or -errno. */
+/* Takes one step. Returns the file's descriptor when it was the last one; else 0, or -errno. */
 static int step(struct walk *w)
 {
 	char name[NAME_MAX + 1];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A site's files, looked at with distrust: its scripts and settings, and what is appended to. No Lua in here.
+ * A site's files, opened with distrust: scripts, settings, and files that are appended to. No Lua in here.
  */
 #ifndef HOST_SITE_H
 #define HOST_SITE_H
@@ -13,16 +13,16 @@
 /*
  * Read the script at an absolute path. 0, -ENOENT when there is none, -E2BIG when `size` is too
  * small for it, and -EPERM for "not to be trusted", or another -errno, with the reason in `why`.
- * Folders and file are opened one by one, and looked at when open, so that nothing can be swapped
- * between the check and the reading. Where a link leads is gone in the same way, from the root or
- * from the link's folder.
+ * Folders and file are opened one by one, and checked when they are open, so that nothing can be swapped
+ * between the check and the reading. The way to which a link leads is walked in the same manner, from the
+ * root or from the link's folder.
  */
 int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, size_t why_size);
 
 /*
- * Open a file to append to, if `make` says so one that is not there yet. A descriptor; -EPERM for "not to be
- * trusted" or not a file, or another -errno, with the reason in `why`. As above, but that folders above the
- * file's own need only be root's, and no link is followed.
+ * Open a file to append to; with `make` it is made when it is not there. Returns a descriptor; -EPERM for
+ * "not to be trusted" or not a file, or another -errno, with the reason in `why`. It is checked as above,
+ * except that folders above the file's own need only be root's, and that no link is followed.
  */
 int site_open_append(const char *path, int make, char *why, size_t size);
 

@@ -22,7 +22,7 @@ int state_open(lua_State *L);
 /* The standard libraries there are, ending in NULL. */
 extern const char *const state_libraries[];
 
-/* Let a good deal be allocated before the collector looks for garbage: most runs end long before. */
+/* Put the first search for garbage off until a good deal is allocated: most runs end long before. */
 void state_delay_gc(lua_State *L);
 
 /* The globals that scripts may see, by name; pushes nil for any other. [-0, +1, m] */

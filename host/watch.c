@@ -3,8 +3,8 @@
 @submodule host
 */
 /*
- * What somebody who watches the calls of a node is told: lines at the end of a file, a datagram. Whatever
- * is wrong there, a call is neither held up by it nor does it fail.
+ * How those are told who watch the calls of a node: lines at the end of a file, a datagram. When this fails,
+ * a call neither waits nor fails for it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -65,8 +65,9 @@ int watch_settings(lua_State *L)
 }
 
 /*
- * Appends in one write. Its own lock lets a write that the disk has no room for be taken back whole; who
- * does not get it writes all the same. What somebody was killed at is ended, so that ours begins a line.
+ * Appends in one write. Under the file's lock a write for which the disk has no room can be taken back whole;
+ * when the lock is not to be had in time, we write all the same. When the file ends in half a line, of a
+ * writer that was killed, a newline comes first.
  */
 static int append(int fd, const char *bytes, size_t len)
 {

@@ -163,7 +163,7 @@ struct attr_in {
 	int idx; /* absolute index of the Lua table being filled */
 	int depth;
 	bool all;                    /* see attr_decode_all() */
-	const struct attr_in *outer; /* in a flat row: what holds it, and its number there */
+	const struct attr_in *outer; /* in a flat row: the attributes around it, and its number in them */
 	uint16_t type;
 	uint64_t found; /* the numbers below 64 that attr_find() has found, a bit each */
 };
@@ -194,10 +194,12 @@ void attr_decode(lua_State *L, const struct attr_table *table, const struct attr
 		 const void *body, size_t len);
 
 /*
- * The same for people, who want to know what the bytes say, whoever wrote them: what is written
- * only is told too; an attribute that no row makes sense of is under "#" and its number (of flat
- * rows "#18.2"), as text in hexadecimal; fields of the header that are 0, and bits of it that are
- * neither set nor meant, are left out; and element [0] of every table lists its keys as they come.
+ * The same for people, who want to know all that the bytes say:
+ *   - write-only keys are told too;
+ *   - an attribute that no row makes sense of has the key "#" and its number (in flat rows "#18.2"), and
+ *     its bytes in hexadecimal;
+ *   - fields of the header that are 0, and bits of it that are neither set nor meant, are left out;
+ *   - element [0] of every table is the list of its keys, in the order of the message.
  */
 void attr_decode_all(lua_State *L, const struct attr_table *table, const void *body, size_t len);
 

@@ -239,7 +239,7 @@ void attr_decode_below(struct attr_in *in, const struct attr_table *table, const
 	decode_into(&inner, table);
 }
 
-/* Returns 0, with nothing pushed, for a list that there is more in than is told of when all should be. */
+/* Returns 0, with nothing pushed, when all is to be told and the list has elements that cannot be. */
 static int push_list(struct attr_in *in, const struct attr_row *row, const struct nlattr *list)
 {
 	const struct nlattr *attr;
@@ -334,8 +334,8 @@ static void select_rows(struct attr_in *in, const struct attr_table *table, stru
 }
 
 /*
- * Whether a field of the header says something. Zero does in a table that is nothing but a header, such as
- * the two ends of a mapping; in others it is what was not filled in.
+ * Whether a field of the header is worth telling. A zero is in a table that is nothing but a header, such as
+ * the two ends of a mapping; in other tables it is a field that was not filled in.
  */
 static bool is_meant(const struct attr_in *in, const struct attr_table *table,
 		     const struct attr_row *row, uint64_t value)
@@ -369,7 +369,7 @@ static void decode_header(struct attr_in *in, const struct attr_table *table,
 	}
 }
 
-/* Of numbers that there is no bit for, a row is enough. */
+/* Whether an attribute has been told. There is no bit for numbers from 64 on: for these a row is enough. */
 static bool is_told(const struct rows *rows, uint64_t told, uint16_t type)
 {
 	if (type < 64)

@@ -75,7 +75,7 @@ static void key_names(struct attr_out *out, const struct attr_table *table, cons
 	}
 }
 
-/* The selector's value with which `key` would be known. */
+/* The row by whose choice `key` would be known, and in *ret_name the selector's value for that; or NULL. */
 static const struct attr_row *other_case(const struct attr_table *table, const char *key,
 					  const char **ret_name)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where attributes are put: the ground that the encoder and its values stand on. What is wrong is raised,
- * with the way to it from the request down.
+ * How attributes are appended and errors are raised, for the encoder's other files. An error has the path of
+ * the value, from the request down.
  */
 
 #include "attr/internal.h"

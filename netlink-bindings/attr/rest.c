@@ -77,7 +77,7 @@ static void add_attr(luaL_Buffer *b, const struct nlattr *attr, int depth)
 	luaL_addchar(b, '}');
 }
 
-/* Push the name of number `type` of a table: those of what holds it come before. [-0, +1, m] */
+/* Push the key of an attribute without a row: "#18.2" is number 2 in the flat row 18. [-0, +1, m] */
 static void push_number_of(struct attr_in *in, int type)
 {
 	if (!in->outer) {
@@ -98,7 +98,7 @@ void attr_tell_rest(struct attr_in *in, const struct nlattr *attr)
 	push_number_of(in, attr->nla_type & NLA_TYPE_MASK);
 	key = lua_gettop(in->L);
 	attr_list_key(in, lua_tostring(in->L, key));
-	/* The same number again comes behind the first, as in a list of which nothing is known. */
+	/* Another attribute of the same number is put behind the first: it may be a list. */
 	lua_pushvalue(in->L, key);
 	if (lua_rawget(in->L, in->idx) == LUA_TSTRING) {
 		lua_pushliteral(in->L, " ");

@@ -227,7 +227,7 @@ static void describe_row(lua_State *L, const struct attr_row *row, const char *w
 		}
 		lua_setfield(L, -2, "words");
 	}
-	/* Once: a link has a peer, which is a link. */
+	/* One level only: a link has a peer, which is a link. */
 	if (row->kind == ATTR_NEST && !below) {
 		lua_newtable(L);
 		describe_below(L, row, NULL, &n, true);

@@ -18,7 +18,7 @@ static size_t least(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* How many letters are too many, too few, others, or have changed places with their neighbour. */
+/* How many letters are added, left out, replaced, or swapped with their neighbour. */
 static size_t edit_distance(const char *a, const char *b)
 {
 	enum { MAX = 40 };
@@ -43,7 +43,10 @@ static size_t edit_distance(const char *a, const char *b)
 	return rows[la % 3][lb];
 }
 
-/* The only candidate that begins with a word of three letters or more: it was cut short. */
+/*
+ * The candidate that begins with `word`, which was cut short; NULL when there are several, or when `word` has
+ * less than three letters.
+ */
 static const char *longer_word(const char *word, const char *const *candidates)
 {
 	size_t len = strlen(word);

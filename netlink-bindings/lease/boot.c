@@ -4,8 +4,8 @@
  * one is void, while giving away an address of this one would make two containers share it.
  *
  * Our own leases carry the kernel's boot ID, which decides. Those of the reference carry nothing,
- * so that their age has to: lease_boot_cutoff(). It is asked once a boot and directory, when the
- * index is first made; a lease that is met later was already alive then, or came later.
+ * so their age decides: lease_boot_cutoff(). It is asked once for each boot and directory, when the
+ * index is first made; a lease that is found later was already alive then, or is younger.
  */
 #include "lease/file.h"
 
@@ -49,7 +49,7 @@ static int64_t older(int64_t a, int64_t b)
 	return b < a ? b : a;
 }
 
-/* 0, older than anything, when that cannot be known. */
+/* The older of `oldest` and a file's times; 0, which is older than anything, when they cannot be read. */
 static int64_t oldest_at(int dir, const char *name, int64_t oldest)
 {
 	struct statx stx;
@@ -90,12 +90,12 @@ static int64_t oldest_in(const char *path, int64_t oldest)
 }
 
 /*
- * "Now minus uptime" is when the boot began, by the clock of now. When the clock was put forward
- * since (no clock chip, then NTP), containers started before that have files that look older than
- * the boot. So has whatever was put into /run at start-up, before any container: the older of the
- * two is the limit. A clock that was put back only makes this boot's files look younger. Where
- * /run is not in memory its files say nothing, and /dev has to do; without either, nothing is
- * judged by age.
+ * "Now minus uptime" is when the boot began, by the present clock. When the clock was put forward
+ * since (no clock chip, then NTP), files of containers that started before that look older than the boot.
+ * But so do the files that were put into /run at start-up, before any container: so the limit is the oldest
+ * of those, or the begin of the boot if that is older. A clock that was put back only makes this boot's files
+ * look younger. When /run is not in memory its files say nothing, and /dev is looked at; without either,
+ * nothing is judged by age.
  */
 int64_t lease_boot_cutoff(void)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A lease directory under its lock: is the index still true, and the changes that keep it so.
+ * A lease directory under its lock: whether its index is still true, and how it is built anew.
  *
  * Any foreign change to the directory (a file made, removed, renamed) alters its times. So after
  * our last change, still under the lock, the directory's mtime is set to a value that the kernel
@@ -29,7 +29,7 @@
 
 #include "sys/sys.h"
 
-/* Set back far enough that no clock granularity makes it the time of a change that follows. */
+/* How far the stamp is set back, so that with no granularity of clocks a later change has the same time. */
 #define STAMP_AGE_S 10
 
 /*
@@ -110,7 +110,7 @@ bool lease_dir_is_void(const struct lease_dir *d, const struct lease_file *file)
 	return file->ctime < d->index.head.cutoff;
 }
 
-/* Takes one file into the new index, or notes that it is to be removed. */
+/* Takes one file into the new index, or notes it as debris. */
 static int scan_file(struct lease_dir *d, const char *name)
 {
 	struct lease_addr addr;
@@ -272,7 +272,7 @@ static int make_dirs(const char *path, mode_t mode)
 	return 0;
 }
 
-/* -1 when there can be none: then the index lives in memory, and for this one operation. */
+/* A descriptor; -1 when there can be no file: then the index is in memory, until the directory is closed. */
 static int open_index(const char *index_dir, const char *path)
 {
 	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
@@ -362,7 +362,7 @@ void lease_dir_close(struct lease_dir *d)
 	list_free(&d->found);
 	list_free(&d->debris);
 	if (d->lock >= 0) {
-		/* Said aloud, because a child forked meanwhile may still hold the descriptor. */
+		/* To close it is not enough: a child forked meanwhile may still hold the descriptor. */
 		flock(d->lock, LOCK_UN);
 		close(d->lock);
 	}

@@ -57,8 +57,8 @@ int lease_dir_writable(const char *path);
 void lease_dir_close(struct lease_dir *d);
 
 /*
- * The index was found wrong (-ESTALE), or could not be read or written (then it is done without):
- * build it anew. On failure there is none.
+ * Build the index anew: it was found wrong (-ESTALE), or could not be read or written (then it is kept in
+ * memory from here on). On failure there is none.
  */
 int lease_dir_recover(struct lease_dir *d, int why);
 

@@ -18,8 +18,8 @@
 #define BOOT_MARK "user.luacni.boot"
 
 /*
- * Where O_TMPFILE is unknown, and for what takes another file's place. One name for all, as we hold
- * the lock: a left one goes with the next change.
+ * The name under which a file is first written where O_TMPFILE is unknown, or when it is to replace another
+ * file. One name will do, since we hold the lock. One that was left is removed by the next change.
  */
 #define SPARE_NAME ".luacni-new"
 
@@ -78,8 +78,8 @@ static bool is_id(const char *text, size_t len)
 }
 
 /*
- * The reference writes "ID CR LF IFNAME", older ones "ID", and both compare without the white space
- * around. A text that ends in its CR or CR LF is the front part of one.
+ * The reference writes "ID CR LF IFNAME", older versions of it "ID"; both compare without the white space
+ * around. A text that ends in CR or CR LF has been cut off.
  */
 static enum lease_kind classify(struct lease_file *f, size_t raw_len)
 {
@@ -106,7 +106,7 @@ static enum lease_kind classify(struct lease_file *f, size_t raw_len)
 	return is_id(f->text, f->id_len) ? LEASE_OWNED : LEASE_NOTE;
 }
 
-/* No mark, one of another length, or no room for any: not ours. */
+/* The boot that a file is marked with: "" when it has no mark, or a longer one, or cannot have one. */
 static int read_boot(int fd, char boot[LEASE_BOOT_LEN + 1])
 {
 	ssize_t n = fgetxattr(fd, BOOT_MARK, boot, LEASE_BOOT_LEN);
@@ -126,7 +126,7 @@ int lease_file_read(int dir, const char *name, bool with_boot, struct lease_file
 	ret->kind = LEASE_NOTE;
 	ret->ifname = NULL;
 	ret->boot[0] = '\0';
-	/* A link, a socket: not written by host-local, and in its way as much as in ours. */
+	/* A link or a socket is no lease, but keeps the address taken: it is in host-local's way too. */
 	if (fd < 0)
 		return errno == ELOOP || errno == ENXIO ? 0 : -errno;
 
@@ -159,7 +159,7 @@ static int fill(int fd, const char *bytes, size_t len, const char *boot)
 		bytes += n;
 		len -= (size_t)n;
 	}
-	/* A comfort: without the mark a lease's age decides, as for the reference's. */
+	/* It may fail: without the mark the age of a lease decides, as for those of the reference. */
 	if (boot[0])
 		fsetxattr(fd, BOOT_MARK, boot, LEASE_BOOT_LEN, 0);
 

@@ -39,7 +39,7 @@ int lease_file_read(int dir, const char *name, bool with_boot, struct lease_file
 int lease_file_create(int dir, const char *name, const char *bytes, size_t len,
 		      const char *boot);
 
-/* What a killed writer may leave in place of a lease or of another file; whether a name is its name. */
+/* The spare file, which a killed writer may leave: whether a name is that of the spare file; remove it. */
 bool lease_file_is_spare(const char *name);
 void lease_file_remove_spare(int dir);
 

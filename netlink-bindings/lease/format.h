@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the file of a lease index begins with, and what is known of an open one. What is in it, says
- * lease/index.h; where a place in it is, lease/table.h.
+ * The head of a lease index's file, and the state of an open index. lease/index.h says what is in the file,
+ * lease/table.h where.
  */
 #ifndef NETLINK_BINDINGS_LEASE_FORMAT_H
 #define NETLINK_BINDINGS_LEASE_FORMAT_H
@@ -24,13 +24,13 @@ struct lease_index_head {
 	char boot[40];
 	uint64_t dev, ino;
 	struct lease_stamp stamp;
-	int64_t cutoff;	   /* unmarked leases older than this are of an earlier boot; 0: judged */
+	int64_t cutoff;	   /* unmarked leases older than this are of an earlier boot; 0: none are */
 	uint64_t seed;
 	uint64_t leases;
 	uint32_t clean;	   /* 0 while a change is under way */
 	uint32_t debris;   /* files were seen that the next change is to remove */
-	uint32_t unknown;  /* built from the files, and nobody has asked since whether some are missing */
-	uint32_t foreign;  /* somebody else has changed the directory since it was known last */
+	uint32_t unknown;  /* built from the files: some may be missing, until store:known() */
+	uint32_t foreign;  /* somebody else has changed the directory since store:known() */
 	uint32_t owner_cap, owners;
 	uint32_t chunk_cap, chunks;
 };

@@ -35,7 +35,7 @@ uint32_t lease_index_tag(const struct lease_index *ix, const char *owner, size_t
 	return tag ? tag : 1;
 }
 
-/* Not so after a rebuild that failed: then nothing is known, which is not "all is free". */
+/* Whether there is an index. After a rebuild that failed there is none: that must not mean "all is free". */
 static bool is_built(const struct lease_index *ix)
 {
 	return ix->head.chunk_cap > 0;
@@ -102,7 +102,10 @@ static uint32_t owner_room(uint64_t words, uint32_t cap)
 	return cap;
 }
 
-/* At most a third full: chunks that are empty again must not bring the next growth at once. */
+/*
+ * The size that keeps a new chunk table at most a third full. It grows when it is half full, and until then
+ * chunks whose leases are gone stay in it: so there has to be room for those.
+ */
 static uint32_t chunk_room(uint64_t chunks)
 {
 	uint32_t cap = CHUNK_CAP_MIN;
@@ -262,7 +265,7 @@ static int count_live(struct lease_index *ix, uint32_t *live)
 	return err;
 }
 
-/* Doubles what is half full: a cost of all leases, paid once in as many ADDs. */
+/* Doubles the table that is half full. It walks over all leases, once in as many ADDs as there are leases. */
 static int grow(struct lease_index *ix)
 {
 	struct lease_index old = *ix;

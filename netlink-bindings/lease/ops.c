@@ -110,7 +110,7 @@ int lease_dir_find(struct lease_dir *d, const char *owner, size_t len)
  * Changes
  */
 
-/* What cannot be removed keeps its address taken, or that would be offered again and again. */
+/* A file that cannot be removed keeps its address taken: else that would be offered again and again. */
 static int remove_debris(struct lease_dir *d)
 {
 	char name[LEASE_ADDR_TEXT];
@@ -165,7 +165,7 @@ int lease_dir_reserve(struct lease_dir *d, const struct lease_addr *addr, const 
 	lease_addr_text(addr, name);
 	err = lease_file_create(d->fd, name, owner, len, d->shared ? "" : d->boot);
 	if (err == -EEXIST) {
-		/* The index did not know: only an error of its own may replace this answer. */
+		/* The index did not know the file. Only an error of the rebuild may replace this answer. */
 		err = lease_dir_recover(d, -ESTALE);
 		return err ? err : -EEXIST;
 	}

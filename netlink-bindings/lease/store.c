@@ -371,7 +371,7 @@ static int next_lease(lua_State *L)
 /***
 Walk over all leases: `for address, id, ifname in store:each() do`.
 
-The time is that of reading the directory. What names no container is left out; ifname is nil in a
+It takes as long as reading the directory. What names no container is left out; ifname is nil in a
 file of an old version. Leases may be removed meanwhile. One walk at a time: a new one ends the old.
 A directory that cannot be read gives `false`, what went wrong, and the errno: the walk is over.
 @function store:each
@@ -508,8 +508,8 @@ Functions
 /***
 Open a lease directory and hold its lock, the one that the reference takes too.
 
-The directory is made (0755) where it is absent. The index is in a file of its own, and stands for
-the directory only as long as nobody else changed it.
+The directory is made (0755) where it is absent. The index is in a file of its own, and is built anew when
+somebody else has changed the directory.
 @function open
 @tparam string path the directory
 @tparam string index_dir where indexes are kept; dies with the boot

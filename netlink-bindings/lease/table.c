@@ -152,7 +152,7 @@ int lease_add_word(struct lease_index *ix, uint64_t word)
 	return put_word(ix, pos, word);
 }
 
-/* Closes the gap by moving back what only stands behind it for want of a better place. */
+/* Removes a word and closes the gap: words behind it move back, unless that brings them before their home. */
 int lease_del_word(struct lease_index *ix, uint64_t word)
 {
 	uint32_t mask = ix->head.owner_cap - 1, gap, pos;

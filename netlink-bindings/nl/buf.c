@@ -95,7 +95,7 @@ int nl_outcome(int32_t code)
 	return code > 0 || code < -MAX_ERRNO ? EBADMSG : -code;
 }
 
-/* The kernel looks at the sender's port, not at what the message says of it: a place for a mark. */
+/* The kernel does not read nlmsg_pid, it knows the sender's port: so there is room for a mark. */
 void nl_continue(struct nl_buf *buf, size_t at)
 {
 	nl_at(buf, at)->nlmsg_pid = NL_CONTINUES;

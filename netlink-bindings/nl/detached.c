@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sender is a plain child, a copy of us: that costs a fraction of a millisecond, and nothing that it
- * does can touch us. What it has copies of (descriptors, working directory) it lets go of first: the
- * caller may be waiting for them.
+ * does can touch us. First it closes its copies of our descriptors and leaves our working directory: our
+ * caller may be waiting for their end.
  */
 
 #include "nl/detached.h"
@@ -34,7 +34,7 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Closes all but these two, and what was left open for the sender to close (nl_leave_open). */
+/* Closes all descriptors but these two and the sockets of nl_leave_open(), which close when it ends. */
 static void let_go(int sock, int life)
 {
 	unsigned int keep[KEPT], from = 0;
@@ -67,7 +67,7 @@ _Noreturn static void send_and_end(int sock, int life, const void *msg, size_t l
 	_exit(0);
 }
 
-/*** Here ***/
+/*** In the program ***/
 
 void detached_reap(void)
 {
@@ -95,7 +95,7 @@ int detached_send(const struct nl *nl, const void *msg, size_t len, int *ret_fd)
 		return -EAGAIN;
 	if (pipe2(life, O_CLOEXEC) < 0)
 		return -errno;
-	/* In the child they stay blocked: it finishes whatever becomes of us. */
+	/* In the child all signals stay blocked: it finishes whatever becomes of us. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sending one message in a process of its own, for requests that the kernel holds on to longer than
- * we have use for: the sender sits that out, whatever becomes of us.
+ * Sending one message in a process of its own, for requests that keep the kernel busy longer than we can use:
+ * the sender waits that out, and goes on even when we are killed.
  */
 #ifndef NETLINK_BINDINGS_NL_DETACHED_H
 #define NETLINK_BINDINGS_NL_DETACHED_H

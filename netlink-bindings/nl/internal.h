@@ -5,7 +5,7 @@
 
 #include "nl/nl.h"
 
-/* In nlmsg_pid until the message leaves. */
+/* The mark of nl_continue(), in nlmsg_pid until the message leaves. */
 #define NL_CONTINUES UINT32_MAX
 
 /* Wait until there is something to receive. */

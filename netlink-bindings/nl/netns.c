@@ -25,7 +25,7 @@ int netns_open(const char *path)
 
 	if (fd < 0)
 		return -errno;
-	/* To another kind of file the ioctl may mean something else: look where it lies. */
+	/* To other kinds of file the ioctl may mean something else: so look at the file system first. */
 	if (fstatfs(fd, &fs) < 0) {
 		err = -errno;
 	} else if ((long)fs.f_type != NSFS_MAGIC && (long)fs.f_type != PROC_SUPER_MAGIC) {
@@ -43,7 +43,7 @@ int netns_open(const char *path)
 	return fd;
 }
 
-/* By way of a socket, which takes a tenth of the time of a look into /proc, but more rights. */
+/* Through a socket: that takes a tenth of the time that /proc takes, but needs more rights. */
 int netns_open_own(void)
 {
 	int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), fd = -1;

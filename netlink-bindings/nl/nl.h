@@ -40,18 +40,18 @@ void nl_buf_free(struct nl_buf *buf);
 
 #define NL_BUF_LIMIT ((size_t)64 << 20)
 
-/* A socket and what it says and hears. */
+/* A socket, and the messages that it sends and receives. */
 struct nl {
 	int fd; /* -1 once closed */
 	int protocol;
 	uint32_t seq;
 	struct nl_buf out; /* the batch being built */
 	struct nl_buf in;  /* answers to the last query, whole messages, see nl_first() */
-	int *status;       /* per message of the last batch: 0 or a positive errno */
+	int *status;       /* per message of the last batch: 0, an errno, or -errno: sent, but not answered */
 	size_t status_size;
 };
 
-/* Where to open a socket: an open namespace file, else a path, else (-1, NULL) right here. */
+/* Where to open a socket: an open namespace file, else a path, else (-1, NULL) in our own namespace. */
 struct nl_place {
 	int fd;
 	const char *path;
@@ -74,16 +74,16 @@ int netns_open_own(void);
 int netns_visit(const struct nl_place *place, int *ret_home);
 void netns_leave(int home);
 
-/* What the kernel had to say about one failure. */
+/* What the kernel said about one failure. */
 struct nl_failure {
 	int error;        /* positive errno */
 	size_t index;     /* which message of the batch, from 0 */
 	uint32_t offset;  /* of the attribute it objects to, from the nlmsghdr; 0: it named none */
-	uint16_t missing; /* type of an attribute it missed; 0: none */
+	uint16_t missing; /* type of an attribute that should be there; 0: none */
 	char text[240];   /* extended acknowledgement, or "" */
 };
 
-/* Set to closed. Before anything else, and before a metatable with __gc is set. */
+/* Make it a closed one. To be called before anything else, and before a metatable with __gc is set. */
 void nl_init(struct nl *nl);
 
 /*
@@ -96,16 +96,16 @@ int nl_open(struct nl *nl, int protocol, const struct nl_place *place);
 /* Open a second socket in the namespace of an open one. */
 int nl_open_beside(struct nl *nl, const struct nl *other);
 
-/* Who the namespace of a socket is, see ns:cookie in ns/ns.c. */
+/* The cookie of a socket's namespace, see ns:cookie in ns/ns.c. */
 int nl_cookie(int fd, uint64_t *ret);
 
 /* Close and free; idempotent. */
 void nl_close(struct nl *nl);
 
 /*
- * Free, but leave the socket open until the process ends, and beyond in children that take it
- * along (rtnl's detached ones do). Closing an nf_tables socket that has deleted something waits
- * some 10 ms for RCU; whoever closes it last waits.
+ * Free all but the socket, which stays open until the process ends; in a detached sender (nl/detached.h),
+ * which has a copy, even longer. Closing an nf_tables socket that has deleted something waits some 10 ms for
+ * RCU; the process that closes it last waits.
  */
 void nl_leave_open(struct nl *nl);
 
@@ -141,9 +141,9 @@ int nl_nest_end(struct nl_buf *buf, size_t at);
 
 enum {
 	/*
-	 * One sendmsg whatever the size, for batches the kernel takes as a whole (nf_tables). The
-	 * answers are then what is in the queue when sendmsg returns: the kernel has done the work
-	 * by then, and messages it did not answer count as successful.
+	 * One sendmsg whatever the size, for batches that the kernel takes as a whole (nf_tables). The
+	 * kernel has done the work when sendmsg returns: so all answers are in the queue then, and a
+	 * message without an answer counts as successful.
 	 */
 	NL_WHOLE = 1 << 0,
 	/* Some messages carry NLM_F_ECHO: keep in nl->in what the kernel says beside the acks. */
@@ -156,8 +156,8 @@ enum {
  * Without NL_WHOLE a batch leaves in as few sendmsg as fit, and a refused message does not keep
  * the others from being carried out: nl->status[] tells for each.
  *
- * Returns 0, or the first refusal (lowest message) as -errno with *ret filled in; ret->index is
- * meaningful then. -ETIMEDOUT: the rest is unknown.
+ * Returns 0, or the first refusal (the lowest message) as -errno with *ret filled in; ret->index is
+ * meaningful then. After -ETIMEDOUT it is unknown what became of the messages without an answer.
  */
 int nl_transact(struct nl *nl, unsigned int flags, int timeout_ms, struct nl_failure *ret);
 
@@ -180,7 +180,7 @@ const struct nlmsghdr *nl_message(const void *p, size_t left);
 /* The attribute at `at` of `len` bytes, or NULL at the end. */
 const struct nlattr *nl_attr(const void *attrs, size_t len, size_t at);
 
-/* What the kernel gives for an outcome, 0 or -errno, as 0 or a positive errno; EBADMSG: neither. */
+/* The outcome that the kernel gives as 0 or -errno, as 0 or a positive errno; EBADMSG: it is neither. */
 int nl_outcome(int32_t code);
 
 /*
@@ -193,7 +193,7 @@ bool nl_read_error(const struct nlmsghdr *msg, struct nl_failure *ret);
 const struct nlmsghdr *nl_first(const struct nl *nl);
 const struct nlmsghdr *nl_next(const struct nl *nl, const struct nlmsghdr *msg);
 
-/* Join a multicast group (RTNLGRP_*), with a socket of its own: a flood drowns answers. */
+/* Join a multicast group (RTNLGRP_*). Use a socket of its own: a flood of notifications drowns answers. */
 int nl_subscribe(struct nl *nl, unsigned int group);
 
 /*

@@ -9,8 +9,8 @@
 #include <string.h>
 
 /*
- * The same text whatever the locale, and from the C library: the program that embeds us never sets
- * one, so strerror() has no shared buffer to worry about.
+ * The texts of errors are the C library's, and the same everywhere: a program that embeds us never sets a
+ * locale. For known errnos strerror() uses no shared buffer then.
  */
 int push_failure(lua_State *L, int err, const char *fmt, ...)
 {

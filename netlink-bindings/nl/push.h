@@ -24,8 +24,8 @@ int push_nl_failure(lua_State *L, const struct nl_failure *fail, const char *wha
 void new_handle_type(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta);
 
 /*
- * The list of strings at an argument, a program's first, as execvp() wants it: good as long as the list and
- * what is pushed. Raises when it is none, or empty. [-0, +1, v]
+ * The list of strings at an argument, the program first, as execvp() wants it. It is valid as long as the
+ * list and the pushed value live. Raises when it is no such list, or empty. [-0, +1, v]
  */
 char **argv_arg(lua_State *L, int arg);
 

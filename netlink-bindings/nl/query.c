@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Questions: one answer, or a dump. A dump is read to its end even when it is of no use any more,
- * because the kernel has only one open per socket, and asked for again then.
+ * Questions: one answer, or a dump. An interrupted dump is read to its end before it is asked for again,
+ * because the kernel has only one dump open per socket.
  */
 
 #include "nl/internal.h"
@@ -71,7 +71,7 @@ static int take_answers(struct query *q, size_t at, size_t bytes)
 	return 0;
 }
 
-/* Ask once. A dump that lost something is still read to its end: the kernel has only one open. */
+/* Ask once. A dump that has lost something is read to its end as well, see above. */
 static int query_once(struct query *q, int64_t deadline)
 {
 	struct nl *nl = q->nl;

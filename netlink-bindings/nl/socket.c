@@ -87,7 +87,7 @@ static void equip_socket(struct nl *nl, int fd, int protocol)
 		NETLINK_GET_STRICT_CHK,
 	};
 
-	/* Each is a comfort that an old kernel may lack. */
+	/* An old kernel may lack some of them: nothing depends on them. */
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		setsockopt(fd, SOL_NETLINK, options[i], &(int){ 1 }, sizeof(int));
 	nl->fd = fd;
@@ -111,7 +111,10 @@ int nl_cookie(int fd, uint64_t *ret)
 		       : 0;
 }
 
-/* In most cases the namespace is the one we are in, and to ask that costs less than to go there. */
+/*
+ * A socket where `other` is, if that is the namespace we are in; else -1. Mostly it is, and to compare costs
+ * less than to go there.
+ */
 static int open_here(int protocol, const struct nl *other)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
@@ -178,7 +181,7 @@ void nl_clear(struct nl *nl)
 
 int nl_subscribe(struct nl *nl, unsigned int group)
 {
-	/* Unbound, the socket has port 0, the kernel's own, and would never be sent to. */
+	/* A socket that is not bound has port 0, which is the kernel's own, and would receive nothing. */
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK };
 
 	if (bind(nl->fd, (struct sockaddr *)&addr, sizeof addr) < 0 && errno != EINVAL)
@@ -360,7 +363,7 @@ long nl_receive_behind(struct nl *nl, int64_t deadline, size_t *ret_at)
 	if (err)
 		return err;
 	for (;;) {
-		/* A last message without its padding has room for it. */
+		/* Leave room for the padding of the last message, which may come without it. */
 		iov = (struct iovec){ in->data + in->len, in->size - in->len - NLMSG_ALIGNTO };
 		n = recvmsg(nl->fd, &msg, MSG_DONTWAIT | MSG_TRUNC);
 		if (n >= 0)
@@ -382,8 +385,8 @@ long nl_receive_behind(struct nl *nl, int64_t deadline, size_t *ret_at)
 }
 
 /*
- * The same one by one, where an answer may be large: what is no acknowledgement stays in nl->in,
- * and one that is too large for the room there is lost.
+ * The same for one datagram, where answers may be large: an answer that is no acknowledgement stays in
+ * nl->in. One that is larger than the room there is lost.
  */
 static int receive_echoes(struct acks *a)
 {
@@ -413,7 +416,7 @@ static int collect_acks(struct acks *a, unsigned int flags, int64_t deadline)
 	while (!err && (whole || a->wanted)) {
 		err = flags & NL_ECHOES ? receive_echoes(a) : receive_acks(a);
 		if (err == -ENOBUFS) {
-			/* Said once; what did arrive is still in the queue. */
+			/* The kernel says this once; the answers that did arrive are still in the queue. */
 			lost = true;
 			err = 0;
 		} else if (err == -EAGAIN && !whole && !lost) {
@@ -449,7 +452,7 @@ static size_t number_chunk(struct nl *nl, size_t at, bool whole, struct acks *a)
 	return bytes;
 }
 
-/* The bytes of continuations at `at` of a message that was refused, and of theirs. */
+/* How many bytes from `at` on are continuations of a refused message, or of such a continuation. */
 static size_t skip_refused(struct nl *nl, size_t at, struct acks *a)
 {
 	size_t bytes = 0;
@@ -479,8 +482,9 @@ static int reserve_status(struct nl *nl)
 }
 
 /*
- * Settle what was not answered: as done when the conversation went well. When it failed with `err`, what
- * was `sent` may have been carried out all the same, and has the status err; what was not has -err.
+ * Give messages without an answer a status: 0, for done, when the conversation went well. When it failed with
+ * `err`, a negative errno, the first `sent` messages may have been carried out all the same: they have the
+ * status err. Those that were not sent have -err.
  */
 static int settle(struct nl *nl, size_t count, size_t sent, int err, struct nl_failure *fail)
 {

@@ -20,7 +20,7 @@
 
 struct netns {
 	int fd; /* -1 once closed */
-	int spare; /* a socket that was needed to read the cookie: for the next handle; or -1 */
+	int spare; /* the socket by which the cookie was read, for the next handle that is opened; or -1 */
 };
 
 static struct netns *check_open(lua_State *L, int arg)
@@ -50,7 +50,7 @@ struct nl_place netns_place_arg(lua_State *L, int arg)
 	return (struct nl_place){ .fd = ns->fd, .spare = &ns->spare };
 }
 
-/* Push a closed value that remembers its path. */
+/* Push an ns object that is not open yet, and remembers its path. */
 static struct netns *new_netns(lua_State *L, const char *path)
 {
 	struct netns *ns = lua_newuserdatauv(L, sizeof *ns, 1);
@@ -137,7 +137,10 @@ static int ns_id(lua_State *L)
 	return 1;
 }
 
-/* Only a socket in it knows. It is kept: whoever asks goes on to open one, more often than not. */
+/*
+ * Only a socket in the namespace knows the cookie. The socket is kept as the spare one: who asks for the
+ * cookie mostly opens a netlink handle in the namespace next.
+ */
 static int read_cookie(struct netns *ns, uint64_t *ret)
 {
 	const struct nl_place place = { .fd = ns->fd };
@@ -157,8 +160,8 @@ static int read_cookie(struct netns *ns, uint64_t *ret)
 }
 
 /***
-Who a namespace is for as long as the machine runs. Inode numbers, as in `id`, are given to the
-next namespace once this one is gone; cookies are not.
+The cookie of a namespace, which no other one has while the machine runs. (The inode number in `id` is given
+to another namespace once this one is gone.)
 @function ns:cookie
 @treturn string a number in text
 @treturn[2] nil
@@ -288,7 +291,7 @@ static int ns_remove(lua_State *L)
 	const char *path = luaL_checkstring(L, 1);
 	int err = 0;
 
-	/* A file that is no mount any more is what an interrupted removal leaves. */
+	/* EINVAL: it is no mount any more. A removal that was interrupted leaves such a file. */
 	if (umount2(path, MNT_DETACH) < 0 && errno != EINVAL)
 		err = -errno;
 	if (!err && unlink(path) < 0)
@@ -301,7 +304,7 @@ static int ns_remove(lua_State *L)
 }
 
 /***
-Move the whole process into a namespace, for good: what a child does before it becomes a command.
+Move the whole process into a namespace, for good. It is for a child, before it executes a command.
 @function ns.enter
 @tparam string|ns where
 @treturn[1] boolean true

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Network namespaces as the other parts are given them, and what is done inside one. */
+/* Network namespaces as arguments of Lua functions, and what is done inside one. */
 #ifndef NETLINK_BINDINGS_NS_NS_H
 #define NETLINK_BINDINGS_NS_NS_H
 
@@ -7,7 +7,7 @@
 
 #include "nl/nl.h"
 
-/* Check the argument that says which namespace: none or nil (here), a path, or an ns object. */
+/* Check the argument that says which namespace: none or nil (our own), a path, or an ns object. */
 struct nl_place netns_place_arg(lua_State *L, int arg);
 
 /* The descriptor of the ns object at `idx`, or -1 when it is none or closed. [-0, +0, -] */

@@ -2,7 +2,7 @@
 /***
 @submodule netlink.ns
 */
-/* /proc/sys of a namespace, the one thing that needs a visit: many settings in one. */
+/* /proc/sys of a namespace. It is that of the thread that looks: so one visit has many settings. */
 
 #include "ns/ns.h"
 
@@ -33,8 +33,8 @@ static long sysctl_file(const char *path, bool writing, void *data, size_t len)
 }
 
 /*
- * Whether there is nothing to read: no such setting, one that can only be written, or a secret that
- * nobody has set, of which the kernel says EIO.
+ * Whether there is no value to read: no such setting, one that can only be written, or a secret that
+ * nobody has set (the kernel answers EIO).
  */
 static bool has_no_value(const char *path, int err)
 {
@@ -47,7 +47,7 @@ static bool has_no_value(const char *path, int err)
 	       (err == -EACCES && stat(full, &st) == 0 && !(st.st_mode & 0444));
 }
 
-/* Whether a setting is not to be had here, or not in our power: the rest is not for passing over. */
+/* Whether a setting does not exist here, or cannot be set: only these errors are passed over. */
 static bool is_denied(int err)
 {
 	return err == -ENOENT || err == -ENOTDIR || err == -EROFS || err == -EACCES ||
@@ -102,8 +102,8 @@ static int write_settings(const struct nl_place *place, const struct setting *li
 Write settings in order, all in one visit to the namespace.
 @function ns.sysctl
 @tparam nil|string|ns where
-@tparam table list of `{ "net/ipv4/ip_forward", "1" }`; a third element `true` means that it need not be:
-  a setting that is not there, or that may not be written, is passed over
+@tparam table list of `{ "net/ipv4/ip_forward", "1" }`; with a third element `true` the setting is passed over
+  when it does not exist or cannot be set
 @treturn[1] boolean true
 @return[2] nil
 @treturn[2] string what went wrong; the settings before it stay written

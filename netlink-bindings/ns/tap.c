@@ -30,7 +30,7 @@ struct tap {
 
 /*** Plain C ***/
 
-/* The device belongs to the namespace in which it was opened; what follows needs no visit. */
+/* The device belongs to the namespace in which it was opened: only this needs a visit. */
 static int open_device(const struct nl_place *place)
 {
 	int home, fd, err;
@@ -44,7 +44,7 @@ static int open_device(const struct nl_place *place)
 	return fd < 0 ? err : fd;
 }
 
-/* The link outlives its descriptor only from the last request on, when all of it is in place. */
+/* The last ioctl lets the link outlive its descriptor: so what fails before leaves no link. */
 static int make_tap(const struct nl_place *place, struct tap *tap)
 {
 	int fd = open_device(place), err = 0;
@@ -107,8 +107,11 @@ static void read_mac(lua_State *L, int arg, struct tap *tap)
 Make a tap link that stays when nobody has it open. Packets carry no extra header of the device's.
 @function ns.tap
 @tparam nil|string|ns where the namespace; nil: this one
-@tparam table want `name` (required), `mac`, `multi_queue`, `vnet_hdr` (packets carry a virtio
-header), `owner` and `group` (numbers of who may open it; absent: anybody who may make links)
+@tparam table want
+  name                   required
+  mac
+  multi_queue, vnet_hdr  true or false; with vnet_hdr packets carry a virtio header
+  owner, group           numbers: who may open it; absent: anybody who may make links
 @treturn[1] boolean true
 @return[2] nil
 @treturn[2] string what went wrong

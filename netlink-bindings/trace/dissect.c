@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /***
-What bytes say that somebody else has sent or received on a netlink socket. By the rows that our own messages
-are written and read by; what is in none is given as bytes.
+What the bytes say that another program has sent or received on a netlink socket. They are read by the rows of
+our own messages; what is in no row is given as bytes.
 @module netlink.dissect
 */
 #include "bindings.h"
@@ -23,7 +23,7 @@ struct subject {
 	const struct attr_table *table; /* NULL: there are no rows for it */
 };
 
-/* Messages of nf_tables that are about none of our objects have nothing but this before attributes. */
+/* For messages of nf_tables about objects that have no rows: this header, and then attributes. */
 static const struct attr_table plain_nft = { "message", NULL, 0, sizeof(struct nfgenmsg) };
 
 static const struct nft_object *nft_object_of_type(uint8_t type, const char **ret_verb)

@@ -3,8 +3,8 @@
 @submodule netlink.trace
 */
 /*
- * What a traced thread has in its memory and its table of files. It may be hostile, and other threads of its
- * process go on meanwhile: nothing that is read there is believed, and no length is larger than a limit.
+ * Reads the memory and the descriptors of a traced thread. It may be hostile, and other threads of its
+ * process go on meanwhile: nothing that is read there is believed, and every length is limited.
  */
 #include "trace/trace.h"
 
@@ -145,7 +145,7 @@ int trace_datagrams(lua_State *L)
 	const struct trace_event *e = &t->event;
 	const char *call = e->kind == TRACE_CALL ? e->who.call : "";
 	const uint64_t *args = e->who.args;
-	/* What was refused is as long as it is. */
+	/* A call that was refused tells no length: then all that its buffers hold. */
 	uint64_t len = e->result >= 0 ? (uint64_t)e->result : UINT64_MAX;
 	const char *v = strchr(call, 'v');
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /***
-A program is run, and each of its system calls that says something to the kernel or changes something is told,
-with those of its threads and children. By ptrace: who is traced stops at each call until we let it go on.
+Run a program, and tell each of its system calls that says something to the kernel or changes something, also
+those of its threads and children. It uses ptrace: a traced thread stops at each call until we let it go on.
 @module netlink.trace
 */
 #include "trace/trace.h"
@@ -26,8 +26,8 @@ with those of its threads and children. By ptrace: who is traced stops at each c
 #include "nl/push.h"
 
 enum {
-	/* How long what the program has left running is watched after its end, such as the child of a
-	 * quick deletion; a server is let go then. */
+	/* How long processes that the program has left running are traced after its end, such as a detached
+	 * sender (nl/detached.h). Then they are let go: one may be a server. */
 	LINGER_MS = 500,
 	SYSCALL_STOP = SIGTRAP | 0x80,
 };
@@ -41,7 +41,7 @@ enum {
 #define ARCH info.arch
 #endif
 
-/* Whatever is not here the thread does unseen. */
+/* Other calls are not told. */
 static const struct {
 	long number;
 	const char *name;
@@ -76,7 +76,7 @@ static struct sigaction old_actions[ARRAY_SIZE(forwarded)];
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
 	(void)context;
-	/* From a terminal it has had it already. */
+	/* A signal of the terminal has gone to the program too. */
 	if (forward_to > 0 && info->si_code != SI_KERNEL)
 		kill(forward_to, sig);
 }
@@ -219,7 +219,7 @@ static void leave(struct trace *t)
 		ptrace(PTRACE_INTERRUPT, t->list[i].tid, NULL, NULL);
 }
 
-/* As waitpid(), but once the program has ended no longer than a while. -1: there is nobody left. */
+/* As waitpid(); LINGER_MS after the program's end it lets the others go. -1: there is nobody left. */
 static pid_t wait_for(struct trace *t, int *status)
 {
 	static const struct timespec nap = { .tv_nsec = 1000000 };
@@ -267,7 +267,7 @@ static int at_call(struct trace *t, struct tracee *who)
 	return 0;
 }
 
-/* What became of a thread that has ended: true when its process has. */
+/* Take note of a thread that has ended. True when its process has. */
 static bool at_end(struct trace *t, pid_t tid, int status)
 {
 	struct tracee *known = find(t, tid);
@@ -285,7 +285,7 @@ static bool at_end(struct trace *t, pid_t tid, int status)
 	return who.tid == who.pid;
 }
 
-/* At a stop that is no call's: which signal the thread gets; -1: it stays as it is. */
+/* At a stop that is not at a call: which signal the thread gets; -1: it stays stopped. */
 static int at_stop(int status)
 {
 	int sig = WSTOPSIG(status), event = status >> 16;
@@ -296,7 +296,7 @@ static int at_stop(int status)
 	return event == PTRACE_EVENT_STOP && sig != SIGTRAP ? -1 : 0;
 }
 
-/* Take one report. Returns 1 when t->event tells of it, 0 when it is nobody's business, or -errno. */
+/* Take one report of waitpid(). Returns 1 when t->event tells of it, 0 when nothing does, or -errno. */
 static int take(struct trace *t, pid_t tid, int status)
 {
 	struct tracee *who;

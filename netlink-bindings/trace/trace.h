@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A process that is watched, and what is read out of it; shared by trace/trace.c and trace/peek.c. */
+/* A program that is traced, and what is read out of it; shared by trace/trace.c and trace/peek.c. */
 #ifndef NETLINK_BINDINGS_TRACE_TRACE_H
 #define NETLINK_BINDINGS_TRACE_TRACE_H
 

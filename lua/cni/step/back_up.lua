@@ -92,7 +92,7 @@ end
 function M.undo(step, plan)
   local path, h = path_of(step, plan), plan:at(step.ns)
   if plan.mode == "erase" then
-    -- Where the sandbox is not to be told, the file is left to whoever can.
+    -- When the sandbox is not known, the file stays for a DEL that knows it.
     if not h then return end
     restore(read(path) or {}, h, step.want.link)
   end

@@ -33,7 +33,8 @@ local function there(want, h)
   return false
 end
 
--- What the administrator, or somebody else, has said of the address; what the kernel has learnt is not of it.
+-- The entry that the administrator, or somebody else, has made for the address. What the kernel has learnt
+-- does not count.
 local function taken(want, h)
   local neigh, link = want.entry, h:link(want.link, {})
   if not link or neigh.proxy then return nil end
