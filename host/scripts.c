@@ -72,8 +72,8 @@ static void wrap_library(lua_State *L)
 }
 
 /*
- * The modules that a script may require are the files of lua/cni itself. What is in a folder below is how
- * the program does what these and the handles promise, and may be another way tomorrow.
+ * The modules that a script may require are the files of lua/cni itself. What is in a folder below is the
+ * program's own, and may change at any time.
  */
 static int is_public(const char *name)
 {
@@ -522,7 +522,7 @@ int scripts_at(lua_State *L)
 	lua_getinfo(L, ">S", &script);
 	for (int level = 0; lua_getstack(L, level, &ar); level++) {
 		lua_getinfo(L, "S", &ar);
-		/* Functions of one chunk have one text for its name. */
+		/* All functions of a chunk share one text for its name: so the pointers can be compared. */
 		if (ar.source == script.source) {
 			lua_getinfo(L, "l", &ar);
 			lua_pushinteger(L, ar.currentline);

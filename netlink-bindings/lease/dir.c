@@ -5,8 +5,8 @@
  * Any foreign change to the directory (a file made, removed, renamed) alters its times. So after
  * our last change, still under the lock, the directory's mtime is set to a value that the kernel
  * does not produce by itself, and kept in the index: while directory and index agree on it, nobody
- * else was there. Before our first change the index is marked unclean; whoever is killed in between
- * leaves an index that the next one builds anew, from files that are each whole or absent.
+ * else was there. Before our first change the index is marked unclean; a call that is killed in between
+ * leaves an index that the next call builds anew, from files that are each whole or absent.
  *
  * Nothing is flushed to disk: a power cut ends all network namespaces, so every lease is void
  * after it, and what it leaves of their files is reclaimed, whole or torn.
@@ -432,7 +432,7 @@ int lease_dir_open(struct lease_dir *d, const char *path, const char *index_dir,
 	return err;
 }
 
-/* Room is judged as for an unprivileged writer: what is left then is little enough. */
+/* There is no room when an unprivileged writer has none: what is reserved for root is too little to count. */
 int lease_dir_writable(const char *path)
 {
 	char copy[PATH_MAX];

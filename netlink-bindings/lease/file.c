@@ -106,7 +106,7 @@ static enum lease_kind classify(struct lease_file *f, size_t raw_len)
 	return is_id(f->text, f->id_len) ? LEASE_OWNED : LEASE_NOTE;
 }
 
-/* The boot that a file is marked with: "" when it has no mark, or a longer one, or cannot have one. */
+/* The boot that a file is marked with; "": it has no mark, or one of another length, or can have none. */
 static int read_boot(int fd, char boot[LEASE_BOOT_LEN + 1])
 {
 	ssize_t n = fgetxattr(fd, BOOT_MARK, boot, LEASE_BOOT_LEN);

@@ -43,7 +43,7 @@ int lease_file_create(int dir, const char *name, const char *bytes, size_t len,
 bool lease_file_is_spare(const char *name);
 void lease_file_remove_spare(int dir);
 
-/* Give a small file this content: whoever is killed leaves the old or the new one. */
+/* Give a small file this content. A kill leaves the old or the new content, never a part. */
 int lease_file_replace(int dir, const char *name, const char *bytes, size_t len);
 
 /* Read a small file whole; -EFBIG when it does not fit. Returns its length or -errno. */

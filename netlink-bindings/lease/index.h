@@ -8,7 +8,7 @@
  * Both tables are open addressing, at most half full. A look-up reads a few hundred bytes with
  * pread(2), wherever they are: memory use does not depend on the number of leases, and a full
  * /run is an error code where a mapping would be a SIGBUS. The index holds nothing that is not in
- * the lease directory: whoever finds it marked unclean, or made for another state of the
+ * the lease directory: a call that finds it marked unclean, or made for another state of the
  * directory, builds it anew. It is only ever touched under the directory's lock. No Lua.
  */
 #ifndef NETLINK_BINDINGS_LEASE_INDEX_H

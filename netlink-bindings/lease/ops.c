@@ -55,8 +55,8 @@ static int is_taken(struct lease_dir *d, const struct lease_addr *addr)
 }
 
 /*
- * Reads the lease that the index gives for an owner. 1: it is theirs; 0: somebody else's, whose
- * tag is the same; -ESTALE: the index is wrong.
+ * Reads the lease that the index gives for an owner. 1: it is that owner's; 0: it is one of another owner
+ * with the same tag; -ESTALE: the index is wrong.
  */
 static int confirm(struct lease_dir *d, const struct lease_addr *addr, uint32_t tag,
 		   const char *owner, size_t len)

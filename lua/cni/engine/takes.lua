@@ -17,7 +17,7 @@ end
 
 -- Pieces -----------------------------------------------------------------------------
 
--- The name of a link to be made. One that is looked for, and that none can have, is not there.
+-- The name of a link to be made. In CHECK and DEL any text will do: no link has an impossible name.
 local function new_name(value, self)
   if type(value) ~= "string" then return args.string(value) end
   local mode = self.plan.mode
@@ -33,7 +33,7 @@ local function a_kind(want)
   if meant then return ("unknown kind '%s' (did you mean '%s'?)"):format(want.kind, meant), "kind" end
 end
 
--- What a handle gives a link by itself.
+-- Keys that a script cannot give, and why.
 local not_of_link <const> = {
   index = "is given by the kernel", new_index = "is given by the kernel",
   netns = "is not given as such: ns = req.pod", netns_pid = "is not given as such: ns = req.pod",
@@ -63,7 +63,7 @@ local vlan = attributes { object = "vlan",
 
 local slash <const> = ("/"):byte()
 
--- One setting: { path, value [, true: it may be that there is none] }.
+-- One setting: { path, value [, true: it need not exist] }.
 local function sysctl(entry)
   if type(entry) ~= "table" then return nil, "expected { path, value }" end
   local path, value, is_optional = entry[1], entry[2], entry[3]
@@ -167,7 +167,7 @@ M.back_up = args.verb("back_up", { "link", link }, { nil, attributes {
 M.add_addr = args.verb("add_addr", { "link", link }, { "address", address },
   { "options", optional(record { nodad = boolean, noprefixroute = boolean }) })
 
--- Of more than this the kernel makes this.
+-- The kernel cuts larger values down to these.
 local most <const> = { mtu = 65520, advmss = 65495 }
 
 local function route_is_whole(want)

@@ -193,7 +193,7 @@ local function stands(record, ns)
   return found
 end
 
--- Whether the attachment that a record is of lives: see above.
+-- Whether a record is live: see the head of this file.
 local function is_live(record, caller)
   if not record:is_whole() then return false end
   local ns = sandbox.find(record.header, caller)
@@ -260,15 +260,15 @@ end
 
 -- Take back the records in a book that are not live. Returns those that are.
 local function clear_debris(book, caller, req)
-  local living = {}
+  local live = {}
   for _, record in ipairs(book:living()) do
     if is_live(record, caller) then
-      living[#living + 1] = record
+      live[#live + 1] = record
     else
       take_back(record, caller, req)
     end
   end
-  return living
+  return live
 end
 
 local function already(req, record)

@@ -63,7 +63,7 @@ function M.delete_few(h, indices)
   return ok and h:socket():del_group_quick(group, indices[1], 5000) or false
 end
 
--- Delete links in one go. What that cannot do is left for each to do alone.
+-- Delete links in one go. Links that are left then are deleted by their attachments, one by one.
 local function delete(h, indices)
   if #indices < 2 then return end
   local group = gather(h, indices)

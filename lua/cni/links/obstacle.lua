@@ -112,7 +112,7 @@ function M.owner(handle, name)
   return "no attachment on record has made it, so it is left as it is"
 end
 
---- Who has a link of the host that was lent.
+--- To which container a link of the host is lent.
 -- @string name what the host calls it
 -- @treturn ?string for a hint
 function M.borrower(name)

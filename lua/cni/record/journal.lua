@@ -11,9 +11,9 @@
 -- sibling's. `{"record":N}` says that the lines from here on are of the N-th record. The book goes with
 -- its last record.
 --
--- Whoever works on an attachment holds the book's lock from the beginning to the end of the call, so
--- that calls of one type for one attachment come one after the other, and an unfinished record in a
--- book that nobody holds is debris of a dead ADD. The lock is the type's: a delegate of another type
+-- A call that works on an attachment holds the book's lock from its beginning to its end. So calls of one
+-- type for one attachment come one after the other, and an unfinished record in a book that nobody holds is
+-- debris of a dead ADD. The lock is the type's: a delegate of another type
 -- runs inside its caller's call, for the same attachment, and must not wait for its caller's lock.
 --
 -- @module cni.record.journal
@@ -139,7 +139,7 @@ local function open(path, dir, opener, how)
   return nil, msg, errno
 end
 
--- A book that nobody works with, or nil.
+-- Open a book, unless it is not there or another process works with it: then nil.
 local function open_idle(path, dir)
   local book, msg, errno = open(path, dir, sys.open_locked_existing, "try")
   if book or errno == sys.errno.ETIMEDOUT or files.absent(errno) then return book end
@@ -250,7 +250,7 @@ function Book:write(bytes)
   if not ok then io_error("write record", self.path, msg, errno) end
 end
 
---- Let go of the book; it is removed when no record in it lives. Twice is fine.
+--- Let go of the book; it is removed when all its records are gone. Twice is fine.
 -- @param problem in a `<close>` variable, the error that ends its scope: then an error of ours is not raised
 -- @raise code 5 when it cannot be removed: a record that stays would be of something that is gone
 function Book:close(problem)
@@ -264,8 +264,7 @@ function Book:close(problem)
     if not problem then io_error("remove record", self.path, msg, errno) end
     return
   end
-  -- Other types' books, and other attachments, keep the folders; whoever is next makes them, or removes
-  -- them.
+  -- A folder stays when other books are in it. The last call to leave removes it, and the next one makes it.
   if sys.rmdir(self.dir) then sys.rmdir((self.dir:gsub("/[^/]*$", ""))) end
 end
 Book.__close = Book.close
@@ -422,7 +421,7 @@ function M.occupied(cookie, id)
   return false
 end
 
---- Every book of whichever network that has a step of a kind and that no living process works with.
+--- The books of all networks that have a step of a kind, but for those that another process works with.
 -- @tparam string kind
 -- @treturn function iterator over locked Books; close each
 function M.with_step(kind)
@@ -437,7 +436,7 @@ function M.with_step(kind)
   end
 end
 
---- Every book of a network and type that no living process works with.
+--- The books of a network and type, but for those that another process works with.
 -- @tparam string network the network's name
 -- @tparam[opt] string type_name nil: of all types
 -- @treturn function iterator over locked Books; close each. In place of one that cannot be read: false, and

@@ -227,7 +227,7 @@ end
 -- @string folder
 -- @treturn {table,...} as @{read_file}
 -- @treturn {table,...} `file` and `problem` (a fail) of each file that cannot be read or is no network
--- @treturn {table,...} the others of one name: `name`, `file`, and `by`, the file that is used
+-- @treturn {table,...} networks whose name an earlier file has: `name`, `file`, and `by`, that earlier file
 function M.all(folder)
   local networks, problems, others, seen = {}, {}, {}, {}
   for _, path in ipairs(each_file(folder)) do

@@ -118,7 +118,7 @@ end
 --   environ()           list of NAME=value
 --   time_left(), log(), type  may be nil
 --   as_interface        it is no IPAM plugin
---   outer               of such a one the type whose script has delegated to it
+--   outer               with as_interface: the type whose script has delegated to it
 -- @treturn string what it printed
 -- @treturn[2] nil
 -- @treturn[2] fail the error that it has answered with

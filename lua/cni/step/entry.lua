@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- What a step of one entry in the kernel's tables has in common with all others: a rule, a neighbour, an
--- address of a bridge's or tunnel's forwarding table, a route that no link of ours takes along.
+--- What all steps about one entry of the kernel's tables have in common: a rule, a neighbour, an address in
+-- a bridge's or tunnel's forwarding table, a route that goes with no link of ours.
 --
 -- Attachments may want the very same entry. So its users are written down (cni.record.shared), and it goes
 -- with the last one, if it was made here. An entry that is to be new is refused when it is there already. An

@@ -317,7 +317,8 @@ local function restore(h, link, before)
   if not ok then fail.kernel("restore " .. link.name, msg, errno) end
 end
 
--- True when it has to stay, being in use. `gone`: of cni.links.along, when it goes along with its master.
+-- Remove the link, or restore it. True: it has to stay, being in use. `gone`: a function of cni.links.along,
+-- when the link may be deleted together with its master.
 local function remove(step, plan, facts, gone)
   local want, h = step.want, plan[step.ns]
   if facts.link.before then along.let_go(plan) end -- ports first: its MAC may be that of one
