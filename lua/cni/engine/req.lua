@@ -148,7 +148,8 @@ end
 -- - `args`: list of strings
 -- - `stdin`: text
 -- - `timeout`: seconds (10)
--- - `ns`: the handle of the namespace that it runs in (`req.host`)
+-- - `ns`: the handle of the namespace that it runs in (`req.host`). An `undo` in a sandbox that is gone is
+--   not run
 -- - `undo`: the call that takes it back in DEL, GC and rollback, last of all. It has the same keys; its
 --   `program` is that of the first call unless it names another. Its `stdin` is what the first call printed,
 --   if that came to an end. It must succeed also when there is nothing to take back: its error is an error of
@@ -188,7 +189,8 @@ end
 -- - `body`: text; or `json`: a value that is sent as JSON
 -- - `timeout`: seconds (10)
 -- - `accept`: a list of statuses that are no error either
--- - `ns`: the handle of the namespace that it is sent from (`req.host`)
+-- - `ns`: the handle of the namespace that it is sent from (`req.host`). An `undo` from a sandbox that is
+--   gone is not sent
 -- - `undo`: the request that takes it back in DEL, GC and rollback, last of all, with the same keys. `url`,
 --   `socket`, `headers` and `timeout` are those of the first request unless it has its own; its `method` is
 --   DELETE, and it accepts 404 and 410. In its `url` `{KEY}` is that member of the JSON that the service

@@ -182,8 +182,8 @@ local function undo_record(record, caller, req, asked, batch)
   return errors, plan.missed
 end
 
--- Whether anything that a record made for its attachment alone is still there. True also when none of its
--- steps can tell.
+-- Whether anything that a record made for its attachment alone is still there. True also when it has steps,
+-- but none that can tell.
 local function stands(record, ns)
   local header = record.header
   local plan <const> = plans.new("undo", { owner = owner_in(header), record = record,

@@ -198,8 +198,8 @@ end
 --- What was made here, and what was there before.
 -- @tparam string group
 -- @treturn table
---   link     of one made here { mac =, kind =, vrf_table =, options =, stays = }; of one that was there
---            { before = {...} }, what it had; or nil
+--   link     of one made here { mac =, kind =, vrf_table =, mtu =, options =, stays = }; of one that was
+--            there { before = {...} }, what it had; or nil
 --   addrs    { [cidr] = true or "stays" }: addresses that were put on the link
 --   removed  { [cidr] = { {...}, ... } }: addresses that were taken away for one, as they were
 --   values   see cni.record.values
