@@ -164,7 +164,7 @@ function M:forget(name)
   self.known[name] = nil
 end
 
---- All objects of a kind, after what is pending is done. There is nothing on a link that has just gone.
+--- All objects of a kind, once the pending steps are done. There is nothing on a link that has just gone.
 -- @tparam string object link, addr, route, rule, ...
 -- @tparam[opt] table filter what the objects have, such as { kind = "vrf" }
 -- @tparam[opt] {string,...} keys the attributes that are wanted
@@ -178,7 +178,7 @@ function M:dump(object, filter, keys)
   return list
 end
 
---- The addresses of a link, after what is pending is done.
+--- The addresses of a link, once the pending steps are done.
 -- @tparam table|string link object or name
 -- @tparam[opt] string family inet or inet6; default: both
 -- @tparam[opt] {string,...} keys the attributes that are wanted

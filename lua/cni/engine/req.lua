@@ -138,9 +138,9 @@ end
 --     local text = req:call { program = "/usr/bin/ipam-client", args = { "get", req.container_id },
 --       undo = { args = { "put" } } }
 --
--- What is pending is done before. The program finds CNI_COMMAND (ADD; CHECK for `check`, DEL for `undo`),
--- CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS, CNI_ARGS and LUACNI_NETWORK in its environment. An exit status that
--- is not 0 is an error, with what it said.
+-- Steps that are pending are done before. The program finds CNI_COMMAND (ADD; CHECK for `check`, DEL for
+-- `undo`), CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS, CNI_ARGS and LUACNI_NETWORK in its environment. An exit
+-- status that is not 0 is an error, with what it said.
 -- @tparam table req
 -- @tparam table what
 --
@@ -177,9 +177,9 @@ end
 --       json = { owner = req.container_id }, undo = { url = "/addresses/{id}" } }
 --     return { ips = lease and { { address = lease.json.address } } or {} }
 --
--- What is pending is done before. A status that is not 2xx is an error, with what the service says; so is an
--- answer of more than 64 KiB. Redirections are not followed. All that is given is in the record, which only
--- root can read, and none of it on curl's command line.
+-- Steps that are pending are done before. A status that is not 2xx is an error, with what the service says;
+-- so is an answer of more than 64 KiB. Redirections are not followed. All that is given is in the record,
+-- which only root can read, and none of it on curl's command line.
 -- @tparam table req
 -- @tparam table what
 --
