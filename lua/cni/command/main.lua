@@ -75,9 +75,9 @@ local function help()
   rows[#rows + 1] = { "  luacni --help, luacni COMMAND --help", "print this; more about a command" }
   say.columns(rows)
   say.lines { "",
-    "CONF is a network configuration or a list of plugins (.conflist); - is standard input.",
-    "NETWORK is the name of one in /etc/cni/net.d; NETNS a namespace's name for `ip netns`, or its path;",
-    "WHO is NETNS too, or the ID of a container.",
+    "CONF is a file: a network configuration or a list of plugins (.conflist); or the name of a network;",
+    "or - for standard input. NETWORK is the name of one in /etc/cni/net.d, or a file with a slash in its",
+    "path. NETNS is a namespace's name for `ip netns`, or its path; WHO is that, or a container's ID.",
     exit_statuses,
     "A site's own plugins are in /etc/luacni/plugins.",
   }

@@ -300,9 +300,9 @@ local M = {
   text = "Reads every value that one of luacni's types declares, and of the reference plugins' other " ..
     "types what is known of them; plans the ADD on this machine, without doing anything; looks for the " ..
     "programs. Says what is missing, unknown, given twice, or does nothing. A remark (note) is no " ..
-    "fault: what is not known of others' types, or what failed here for another reason. A script that " ..
-    "wants what only a runtime can say is given it by --args and --cap-args. Without CONF: all networks " ..
-    "in the folder.",
+    "fault: what is not known of others' types, what this machine lacks (a link, a delegate), or what " ..
+    "failed here for another reason. A script that wants what only a runtime can say is given it by " ..
+    "--args and --cap-args. Without CONF: all networks in the folder.",
   least = 0, most = 1, conf = true,
   options = job_of.options({ "conf-dir", "ifname", "args", "cap-args" }, {
     strict = { about = "take remarks for faults" },
