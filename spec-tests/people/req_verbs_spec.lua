@@ -582,6 +582,16 @@ esac
     t.same(before, w:picture())
   end)
 
+  it("in a sandbox that is gone is not undone, and that is said", function()
+    local w = served [[ req:call { program = "PROGRAM", args = { "where" }, ns = req.pod, undo = { args = { "here" } } } ]]
+    add(w)
+    t.remove_netns(w.pods[1])
+    local got = w:call("DEL", with())
+    assert.equal(0, got.rc)
+    assert.matches("DEL goes without " .. program .. " here: its sandbox is gone", got.err, 1, true)
+    assert.is_nil(t.read(bin .. "/calls"):find("DEL", 1, true))
+  end)
+
   for what, case in pairs {
     ["a name in the place of a path"] = { 'program = "true"', 'req:call: program: expected an absolute path, got "true"' },
     ["no program"] = { 'args = {}', "req:call: program: is missing" },

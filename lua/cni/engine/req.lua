@@ -149,7 +149,7 @@ end
 -- - `stdin`: text
 -- - `timeout`: seconds (10)
 -- - `ns`: the handle of the namespace that it runs in (`req.host`). An `undo` in a sandbox that is gone is
---   not run
+--   not run, which is logged
 -- - `undo`: the call that takes it back in DEL, GC and rollback, last of all. It has the same keys; its
 --   `program` is that of the first call unless it names another. Its `stdin` is what the first call printed,
 --   if that came to an end. It must succeed also when there is nothing to take back: its error is an error of

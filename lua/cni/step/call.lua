@@ -122,7 +122,8 @@ end
 
 function M.undo(step, plan)
   local undo = step.want.undo
-  if not undo or plan[step.ns].absent then return end
+  if not undo then return end
+  if plan[step.ns].absent then return M.goes_without(plan, words(undo) .. ": its sandbox is gone") end
   local text, err = run(step, plan, "DEL", undo, M.printed(step, plan))
   if not text then M.unless_gone(plan, err) end
 end

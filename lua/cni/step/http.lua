@@ -184,7 +184,8 @@ end
 
 function M.undo(step, plan)
   local undo = step.want.undo
-  if not undo or plan[step.ns].absent then return end
+  if not undo then return end
+  if plan[step.ns].absent then return calls.goes_without(plan, words(undo) .. ": its sandbox is gone") end
   local url, unknown = address(undo, calls.printed(step, plan))
   -- No answer was written down: what the service has given, if anything, cannot be named.
   if not url then return calls.goes_without(plan, unknown) end
