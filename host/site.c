@@ -162,6 +162,24 @@ static int open_trusted(struct walk *w, const char *path, int flags, int written
 	return ret;
 }
 
+/* The same of what must be a regular file. */
+static int open_file(struct walk *w, const char *path, int flags, int written, struct stat *st)
+{
+	int fd = open_trusted(w, path, flags, written), err;
+
+	if (fd < 0)
+		return fd;
+
+	err = fstat(fd, st) < 0 ? -errno : 0;
+	if (!err && !S_ISREG(st->st_mode))
+		err = refuse(w, "is not a file", NULL);
+	if (!err)
+		return fd;
+	close(fd);
+
+	return err;
+}
+
 int site_has(const char *path)
 {
 	struct stat st;
@@ -181,15 +199,11 @@ int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, 
 		return -ENOENT;
 
 	snprintf(why, why_size, "it cannot be read");
-	fd = open_trusted(&w, path, O_RDONLY | O_NONBLOCK, 0);
+	fd = open_file(&w, path, O_RDONLY | O_NONBLOCK, 0, &st);
 	if (fd < 0)
 		return fd;
 
-	err = fstat(fd, &st) < 0 ? -errno : 0;
-	if (!err && !S_ISREG(st.st_mode))
-		err = refuse(&w, "is not a file", NULL);
-	if (!err)
-		err = check_owner(&w, &st, 0);
+	err = check_owner(&w, &st, 0);
 	while (!err) {
 		ssize_t n = read(fd, buf + used, size - used);
 
@@ -211,22 +225,11 @@ int site_read(const char *path, char *buf, size_t size, size_t *len, char *why, 
 
 int site_open_append(const char *path, int make, char *why, size_t size)
 {
-	int flags = O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY | (make ? O_CREAT : 0), fd, err;
+	int flags = O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY | (make ? O_CREAT : 0);
 	struct walk w = { .dir = -1, .why = why, .why_size = size };
 	struct stat st;
 
-	fd = open_trusted(&w, path, flags, 1);
-	if (fd < 0)
-		return fd;
-
-	err = fstat(fd, &st) < 0 ? -errno : 0;
-	if (!err && !S_ISREG(st.st_mode))
-		err = refuse(&w, "is not a file", NULL);
-	if (!err)
-		return fd;
-	close(fd);
-
-	return err;
+	return open_file(&w, path, flags, 1, &st);
 }
 
 int site_list(const char *dir, char *buf, size_t size, size_t *len)

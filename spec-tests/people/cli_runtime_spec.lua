@@ -2,28 +2,12 @@
 -- luacni add, check, del, gc, status, version: a runtime's verbs for a person, on what other runtimes have
 -- attached as well.
 
+local cli = require "cli"
 local t = require "support"
 
 local folder, results = "/etc/cni/net.d", "/var/lib/cni/results"
 local host
-
-local function luacni(words, opts)
-  opts = opts or {}
-  return t.sh({ t.build .. "/luacni", table.unpack(words) }, t.merge({ host = host }, opts))
-end
-
-local function succeeds(words, opts)
-  local out, status, err = luacni(words, opts)
-  assert.equal(0, status, table.concat(words, " ") .. ": " .. out .. err)
-  return out, err
-end
-
--- One line, with what was looked for in it.
-local function fails(status, words, pattern, opts)
-  local out, got, err = luacni(words, opts)
-  t.same({ "", status, 1 }, { out, got, select(2, err:gsub("\n", "\n")) }, out .. err)
-  assert.is_truthy(err:find(pattern, 1, true), err)
-end
+local luacni, succeeds, fails = cli.luacni, cli.succeeds, cli.fails
 
 local function put(name, list) t.write(("%s/%s.conflist"):format(folder, name), t.json(list)) end
 
@@ -67,7 +51,10 @@ end
 
 local function id_of(path) return "cnitool-" .. t.run({ "sh", "-c", "printf %s " .. path .. " | sha512sum" }):sub(1, 20) end
 
-before_each(function() host = t.host "node" end)
+before_each(function()
+  host = t.host "node"
+  cli.host = host
+end)
 after_each(function()
   t.run("rm -rf /run/spec/bin /run/spec/calls " .. folder .. " " .. results)
   t.cleanup()

@@ -2,20 +2,12 @@
 -- Who is meant by the words of list, explain and tree; what they say of a network that is none here and of an
 -- attachment that no record knows; and the same as JSON, of gc, status and version too.
 
+local cli = require "cli"
 local t = require "support"
 
 local folder = "/etc/cni/net.d"
 local host
-
-local function luacni(words, opts)
-  return t.sh({ t.build .. "/luacni", table.unpack(words) }, t.merge({ host = host }, opts or {}))
-end
-
-local function succeeds(words, opts)
-  local out, status, err = luacni(words, opts)
-  assert.equal(0, status, table.concat(words, " ") .. ": " .. out .. err)
-  return out, err
-end
+local luacni, succeeds = cli.luacni, cli.succeeds
 
 local function as_json(status, words)
   local out, got, err = luacni { words[1], "--json", table.unpack(words, 2) }
@@ -44,6 +36,7 @@ local function lose_records() t.run "rm -rf /run/luacni/attachments" end
 
 before_each(function()
   host = t.host("node", { lived_in = false })
+  cli.host = host
   put("demo", bridge(1))
   put("other", bridge(2))
   for _, name in ipairs { "blue", "red", "none" } do t.netns(name) end

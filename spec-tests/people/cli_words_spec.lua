@@ -2,30 +2,12 @@
 -- The words of a command line: which namespace and network they mean, what is said of those that mean none, and
 -- with what exit status.
 
+local cli = require "cli"
 local t = require "support"
 
 local folder = "/etc/cni/net.d"
 local host
-
--- `cwd`: the folder it is called in.
-local function luacni(words, opts)
-  local cwd = opts and opts.cwd or "/"
-  return t.sh({ "env", "-C", cwd, t.build .. "/luacni", table.unpack(words) }, t.merge({ host = host }, opts or {}))
-end
-
-local function succeeds(words, opts)
-  local out, status, err = luacni(words, opts)
-  assert.equal(0, status, table.concat(words, " ") .. ": " .. out .. err)
-  return out, err
-end
-
--- One line, with what was looked for in it.
-local function fails(status, words, pattern, opts)
-  local out, got, err = luacni(words, opts)
-  t.same({ "", status, 1 }, { out, got, select(2, err:gsub("\n", "\n")) }, out .. err)
-  assert.is_truthy(err:find(pattern, 1, true), err)
-  return err
-end
+local luacni, succeeds, fails = cli.luacni, cli.succeeds, cli.fails
 
 local function put(name, list) t.write(("%s/%s.conflist"):format(folder, name), t.json(list)) end
 
@@ -36,6 +18,7 @@ end
 
 before_each(function()
   host = t.host()
+  cli.host = host
   t.run { "mkdir", "-p", folder, "/run/spec/here" }
   demo()
 end)
