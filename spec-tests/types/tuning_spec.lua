@@ -188,6 +188,24 @@ describe("tuning behind ptp", function()
     t.same(before, settled(w))
   end)
 
+  it("or any other that makes no interface: a repeated ADD of one that does is refused, and what lives stays", function()
+    local so_far = { cniVersion = "1.1.0", interfaces = { { name = "lo", mac = "00:00:00:00:00:00",
+      sandbox = "/run/netns/pod1" } }, ips = { { address = "127.0.0.1/8", interface = 0 } } }
+    for _, conf in ipairs { { type = "ptp" }, { type = "bridge", bridge = "br0", isGateway = true } } do
+      local w = new(conf, { neighbours = false })
+      local call = { prev = so_far }
+      w:add(call)
+      local before = w:picture()
+      w:fails("ADD", call)
+      local after = w:picture()
+      t.same({ before.kernel, before.leases }, { after.kernel, after.leases })
+      assert.is_true(t.ping(w.pods[1], "10.5.3.1"))
+      w:ok("DEL", call)
+      assert.is_nil(t.link(w.pods[1], "eth0"))
+      t.cleanup()
+    end
+  end)
+
   it("takes back what it has done when the kernel refuses a value", function()
     local w = new()
     w:add()

@@ -15,8 +15,9 @@
 --     outlived   The record of an answered ADD whose namespace lives, while nothing that it made for
 --                itself is there: neither link nor lease. Somebody else has done the DEL. Also as debris.
 --     live       Any other record. A second ADD is refused, even with another namespace. Not so behind other
---                plugins: a chain may have a type twice. But an ADD there that repeats the record's
---                configuration, prevResult included, replaces the record: both may have one DEL.
+--                plugins: a chain may have a type twice. But when a type that makes no interface (`chained`)
+--                is called again with the record's configuration, prevResult included, that replaces the
+--                record: both may have one DEL.
 --     renamed    A record of another network for the same container's interface, whose answer prevResult
 --                repeats (name, MAC and sandbox of the interface): the network has got another name. A DEL
 --                takes it back. When prevResult says otherwise, it is a stale DEL, and the record is left.
@@ -299,7 +300,7 @@ local function claim(req, plugin, ns, book, alone)
   for _, record in ipairs(clear_debris(book, caller, req)) do
     -- A chain may have the type again, in the same sandbox.
     local again = req.prev and record.header.cookie == cookie
-    if again and record.header.config == req.stdin then
+    if again and plugin.chained and record.header.config == req.stdin then
       take_back(record, caller, req)
     elseif not again and not (plugin.ipam and leased_elsewhere(record, req)) then
       already(req, record)
