@@ -158,14 +158,7 @@ local function ask_others(req, name, options)
   return lease
 end
 
---- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run). Call it
--- when the link is made that they are for: a foreign plugin, such as one that speaks DHCP, finds it in
--- the sandbox and up. Our own do not need it, and run ahead of all that is not done yet.
--- @tparam table req the request
--- @tparam[opt] table options those that `apply` will get
--- @treturn lease all empty for a layer-2 network, which `none` tells
-function M.add(req, options)
-  req, options = takes.add(req, options)
+local function obtain(req, options)
   local name = M.type_of(req)
   if not name then return setmetatable({ ips = {}, routes = {}, none = true }, Lease) end
   local script = req.plan.mode ~= "erase" and req.load_plugin(name)
@@ -183,6 +176,17 @@ function M.add(req, options)
       msg = ("IPAM plugin %s gave no address"):format(name) }
   end
   return setmetatable(lease, Lease)
+end
+
+--- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run). Call it
+-- when the link is made that they are for: a foreign plugin, such as one that speaks DHCP, finds it in
+-- the sandbox and up. Our own do not need it, and run ahead of all that is not done yet.
+-- @tparam table req the request
+-- @tparam[opt] table options those that `apply` will get
+-- @treturn lease all empty for a layer-2 network, which `none` tells
+function M.add(req, options)
+  req, options = takes.add(req, options)
+  return args.at_once(req.plan, "ipam.add", obtain, req, options)
 end
 
 --- Make sure of a default route through a gateway, unless there is a default route of the

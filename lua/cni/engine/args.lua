@@ -42,15 +42,27 @@ function M.place()
   return module.script_line() or M.entry and module.script_line(M.entry) or nil
 end
 
+-- The verb that a script has called, while it is done at once; see `at_once`.
+local doing = {}
+
 --- Note in a step which line of a site's script has asked for it: by the time that the step is done, the
--- script is elsewhere. @{placed} makes words of it. Nothing is noted while no script of the site runs.
+-- script is elsewhere. @{placed} makes words of it. Nothing is noted while no script of the site runs. In
+-- what a script has another type do, it is the line that delegates.
 -- @tparam table step
 function M.note_place(step)
   local entry = M.entry
-  local module = entry and not M.trusted and host()
+  local module = entry and host()
   if not module then return end
   step.at, step.verb = module.script_at(entry)
-  step.entry = entry
+  step.entry, step.by_site = entry, not M.trusted
+  if doing.entry == entry then step.verb = doing.verb end
+end
+
+-- The file of the script that a step was noted for, and the line there. Of a verb that is called last
+-- (`return req:delegate(...)`) the line is known no more: it is that where the script's function begins.
+local function noted(step)
+  local file, begin = M.place_of(step.entry):match "^(.*):(%d+)$"
+  return file, step.at or begin
 end
 
 --- An error of a step, with the place in the script that has asked for it.
@@ -58,13 +70,39 @@ end
 -- @tparam table|nil step
 -- @return the same error
 function M.placed(err, step)
-  local file = step and step.at and M.place_of(step.entry):match "^(.*):%d+$"
-  if not file then return err end
-  local place = ("%s:%d: %s"):format(file, step.at, step.verb and step.verb .. ": " or "")
-  local function behind(text) return text:sub(1, #file + 1) == file .. ":" and text or place .. text end
-  if type(err) == "string" then return behind(err) end
-  if fail.is(err) then err.msg = behind(err.msg) end
+  if not (step and step.entry) then return err end
+  local file, line = noted(step)
+  local place = ("%s:%s: %s"):format(file, line, step.verb and step.verb .. ": " or "")
+  if type(err) == "string" then
+    return err:sub(1, #file + 1) == file .. ":" and err or place .. err
+  end
+  -- One that names a script already, be it another one's that this one delegates to, stays as it is.
+  if fail.is(err) and not err.msg:find "^/[^:]*%.lua:%d+: " then err.msg = place .. err.msg end
   return err
+end
+
+--- Call what a verb does at once, and not as a step that is done later: its error gets the place in the
+-- script that has called the verb. One of the configuration does not: that is not the script's.
+-- @tparam table plan
+-- @string verb as scripts call it: "req:call"
+-- @tparam function action
+-- @param ... its arguments
+-- @return what it returns
+function M.at_once(plan, verb, action, ...)
+  local called = {}
+  if plan.mode == "apply" or plan.mode == "dry" then M.note_place(called) end
+  -- One that another verb has called is told as that one.
+  if not called.entry or called.entry == doing.entry then return action(...) end
+  called.verb = verb
+  local outer = doing
+  doing = called
+  local results = table.pack(pcall(action, ...))
+  doing = outer
+  if not results[1] then
+    local err = results[2]
+    error(fail.is(err) and err.code == fail.codes.config and err or M.placed(err, called), 0)
+  end
+  return table.unpack(results, 2, results.n)
 end
 
 --- Where a function begins.

@@ -153,7 +153,7 @@ local function send(batch)
       kind_of(step).made(step, batch.handle, echo)
     end
     for _, step in ipairs(owners) do
-      local kept = step.at and kind_of(step).kept
+      local kept = step.by_site and kind_of(step).kept
       if kept then
         batch.handle.plan.doing = step
         kept(step, batch.handle.plan)

@@ -52,6 +52,12 @@ local function absolute(value)
   return nil, args.expected("an absolute path", value)
 end
 
+local function a_type(value)
+  if type(value) ~= "string" then return args.string(value) end
+  if require("cni.names").is_id(value) then return value end
+  return nil, ("%q is not the name of a plugin"):format(value)
+end
+
 local number = args.integer(0, 0xffffffff)
 
 -- A reader for a call, with its own keys and those in `more`.
@@ -71,7 +77,7 @@ local takes = {
     a_call({ ns = args.handle, undo = a_call(), check = a_call() }, { required = { "program" } }) }),
   http = args.call("req:http", request, { nil, web.request({ ns = args.handle, undo = web.request(),
     check = web.request() }, { "url" }) }),
-  delegate = args.call("req:delegate", request, { "type", args.string }, { "changes", optional(args.table) }),
+  delegate = args.call("req:delegate", request, { "type", a_type }, { "changes", optional(args.table) }),
 }
 
 --- Addresses from a lease directory; see cni.leases for what `spec` says.
@@ -80,7 +86,7 @@ local takes = {
 -- @treturn {table,...} `address` and `gateway` each
 function M.lease(req, spec)
   req, spec = takes.lease(req, spec)
-  return require("cni.step.lease").obtain(req.plan, spec)
+  return args.at_once(req.plan, "req:lease", require("cni.step.lease").obtain, req.plan, spec)
 end
 
 --- A value that is decided once, by the ADD: its CHECK is given the same one, whatever has changed since.
@@ -128,8 +134,8 @@ end
 function M.number(req, pool, key, min, max)
   req, pool, key, min, max = takes.number(req, pool, key, min, max)
   if min > max then args.refuse("req:number", "max", ("%d is below min, %d"):format(max, min)) end
-  return require("cni.step.number").obtain(req.plan, { pool = pool, key = key, min = min, max = max,
-    group = req.host:group("number." .. pool) })
+  return args.at_once(req.plan, "req:number", require("cni.step.number").obtain, req.plan, { pool = pool,
+    key = key, min = min, max = max, group = req.host:group("number." .. pool) })
 end
 
 --- Run a program, without a shell. It is written down before it runs, and ended at its deadline with all that
@@ -167,7 +173,8 @@ function M.call(req, what)
     want[key] = one and { program = one.program or what.program, args = one.args, stdin = one.stdin,
       timeout = one.timeout or 10 } or nil
   end
-  return require("cni.step.call").obtain(req.plan, what.ns and what.ns.name or "host", want)
+  return args.at_once(req.plan, "req:call", require("cni.step.call").obtain, req.plan,
+    what.ns and what.ns.name or "host", want)
 end
 
 --- Ask a service by HTTP, with the program curl. Like a call it is written down before it is made, and taken
@@ -217,7 +224,8 @@ function M.http(req, what)
     args.refuse("req:http", "url", "{KEY} is of the answer, and there is none yet: write %7B and %7D")
   end
   if want.undo then want.undo.accept = want.undo.accept or { 404, 410 } end
-  return require("cni.step.http").obtain(req.plan, what.ns and what.ns.name or "host", want)
+  return args.at_once(req.plan, "req:http", require("cni.step.http").obtain, req.plan,
+    what.ns and what.ns.name or "host", want)
 end
 
 -- Keys that say which call this is: they cannot be changed.
@@ -297,11 +305,25 @@ local function run_instead(req, add, own)
   return ok and answer or {}
 end
 
-local function run_script(req, script)
-  local mode, schema = req.plan.mode, require "cni.schema"
+-- The configuration as a type reads it. When it refuses only what is changed, the script is to blame that has
+-- changed it.
+local function read_conf(script, req, base)
+  local schema = require "cni.schema"
+  if not script.conf then return req.raw end
+  if req.plan.mode == "erase" then return schema.salvage(script.conf, req.raw) end
+  local ok, conf = pcall(schema.read, script.conf, req.raw)
+  if ok then return conf end
+  conf = fail.wrap(conf)
+  if pcall(schema.read, script.conf, base) then
+    args.refuse("req:delegate", "changes", conf.msg, conf.hint)
+  end
+  error(conf, 0)
+end
+
+local function run_script(req, script, base)
+  local mode = req.plan.mode
   scripts.read_args(script, req, mode == "erase")
-  req.conf = script.conf and (mode == "erase" and schema.salvage or schema.read)(script.conf, req.raw)
-    or req.raw
+  req.conf = read_conf(script, req, base)
   local own = mode == "verify" and script.check or mode == "erase" and script.del
   local function add(sub) return scripts.add(script, sub) end
   if own then return run_instead(req, add, own) end
@@ -319,6 +341,26 @@ local function opened(answer, prev)
   end
   for _, key in ipairs { "interfaces", "ips", "routes" } do answer[key] = answer[key] or {} end
   return answer
+end
+
+local function delegate(req, type_name, changes)
+  local raw = merge(req.raw, changes)
+  local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
+  -- It is for addresses when the caller is an IPAM plugin, or when the configuration has it as ipam.type. Any
+  -- other type makes an interface.
+  local for_addresses = names(req.raw, req.type) or names(raw, type_name)
+  if for_addresses then
+    raw.ipam = merge(is_object(raw.ipam) and raw.ipam or {}, { type = type_name })
+  else
+    raw.type = type_name
+  end
+  local script, within = find_script(req, type_name)
+  if script and req.plan.mode ~= "erase" then check_keys(script, changes) end
+  local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
+    within = within }, { __index = req })
+  if script then return opened(run_script(sub, script, req.raw), req.prev) end
+  local foreign = require "cni.step.delegate"
+  return opened(foreign.obtain(req.plan, type_name, sub, not for_addresses), req.prev)
 end
 
 --- Have another type do its work for this attachment: "like bridge, but also ...".
@@ -346,24 +388,9 @@ end
 -- returned as it is, or with changes
 function M.delegate(req, type_name, changes)
   req, type_name, changes = takes.delegate(req, type_name, changes)
-  check_changes(changes or {})
-  local raw = merge(req.raw, changes or {})
-  local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
-  -- It is for addresses when the caller is an IPAM plugin, or when the configuration has it as ipam.type. Any
-  -- other type makes an interface.
-  local for_addresses = names(req.raw, req.type) or names(raw, type_name)
-  if for_addresses then
-    raw.ipam = merge(is_object(raw.ipam) and raw.ipam or {}, { type = type_name })
-  else
-    raw.type = type_name
-  end
-  local script, within = find_script(req, type_name)
-  if script and req.plan.mode ~= "erase" then check_keys(script, changes or {}) end
-  local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
-    within = within }, { __index = req })
-  if script then return opened(run_script(sub, script), req.prev) end
-  local delegate = require "cni.step.delegate"
-  return opened(delegate.obtain(req.plan, type_name, sub, not for_addresses), req.prev)
+  changes = changes or {}
+  check_changes(changes)
+  return args.at_once(req.plan, "req:delegate", delegate, req, type_name, changes)
 end
 
 return M

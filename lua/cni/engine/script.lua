@@ -121,7 +121,9 @@ end
 
 local function call(f, req)
   local entry, trusted = args.entry, args.trusted
-  args.entry, args.trusted = f, is_own[f] or false
+  local own = is_own[f] or false
+  -- What a script has one of ours do is told as what it does itself.
+  args.entry, args.trusted = not own and f or entry, own
   local ok, answer = xpcall(f, with_place, req)
   args.entry, args.trusted = entry, trusted
   if not ok then error(answer, 0) end

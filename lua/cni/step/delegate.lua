@@ -11,6 +11,7 @@ local cjson = require "cjson"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
 local json = require "cni.json"
+local names = require "cni.names"
 local netlink = require "netlink"
 local once = require "cni.step.once"
 
@@ -28,10 +29,6 @@ M.mark = "LUACNI_IPAM_OF"
 -- with blanks round each.
 M.within = "LUACNI_WITHIN"
 
-local function is_name(type_name)
-  return type_name:find "^[A-Za-z0-9][A-Za-z0-9._-]*$" ~= nil
-end
-
 -- What a plugin is called in messages, and which key has named it.
 local function role(request) return request.as_interface and "plugin" or "ipam plugin" end
 local function key(request) return request.as_interface and "delegate" or "ipam.type" end
@@ -39,7 +36,7 @@ local function key(request) return request.as_interface and "delegate" or "ipam.
 -- Find a plugin's executable.
 local function find(type_name, request)
   local dirs = request.path
-  if not is_name(type_name) then
+  if not names.is_id(type_name) then
     fail.config(key(request), ("%q is not the name of a plugin"):format(type_name))
   end
   local path, problem, failed = files.program(dirs, type_name)
@@ -75,8 +72,9 @@ function M.executable(type_name, request)
   local path = find(type_name, request)
   local own, other = sys.stat "/proc/self/exe", sys.stat(path)
   if own and other and own.ino == other.ino and own.dev == other.dev then
-    fail.config(key(request), ("%s is this program, which has no %s of that name"):format(type_name,
-      request.as_interface and "type" or "IPAM plugin"))
+    fail.throw { code = not request.as_interface and fail.codes.config or nil,
+      msg = ("%s: %s is this program, which has no %s of that name"):format(key(request), type_name,
+        request.as_interface and "type" or "IPAM plugin") }
   end
   return path
 end
@@ -226,7 +224,7 @@ local function never_was(step, plan)
 end
 
 function M.undo(step, plan)
-  if not is_name(step.want.type) or never_was(step, plan) then return end
+  if not names.is_id(step.want.type) or never_was(step, plan) then return end
   local text, err = M.ask("DEL", step.want.type, asked_again(step, plan))
   -- A plugin that has refused the ADD, and then also fails the DEL, holds nothing; nor does one that does not
   -- know the container.

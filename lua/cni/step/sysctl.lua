@@ -112,7 +112,7 @@ end
 -- @tparam table step
 -- @tparam handle h
 function M.kept(step, h)
-  if not step.at then return end
+  if not step.by_site then return end
   local list = step.want.list
   local now = M.values(h, list)
   for i, entry in ipairs(list) do
@@ -143,7 +143,7 @@ function M.run(step, plan)
     list = missing
   end
   M.set(list, h, M.say(step))
-  if step.at and not are_switches(list) then M.kept(step, h) end
+  if step.by_site and not are_switches(list) then M.kept(step, h) end
 end
 
 function M.verify(step, plan)
