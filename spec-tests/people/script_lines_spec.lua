@@ -118,3 +118,38 @@ describe("No line of a script is in what is said", function()
     call(w, "DEL")
   end)
 end)
+
+describe("What is in the way of", function()
+  -- What the script does, what somebody has done in the host before, and the hint; nil: it is no error.
+  for what, case in pairs {
+    ["an address that the link of others has"] = { 'req.host:add_addr("p0", "10.3.0.1/24")',
+      "ip addr add 10.3.0.1/24 dev p0", "p0 had 10.3.0.1/24 before; what attachments share is made with ensure_addr" },
+    ["an address of IPv6, in another network too"] = { 'req.host:add_addr("p0", "fd03::1/64", { nodad = true })',
+      "ip addr add fd03::1/60 dev p0 nodad",
+      "p0 had fd03::1/60 before; what attachments share is made with ensure_addr" },
+    ["an address that is given twice"] = { 'req.pod:add_addr("lo", "10.3.0.1/24") req.pod:add_addr("lo", "10.3.0.1/24")',
+      "true", "lo has been given 10.3.0.1/24 before in this ADD" },
+    ["no address of another network"] = { 'req.host:add_addr("p0", "10.3.0.1/24")', "ip addr add 10.3.0.1/25 dev p0" },
+    ["a tunnel's forwarding entry"] = { 'req.host:add_fdb("x0", { mac = "02:00:00:00:00:78", dst = "192.0.2.9" })',
+      "bridge fdb add 02:00:00:00:00:78 dev x0 dst 192.0.2.8",
+      "x0 has an entry for 02:00:00:00:00:78 already, to 192.0.2.8", needs = "vxlan" },
+    ["a tunnel's forwarding entry that is shared"] =
+      { 'req.host:ensure_fdb("x0", { mac = "02:00:00:00:00:78", dst = "192.0.2.9" })',
+      "bridge fdb add 02:00:00:00:00:78 dev x0 dst 192.0.2.8",
+      "x0 has an entry for 02:00:00:00:00:78 already, to 192.0.2.8", needs = "vxlan" },
+    ["no forwarding entry for another MAC"] =
+      { 'req.host:add_fdb("x0", { mac = "02:00:00:00:00:78", dst = "192.0.2.9" })',
+      "bridge fdb add 02:00:00:00:00:79 dev x0 dst 192.0.2.8", needs = "vxlan" },
+  } do
+    it(what .. " is told", function()
+      t.needs(case.needs)
+      local w = new(case[1])
+      w:sh(t.pair("p0", "p1") .. (case.needs and "ip link add x0 type vxlan id 7 dstport 4789 dev p0; " or "") .. case[2])
+      local before = w:picture()
+      local got = call(w, "ADD")
+      t.same({ case[3] and 1 or 0, case[3] }, { got.rc, got.json and got.json.details })
+      call(w, "DEL")
+      t.same(before, w:picture())
+    end)
+  end
+end)

@@ -128,6 +128,10 @@ local verbs = {
       "add_route: scope: unknown value 'lnik' (did you mean 'link'?)" },
     { "pod:add_route { dst = '10.0.0.0/8', link = eth, priorty = 5 }",
       "add_route: unknown key 'priorty' (did you mean 'priority'?)" },
+    { "pod:add_route { dst = '10.0.0.0/8', gw = '10.0.0.1' }",
+      "add_route: link: is missing: by which link 10.0.0.1 is reached is not looked up" },
+    { "host:ensure_route { dst = '10.0.0.0/8' }", "ensure_route: link: is missing (without one a route has a type: "
+      .. "blackhole, unreachable, prohibit or throw)" },
     { "pod:add_route { dst = '10.0.0.0/8', link = port }",
       "add_route: link: port0 is a link of the host, and this is the handle of the sandbox" },
     right = { "pod:set_link(eth, { up = true }) host:set_link(port, { up = true })"

@@ -456,3 +456,69 @@ describe("bridge refuses, and changes nothing:", function()
   refused("null in a trunk", { vlanTrunk = { t.null } })
   refused("preserveDefaultVlan as a text", { vlan = 5, preserveDefaultVlan = "yes" })
 end)
+
+-- A script that says something else of a VLAN later means that; so CHECK asks for what was said last.
+describe("VLANs that a script sets anew", function()
+  local vlan = require "cni.step.vlan"
+
+  -- What CHECK finds when a port has `have`, and these were set one after the other.
+  local function found(have, ...)
+    local handle = { link = function() return { index = 3, name = "p0" } end, socket = function()
+      return { dump = function()
+        local list = {}
+        for i, entry in ipairs(have) do list[i] = t.merge({ index = 3 }, entry) end
+        return list
+      end }
+    end }
+    local steps, later = { ... }, {}
+    for i = #steps, 1, -1 do
+      steps[i] = vlan.without({ ns = "host", want = t.merge({ link = "p0" }, steps[i]) }, later)
+    end
+    for _, step in ipairs(steps) do
+      local difference = vlan.verify(step, { host = handle })
+      if difference then return difference end
+    end
+  end
+
+  it("are looked for as they were set last, the others as before", function()
+    local tagged, native = { vid = 5 }, { vid = 5, pvid = true, untagged = true }
+    assert.is_nil(found({ native }, tagged, native))
+    assert.equal("port p0: VLAN 5 is there in another way", found({ tagged }, tagged, native))
+    assert.equal("port p0: VLAN 5 is there in another way", found({ native }, native, tagged))
+    -- There is one native VLAN.
+    local other = { vid = 6, pvid = true, untagged = true }
+    assert.is_nil(found({ { vid = 5, untagged = true }, other }, native, other))
+    assert.equal("port p0: VLAN 5 is there in another way", found({ native, other }, native, other))
+    -- All are taken off, and one is put there again, as behind a bridge with a VLAN.
+    local none = { vid = 1, vid_end = 4094, absent = true }
+    assert.is_nil(found({ tagged }, none, tagged))
+    assert.equal("port p0: VLAN 8 is present", found({ tagged, { vid = 8 } }, none, tagged))
+    -- One is taken out of a range.
+    local range, out = { vid = 2, vid_end = 9 }, { vid = 5, absent = true }
+    assert.is_nil(found({ { vid = 2, vid_end = 4 }, { vid = 6, vid_end = 9 } }, range, out))
+    assert.equal("port p0: VLAN 5 is present", found({ range }, range, out))
+    assert.equal("port p0: VLAN 9 is missing", found({ { vid = 2, vid_end = 4 }, { vid = 6, vid_end = 8 } }, range, out))
+  end)
+
+  it("are so in the kernel, behind a bridge with a VLAN too", function()
+    t.needs("bridge-vlan")
+    t.wipe()
+    t.write("/etc/luacni/plugins/own.lua", [[return { add = function(req)
+      local result = req:delegate("bridge")
+      local port = result.interfaces[2]
+      req.host:set_vlan(port, { vid = 7 })
+      req.host:set_vlan(port, { vid = 7, untagged = true })
+      req.host:set_vlan(port, { vid = 20, vid_end = 29 })
+      req.host:set_vlan(port, { vid = 25, absent = true })
+      return result
+    end }]])
+    local w = world.new({ type = "own", bridge = "br0", removeUnused = true, vlan = 100, ipam = v4 })
+    local own = { type = "luacni" }
+    w:add(own)
+    t.same({ ["7"] = "Egress Untagged", ["20-24"] = "", ["26-29"] = "", ["100"] = native_marks }, vlans(w))
+    w:check(own)
+    w:sh("bridge vlan add dev " .. w:port().ifname .. " vid 25")
+    assert.matches("VLAN 25 is present", w:fails("CHECK", own).text)
+    w:del(own)
+  end)
+end)

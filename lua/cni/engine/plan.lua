@@ -27,9 +27,9 @@
 --     stands(step, plan)      whether what it made is still there; only kinds that make something for one
 --                             attachment alone have it
 --     say(step)               the step in words
---     without(step, later)    of a kind that sets values: the step without the values whose names are in
---                             `later`, a set to which it adds its names. CHECK goes through the steps
---                             backwards: so it does not miss a value that a later step has set anew
+--     without(step, later)    of a kind that sets values: the step without the values whose names are keys of
+--                             `later`, to which it adds its names. CHECK goes through the steps backwards:
+--                             so it does not miss a value that a later step has set anew
 --
 -- `had` is what was there before, for undo. `covered` marks a step whose thing goes with a link that the same
 -- plan makes: it is not taken back by itself. A kind has these fields for what is true of all its steps:

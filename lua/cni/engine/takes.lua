@@ -177,6 +177,8 @@ local function route_is_whole(want)
   if want.type and require("cni.step.shared_route").is_linkless(want.type) then
     local key = want.link and "link" or want.gw and "gw"
     if key then return want.type .. " has no link and no gateway", key end
+  elseif not want.link and want.gw then
+    return ("is missing: by which link %s is reached is not looked up"):format(want.gw), "link"
   elseif not want.link then
     return "is missing (without one a route has a type: blackhole, unreachable, prohibit or throw)", "link"
   end

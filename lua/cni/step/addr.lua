@@ -6,6 +6,8 @@ local addr = require "cni.addr"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 
+local errors = netlink.sys.errno
+
 local M = { of_interface = true }
 
 function M.links(step)
@@ -27,7 +29,32 @@ function M.requests(step, handle)
   return { { "add", "addr", attributes(step, handle) } }
 end
 
-function M.cause(step, handle)
+-- Whether an earlier step of the plan gives the link this address.
+local function given_before(step, handle)
+  local want = step.want
+  for _, other in ipairs(handle.plan.steps) do
+    if other == step then return nil end
+    if other.kind == "addr" and other.ns == step.ns and other.want.link == want.link
+      and addr.parse(other.want.address) == addr.parse(want.address) then return true end
+  end
+end
+
+-- What is in the way of an address that has to be new.
+local function in_the_way(step, handle)
+  local want = step.want
+  local cidr = addr.parse(want.address)
+  for _, have in ipairs(handle:socket():dump("addr", { index = handle:index(want.link) }) or {}) do
+    local own = addr.parse(have.address)
+    if own and own:text() == cidr:text() and (own == cidr or cidr.family == "inet6") then
+      return given_before(step, handle) and ("%s has been given %s before in this ADD"):format(want.link,
+        have.address) or ("%s had %s before%s"):format(want.link, have.address,
+        step.ns == "host" and "; what attachments share is made with ensure_addr" or "")
+    end
+  end
+end
+
+function M.cause(step, handle, errno)
+  if errno == errors.EEXIST then return in_the_way(step, handle) end
   if addr.parse(step.want.address).family ~= "inet6" then return nil end
   return require("cni.protocol.hints").ipv6_off(handle, step.want.link)
 end
@@ -53,7 +80,7 @@ function M.undo(step, plan)
   local ok, msg, errno = h:socket():send {
     { "del", "addr", { index = link.index, address = step.want.address } },
   }
-  if not ok and errno ~= netlink.sys.errno.EADDRNOTAVAIL and not h.has_no(errno, step.want.address) then
+  if not ok and errno ~= errors.EADDRNOTAVAIL and not h.has_no(errno, step.want.address) then
     fail.kernel("remove address " .. step.want.address, msg, errno)
   end
 end

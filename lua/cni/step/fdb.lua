@@ -4,6 +4,7 @@
 -- @module cni.step.fdb
 
 local entry = require "cni.step.entry"
+local errors = require("netlink").sys.errno
 
 -- A tunnel sends frames that no other entry is for to the address of each entry with this MAC.
 local everybody <const> = "00:00:00:00:00:00"
@@ -49,8 +50,20 @@ local function there(want, h)
   return false
 end
 
+-- What is in the way: a link's own table has a MAC but once.
+local function in_the_way(want, h)
+  local fdb, link = want.entry, h:link(want.link, {})
+  for _, have in ipairs(link and h:dump("neigh", { family = "bridge" }) or {}) do
+    if have.index == link.index and have.mac == fdb.mac and not have.master then
+      return ("%s has an entry for %s already%s"):format(want.link, fdb.mac,
+        have.dst and have.dst ~= fdb.dst and ", to " .. have.dst or "")
+    end
+  end
+end
+
 local M = entry.kind {
   say = say, there = there,
+  cause = function(want, h, errno) return errno == errors.EEXIST and in_the_way(want, h) or nil end,
   add = function(want, h)
     return request(want.entry.mac == everybody and "append" or want.entry.master and "replace" or "add",
       want, h)
