@@ -75,10 +75,10 @@ describe("A GC of more attachments than are taken back at a time", function()
       return gone
     end
     assert.equal(2, take_two(handle(nil)))
-    assert.is_false(batch.delete_few(handle(nil), { 5, 6 }))
+    assert.is_false(batch.delete_few(handle(nil), { 5, 6 }, nil))
     t.same({}, sent)
     assert.equal(2, take_two(handle({ { group = 77 } })))
-    assert.is_true(batch.delete_few(handle({ { group = 77 } }), { 5, 6 }))
+    assert.is_true(batch.delete_few(handle(nil), { 5, 6 }, { { group = 77 } }))
     assert.equal("del", sent[3][1])
   end)
 

@@ -116,8 +116,37 @@ describe("The bridge", function()
       assert.truthy(bridge(w))
       assert.equal(1, deletions(w, "c2", 2), t.read("/run/spec/trace"))
       t.same(before, w:picture())
+      -- The gateway's address goes with the bridge.
+      if not more.vlan then
+        local trace = t.read("/run/spec/trace")
+        assert.is_nil(trace:find "nlmsg_type=RTM_DELADDR" or trace:find "nlmsg_type=0x15[ ,]", trace)
+      end
     end)
   end
+
+  it("with an address of somebody else stays, while the port and the gateway's address go", function()
+    local w = new({ removeUnused = true, ipMasq = false })
+    local before = w:picture()
+    w:add()
+    w:sh("ip addr add 10.7.0.1/24 dev br0")
+    w:del()
+    t.same({ "10.7.0.1/24" }, world.addrs(w.host, "br0"))
+    t.same({}, t.ip(w.host, "link show master br0"))
+    w:sh("ip addr del 10.7.0.1/24 dev br0")
+    w:add()
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("of somebody else loses the gateway's address that an attachment put there", function()
+    local w = new({ removeUnused = true, ipMasq = false })
+    w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none up; ip addr add 10.7.0.1/24 dev br0")
+    w:add()
+    t.same({ "10.1.0.1/24", "10.7.0.1/24" }, world.addrs(w.host, "br0"))
+    w:del()
+    t.same({ "10.7.0.1/24" }, world.addrs(w.host, "br0"))
+    t.same({}, t.ip(w.host, "link show master br0"))
+  end)
 
   it("with an address of somebody else stays, while the port and a VLAN's gateway go", function()
     t.needs("bridge-vlan")

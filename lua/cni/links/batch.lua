@@ -31,23 +31,20 @@ local function go_on(self, job)
   if coroutine.status(job) == "suspended" then self.jobs[#self.jobs + 1] = job end
 end
 
--- A number that no link has for its group; nil when that cannot be told, for instance because links come and
--- go so fast that no list of them is whole. 0 is the group of all other links.
-local function free_group(h)
+-- All links, as far as their groups go; nil when they cannot be listed, for instance because links come and go
+-- so fast that no list of them is whole.
+local function all_links(h)
   h.plan:flush()
-  local list, used = h:socket():dump("link", nil, { "group" }), { [0] = true }
-  if not list then return nil end
-  for _, link in ipairs(list) do used[link.group or 0] = true end
-  local number
-  repeat number = ("<I4"):unpack(files.must(netlink.sys.random(4))) & 0x7fffffff until not used[number]
-  return number
+  return (h:socket():dump("link", nil, { "group" }))
 end
 
--- Put links into a free group. Returns the group, or nil; and what `send` does. Links that have gone do no
--- harm.
-local function gather(h, indices)
-  local group, requests = free_group(h), {}
-  if not group then return nil, false end
+-- Put links into a group that no link of a list has. Returns the group, or nil; and what `send` does. Links that
+-- have gone do no harm.
+local function gather(h, indices, all)
+  if not all then return nil, false end
+  local used, requests, group = { [0] = true }, {}, nil -- 0 is the group of all other links
+  for _, link in ipairs(all) do used[link.group or 0] = true end
+  repeat group = ("<I4"):unpack(files.must(netlink.sys.random(4))) & 0x7fffffff until not used[group]
   for i, index in ipairs(indices) do
     requests[i] = { "set", "link", { index = index, group = group } }
   end
@@ -57,16 +54,17 @@ end
 --- Delete a few links of one attachment in one go: see `del_group_quick` of netlink.
 -- @tparam handle h
 -- @tparam {int,...} indices the oldest one's first
+-- @tparam {table,...}|nil all links of the namespace, as far as their `group` goes
 -- @treturn boolean false: it cannot be done in one go
-function M.delete_few(h, indices)
-  local group, ok = gather(h, indices)
+function M.delete_few(h, indices, all)
+  local group, ok = gather(h, indices, all)
   return ok and h:socket():del_group_quick(group, indices[1], 5000) or false
 end
 
 -- Delete links in one go. Links that are left then are deleted by their attachments, one by one.
 local function delete(h, indices)
   if #indices < 2 then return end
-  local group = gather(h, indices)
+  local group = gather(h, indices, all_links(h))
   if not group then return end
   h:socket():send { { "del", "link", { group = group } } }
 end

@@ -203,7 +203,7 @@ local function remove(step, h, name, certain)
     if not h:link(link.index, {}) then return h:forget(name) end
   end
   local function delete(gone)
-    if not (gone and gone(link.index)) then
+    if not (gone and gone { link = link.index }) then
       local ok, msg, errno = h:socket():del_link_quick({ index = link.index }, 5000)
       if not ok then fail.kernel("remove link " .. name, msg, errno) end
     end

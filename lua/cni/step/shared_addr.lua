@@ -6,6 +6,7 @@
 -- @module cni.step.shared_addr
 
 local addr = require "cni.addr"
+local along = require "cni.links.along"
 local fail = require "cni.fail"
 local netlink = require "netlink"
 local ports = require "cni.links.ports"
@@ -13,7 +14,7 @@ local shared = require "cni.record.shared"
 
 local errors = netlink.sys.errno
 local none = "00:00:00:00:00:00"
-local M = {}
+local M = { along = true }
 
 local function group_of(step, h)
   return shared.group(step, h, step.want.link)
@@ -193,6 +194,31 @@ function M.verify(step, plan)
   return ("address %s is not on %s"):format(want.address, want.link)
 end
 
+-- Remove the address if no attachment uses it any more, and put back what was there. `held`: the group whose
+-- lock is held already.
+local function take_back(step, plan, whole, held)
+  local want, h = step.want, plan[step.ns]
+  local group = group_of(step, h)
+  local lock <close> = held ~= group and shared.lock(group, "exclusive") or nil
+  if shared.used(group, want.address) then return end
+  local facts, requests = shared.facts(group), {}
+  local ours, made = facts.addrs[want.address], facts.link and not facts.link.before
+  local stays = ours == "stays"
+  if whole then stays = made and ours and want.keep end
+  if stays then return lock and shared.tidy(group, lock) end
+  local link = (ours or facts.removed[want.address])
+    and h:link(want.link, { "kind", "link", "link_netnsid" })
+  if link and ours then
+    if ports.need(plan, h, link, want.address) then return end
+    requests[1] = { "del", "addr", { index = link.index, address = want.address } }
+  end
+  facts.addrs[want.address] = nil
+  put_back(facts, want.address, link, requests)
+  if #requests > 0 then send(h, requests, "remove address " .. want.address, want) end
+  shared.save(group, facts)
+  if lock then shared.tidy(group, lock) end
+end
+
 function M.undo(step, plan)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
@@ -206,24 +232,13 @@ function M.undo(step, plan)
     end)
   end
   if not shared.leave(group, want.address, plan.owner) then return end
-  local lock <close> = shared.lock(group, "exclusive")
-  if shared.used(group, want.address) then return end
-  local facts, requests = shared.facts(group), {}
-  local ours, made = facts.addrs[want.address], facts.link and not facts.link.before
-  local stays = ours == "stays"
-  if whole then stays = made and ours and want.keep end
-  if stays then return shared.tidy(group, lock) end
-  local link = (ours or facts.removed[want.address])
-    and h:link(want.link, { "kind", "link", "link_netnsid" })
-  if link and ours then
-    if ports.need(plan, h, link, want.address) then return end
-    requests[1] = { "del", "addr", { index = link.index, address = want.address } }
+  -- Not that of a VLAN's gateway, whose link is put off itself.
+  local function later(gone)
+    local done, held = gone { address = want.address }
+    if not done then take_back(step, plan, whole, held) end
   end
-  facts.addrs[want.address] = nil
-  put_back(facts, want.address, link, requests)
-  if #requests > 0 then send(h, requests, "remove address " .. want.address, want) end
-  shared.save(group, facts)
-  shared.tidy(group, lock)
+  if along.may_go(plan, want.link, h, "bridge") then return along.later(plan, later) end
+  take_back(step, plan, whole)
 end
 
 function M.say(step)

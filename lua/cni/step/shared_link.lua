@@ -289,21 +289,39 @@ function M.verify(step, plan)
   learn(step, link, plan, facts)
 end
 
--- Ports and addresses of others keep a link that we made. `own`: indices of ports that go too. An address of
--- ours that nobody wants any more is there when somebody else's port needed it (cni.step.shared_addr).
-local function in_use(step, plan, link, own, facts)
+-- What a link that we made is kept by: ports and addresses of others. `ports`: those that it has; `going`: what
+-- goes with it, of cni.links.along. An address of ours that nobody wants any more is there when somebody else's
+-- port needed it (cni.step.shared_addr); on a bridge, such a port is found here.
+local function in_use(step, plan, link, ports_of, going, facts)
   local h = plan[step.ns]
   local function is_idle(address)
-    return facts.addrs[address] == true and not shared.used(group_of(step, h), address)
-      and not ports.need(plan, h, link, address)
+    local ours = facts.addrs[address]
+    return (ours == true or ours and going.addresses[address]) and not shared.used(group_of(step, h), address)
+      and (link.kind == "bridge" or not ports.need(plan, h, link, address))
   end
-  for _, port in ipairs(h:dump("link", { master = link.index })) do
-    if not own[port.index] then return true end
+  for _, port in ipairs(ports_of) do
+    if not going.ports[port.index] then return true end
   end
   for _, have in ipairs(h:dump("addr", { index = link.index })) do
     if have.scope ~= "link" and have.scope ~= 253 and not is_idle(have.address) then return true end
   end
   return false
+end
+
+-- The link by its name, and its ports; third, all links, where they had to be listed anyway.
+local identity <const> = { "name", "index", "kind", "mac", "link", "link_netnsid", "master", "group" }
+local function look(h, name, whole_list)
+  local all, link, found = whole_list and h:socket():dump("link", nil, identity), nil, {}
+  for _, one in ipairs(all or {}) do
+    if one.name == name then link = one end
+  end
+  link = link or h:link(name, identity)
+  if not link then return nil end
+  if not all then return link, h:dump("link", { master = link.index }, identity) end
+  for _, one in ipairs(all) do
+    if one.master == link.index then found[#found + 1] = one end
+  end
+  return link, found, all
 end
 
 -- A MAC is put back only where the kernel took it: a bridge that nobody gave one has its ports', and
@@ -317,26 +335,24 @@ local function restore(h, link, before)
   if not ok then fail.kernel("restore " .. link.name, msg, errno) end
 end
 
--- Remove the link, or restore it. True: it has to stay, being in use. `gone`: a function of cni.links.along,
+-- Remove a link that was made here. True: it has to stay, being in use. `gone`: a function of cni.links.along,
 -- when the link may be deleted together with its master.
 local function remove(step, plan, facts, gone)
   local want, h = step.want, plan[step.ns]
-  if facts.link.before then along.let_go(plan) end -- ports first: its MAC may be that of one
-  local link = h:link(want.name, { "kind", "mac", "link", "link_netnsid" })
+  local others <close> = along.begin(plan, group_of(step, h))
+  local link, ports_of, all = look(h, want.name, #others.links > 0)
   if not link then return end
-  if facts.link.before then return restore(h, link, facts.link.before) end
   if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac then
     plan.missed = true -- somebody has made it anew
     return
   end
-  local others <close> = along.begin(plan)
   -- It stays ours: the last attachment of the next time may find it unused.
-  if in_use(step, plan, link, others.ports, facts) then return true end
+  if in_use(step, plan, link, ports_of, others, facts) then return true end
   local done
   if gone then
-    done = gone(link.index, not link.link_netnsid and link.link or nil)
+    done = gone { link = link.index, port = not link.link_netnsid and link.link or nil }
   elseif #others.links > 0 then
-    done = require("cni.links.batch").delete_few(h, { link.index, table.unpack(others.links) })
+    done = require("cni.links.batch").delete_few(h, { link.index, table.unpack(others.links) }, all)
     others:finish(done)
   end
   if not done then
@@ -364,12 +380,21 @@ local function take_back(step, plan, whole, gone)
   -- Of a VRF without a record nothing is written down; as with the reference, it goes when it is empty.
   local vrf = plan.mode == "erase" and want.kind == "vrf" and not facts.link and h:link(want.name, { "mac" })
   if vrf then facts.link = { kind = "vrf", mac = vrf.mac } end
-  local stays = facts.link and not facts.link.before
-  if whole then stays = stays and want.keep else stays = stays and facts.link.stays end
-  if facts.link and not stays and not remove(step, plan, facts, gone) then
-    if not facts.link.before then facts.addrs, facts.removed = {}, {} end
+  local made = facts.link and not facts.link.before
+  if facts.link and not made then
+    along.let_go(plan, group) -- ports first: its MAC may be that of one
+    facts = shared.facts(group)
+    local link = h:link(want.name, { "kind", "mac" })
+    if link then restore(h, link, facts.link.before) end
     facts.link = nil
     shared.save(group, facts)
+  elseif made then
+    local stays
+    if whole then stays = want.keep else stays = facts.link.stays end
+    if not stays and not remove(step, plan, facts, gone) then
+      facts.link, facts.addrs, facts.removed = nil, {}, {}
+      shared.save(group, facts)
+    end
   end
   shared.tidy(group, lock)
   if chooses_table(step) then while_choosing(step, h) end -- what one that was killed has left
