@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
 --- What goes together with its bridge. The kernel waits for RCU, some 15 ms, whenever it deletes a link; but
--- only once for all links of a group. So when a shared bridge may go with this attachment, the undo of its port
--- puts the deletion off to the undo of the bridge, which comes later. If the bridge stays, the port is deleted
--- there alone. The undo of an address on the bridge does the same: no request is needed for an address whose
--- link goes.
+-- only once for all links of a group. So when a shared bridge may go with this attachment, the undo of its
+-- port puts the deletion off to the undo of the bridge, which comes later. If the bridge stays, the port is
+-- deleted there alone. The undo of an address on the bridge does the same: no request is needed for an
+-- address whose link goes.
 --
 -- @module cni.links.along
 
@@ -61,7 +61,8 @@ end
 -- @treturn table `links`: list of the indices to be deleted; `ports`: set of indices; `addresses`: set of
 -- those that go. Finish it
 function M.begin(plan, held)
-  local self = setmetatable({ held = held, jobs = {}, links = {}, ports = {}, addresses = {}, errors = {} }, M)
+  local self = setmetatable({ held = held, jobs = {}, links = {}, ports = {}, addresses = {},
+    errors = {} }, M)
   local actions = plan.along or {}
   plan.along = nil
   for _, action in ipairs(actions) do go_on(self, coroutine.create(action), coroutine.yield) end

@@ -31,19 +31,20 @@ local function go_on(self, job)
   if coroutine.status(job) == "suspended" then self.jobs[#self.jobs + 1] = job end
 end
 
--- All links, as far as their groups go; nil when they cannot be listed, for instance because links come and go
--- so fast that no list of them is whole.
+-- All links, as far as their groups go; nil when they cannot be listed, for instance because links come and
+-- go so fast that no list of them is whole.
 local function all_links(h)
   h.plan:flush()
   return (h:socket():dump("link", nil, { "group" }))
 end
 
--- Put links into a group that no link of a list has. Returns the group, or nil; and what `send` does. Links that
--- have gone do no harm.
+-- Put links into a group that no link of a list has. Returns the group, or nil; and what `send` does. Links
+-- that have gone do no harm.
 local function gather(h, indices, all)
   if not all then return nil, false end
-  local used, requests, group = { [0] = true }, {}, nil -- 0 is the group of all other links
+  local used, requests = { [0] = true }, {} -- 0 is the group of all other links
   for _, link in ipairs(all) do used[link.group or 0] = true end
+  local group
   repeat group = ("<I4"):unpack(files.must(netlink.sys.random(4))) & 0x7fffffff until not used[group]
   for i, index in ipairs(indices) do
     requests[i] = { "set", "link", { index = index, group = group } }

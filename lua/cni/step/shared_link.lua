@@ -289,8 +289,8 @@ function M.verify(step, plan)
   learn(step, link, plan, facts)
 end
 
--- What a link that we made is kept by: ports and addresses of others. `ports`: those that it has; `going`: what
--- goes with it, of cni.links.along. An address of ours that nobody wants any more is there when somebody else's
+-- Whether ports or addresses of others keep a link that we made. `ports_of`: all its ports; `going`: what goes
+-- with it, of cni.links.along. An address of ours that nobody wants any more is there when somebody else's
 -- port needed it (cni.step.shared_addr); on a bridge, such a port is found here.
 local function in_use(step, plan, link, ports_of, going, facts)
   local h = plan[step.ns]
@@ -335,8 +335,8 @@ local function restore(h, link, before)
   if not ok then fail.kernel("restore " .. link.name, msg, errno) end
 end
 
--- Remove a link that was made here. True: it has to stay, being in use. `gone`: a function of cni.links.along,
--- when the link may be deleted together with its master.
+-- Remove a link that was made here. True: it has to stay, being in use. `gone`: a function of
+-- cni.links.along, when the link may be deleted together with its master.
 local function remove(step, plan, facts, gone)
   local want, h = step.want, plan[step.ns]
   local others <close> = along.begin(plan, group_of(step, h))
