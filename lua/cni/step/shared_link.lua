@@ -289,8 +289,8 @@ function M.verify(step, plan)
   learn(step, link, plan, facts)
 end
 
--- Whether ports or addresses of others keep a link that we made. `ports_of`: all its ports; `going`: what goes
--- with it, of cni.links.along. An address of ours that nobody wants any more is there when somebody else's
+-- Whether ports or addresses of others keep a link that we made. `ports_of`: all its ports; `going`: what
+-- goes with it, of cni.links.along. An address of ours that nobody wants any more is there when somebody else's
 -- port needed it (cni.step.shared_addr); on a bridge, such a port is found here.
 local function in_use(step, plan, link, ports_of, going, facts)
   local h = plan[step.ns]
