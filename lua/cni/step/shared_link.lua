@@ -290,8 +290,8 @@ function M.verify(step, plan)
 end
 
 -- Whether ports or addresses of others keep a link that we made. `ports_of`: all its ports; `going`: what
--- goes with it, of cni.links.along. An address of ours that nobody wants any more is there when somebody else's
--- port needed it (cni.step.shared_addr); on a bridge, such a port is found here.
+-- goes with it, of cni.links.along. An address of ours that nobody wants any more is there when somebody
+-- else's port needed it (cni.step.shared_addr); on a bridge, such a port is found here.
 local function in_use(step, plan, link, ports_of, going, facts)
   local h = plan[step.ns]
   local function is_idle(address)
