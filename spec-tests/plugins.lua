@@ -54,6 +54,16 @@ local function addressed(more)
   return list
 end
 
+-- An interface that a plugin before it has given all it needs.
+local routed = "echo 1 >/proc/sys/net/ipv6/conf/default/addr_gen_mode; " .. pair("eth0", "e1") ..
+  "ip addr add 10.20.0.9/24 dev eth0; ip -6 addr add fd20::9/64 dev eth0 nodad; " ..
+  "ip route add default via 10.20.0.1; ip -6 route add default via fd20::1"
+local reported = { cniVersion = "1.1.0",
+  interfaces = { { name = "eth0", sandbox = "@NETNS@" } },
+  ips = { { address = "10.20.0.9/24", interface = 0, gateway = "10.20.0.1" },
+    { address = "fd20::9/64", interface = 0, gateway = "fd20::1" } },
+  routes = { { dst = "0.0.0.0/0" }, { dst = "::/0" } } }
+
 M.list = {
   { name = "loopback", conf = { type = "loopback" }, reach = { "127.0.0.1" }, breaks = {
     { "lo is down", sh = "ip link set lo down", says = "lo" },
@@ -296,6 +306,26 @@ M.list = {
       { "its table is another", sh = "ip link del red; ip link add red type vrf table 11; " ..
         "ip link set red up; ip link set eth0 master red", says = "11" },
     } },
+
+  { name = "sbr", conf = { type = "sbr", gateways = { "10.20.0.2" } }, pod = routed, prev = reported, breaks = {
+    { "the rule is gone", sh = "ip rule del table 100", says = "rule 32765 from 10%.20%.0%.9/32 lookup 100 is missing" },
+    { "the rule of IPv6 is gone", sh = "ip -6 rule del table 101", says = "lookup 101 is missing" },
+    { "the default route is gone", sh = "ip route del default table 100",
+      says = "route 0%.0%.0%.0/0 via 10%.20%.0%.2 in table 100 on eth0 is missing" },
+    { "the default route has another gateway", sh = "ip route replace default via 10.20.0.1 table 100",
+      says = "route 0%.0%.0%.0/0 via 10%.20%.0%.2 in table 100" },
+    { "the network of IPv6 is gone", sh = "ip -6 route del fd20::/64 table 101", says = "route fd20::/64 in table 101" },
+    { "the main table has a route again", sh = "ip -6 route add default via fd20::1",
+      says = "route ::/0 via fd20::1 on eth0 is there again" },
+    { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+  } },
+
+  { name = "sbr, hints", conf = { type = "sbr", addSourceHints = true }, pod = routed, prev = reported, breaks = {
+    { "the hint is gone", sh = "ip -6 route del fd20::/64 table main", says = "route fd20::/64 on eth0 is missing" },
+  } },
+
+  { name = "sbr, a table that is there", conf = { type = "sbr", table = 500 }, pod = routed, prev = reported,
+    breaks = { { "the rule is gone", sh = "ip rule del table 500", says = "lookup 500 is missing" } } },
 
   { name = "tuning", conf = { type = "tuning", mac = "02:00:00:00:00:55", mtu = 1400, promisc = true,
       allmulti = true, txQLen = 77, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1",

@@ -19,6 +19,8 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "ns/ns.h"
+
 #define FILE_HANDLE "netlink.sys.file"
 #define READ_LIMIT (64 << 20)
 #define LOCK_TIMEOUT_MS 60000
@@ -401,4 +403,44 @@ int sys_symlink(lua_State *L)
 	ret = symlink(target, path) < 0 ? -errno : 0;
 
 	return sys_done(L, ret, "make link", path);
+}
+
+/***
+Keep others who do the same out of a network namespace, until `unlock_netns`, or until it is closed.
+It is the lock of the file that a namespace is (see flock(2)), which the reference's sbr takes too;
+nothing is left of it.
+@function lock_netns
+@tparam ns ns
+@tparam[opt=60000] integer timeout_ms how long to wait
+@treturn boolean true
+@treturn[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno: ETIMEDOUT when someone else holds it, and nothing else then
+*/
+int sys_lock_netns(lua_State *L)
+{
+	int fd = netns_fd(L, 1);
+	int timeout_ms = sys_opt_timeout(L, 2, LOCK_TIMEOUT_MS);
+
+	luaL_argcheck(L, fd >= 0, 1, "an open namespace expected");
+
+	return sys_done(L, sys_flock(fd, LOCK_EX, sys_now_ms() + timeout_ms), "lock", "namespace");
+}
+
+/***
+Let go of what `lock_netns` holds; without a lock it does nothing.
+@function unlock_netns
+@tparam ns ns
+@treturn boolean true
+@treturn[2] nil
+@treturn[2] string what went wrong
+@treturn[2] integer errno
+*/
+int sys_unlock_netns(lua_State *L)
+{
+	int fd = netns_fd(L, 1);
+
+	luaL_argcheck(L, fd >= 0, 1, "an open namespace expected");
+
+	return sys_done(L, flock(fd, LOCK_UN) < 0 ? -errno : 0, "unlock", "namespace");
 }

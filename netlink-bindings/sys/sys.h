@@ -30,6 +30,8 @@ int sys_flock(int fd, int how, int64_t deadline);
 /* The bindings that live in files of their own. */
 int sys_open_locked(lua_State *L);
 int sys_open_locked_existing(lua_State *L);
+int sys_lock_netns(lua_State *L);
+int sys_unlock_netns(lua_State *L);
 int sys_exec(lua_State *L);
 int sys_matches(lua_State *L);
 int sys_readlink(lua_State *L);

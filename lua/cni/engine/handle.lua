@@ -450,6 +450,33 @@ function M:add_route(want, options)
     reported = options and options.reported })
 end
 
+--- The routes by a link, for `change_routes`: on-link ones first, those that the kernel makes for addresses
+-- among them. Where the kernel has joined routes of several links, the part by this one.
+-- @tparam table|string link object or name
+-- @tparam[opt=254] int number of the table
+-- @treturn {table,...} as `luacni doc route` lists their keys; none without such a link
+function M:routes_of(link, number)
+  link, number = takes.routes_of(self, link, number)
+  local found = self:link(name_of(link), {})
+  return found and found.index
+    and require("cni.links.carry").routes(self, found, { table = number or 254, kernel = true }) or {}
+end
+
+--- Have other routes by a link that is there: some more, some no longer, at once. DEL takes away what was
+-- added and gives back what was removed.
+--
+--     local taken = req:once("routes", function() return req.pod:routes_of(req.ifname) end)
+--     req.pod:change_routes(req.ifname, { remove = taken })
+--
+-- Which routes there are is decided by the ADD: so keep the lists with `req:once`.
+-- @tparam table|string link object or name
+-- @tparam table change `add` and `remove`, lists of routes with keys as `luacni doc route` lists them; what
+-- is removed has all that it has, as of `routes_of`
+function M:change_routes(link, change)
+  link, change = takes.change_routes(self, link, change)
+  push(self, "routes", { link = name_of(link), add = change.add or {}, remove = change.remove or {} })
+end
+
 --- Make sure of a route that attachments share; it goes with the last of them, if it was made here.
 --
 --     req.host:ensure_route { dst = "10.128.0.0/9", type = "blackhole" }

@@ -115,17 +115,31 @@ function M:default_link()
   end
 end
 
---- The number of a routing table that no VRF, rule or route has.
--- @treturn int from 1 on
-function M:free_table()
-  local used = { [0] = true, [253] = true, [254] = true, [255] = true }
-  for _, what in ipairs { "rule", "route" } do
-    for _, entry in ipairs(self:dump(what)) do used[entry.table or 0] = true end
+--- Numbers of routing tables that no VRF, rule or route has, once the pending steps are done. In an ADD
+-- nobody else is given one in this namespace before the steps that are asked for next are done.
+--
+--     local first, second = req.pod:free_table(100, 2)
+--
+-- @tparam[opt=1] int least the smallest number that will do
+-- @tparam[opt=1] int count how many
+-- @treturn int ... the smallest ones
+function M:free_table(least, count)
+  least, count = takes.free_table(self, least, count)
+  self.plan:flush()
+  self.plan:lock_namespace(self)
+  local used, found = { [0] = true, [253] = true, [254] = true, [255] = true }, {}
+  if not self.absent then
+    for _, what in ipairs { "rule", "route" } do
+      for _, entry in ipairs(self:dump(what)) do used[entry.table or 0] = true end
+    end
+    for _, link in ipairs(self:dump("link", { kind = "vrf" })) do used[link.vrf_table] = true end
   end
-  for _, link in ipairs(self:dump("link", { kind = "vrf" })) do used[link.vrf_table] = true end
-  local number = 1
-  while used[number] do number = number + 1 end
-  return number
+  local number = least or 1
+  while #found < (count or 1) do
+    if not used[number] then found[#found + 1] = number end
+    number = number + 1
+  end
+  return table.unpack(found)
 end
 
 --- Take note of a link's index that came with something else.

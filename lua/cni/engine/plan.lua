@@ -47,7 +47,9 @@
 
 local args = require "cni.engine.args"
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local handle = require "cni.engine.handle"
+local netlink = require "netlink"
 
 local M = {}
 M.__index = M
@@ -125,6 +127,20 @@ function M:lock(group, how)
   if held and (held.how == how or held.how == "exclusive") then return end
   if held then held.lock:close() end
   self.locks[group] = { how = how, lock = require("cni.record.shared").lock(group, how) }
+end
+
+--- Lock a namespace against those who choose a number in it that only the kernel knows of (a routing table),
+-- the reference's sbr included, until the steps that were pushed so far are done.
+-- @tparam handle h of the namespace
+function M:lock_namespace(h)
+  local name = "namespace " .. h.name
+  if self.mode ~= "apply" or self.locks[name] then return end
+  local sys, ns = netlink.sys, h:namespace() or files.must(netlink.ns.self())
+  local ok, msg, errno = sys.lock_netns(ns, 30000)
+  if not ok then
+    fail.throw { code = fail.codes.again, errno = errno, msg = ("%s of the %s"):format(msg, h.name) }
+  end
+  self.locks[name] = { how = "exclusive", lock = { close = function() sys.unlock_netns(ns) end } }
 end
 
 --- Call a function once, when the pending steps are done.

@@ -196,6 +196,16 @@ M.add_route = args.verb("add_route", route, { "options", optional(record { repor
 
 M.ensure_route = args.always_verb("ensure_route", route)
 
+M.routes_of = args.verb("routes_of", { "link", link }, { "number", optional(id) })
+
+local routes = optional(list(attributes {
+  object = "route", required = { "dst" }, check = one_family,
+  own = { dst = args.network, gw = args.ip, src = args.ip, multipath = list(args.table) },
+}))
+
+M.change_routes = args.verb("change_routes", { "link", link },
+  { nil, record { add = routes, remove = routes } })
+
 local function selects(want)
   local of_rule = want.family
   for _, key in ipairs { "from", "to" } do
@@ -277,6 +287,10 @@ end
 
 M.dump = args.verb("dump", { "object", args.word { "addr", "link", "neigh", "route", "rule", "vlan" } },
   { "filter", optional(args.table) }, { "keys", optional(list(args.string)) })
+
+local some = optional(args.integer(1, 0xffff))
+
+M.free_table = args.verb("free_table", { "least", some }, { "count", some })
 
 M.addrs = args.verb("addrs", { "link", link }, { "family", optional(family) })
 

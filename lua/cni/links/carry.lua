@@ -83,6 +83,7 @@ end
 -- @tparam table link as netlink gives it
 -- @tparam[opt] table options
 --   table    only the routes of this table
+--   kernel   also those that the kernel makes for addresses
 --   lasting  only routes that nobody renews, with one hop. The kernel picks them, however many routes of
 --            other links there are
 -- @treturn table list, for `restore`
@@ -92,7 +93,8 @@ function M.routes(h, link, options)
   for _, family in ipairs { "inet", "inet6" } do
     for _, have in ipairs(h:routes { family = family, table = options.table,
       oif = options.lasting and link.index or nil }) do
-      if have.protocol ~= "kernel" and not (options.lasting and passing[have.protocol]) then
+      if (options.kernel or have.protocol ~= "kernel")
+        and not (options.lasting and passing[have.protocol]) then
         local part = part_by(have, link.index, family)
         local fit = part and (part.gw or part.multipath) and by_gateway or list
         fit[#fit + 1] = part

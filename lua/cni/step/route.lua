@@ -101,15 +101,32 @@ local function table_of(h, link)
   return master and master.kind == "vrf" and master.vrf_table or 254
 end
 
+-- The tables that rules send to what comes from an address of the link: a later plugin of the chain may have
+-- moved the route there.
+local function tables_by_source(h, link, family)
+  local own, found = {}, {}
+  for _, have in ipairs(h:addrs(link, family)) do own[have.address:match "^[^/]+"] = true end
+  for _, rule in ipairs(h:dump("rule", { family = family })) do
+    local from = rule.from and rule.from:match "^[^/]+"
+    if from and own[from] and rule.action == "lookup" then found[#found + 1] = rule.table end
+  end
+  return found
+end
+
 function M.verify(step, plan)
   local want, h = step.want, plan[step.ns]
   if given_up(step, plan.prev) then return nil end
   local link = h:link(want.link)
   if not link then return ("link %s is not in the sandbox"):format(want.link) end
   local dst = addr.parse(want.dst)
-  local filter = { family = dst.family, table = want.table or table_of(h, link) }
-  for _, have in ipairs(h:routes(filter)) do
-    if addr.parse(have.dst) == dst and matches(want, have, link.index) then return nil end
+  local function is_in(number)
+    for _, have in ipairs(h:routes { family = dst.family, table = number }) do
+      if addr.parse(have.dst) == dst and matches(want, have, link.index) then return true end
+    end
+  end
+  if is_in(want.table or table_of(h, link)) then return nil end
+  for _, number in ipairs(want.table and {} or tables_by_source(h, link, dst.family)) do
+    if is_in(number) then return nil end
   end
   return ("route %s%s on %s is missing"):format(want.dst, want.gw and " via " .. want.gw or "",
     want.link)

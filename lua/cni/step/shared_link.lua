@@ -135,16 +135,9 @@ local function make(step, h, vrf_table)
   return msg
 end
 
--- Whether we choose the table of a VRF. While we do, nobody else chooses one in its namespace.
+-- Whether we choose the table of a VRF.
 local function chooses_table(step)
   return step.want.kind == "vrf" and not step.want.vrf_table
-end
-
-local function while_choosing(step, h, action)
-  local group = "vrf:" .. group_of(step, h):sub(#step.want.name + 1)
-  local lock <close> = shared.lock(group, "exclusive")
-  if action then action() end
-  shared.tidy(group, lock)
 end
 
 local function plug_peer(step, h)
@@ -233,12 +226,7 @@ function M.run(step, plan)
   link = find(step, h)
   local made = not link
   if made then
-    local why
-    if chooses_table(step) then
-      while_choosing(step, h, function() why = make(step, h, h:free_table()) end)
-    else
-      why = make(step, h, want.vrf_table)
-    end
+    local why = make(step, h, chooses_table(step) and h:free_table() or want.vrf_table)
     link = find(step, h)
     if not link then vanished(step, why) end
   end
@@ -397,7 +385,6 @@ local function take_back(step, plan, whole, gone)
     end
   end
   shared.tidy(group, lock)
-  if chooses_table(step) then while_choosing(step, h) end -- what one that was killed has left
 end
 
 function M.undo(step, plan)
