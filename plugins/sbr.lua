@@ -136,24 +136,6 @@ local function left_in_main(req, route, all)
   return not route.gw and not route.multipath and route or nil
 end
 
-local function exchange(req, all)
-  local have, static = req.pod:routes_of(req.ifname), families(req.conf.gateways) or {}
-  local numbers = { req.pod:free_table(first_table, #all) }
-  local made = { rules = {}, add = {}, remove = {} }
-  for i, own in ipairs(all) do
-    made.rules[i] = { from = own.ip, table = numbers[i] }
-    for _, route in ipairs(routes_for(req, own, all, have, static[own.family])) do
-      made.add[#made.add + 1] = changed(route, { table = numbers[i] })
-    end
-  end
-  for _, route in ipairs(have) do
-    local stays = left_in_main(req, route, all)
-    if stays and stays ~= route then made.add[#made.add + 1] = stays end
-    if stays ~= route then made.remove[#made.remove + 1] = route end
-  end
-  return made
-end
-
 -- The rules that lead from an address to a table.
 local function rules_from(req, own)
   local found = {}
@@ -169,22 +151,65 @@ local function rules_from(req, own)
   return found
 end
 
+-- What somebody, or an ADD whose record is lost, does for an address already would count before ours.
+local function need_none(req, own)
+  for _, rule in ipairs(rules_from(req, own)) do
+    if req.pod:routes_of(req.ifname, rule.table)[1] then
+      fail.throw { msg = ("%s has the routing table %d already"):format(own.ip, rule.table),
+        hint = "a DEL of this attachment takes it away" }
+    end
+  end
+end
+
+local function exchange(req, all)
+  local have, static = req.pod:routes_of(req.ifname), families(req.conf.gateways) or {}
+  local numbers = { req.pod:free_table(first_table, #all) }
+  local made = { rules = {}, add = {}, remove = {} }
+  for i, own in ipairs(all) do
+    if not req.pod.absent then need_none(req, own) end
+    made.rules[i] = { from = own.ip, table = numbers[i] }
+    for _, route in ipairs(routes_for(req, own, all, have, static[own.family])) do
+      made.add[#made.add + 1] = changed(route, { table = numbers[i] })
+    end
+  end
+  for _, route in ipairs(have) do
+    local stays = left_in_main(req, route, all)
+    if stays and stays ~= route then made.add[#made.add + 1] = stays end
+    if stays ~= route then made.remove[#made.remove + 1] = route end
+  end
+  return made
+end
+
+-- What a DEL without a record has to undo beside the rules: the tables' routes go back, with the result's
+-- gateway in place of the configuration's, and hints go.
+local function given_back(req, own, made, number)
+  local static = (families(req.conf.gateways) or {})[own.family]
+  for _, route in ipairs(req.pod:routes_of(req.ifname, number)) do
+    if addr.parse(route.dst).family == own.family then
+      local replaced = static and route.gw == static and is_default(route, own.family)
+      made.add[#made.add + 1] = route
+      if not replaced or own.gateway then
+        local gw = replaced and own.gateway or route.gw
+        made.remove[#made.remove + 1] = changed(route, { table = 254, gw = gw })
+      end
+    end
+  end
+  for _, route in ipairs(req.conf.addSourceHints and req.pod:routes_of(req.ifname) or {}) do
+    if addr.parse(route.dst) == own.net and route.src == own.ip and route.protocol == "boot" then
+      made.add[#made.add + 1] = route
+    end
+  end
+end
+
 -- What an ADD must have done of which there is no record, such as the reference's.
 local function found(req, all)
   local made = { rules = {}, add = {}, remove = {} }
-  for _, own in ipairs(all) do
-    local rules = req.pod.absent and {} or rules_from(req, own)
-    if #rules == 0 and req.plan.mode == "verify" then
-      rules = { { from = own.ip, table = req.conf.table or first_table } }
-    end
+  for _, own in ipairs(req.pod.absent and {} or all) do
+    local rules, checked = rules_from(req, own), req.plan.mode == "verify"
+    if #rules == 0 and checked then rules = { { from = own.ip, table = req.conf.table or first_table } } end
     for _, rule in ipairs(rules) do
       made.rules[#made.rules + 1] = rule
-      for _, route in ipairs(req.conf.table and {} or req.pod:routes_of(req.ifname, rule.table)) do
-        if addr.parse(route.dst).family == own.family then
-          made.add[#made.add + 1] = route
-          made.remove[#made.remove + 1] = req.plan.mode == "erase" and changed(route, { table = 254 }) or nil
-        end
-      end
+      if not checked and not req.conf.table then given_back(req, own, made, rule.table) end
     end
   end
   return made
@@ -201,7 +226,8 @@ end
 
 local function add(req)
   common.need_chain(req)
-  if req.plan.mode == "apply" then
+  local mode = req.plan.mode
+  if mode == "apply" or mode == "verify" then
     if #(req.prev.ips or {}) == 0 then
       fail.config("prevResult.ips", "is empty: there is no source to route by")
     end
@@ -211,7 +237,7 @@ local function add(req)
   end
   local made = req:once("made", function() return decide(req, addresses(req)) end)
   -- A rule to a table that others have too may be there.
-  local verb = req.conf.table and req.plan.mode ~= "erase" and "ensure_rule" or "add_rule"
+  local verb = req.conf.table and mode ~= "erase" and "ensure_rule" or "add_rule"
   for _, rule in ipairs(made.rules) do req.pod[verb](req.pod, rule) end
   if #made.add + #made.remove > 0 then
     req.pod:change_routes(req.ifname, { add = made.add, remove = made.remove })

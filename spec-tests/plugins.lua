@@ -315,7 +315,7 @@ M.list = {
     { "the default route has another gateway", sh = "ip route replace default via 10.20.0.1 table 100",
       says = "route 0%.0%.0%.0/0 via 10%.20%.0%.2 in table 100" },
     { "the network of IPv6 is gone", sh = "ip -6 route del fd20::/64 table 101", says = "route fd20::/64 in table 101" },
-    { "the main table has a route again", sh = "ip -6 route add default via fd20::1",
+    { "the main table has a route again", sh = "ip -6 route add default via fd20::1 dev eth0 onlink",
       says = "route ::/0 via fd20::1 on eth0 is there again" },
     { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
   } },
