@@ -9,7 +9,7 @@
 --                   bridge-0-1 bridge-60000-1 masq-0-1 masq-60000-1 lease-0-1
 --                   lease-60000-1 bridge-0-50 bridge-60000-50 masq-0-50 masq-60000-50
 --                   vlan-0-1 macvlan-0-1 ipvlan-0-1 dummy-0-1 ptp-0-1 tap-0-1
---                   host-device-0-1 vrf-0-1 first-0-1 unused-0-1
+--                   host-device-0-1 vrf-0-1 first-0-1 unused-0-1 collect
 --
 -- What this kernel cannot do is left out, and what `make bench KERNEL=second` measures; its
 -- list is what BENCH_CASES=missing prints.
@@ -20,9 +20,9 @@ local BUILD = os.getenv("BUILD") or "build"
 local REFERENCE = os.getenv("REFERENCE") or "/usr/lib/cni"
 local ROUNDS = tonumber(os.getenv("BENCH_N")) or 30
 local WANTED = os.getenv("BENCH_CASES") or ""
-local CALLS, FULL = 50, 60000
+local CALLS, FULL, COLLECTED = 50, 60000, 1000
 local TARGETS = {
-  add_limit = 1.6, bridge = 10, masq = 20, del = 8, memory = 4, size = 1.5, growth = 1.2, last = 1.3,
+  add_limit = 1.6, bridge = 10, masq = 20, del = 8, memory = 4, size = 1.5, growth = 1.2, last = 1.3, collect = 4,
   other = { wall = 8, cpu = 10 },
 }
 
@@ -347,6 +347,42 @@ local function plan_case(plan, who_all, case)
   end
 end
 
+-- A GC that finds COLLECTED attachments, none of them valid any more; and what the kernel alone takes to delete
+-- as many pairs, on a bridge too and in as many namespaces, by one request.
+local function plan_collection(plan, ours)
+  local file, links = "/run/bench/collect.json", assert(io.open("/run/bench/links", "w"))
+  local conf = [=[{"cniVersion":"1.1.0","name":"collect","type":"bridge","bridge":"br0","isGateway":true,]=]
+    .. [=["ipMasq":true,"cni.dev/valid-attachments":[],]=] .. IPAM:format("10.6", "") .. "}"
+  local at = assert(io.open(file, "w"))
+  at:write(conf)
+  at:close()
+  links:write("link add br0 up type bridge\n")
+  for number = 1, COLLECTED do
+    sh("ip netns add pod%d", 1000 + number)
+    links:write(("link add v%d master br0 group 7 up type veth peer name eth7 netns pod%d\n")
+      :format(number, 1000 + number))
+  end
+  links:close()
+  for _, node in ipairs { "collect", "bare" } do
+    sh("ip netns add node-%s && ip -n node-%s link set lo up", node, node)
+  end
+  plan.line("node /run/netns/node-bare")
+  plan.line("do ip -batch /run/bench/links")
+  plan.line("settle 500")
+  plan.line("run limit:GC:collect 1 1 %s link del group 7", output("command -v ip"))
+  plan.line("node /run/netns/node-collect")
+  plan.line("set CNI_PATH %s", ours.path)
+  plan.line("set CNI_IFNAME eth0")
+  plan.line("config %s", file)
+  plan.line("set CNI_COMMAND ADD")
+  for first = 1001, 1000 + COLLECTED, CALLS do
+    plan.line("run ours:ADD:collect %d %d %s/bridge", first, CALLS, ours.path)
+  end
+  plan.line("settle 500")
+  plan.line("set CNI_COMMAND GC")
+  plan.line("run ours:GC:collect 1 1 %s/bridge", ours.path)
+end
+
 local function run_plan(plan)
   local file = assert(io.open("/run/bench/plan", "w"))
   file:write(table.concat(plan.lines, "\n"), "\n")
@@ -514,6 +550,14 @@ local function print_last_cost(figures)
   end
 end
 
+local function print_collection(figures)
+  local ours, bare = figures["ours:GC:collect"], figures["limit:GC:collect"]
+  if not ours then return end
+  print()
+  print(("A GC of %d attachments, wall: ours %.2f s (<= %g); one request that deletes as many pairs %.2f s")
+    :format(COLLECTED, ours.wall[1] / 1000, TARGETS.collect, bare.wall[1] / 1000))
+end
+
 local function print_sizes()
   print()
   print(string.format("Size of the program, stripped, MB (ours: <= %g)", TARGETS.size))
@@ -544,6 +588,7 @@ local function main()
   local plan = plan_writer()
   plan_residents(plan, who_all, wanted)
   for _, case in ipairs(list) do plan_case(plan, who_all, case) end
+  if is_wanted "collect" and who_all[2].name == "ours" then plan_collection(plan, who_all[2]) end
   local began = os.time()
   run_plan(plan)
   local figures = read_raw()
@@ -553,6 +598,7 @@ local function main()
   print_all(list, figures)
   print_lease_cost(figures)
   print_last_cost(figures)
+  print_collection(figures)
   print_sizes()
 end
 
