@@ -9,6 +9,7 @@
 
 local addr = require "cni.addr"
 local common = require "cni.common"
+local guard = require "cni.guard"
 local ipam = require "cni.ipam"
 local masq = require "cni.masq"
 local schema = require "cni.schema"
@@ -26,7 +27,9 @@ local conf = schema.record {
   ipMasq = common.ip_masq, ipMasqBackend = common.ip_masq_backend,
   hairpinMode = schema.boolean { doc = "Let the port send back what came from it." },
   promiscMode = schema.boolean { doc = "Make the bridge promiscuous." },
-  macspoofchk = schema.unserved { doc = "Not served: packets of other MACs are not kept from leaving." },
+  macspoofchk = schema.boolean { doc = "Drop what the sandbox sends from a MAC that is not its own." },
+  ipSpoofChk = schema.boolean { doc = "Drop what it sends from addresses that are not its own, in IP, " ..
+    "ARP and neighbour discovery; implies macspoofchk." },
   portIsolation = schema.boolean { doc = "Isolate the port from other isolated ports." },
   vlan = schema.integer { min = 0, max = 4094, default = 0, doc = "The port's native VLAN; 0: none." },
   vlanTrunk = vlans.trunk { doc = "VLANs that the port carries tagged." },
@@ -39,6 +42,7 @@ local conf = schema.record {
   dns = common.dns, ipam = common.ipam, args = common.args, runtimeConfig = common.runtime,
 }
 conf:implies("isDefaultGateway", "isGateway")
+conf:implies("ipSpoofChk", "macspoofchk")
 conf:never_both("hairpinMode", "promiscMode", "a promiscuous bridge would see every packet twice")
 local function without_addresses(c) return not (c.ipam and c.ipam.type) end
 for _, key in ipairs { "isDefaultGateway", "isGateway", "ipMasq" } do
@@ -50,6 +54,11 @@ conf:check(function(c)
   if name and #name > 15 then
     return ("bridge: the gateway of a VLAN has a link of its own, and %s is more than 15 bytes long")
       :format(name)
+  end
+end)
+conf:check(function(c)
+  if c.ipSpoofChk and without_addresses(c) then
+    return "ipSpoofChk needs ipam: without addresses there is nothing that the sandbox may send from"
   end
 end)
 conf:check(function(c)
@@ -107,6 +116,7 @@ local function add(req)
   local port, eth = plug(req, br)
   local options = { dad = c.enabledad, announce = true }
   local lease = ipam.add(req, options)
+  if c.macspoofchk then guard.add(req, port, eth.mac, c.ipSpoofChk and lease.ips or nil) end
   local gateway = c.isGateway and #lease.ips > 0 and gateway_link(req, br)
   if gateway then serve_gateways(req, gateway, lease) end
   if not c.disableContainerInterface then

@@ -109,6 +109,15 @@ M.list = {
         says = "ip_forward" },
     } },
 
+  { name = "bridge with a guard", ips = 2, reach = gateways, needs = { "nft-bridge" },
+    conf = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true, ipSpoofChk = true, ipam = dual },
+    breaks = addressed {
+      { "the port's MAC is not known", at = "host", sh = "nft flush set bridge luacni macs", says = "may send from" },
+      { "its addresses are not known", at = "host", sh = "nft flush set bridge luacni ipv4", says = "10%.20%.0%.%d+" },
+      { "the rule is gone", at = "host", sh = "nft flush chain bridge luacni forged_macs", says = "forged_macs" },
+      { "the table is gone", at = "host", sh = "nft delete table bridge luacni", says = "bridge luacni" },
+    } },
+
   { name = "bridge, by a script that has more verbs", ips = 1, reach = { "10.20.0.1" },
     conf = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true, more = true,
       ipam = { type = "host-local", subnet = "10.20.0.0/22" } },

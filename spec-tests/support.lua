@@ -322,11 +322,11 @@ end
 -- ---------------------------------------------------------------------------
 
 --- Shell that takes away the rules that are ours. (The whole rule set is others' too.)
-M.flush = "nft delete table inet luacni"
+M.flush = "for f in inet bridge; do nft delete table $f luacni 2>/dev/null; done; true"
 
 --- The rules that are ours, as nft lists them; "" when there are none.
 function M.our_rules(ns)
-  return (M.sh("nft list table inet luacni", { host = ns }))
+  return (M.sh("for f in inet bridge; do nft list table $f luacni 2>/dev/null; done", { host = ns }))
 end
 
 local function plugin_env(call)
@@ -787,6 +787,8 @@ local kernel = {
   ["nft-destroy"] = since(6, 3),
   ["nft-nat"] = can_make("nft add table inet t; nft 'add chain inet t c " ..
     "{ type nat hook postrouting priority 100; }'"),
+  ["nft-bridge"] = can_make("nft add table bridge t; nft 'add chain bridge t c " ..
+    "{ type filter hook prerouting priority -300; }'"),
   ["iptables"] = can_make("iptables -t nat -S && ip6tables -t nat -S"),
 }
 

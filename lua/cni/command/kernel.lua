@@ -48,8 +48,8 @@ local function commit(place, batch)
   if not socket then fail.kernel("open nf_tables", msg, errno) end
   local ok, why, number, at = socket:commit(batch)
   if ok then return end
-  local hint = number == sys.errno.ENOENT and require("cni.protocol.hints").expression(batch[at], why) or nil
-  fail.kernel("add a rule", why, number, nil, hint)
+  fail.kernel("add a rule", why, number, nil,
+    batch[at] and require("cni.protocol.hints").batch(batch[at], why, number))
 end
 
 local function masquerading(place)
@@ -58,6 +58,14 @@ local function masquerading(place)
     { "add", "chain", { family = "inet", table = "t", name = "c", type = "nat", hook = "postrouting",
       priority = 100 } },
     { "add", "rule", { family = "inet", table = "t", chain = "c", exprs = nft.rule(nft.masquerade()) } },
+  })
+end
+
+local function guarding(place)
+  commit(place, {
+    { "add", "table", { family = "bridge", name = "t" } },
+    { "add", "chain", { family = "bridge", table = "t", name = "c", type = "filter", hook = "prerouting",
+      priority = -300 } },
   })
 end
 
@@ -84,6 +92,8 @@ local features = {
     cause = "this kernel's bridges filter no VLANs: CONFIG_BRIDGE_VLAN_FILTERING is off",
     try = link(function() return { kind = "bridge", name = "b1", vlan_filtering = true } end) },
   { name = "masquerading", types = "bridge ptp", key = "ipMasq", module = "nft_masq", try = masquerading },
+  { name = "guarded ports", types = "bridge", key = "macspoofchk or ipSpoofChk", module = "nf_tables",
+    try = guarding },
   { name = "macvlan", types = "macvlan", module = "macvlan", try = link(function(place)
     return { kind = "macvlan", name = "m0", link = index_of(place, "v0"), macvlan_mode = "bridge" }
   end) },

@@ -60,6 +60,12 @@ local function find_masquerade(req)
   fail.try(require("cni.masq").add, req, ips)
 end
 
+-- What a script that does not load would have guarded is found by its owner.
+local function find_guard(req)
+  if not (req.raw.macspoofchk or req.raw.ipSpoofChk) or has_step(req.plan, "elements") then return end
+  require("cni.guard").forget(req)
+end
+
 local function find_all(req, plugin)
   local loads, del = fail.try(function() return plugin.del end)
   if loads and del then return scripts.call(plugin, "del", req) end
@@ -75,6 +81,7 @@ local function find_all(req, plugin)
     find_lease(req, plugin)
     if not (loads and plugin.chained) then find_link(req) end
     find_masquerade(req)
+    find_guard(req)
   end
 end
 

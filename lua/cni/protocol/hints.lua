@@ -128,6 +128,24 @@ function M.expression(entry, text)
     exprs[nth][1], option)
 end
 
+-- Families of tables that a kernel may do without.
+local families = { bridge = "CONFIG_NF_TABLES_BRIDGE", netdev = "CONFIG_NF_TABLES_NETDEV" }
+
+--- Why a batch of nf_tables was refused.
+-- @tparam table entry of the batch, that was refused
+-- @string text the refusal
+-- @tparam integer errno
+-- @treturn ?string nil when there is nothing to be seen
+function M.batch(entry, text, errno)
+  local attrs = entry[3]
+  local option = entry[2] == "chain" and attrs.type and families[attrs.family]
+  if option and (errno == errors.ENOENT or errno == errors.EOPNOTSUPP or errno == errors.EAFNOSUPPORT) then
+    return ("this kernel has no nf_tables for frames of the family %s: %s is off, or its module is not there")
+      :format(attrs.family, option)
+  end
+  return errno == errors.ENOENT and M.expression(entry, text) or nil
+end
+
 -- The edit distance of two words: how many letters are added, left out, replaced, or swapped with their
 -- neighbour. Above `limit` it is not worked out.
 local function distance(a, b, limit)

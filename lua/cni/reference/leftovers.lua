@@ -124,9 +124,11 @@ local function drop_marked(batch, socket, where, comment)
   end
 end
 
+local function guard_of(owner) return ("cni-br-iface-%s-%s"):format(owner.id, owner.ifname) end
+
 -- The guard against forged MACs: the jump first, then the chains that it leads to.
 local function drop_guard(batch, socket, owner)
-  local name = ("cni-br-iface-%s-%s"):format(owner.id, owner.ifname)
+  local name = guard_of(owner)
   if not get_chain(socket, "bridge", "nat", name) then return end
   for _, rule in ipairs(rules_of(socket, "bridge", "nat", "PREROUTING")) do
     for _, expr in ipairs(rule.exprs or {}) do
@@ -196,6 +198,17 @@ local function hides(socket, family, chain)
     end
   end
   return false
+end
+
+--- Whether the reference's rules keep forged MACs of an attachment from its bridge.
+-- @tparam table h handle of the host
+-- @tparam table owner
+-- @treturn boolean
+function M.guards(h, owner)
+  local socket <close> = open(h)
+  local rules = socket and rules_of(socket, "bridge", "nat", guard_of(owner) .. "-mac") or {}
+  local last = rules[#rules] and rules[#rules].exprs
+  return last ~= nil and last[#last][1] == "immediate" and last[#last].data.verdict == "drop"
 end
 
 --- Whether the reference's rules masquerade an address of an attachment.

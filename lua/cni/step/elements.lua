@@ -1,0 +1,315 @@
+-- SPDX-License-Identifier: MIT
+--- Step `elements`: elements of this attachment in sets of nf_tables. The table, with chains and sets, is
+-- there for all attachments (cni.step.layout): made by the first, removed with the last.
+--
+-- `want.elements` is a list of
+--
+--     set, key, key_end, data   as netlink.nft has them, key and data by the types of the set
+--     excludes                  names of sets with such keys, too: what is in one of them for any of the keys
+--                               is in the way
+--     replace                   true: an element that is there already is replaced, whoever it belonged to
+--     says                      the element in words
+--
+-- `want.instead` names a function of cni.reference.leftovers which tells whether the reference has done the
+-- same.
+--
+-- To whom an element belongs, its comment says. One batch adds all of them, and one removes them. An element
+-- that somebody else has is an error which names him; nothing is added then.
+--
+-- @module cni.step.elements
+
+local fail = require "cni.fail"
+local layouts = require "cni.step.layout"
+local netlink = require "netlink"
+local nft = require "cni.nft"
+local shared = require "cni.record.shared"
+
+local errors = netlink.sys.errno
+local M = {}
+
+local patience <const> = 100
+
+-- The shipped layout that a step names, by its module and its name there; what of a script's own the record
+-- has, or all of it on ADD.
+local function layout_of(step)
+  local want = step.want
+  return step.layout or want.module and require("cni." .. want.module)[want.layout or "layout"] or want.layout
+end
+
+local function group_of(layout, h) return h:group("nft:" .. layout.table .. "." .. layout.name) end
+
+-- The object that all attachments use; the others are sets with `noted`.
+local whole <const> = "layout"
+
+local function owner_comment(owner)
+  local text = ("%s/%s/%s"):format(owner.network, owner.id, owner.ifname)
+  if #text > 128 then text = text:sub(1, 100) .. "/" .. netlink.sys.hash64(text) end
+  return nft.comment(text)
+end
+
+local function set_of(layout, name)
+  for _, set in ipairs(layout.sets) do
+    if set.name == name then return set end
+  end
+  fail.throw { code = fail.codes.internal, msg = ("there is no set %s"):format(name) }
+end
+
+local function listed(layout, set, fields)
+  fields.set, fields.key_type, fields.data_type = set.name, set.key_type, set.data_type
+  fields.interval = set.interval or nil
+  return layouts.of(layout, fields)
+end
+
+-- The element for a key in a set, or nil. No set, or one of another layout: it is not in there.
+local function find(socket, layout, name, key)
+  local set = set_of(layout, name)
+  local found, msg, errno = socket:get("element", listed(layout, set, { key = key }))
+  if not found and errno and errno ~= errors.ENOENT and errno ~= errors.EINVAL then
+    fail.kernel("look at set " .. name, msg, errno)
+  end
+  return found
+end
+
+-- All keys of an element: of an interval, those from its first port, or number, to the last.
+local function keys_of(element)
+  local key, to = element.key, element.key_end
+  if not to then return { key } end
+  if type(key) ~= "table" then return { key, to } end
+  local keys, at = {}, #key
+  for value = key[at], to[at] do
+    local one = table.move(key, 1, at, 1, {})
+    one[at] = value
+    keys[#keys + 1] = one
+  end
+  return keys
+end
+
+local function said(element)
+  if element.says then return element.says end
+  local function text(value)
+    return type(value) == "table" and table.concat(value, " . ") or tostring(value)
+  end
+  local data = element.data
+  return ("%s%s%s in %s"):format(text(element.key), element.key_end and "-" .. text(element.key_end) or "",
+    data and " : " .. text(data.verdict and { data.verdict, data.chain } or data) or "", element.set)
+end
+
+local function occupied(element, by)
+  fail.throw { msg = ("%s: %s has it already"):format(said(element), by),
+    details = "its owner is written network/container/interface" }
+end
+
+-- Raise when somebody has one of the keys of an element in another set, or in its own between its ends.
+local function look_for_others(socket, layout, element, group, comment)
+  local names = {}
+  for _, name in ipairs(element.excludes or {}) do
+    if not set_of(layout, name).noted or shared.used(group, name) then names[#names + 1] = name end
+  end
+  if #names == 0 then return end
+  for _, key in ipairs(keys_of(element)) do
+    for _, name in ipairs(names) do
+      local found = find(socket, layout, name, key)
+      if found and found.comment ~= comment then occupied(element, found.comment or "somebody") end
+    end
+  end
+end
+
+local function entry(element, comment)
+  return { key = element.key, key_end = element.key_end, data = element.data, comment = comment }
+end
+
+-- Put elements into a batch, those of one set together.
+local function batch_of(layout, verb, elements, comment)
+  local batch, by = {}, {}
+  for _, element in ipairs(elements) do
+    local set = set_of(layout, element.set)
+    local list = by[element.set]
+    if not list then
+      list = {}
+      by[element.set] = list
+      batch[#batch + 1] = { verb, "element", listed(layout, set, { elements = list }) }
+    end
+    list[#list + 1] = verb == "del" and { key = element.key, key_end = element.key_end }
+      or entry(element, comment)
+  end
+  return batch
+end
+
+-- Of the elements those that are there; of somebody else only such as are to be replaced.
+local function there(socket, layout, elements, comment, only)
+  local list = {}
+  for _, element in ipairs(elements) do
+    local found = (not only or element[only]) and find(socket, layout, element.set, element.key)
+    if found and (found.comment == comment or element.replace) then
+      list[#list + 1] = element
+    elseif found and only ~= "replace" then
+      occupied(element, found.comment or "somebody")
+    end
+  end
+  return list
+end
+
+-- Commit; nil and the errno when that is refused.
+local function commit(socket, layout, elements, comment, replaced)
+  local batch = batch_of(layout, "del", replaced)
+  table.move(batch_of(layout, "create", elements, comment), 1, #elements, #batch + 1, batch)
+  local ok, msg, errno = socket:commit(batch)
+  return ok, errno, msg
+end
+
+-- Whether there is an element that would be in the way of an interval, without having its first key.
+local function overlap(socket, layout, elements, comment)
+  for _, element in ipairs(elements) do
+    local found = element.key_end and find(socket, layout, element.set, element.key_end)
+    if found and found.comment ~= comment then occupied(element, found.comment or "somebody") end
+  end
+end
+
+local function take(plan, group, want, layout)
+  local alone = false
+  for _, element in ipairs(want.elements) do
+    alone = alone or element.key_end ~= nil and element.excludes ~= nil
+  end
+  plan:lock(group, alone and "exclusive" or "shared")
+  shared.join(group, whole, plan.owner)
+  for _, element in ipairs(want.elements) do
+    if set_of(layout, element.set).noted then shared.join(group, element.set, plan.owner) end
+  end
+end
+
+function M.run(step, plan)
+  local h, layout, want = plan[step.ns], layout_of(step), step.want
+  local socket <close>, group = layouts.open(h), group_of(layout, h)
+  local comment = owner_comment(plan.owner)
+  take(plan, group, want, layout)
+  local ok, errno, msg
+  for _ = 1, patience do
+    if layouts.missing(socket, layout) then
+      plan:lock(group, "exclusive")
+      take(plan, group, want, layout)
+      layouts.make(socket, layout, M.say(step))
+    end
+    for _, element in ipairs(want.elements) do look_for_others(socket, layout, element, group, comment) end
+    ok, errno, msg = commit(socket, layout, want.elements, comment,
+      there(socket, layout, want.elements, comment, "replace"))
+    if not ok and (errno == errors.EEXIST or errno == errors.ENOTEMPTY) then
+      -- Somebody has one of them: that is said. Or a killed call of this very attachment has left some.
+      local mine = there(socket, layout, want.elements, comment)
+      overlap(socket, layout, want.elements, comment)
+      ok, errno, msg = commit(socket, layout, want.elements, comment, mine)
+    end
+    if ok then return end
+    -- Gone since we looked, or come.
+    if errno ~= errors.ENOENT and errno ~= errors.EEXIST then break end
+  end
+  fail.kernel(M.say(step), msg, errno)
+end
+
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not same(value, b[key]) then return false end
+  end
+  return true
+end
+
+local function differs(step, plan)
+  local h, layout = plan[step.ns], layout_of(step)
+  local socket <close>, comment = layouts.open(h), owner_comment(plan.owner)
+  local missing = layouts.missing(socket, layout)
+  if missing then
+    return ("%s is missing from table %s %s"):format(missing, layout.family or "inet", layout.table)
+  end
+  for _, element in ipairs(step.want.elements) do
+    local set = set_of(layout, element.set)
+    local found = find(socket, layout, element.set, element.key)
+    if not found then
+      return ("%s: its element in set %s is missing"):format(said(element), element.set)
+    elseif found.comment ~= comment then
+      return ("%s: its element in set %s belongs to %s"):format(said(element), element.set,
+        found.comment or "somebody")
+    elseif set.data_type and set.data_type ~= "verdict" and not same(element.data, found.data) then
+      return ("%s: its element in set %s leads elsewhere"):format(said(element), element.set)
+    end
+  end
+end
+
+-- What a reference plugin has made may stand in the place of the elements (`want.instead`).
+function M.verify(step, plan)
+  local text, instead = differs(step, plan), step.want.instead
+  local theirs = text and instead and require("cni.reference.leftovers")[instead]
+  if theirs and theirs(plan[step.ns], plan.owner) then return nil end
+  return text
+end
+
+-- Elements of an owner that no record tells of.
+local function unrecorded(socket, layout, comment)
+  local list = {}
+  for _, set in ipairs(layout.sets) do
+    local found = socket:dump("element", listed(layout, set, {}))
+    for _, element in ipairs(found or {}) do
+      if element.comment == comment then
+        list[#list + 1] = { set = set.name, key = element.key, key_end = element.key_end }
+      end
+    end
+  end
+  return list
+end
+
+local function take_out(step, plan, socket, layout)
+  local comment = owner_comment(plan.owner)
+  local elements = step.want.elements
+  if plan.mode == "erase" then
+    elements = unrecorded(socket, layout, comment)
+  else
+    local mine = {}
+    for _, element in ipairs(elements) do
+      local found = find(socket, layout, element.set, element.key)
+      if found and found.comment == comment then mine[#mine + 1] = element end
+    end
+    elements = mine
+  end
+  if #elements == 0 then return true end
+  local ok, msg, errno = socket:commit(batch_of(layout, "del", elements))
+  if not ok and errno ~= errors.ENOENT then fail.kernel("undo: " .. M.say(step), msg, errno) end
+  return ok
+end
+
+local function undo(step, plan, socket)
+  local h, layout = plan[step.ns], layout_of(step)
+  local group = group_of(layout, h)
+  for _ = 1, patience do
+    if take_out(step, plan, socket, layout) then break end
+  end
+  for _, set in ipairs(layout.sets) do
+    if set.noted then shared.leave(group, set.name, plan.owner) end
+  end
+  if not shared.leave(group, whole, plan.owner) then return end
+  local lock <close> = shared.lock(group, "exclusive")
+  if shared.used(group, whole) then return end
+  layouts.drop(socket, layout)
+  shared.tidy(group, lock)
+end
+
+-- A socket that has deleted elements waits for RCU when it is closed: many attachments share one.
+function M.undo(step, plan)
+  local h, batch = plan[step.ns], plan.batch
+  if h.absent then return end
+  if batch and step.ns == "host" then
+    batch.nft = batch.nft or layouts.open(h)
+    return undo(step, plan, batch.nft)
+  end
+  local socket <close> = layouts.open(h)
+  undo(step, plan, socket)
+  socket:leave_open()
+end
+
+function M.say(step)
+  local words = {}
+  for i, element in ipairs(step.want.elements) do
+    if element.says ~= "" then words[#words + 1] = said(step.want.elements[i]) end
+  end
+  return #words == 0 and "add nothing to nf_tables" or table.concat(words, ", ")
+end
+
+return M

@@ -1,0 +1,208 @@
+-- SPDX-License-Identifier: MIT
+--- A layout: what a table of nf_tables has whatever is attached, its chains with their rules, and sets. What
+-- attachments have is in the sets (cni.step.elements).
+--
+--     { table = "luacni", name = "ports", comment = "...", family = "inet" (the default),
+--       sets = { { name =, key_type =, data_type =, interval =, comment = }, ... },
+--       chains = { { name =, comment =, rules = { { ... }, ... } }, ... } }
+--
+-- A chain comes behind those that it jumps to; a base chain has `type`, `hook`, `priority` too. A chain with
+-- `kept` is the administrator's: what is in it is never changed, and the chain stays while it has a rule.
+--
+-- Which layout is there, the comments of its chains say: a change of its text is a new layout, and so is a
+-- change of its `version`. Chains of another one are made anew, in one batch; sets of the same types, and all
+-- that is in them, stay. So a newer version of this program takes over what an older one has made while
+-- packets flow.
+--
+-- @module cni.step.layout
+
+local fail = require "cni.fail"
+local netlink = require "netlink"
+
+local errors = netlink.sys.errno
+local M = {}
+
+--- What the table of this program says of itself; its chains say what each is for.
+M.of_luacni = "made and removed by luacni, but for the chain admin"
+
+-- How often it is tried again when somebody else changes the rules at the same moment.
+local patience <const> = 100
+
+local function checked(found, msg, errno)
+  if found == nil and errno and errno ~= errors.ENOENT then fail.kernel("look at nf_tables", msg, errno) end
+  return found
+end
+
+local function of(layout, fields)
+  fields.family, fields.table = layout.family or "inet", layout.table
+  return fields
+end
+M.of = of
+
+--- Open nf_tables.
+-- @tparam handle h
+-- @return the socket
+function M.open(h)
+  local socket, msg, errno = netlink.nft(h:namespace())
+  if not socket then fail.kernel("open nf_tables", msg, errno) end
+  return socket
+end
+
+-- How often chains are jumped to, by name.
+local function jumps_of(layout)
+  local jumps = {}
+  for _, chain in ipairs(layout.chains) do
+    for _, rule in ipairs(chain.rules or {}) do
+      for _, expr in ipairs(rule) do
+        local target = expr.data and type(expr.data) == "table" and expr.data.chain
+        if target then jumps[target] = (jumps[target] or 0) + 1 end
+      end
+    end
+  end
+  return jumps
+end
+
+local function comment_of(layout, chain)
+  return ("%s [%s %s]"):format(chain.comment or chain.name, layout.name, layout.version)
+end
+
+--- What of a layout is missing.
+-- @param socket
+-- @tparam table layout
+-- @treturn string|nil in words
+function M.missing(socket, layout)
+  local jumps = jumps_of(layout)
+  for _, chain in ipairs(layout.chains) do
+    local found = checked(socket:get("chain", of(layout, { name = chain.name })))
+    if not found then return "chain " .. chain.name end
+    if not chain.kept and found.comment ~= comment_of(layout, chain) then
+      return ("chain %s, as this version makes it,"):format(chain.name)
+    end
+    if (found.use or 0) < #(chain.rules or {}) + (jumps[chain.name] or 0) then
+      return "a rule of chain " .. chain.name
+    end
+  end
+end
+
+--- Look at nf_tables and change it, so that nobody else's change comes between.
+-- @param socket
+-- @tparam string what it is for
+-- @tparam function build gives the batch
+function M.change(socket, what, build)
+  local ok, msg, errno, at
+  local batch
+  for _ = 1, patience do
+    local generation = checked(socket:generation())
+    batch = build()
+    if #batch == 0 then return end
+    ok, msg, errno, at = socket:commit(batch, nil, generation)
+    if ok then return end
+    if errno ~= errors.ERESTART then break end
+  end
+  fail.kernel(what, msg, errno, nil, batch[at] and require("cni.protocol.hints").batch(batch[at], msg, errno))
+end
+
+local function flags_of(set) return set.interval and { "interval" } or nil end
+
+local function add_set(layout, set)
+  return { "add", "set", of(layout, { name = set.name, key_type = set.key_type, data_type = set.data_type,
+    flags = flags_of(set), comment = set.comment }) }
+end
+
+--- Make what is missing of a layout.
+-- @param socket
+-- @tparam table layout
+-- @tparam string what it is for
+function M.make(socket, layout, what)
+  M.change(socket, what, function()
+    local batch, old = {}, {}
+    local function add(verb, kind, fields) batch[#batch + 1] = { verb, kind, fields } end
+    add("add", "table", { family = layout.family or "inet", name = layout.table, comment = layout.comment })
+    for i = #layout.chains, 1, -1 do
+      local chain = layout.chains[i]
+      if not chain.kept and checked(socket:get("chain", of(layout, { name = chain.name }))) then
+        add("flush", "chain", of(layout, { name = chain.name }))
+        old[#old + 1] = chain.name
+      end
+    end
+    for _, name in ipairs(old) do add("del", "chain", of(layout, { name = name })) end
+    for _, set in ipairs(layout.sets) do
+      local found = checked(socket:get("set", of(layout, { name = set.name })))
+      if found and (found.key_type ~= set.key_type or found.data_type ~= set.data_type) then
+        add("del", "set", of(layout, { name = set.name }))
+      end
+      batch[#batch + 1] = add_set(layout, set)
+    end
+    for _, chain in ipairs(layout.chains) do
+      add("add", "chain", of(layout, { name = chain.name, type = chain.type, hook = chain.hook,
+        priority = chain.priority, policy = chain.type and "accept" or nil,
+        comment = comment_of(layout, chain) }))
+    end
+    for _, chain in ipairs(layout.chains) do
+      for _, rule in ipairs(chain.rules or {}) do
+        add("add", "rule", of(layout, { chain = chain.name, exprs = table.move(rule, 1, #rule, 1, {}),
+          comment = rule.comment }))
+      end
+    end
+    return batch
+  end)
+end
+
+local function names_of(list)
+  local names = {}
+  for _, item in ipairs(list) do names[item.name] = true end
+  return names
+end
+
+--- The end of a batch that removes chains and sets of a table: the table itself, when nothing else is in it.
+-- @tparam table batch
+-- @param socket
+-- @tparam string family of the table
+-- @tparam string name of the table
+-- @tparam table gone the names of chains and sets that the batch removes
+function M.drop_table(batch, socket, family, name, gone)
+  for _, kind in ipairs { "chain", "set" } do
+    for _, found in ipairs(checked(socket:dump(kind, { family = family, table = name })) or {}) do
+      if not gone[found.name] then return end
+    end
+  end
+  if checked(socket:get("table", { family = family, name = name })) then
+    batch[#batch + 1] = { "del", "table", { family = family, name = name } }
+  end
+end
+
+--- Remove a layout that nobody uses, unless there is something in one of its sets: then somebody does whom
+-- our books do not know.
+-- @param socket
+-- @tparam table layout
+function M.drop(socket, layout)
+  M.change(socket, ("remove the chains of %s"):format(layout.name), function()
+    local batch, gone = {}, names_of(layout.sets)
+    local there = {}
+    for _, set in ipairs(layout.sets) do
+      if checked(socket:get("set", of(layout, { name = set.name }))) then
+        there[#there + 1] = set.name
+        if #(checked(socket:dump("element", of(layout, { set = set.name }))) or {}) > 0 then return {} end
+      end
+    end
+    local chains = {}
+    for i = #layout.chains, 1, -1 do
+      local chain = layout.chains[i]
+      local found = checked(socket:get("chain", of(layout, { name = chain.name })))
+      local has_rules = found and chain.kept
+        and #(checked(socket:dump("rule", of(layout, { chain = chain.name }))) or {}) > 0
+      if found and not has_rules then chains[#chains + 1], gone[chain.name] = chain, true end
+    end
+    for _, chain in ipairs(chains) do
+      if not chain.kept then batch[#batch + 1] = { "flush", "chain", of(layout, { name = chain.name }) } end
+    end
+    for _, chain in ipairs(chains) do
+      batch[#batch + 1] = { "del", "chain", of(layout, { name = chain.name }) }
+    end
+    for _, name in ipairs(there) do batch[#batch + 1] = { "del", "set", of(layout, { name = name }) } end
+    if #batch > 0 then M.drop_table(batch, socket, layout.family or "inet", layout.table, gone) end
+    return batch
+  end)
+end
+
+return M
