@@ -122,10 +122,12 @@ local function routes_for(req, own, all, have, static)
   return list
 end
 
--- What the main table has in place of a route: the route itself, another one, or nothing.
+-- What the main table has in place of a route: the route itself, another one, or nothing. A family that no
+-- address is of stays as it is.
 local function left_in_main(req, route, all)
-  local dst = addr.parse(route.dst)
-  if tostring(dst) == "fe80::/64" then return route end
+  local dst, concerned = addr.parse(route.dst), false
+  for _, own in ipairs(all) do concerned = concerned or own.family == dst.family end
+  if not concerned or tostring(dst) == "fe80::/64" then return route end
   if not req.conf.addSourceHints then return nil end
   for _, own in ipairs(all) do
     if dst == own.net and not route.src then
@@ -161,13 +163,30 @@ local function need_none(req, own)
   end
 end
 
+-- The rules of an ADD, each ahead of all that are there, as the kernel itself would choose. `tables`: one for
+-- each address.
+local function new_rules(req, all, tables)
+  local rules, lowest = {}, { inet = 32766, inet6 = 32766 }
+  for family, number in pairs(req.pod.absent and {} or lowest) do
+    for _, rule in ipairs(req.pod:dump("rule", { family = family })) do
+      local own = rule.priority or 0
+      if own > 1 and own < number then number = own end
+    end
+    lowest[family] = number
+  end
+  for i, own in ipairs(all) do
+    lowest[own.family] = lowest[own.family] - 1
+    rules[i] = { from = own.ip, table = tables[i], priority = lowest[own.family] }
+  end
+  return rules
+end
+
 local function exchange(req, all)
   local have, static = req.pod:routes_of(req.ifname), families(req.conf.gateways) or {}
   local numbers = { req.pod:free_table(first_table, #all) }
-  local made = { rules = {}, add = {}, remove = {} }
+  local made = { rules = new_rules(req, all, numbers), add = {}, remove = {} }
   for i, own in ipairs(all) do
     if not req.pod.absent then need_none(req, own) end
-    made.rules[i] = { from = own.ip, table = numbers[i] }
     for _, route in ipairs(routes_for(req, own, all, have, static[own.family])) do
       made.add[#made.add + 1] = changed(route, { table = numbers[i] })
     end
@@ -219,9 +238,9 @@ local function decide(req, all)
   local mode = req.plan.mode
   if mode == "verify" or mode == "erase" then return found(req, all) end
   if not req.conf.table then return exchange(req, all) end
-  local rules = {}
-  for i, own in ipairs(all) do rules[i] = { from = own.ip, table = req.conf.table } end
-  return { rules = rules, add = {}, remove = {} }
+  local tables = {}
+  for i in ipairs(all) do tables[i] = req.conf.table end
+  return { rules = new_rules(req, all, tables), add = {}, remove = {} }
 end
 
 local function add(req)
@@ -236,9 +255,7 @@ local function add(req)
     end
   end
   local made = req:once("made", function() return decide(req, addresses(req)) end)
-  -- A rule to a table that others have too may be there.
-  local verb = req.conf.table and mode ~= "erase" and "ensure_rule" or "add_rule"
-  for _, rule in ipairs(made.rules) do req.pod[verb](req.pod, rule) end
+  for _, rule in ipairs(made.rules) do req.pod:add_rule(rule) end
   if #made.add + #made.remove > 0 then
     req.pod:change_routes(req.ifname, { add = made.add, remove = made.remove })
   end

@@ -364,10 +364,10 @@ vrf("the smallest table that no VRF has", {}, { setup_pod = pod_link ..
 vrf("no name", { vrfname = false }, { steps = both, differs = { "DEL passes" } })
 vrf("no chain", {}, { prev = false, steps = add })
 vrf("no such interface", {}, { steps = { { verb = "ADD", ifname = "net1" } },
-  differs = { "rollback of a VRF" } })
+  differs = { "rollback in a chain" } })
 vrf("an interface that has a master", {}, { setup_pod = pod_link ..
   "ip link add b0 type bridge; ip link set eth0 master b0", steps = add,
-  differs = { "rollback of a VRF" } })
+  differs = { "rollback in a chain" } })
 vrf("two interfaces in one VRF", { table = 100 }, { setup_pod = pod_link ..
   pair("net1", "n1") .. "ip addr add 10.2.0.5/24 dev net1", steps = { "ADD",
   { verb = "ADD", ifname = "net1" }, "DEL", { verb = "DEL", ifname = "net1" } } })
@@ -380,12 +380,44 @@ vrf("DEL with a link that is no VRF", {}, { steps = { "ADD",
   { sh = "ip link del red; " .. pair("red", "r1"), at = "pa" }, "DEL" },
   differs = { "DEL passes" } })
 vrf("CHECK, the interface is not in it", {}, { steps = tampered("ip link set eth0 nomaster"),
-  differs = { "CHECK of a VRF" } })
+  differs = { "CHECK in a chain" } })
 vrf("CHECK, the VRF is gone", {}, { steps = tampered("ip link del red"),
-  differs = { "CHECK of a VRF" } })
+  differs = { "CHECK in a chain" } })
 vrf("version 0.3.1", { cniVersion = "0.3.1" }, { steps = both,
   prev = { cniVersion = "0.3.1", interfaces = chained.interfaces,
   ips = { { version = "4", address = "10.1.0.5/24", interface = 0 } } } })
+
+-- --- sbr ------------------------------------------------------------------------
+
+local pod_default = pod_link .. "ip route add default via 10.1.0.1; "
+local sbr = family("sbr", {}, { setup_pod = pod_default, prev = chained })
+local chained_dual = with(chained, { ips = { chained.ips[1],
+  { address = "fd01::5/64", gateway = "fd01::1", interface = 0 } } })
+
+local back = { "routes given back" }
+
+sbr("an address", {}, { differs = back })
+sbr("more routes", {}, { setup_pod = pod_routes, differs = back })
+sbr("dual stack", {}, { setup_pod = pod_dual, prev = chained_dual,
+  differs = { "routes given back", "table of one family" } })
+sbr("a table given", { table = 500 }, { steps = both, differs = { "table given" } })
+sbr("the smallest table from 100 that no rule has", {}, { setup_pod = pod_default ..
+  "ip rule add from 192.0.2.7 lookup 100 prio 32765", differs = back })
+sbr("no gateway", {}, { setup_pod = pod_link, prev = with(chained, {
+  ips = { { address = "10.1.0.5/24", interface = 0 } } }), differs = back })
+sbr("an address of another interface", {}, { prev = with(chained, {
+  interfaces = { { name = "other", sandbox = "/run/netns/pa" } } }), differs = { "routes of nobody stay" } })
+sbr("no addresses", {}, { prev = with(chained, { ips = t.list() }), steps = add })
+sbr("no chain", {}, { prev = false, steps = add })
+sbr("no such interface", {}, { steps = { { verb = "ADD", ifname = "net1" } } })
+sbr("a gateway out of reach", {}, { setup_pod = pod_link, prev = with(chained, {
+  ips = { { address = "10.1.0.5/24", gateway = "10.77.0.1", interface = 0 } } }), steps = add,
+  differs = { "rollback in a chain" } })
+sbr("DEL with the namespace gone", {}, { steps = gone(), differs = { "DEL passes" } })
+sbr("DEL with the interface gone", {}, { steps = { "ADD", { sh = "ip link del eth0", at = "pa" }, "DEL" },
+  differs = { "DEL passes", "rule removed" } })
+sbr("CHECK, the rule is gone", {}, { steps = tampered("ip rule del table 100"),
+  differs = { "CHECK in a chain" } })
 
 -- --- tuning ---------------------------------------------------------------------
 
