@@ -201,6 +201,40 @@ end)]], wire:format "")
     ends(1, killed, "req.host:set_link('nobody', { up = true })", "nobody")
   end)
 
+  it("finds a sysctl that a type leaves, and none that comes back, or stays by design", function()
+    local goes = node .. 'it("goes", function() local pod = node:pod() pod:add() pod:del() node:leaves_nothing() end)'
+    local sysctl = "net/ipv4/conf/up0/proxy_arp"
+    for what, left in pairs {
+      [('req:call { program = "/bin/sh", args = { "-c", "echo 1 >/proc/sys/%s" } }'):format(sysctl)] =
+        "host has: " .. sysctl .. " = 1, which was 0",
+      [("req.host:set_sysctl({ { %q, '1' } }, { keep = true })"):format(sysctl)] = "host has: " .. sysctl .. " = 1, which was 0",
+      [("req.host:set_sysctl { { %q, '1' } }"):format(sysctl)] = "1 success / 0 failures",
+      ["req.host:enable_forwarding 'inet' req.host:enable_forwarding 'inet6'"] = "1 success / 0 failures",
+    } do
+      local out, status = try(goes, wire:format(what))
+      assert.equal(left:find "^1" and 0 or 1, status, out)
+      has(out, left)
+    end
+  end)
+
+  it("ends as pending what the kernel cannot do, and no other failure", function()
+    local lacking
+    for _, type in ipairs { "dummy", "vrf", "ipvlan", "macvlan" } do lacking = lacking or not t.has(type) and type end
+    if not lacking then return t.current.pending "this kernel lacks none of them" end
+    local makes = "req.host:add_link { kind = %q, name = 'k0', link = 'up0' }"
+    local spec = node .. [[
+it("adds", function() node:pod():add() end)
+it("is killed", function() node:pod():killed() end)
+it("fails", function() assert.matches("no links of kind", node:pod():add_fails()) end)]]
+    local out, status = try(spec, wire:format((makes:format(lacking):gsub(lacking ~= "dummy" and "" or ", link = 'up0'", ""))))
+    assert.equal(0, status, out)
+    has(out, "1 success / 0 failures / 0 errors / 2 pending")
+    has(out, "this kernel makes no links of kind " .. lacking)
+    out, status = try(spec, wire:format "error 'another reason'")
+    assert.equal(1, status, out)
+    has(out, "0 successes / 1 failure / 2 errors / 0 pending")
+  end)
+
   it("gives every file a world of its own, in which nothing of the machine's is", function()
     t.write("/var/lib/cni/networks/spec/10.9.8.2", "somebody\r\neth0")
     t.write("/etc/cni/net.d/10-mine.conflist", "{}")
