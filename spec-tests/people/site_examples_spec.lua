@@ -47,6 +47,19 @@ local examples = {
     end,
     breaks = { "echo 0 >/proc/sys/net/ipv4/conf/br0/proxy_arp", "proxy_arp is 0, not 1" } },
 
+  ["other-exit"] = { conf = { table = 200, uplink = "up0", gateway = "192.0.2.2", bridge = "br0", removeUnused = true,
+      isDefaultGateway = true, ipam = subnet }, far = true,
+    works = function(w)
+      -- The host itself has no way there.
+      t.run("ip addr replace 198.51.100.9/32 dev lo", { host = w.far })
+      assert.is_true(t.ping(w.pods[1], "198.51.100.9"))
+      w:sh("ip rule add priority 100 from 10.22.0.0/24 lookup main; ip rule add priority 101 from 10.22.0.0/24 unreachable")
+      assert.is_false(t.ping(w.pods[1], "198.51.100.9"))
+      w:sh("ip rule del priority 100; ip rule del priority 101")
+      assert.is_true(t.ping(w.pods[1], "10.22.0.1"))
+    end,
+    breaks = { "ip rule del table 200", "rule 32765 from 10%.22%.0%.%d+/32 lookup 200 is missing" } },
+
   ["isolated"] = { conf = { server = "registry-0", bridge = "br0", removeUnused = true, isGateway = true,
       ipam = subnet }, pods = 3,
     calls = { { args = "IgnoreUnknown=1;K8S_POD_NAME=registry-0" }, { args = "IgnoreUnknown=1;K8S_POD_NAME=web-1" },

@@ -261,6 +261,22 @@ describe("sbr behind macvlan", function()
   end)
 end)
 
+describe("CHECK of the plugin before sbr", function()
+  it("finds its routes in the tables of its addresses, and misses what is in none", function()
+    local w = new()
+    w:add()
+    w:add(sbr(w))
+    w:check()
+    w:in_pod "ip route del default table 100; ip route add default dev eth0 via 10.5.0.1 onlink table 300"
+    assert.truthy(w:fails("CHECK").text:find("route 0.0.0.0/0 via 10.5.0.1 on eth0 is missing", 1, true))
+    w:in_pod "ip rule add from 10.5.0.9 lookup 300"
+    w:check()
+    w:fails("CHECK", sbr(w))
+    w:in_pod "ip rule del lookup 300; ip route flush table 300"
+    w:del(sbr(w))
+  end)
+end)
+
 describe("sbr DEL", function()
   it("without a record finds rules and tables in the kernel", function()
     local w = new()
