@@ -43,6 +43,8 @@ local types = {
   { name = "bridge", leases = true, works = masqueraded, needs = { "nft-nat", "iptables" },
     conf = { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
       hairpinMode = true, ipam = dual } },
+  { name = "bridge with a guard", leases = true, works = reaches("10.1.0.1", "fd01::1"), needs = { "nft-bridge" },
+    conf = { type = "bridge", bridge = "br0", isGateway = true, macspoofchk = true, ipam = dual } },
   { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0" } },
   { name = "ptp", leases = true, works = masqueraded, needs = { "nft-nat", "iptables" },
     conf = { type = "ptp", ipMasq = true,

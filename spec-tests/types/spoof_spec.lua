@@ -120,7 +120,7 @@ end
 
 -- What a sandbox may send, and what of it only where the keys are not set: 1 MACs, 2 addresses, 0 never dropped.
 local function frames_of(me, tags)
-  local m, far4, far6 = me.mac, "10.1.0.99", "fd01::99"
+  local m, other, far4, far6 = me.mac, me.forged or forged, "10.1.0.99", "fd01::99"
   return {
     { "own ARP", arp(m, m, me.v4, "10.1.0.1", tags), 0 },
     { "ARP probe for the own address", arp(m, m, "0.0.0.0", me.v4, tags), 0 },
@@ -135,10 +135,12 @@ local function frames_of(me, tags)
     { "duplicate address detection, link-local", icmp6(m, "::", 135, me.ll, tags), 0 },
     { "router solicitation", icmp6(m, "::", 133, "::", tags), 0 },
     { "another protocol", eth(m, 0x88b5, ("\0"):rep(40) .. mark(), tags), 0 },
-    { "forged source MAC, ARP", arp(forged, m, me.v4, "10.1.0.1", tags), 1 },
-    { "forged source MAC, IPv4", udp4(forged, me.v4, 1000, 2000, tags), 1 },
-    { "forged source MAC, IPv6", udp6(forged, me.v6, tags), 1 },
-    { "forged source MAC, another protocol", eth(forged, 0x88b5, ("\0"):rep(40) .. mark(), tags), 1 },
+    { "forged source MAC, ARP", arp(other, m, me.v4, "10.1.0.1", tags), 1 },
+    { "forged source MAC, IPv4", udp4(other, me.v4, 1000, 2000, tags), 1 },
+    { "forged source MAC, IPv6", udp6(other, me.v6, tags), 1 },
+    { "forged source MAC, another protocol", eth(other, 0x88b5, ("\0"):rep(40) .. mark(), tags), 1 },
+    { "forged source MAC, to a group of the bridge's own", eth(me.lldp or "02:00:00:00:00:6e", 0x88cc,
+      ("\0"):rep(40) .. mark(), tags, "01:80:c2:00:00:0e"), "never" },
     { "forged IPv4", udp4(m, far4, 1000, 2000, tags), 2 },
     { "no IPv4 address, no DHCP", udp4(m, "0.0.0.0", 1000, 2000, tags), 2 },
     { "DHCP server", udp4(m, "0.0.0.0", 67, 68, tags), 2 },
@@ -147,7 +149,7 @@ local function frames_of(me, tags)
     { "no IPv6 address", udp6(m, "::", tags), 2 },
     { "forged ARP sender", arp(m, m, far4, "10.1.0.1", tags), 2 },
     { "forged ARP reply", arp(m, m, far4, "10.1.0.1", tags, 2), 2 },
-    { "forged MAC inside ARP", arp(m, forged, me.v4, "10.1.0.1", tags), 2 },
+    { "forged MAC inside ARP", arp(m, other, me.v4, "10.1.0.1", tags), 2 },
     { "ARP probe for another address", arp(m, m, "0.0.0.0", far4, tags), 2 },
     { "forged target", icmp6(m, me.v6, 136, far6, tags), 2 },
     { "duplicate address detection of another address", icmp6(m, "::", 135, far6, tags), 2 },
@@ -159,7 +161,9 @@ local levels = { { "neither", {}, 0 }, { "macspoofchk", { macspoofchk = true }, 
   { "ipSpoofChk", { ipSpoofChk = true }, 2 } }
 
 local function judged(frames, level)
-  for _, frame in ipairs(frames) do frame[3] = frame[3] == 0 or frame[3] > level end
+  for _, frame in ipairs(frames) do
+    frame[3] = frame[3] == 0 or frame[3] ~= "never" and frame[3] > level
+  end
   return frames
 end
 
@@ -170,9 +174,13 @@ for _, level in ipairs(levels) do
       local w = new(level[2])
       local me = attach(w)
       passes(w, judged(frames_of(me), level[3]))
-      passes(w, judged(frames_of({ mac = "02:00:00:00:00:77", v4 = "10.1.0.77", v6 = "fd01::77", ll = "fe80::77" }), 0), 2)
+      passes(w, judged(frames_of({ mac = "02:00:00:00:00:77", lldp = "02:00:00:00:00:78", forged = "02:00:00:00:00:79",
+        v4 = "10.1.0.77", v6 = "fd01::77", ll = "fe80::77" }), 0), 2)
       local learnt = t.run("bridge fdb show br br0", { host = w.host })
-      assert.equal(level[3] == 0, learnt:find(forged .. " dev " .. me.port, 1, true) ~= nil, learnt)
+      for _, mac in ipairs({ forged, "02:00:00:00:00:6e" }) do
+        assert.equal(level[3] == 0, learnt:find(mac .. " dev " .. me.port, 1, true) ~= nil, learnt)
+      end
+      assert.truthy(learnt:find(me.mac .. " dev " .. me.port, 1, true), learnt)
     end)
 
     it("it is the same in a VLAN, and a second tag hides nothing", function()
@@ -263,6 +271,30 @@ describe("A guarded port", function()
     w:lose_records()
     w:del()
     t.same(before.kernel[w.host.name].nft, w:picture().kernel[w.host.name].nft)
+  end)
+end)
+
+describe("Where the kernel refuses the guard", function()
+  it("no link is made, and all is as it was", function()
+    t.needs("nft-bridge")
+    local w = new({ macspoofchk = true })
+    w:sh([[nft 'add table bridge luacni; add set bridge luacni macs { type ipv4_addr; }
+      add chain bridge luacni c; add rule bridge luacni c ip saddr @macs drop']])
+    local before = w:picture()
+    w:sh("ip monitor link >/run/spec/links & echo $! >/run/spec/monitor; sleep 0.2")
+    assert.truthy(w:fails("ADD").text:find("bridge luacni macs", 1, true))
+    w:sh("sleep 0.2; kill $(cat /run/spec/monitor)")
+    assert.equal("", t.read("/run/spec/links"))
+    t.same(before, w:picture())
+    w:add({ conf = { macspoofchk = false } })
+  end)
+
+  it("for want of such tables, it says so", function()
+    local hints = require("cni.protocol.hints")
+    local entry = { "add", "chain", { family = "bridge", table = "luacni", name = "c", type = "filter" } }
+    local errno = require("netlink").sys.errno
+    assert.truthy(hints.batch(entry, "", errno.ENOENT):find("CONFIG_NF_TABLES_BRIDGE", 1, true))
+    assert.is_nil(hints.batch(entry, "", errno.EBUSY))
   end)
 end)
 

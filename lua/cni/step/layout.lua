@@ -148,12 +148,6 @@ function M.make(socket, layout, what)
   end)
 end
 
-local function names_of(list)
-  local names = {}
-  for _, item in ipairs(list) do names[item.name] = true end
-  return names
-end
-
 --- The end of a batch that removes chains and sets of a table: the table itself, when nothing else is in it.
 -- @tparam table batch
 -- @param socket
@@ -177,11 +171,13 @@ end
 -- @tparam table layout
 function M.drop(socket, layout)
   M.change(socket, ("remove the chains of %s"):format(layout.name), function()
-    local batch, gone = {}, names_of(layout.sets)
+    local batch, gone = {}, {}
     local there = {}
     for _, set in ipairs(layout.sets) do
-      if checked(socket:get("set", of(layout, { name = set.name }))) then
-        there[#there + 1] = set.name
+      local found = checked(socket:get("set", of(layout, { name = set.name })))
+      -- One of other keys is somebody else's.
+      if found and found.key_type == set.key_type and found.data_type == set.data_type then
+        there[#there + 1], gone[set.name] = set.name, true
         if #(checked(socket:dump("element", of(layout, { set = set.name }))) or {}) > 0 then return {} end
       end
     end
