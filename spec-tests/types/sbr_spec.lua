@@ -348,3 +348,32 @@ describe("sbr ADD that fails changes nothing:", function()
     fails(nil, { ifname = "net7", prev = w.results["c1 eth0"] }, nil, "link net7 is not in the sandbox")
   end)
 end)
+
+describe("A script of a site that changes routes", function()
+  local function script(body)
+    t.write("/etc/luacni/plugins/moves.lua", "return { chained = true, add = function(req) " .. body .. " end }")
+  end
+  after_each(function() os.remove "/etc/luacni/plugins/moves.lua" end)
+
+  it("takes away what it names, gives it back, and is told of a mistake", function()
+    local w = new()
+    w:add()
+    local main = routes(w, "main", true)
+    local call = { type = "luacni", conf = { type = "moves", ipam = false, master = false },
+      prev = w.results["c1 eth0"] }
+    script [[local gone = req:once("routes", function() return req.pod:routes_of "eth0" end)
+      req.pod:change_routes("eth0", { remove = gone, add = { { dst = "192.0.2.0/24", table = 7 } } }) ]]
+    w:add(call)
+    t.same({}, routes(w, "main", true))
+    t.same({ "192.0.2.0/24 dev eth0" }, routes(w, 7))
+    w:check(call)
+    w:in_pod "ip route add 192.0.2.0/24 dev eth0; ip route del 192.0.2.0/24 table 7"
+    assert.truthy(w:fails("CHECK", call).text:find("route 192.0.2.0/24 in table 7 on eth0 is missing", 1, true))
+    w:in_pod "ip route del 192.0.2.0/24 dev eth0"
+    w:del(call)
+    t.same(main, routes(w, "main", true))
+    script [[req.pod:change_routes("eth0", { remove = { { dst = "nowhere" } } })]]
+    assert.truthy(w:fails("ADD", call).text:find("change_routes", 1, true))
+    t.same(main, routes(w, "main", true))
+  end)
+end)
