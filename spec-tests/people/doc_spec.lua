@@ -70,6 +70,7 @@ describe("luacni doc without a word", function()
     assert.equal(1, status)
     assert.truthy((out .. err):find("chained", 1, true), out .. err)
     os.remove "/etc/luacni/plugins/told.lua"
+    assert.truthy(printed("script", "api"):find("a version that the program does not speak is refused", 1, true))
     assert.matches("^name +type *\nchained +boolean [^\n]*\n$", printed("script", "chained"))
     refused('did you mean "chained"?', "script", "chaind")
     refused('did you mean "traces"?', "settings", "trace")

@@ -16,7 +16,9 @@ M.api = 1
 --- What a script's table may have, in the order in which it is told: name, type, what it is.
 M.fields = {
   { "add", "function", "what an ADD does, by verbs of handles; DEL, CHECK, GC and the dry run come from it" },
-  { "api", "integer", "the version of this interface that the script is written for; absent: 1" },
+  { "api", "integer", "the version of this interface that the script is written for; absent: 1. Within "
+    .. "a version things are added, none goes or changes; a version that the program does not speak is "
+    .. "refused" },
   { "args", "table", "the keys of CNI_ARGS that it reads: a schema.record, whose values req.args has" },
   { "chained", "boolean", "the interface is made by a plugin before it: a DEL without a record leaves it" },
   { "check", "function", "what a CHECK does, instead of `add` compared with the kernel" },
