@@ -163,7 +163,7 @@ describe("req:http", function()
     -- A service that is away keeps the DEL for later; without a program there would be no end of that.
     w:add(with())
     t.run("mv " .. socket .. " " .. socket .. ".away")
-    assert.matches("DELETE http://localhost/addresses/{id} at .*: .*onnect", w:fails("DEL", with()).text)
+    assert.matches("DELETE http://localhost/addresses/{id} at .*: there is no such socket", w:fails("DEL", with()).text)
     t.run("mv " .. socket .. ".away " .. socket)
     w:del(with())
     assert.equal("", given())
@@ -299,7 +299,8 @@ describe("req:http", function()
     ["an answer that is too long"] = { "/big/70000", "/big/70000 at .*: it says more than 64 KiB", 999 },
     ["a service that is slow"] = { "/slow", "/slow at .* did not end within 0%.6 seconds", 11 },
     ["what is no HTTP"] = { "/rude", "GET http://localhost/rude at ", 999 },
-    ["JSON that is none"] = { "/odd", "cannot decode the answer to GET http://localhost/odd", 6 },
+    ["JSON that is none"] = { "/odd",
+      "GET http://localhost/odd at .*: cannot decode what the service answered: .*line 1, column 2", 999 },
   } do
     it("fails on " .. what, function()
       local w = new(([[ req:http { socket = "%s", url = "%s", timeout = 0.6 } ]]):format(socket, case[1]))
@@ -315,6 +316,31 @@ describe("req:http", function()
     assert.matches("DELETE http://localhost/x/{id} at .*: what the service answered has no id",
       w:fails("ADD", with()).text)
     t.same(before, w:picture())
+    for key, what in pairs { undo = "DELETE", check = "GET" } do
+      t.write("/etc/luacni/plugins/own.lua", ([[ return { add = function(req)
+        req:http { socket = "%s", url = "/odd", %s = { url = "/x/{id}" } } end } ]]):format(socket, key))
+      assert.matches(what .. " http://localhost/x/{id} at .*: cannot decode what the service answered: .*column 2",
+        w:fails("ADD", with()).text)
+      t.same(before, w:picture())
+    end
+  end)
+
+  it("names a socket that takes no connection, and says what is there", function()
+    local w = new(([[ req:http { socket = "%s/" .. req.conf.at, url = "/status/200" } ]]):format(folder))
+    t.write(folder .. "/file", "")
+    t.run { "python3", "-c", "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])", folder .. "/dead" }
+    local before = w:picture()
+    for at, says in pairs { none = "there is no such socket", file = folder .. "/file is no socket",
+      dead = "the socket is there, but takes no connection: is the service running?", sock = false } do
+      local text = says and w:fails("ADD", with { conf = { at = at } }, 999).text
+      if says then
+        assert.truthy(text:find(("GET http://localhost/status/200 at %s/%s: %s"):format(folder, at, says), 1, true), text)
+      else
+        w:add(with { conf = { at = at } })
+        w:del(with { conf = { at = at } })
+      end
+      t.same(before, w:picture())
+    end
   end)
 
   it("says what is missing when there is no curl; what was asked for with it holds no DEL", function()

@@ -9,9 +9,13 @@ local calls = require "cni.step.call"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
 local json = require "cni.json"
+local sys = require("netlink").sys
 local once = require "cni.step.once"
 
 local M = { last = true }
+
+-- An exit status of curl.
+local cannot_connect <const> = 7
 
 local folders <const> = { "/usr/sbin", "/usr/bin", "/sbin", "/bin" }
 
@@ -89,22 +93,34 @@ local function is_json(answer)
   return answer.body ~= "" and (type_of == "application/json" or type_of:find "%+json$" ~= nil)
 end
 
--- An address with members of the answer in place of {KEY}; nil and the key when the answer has none such.
-local function filled(url, answer)
-  local members, missing
+-- The body of an answer; nil, and a fail that says why it cannot be read. It is not the configuration
+-- that cannot: so the error has no code of that.
+local function decoded(answer, what)
+  local ok, value = pcall(json.decode, answer.body, "what the service answered")
+  if ok then return value end
+  value = fail.wrap(value)
+  return nil, fail.new { msg = ("%s: %s"):format(what, value.msg), details = value.details }
+end
+
+-- An address with members of the answer in place of {KEY}; nil and why not. `what` was asked for it.
+local function filled(url, answer, what)
+  local members, problem
   local text = url:gsub("{([%w_]+)}", function(key)
-    if not members then
-      local ok, value = pcall(json.decode, answer and answer.body or "")
-      members = ok and type(value) == "table" and value or {}
+    if not answer then
+      problem = fail.new(what .. ": no answer of the service is known")
+    elseif not members then
+      members, problem = decoded(answer, what)
+      members = type(members) == "table" and members or {}
     end
-    local value = members[key]
+    local value = members and members[key]
     if type(value) ~= "string" and math.type(value) ~= "integer" then
-      missing = missing or key
+      problem = problem or fail.new(("%s: what the service answered has no %s"):format(what, key))
       return ""
     end
-    return (tostring(value):gsub("[^%w_.~-]", function(char) return ("%%%02X"):format(char:byte()) end))
+    value = tostring(value)
+    return (value:gsub("[^%w_.~-]", function(char) return ("%%%02X"):format(char:byte()) end))
   end)
-  if missing then return nil, missing end
+  if problem then return nil, problem end
   return text
 end
 
@@ -112,7 +128,7 @@ end
 local function find_curl()
   local path, problem, errno = files.program(folders, "curl")
   if path then return path end
-  return nil, fail.new { errno = errno or require("netlink").sys.errno.ENOENT, details = problem,
+  return nil, fail.new { errno = errno or sys.errno.ENOENT, details = problem,
     msg = "req:http needs the program curl, which is in none of " .. table.concat(folders, ", "),
     hint = "apt-get install curl" }
 end
@@ -131,12 +147,15 @@ local function refused(what, answer)
     msg = ("%s: the service answers with status %d"):format(what, answer.status) }
 end
 
--- The address of an `undo` or `check`, which may need the first answer (`before`); nil and why there is none.
-local function address(request, before)
-  local url, missing = filled(request.url, before)
-  if url then return url end
-  return nil, fail.new(("%s: %s"):format(words(request), before
-    and "what the service answered has no " .. missing or "no answer of the service is known"))
+-- What a socket is that no connection could be made to. curl speaks of the host and the port of the address.
+local function no_connection(path)
+  local stat, msg, errno = sys.stat(path)
+  if not stat then
+    return errno == sys.errno.ENOENT and "there is no such socket" or "the socket: " .. tostring(msg)
+  elseif stat.type ~= "socket" then
+    return path .. " is no socket"
+  end
+  return "the socket is there, but takes no connection: is the service running?"
 end
 
 -- Make a request; nil and what went wrong.
@@ -149,6 +168,7 @@ local function ask(step, plan, command, request, url)
   if not ran then return nil, err end
   if ran.status ~= 0 then
     local said = ran.stderr:gsub("^curl: %(%d+%) ", ""):gsub("%s+$", "")
+    if ran.status == cannot_connect and request.socket then said = no_connection(request.socket) end
     local how = ran.signal and "signal " .. ran.signal or "exit status " .. ran.status
     return nil, fail.new(("%s: %s"):format(what, said ~= "" and said or "curl ended with " .. how))
   end
@@ -166,7 +186,7 @@ function M.run(step, plan)
   -- An answer that `undo` or `check` cannot be made with is an error now, not in the DEL.
   for _, key in ipairs { "undo", "check" } do
     if want[key] then
-      local url, why = address(want[key], answer)
+      local url, why = filled(want[key].url, answer, words(want[key]))
       if not url then error(why, 0) end
     end
   end
@@ -176,7 +196,7 @@ end
 function M.verify(step, plan)
   local check = step.want.check
   if not check then return nil end
-  local url, err = address(check, calls.printed(step, plan))
+  local url, err = filled(check.url, calls.printed(step, plan), words(check))
   local answer
   if url then answer, err = ask(step, plan, "CHECK", check, url) end
   return not answer and tostring(err) or nil
@@ -186,7 +206,7 @@ function M.undo(step, plan)
   local undo = step.want.undo
   if not undo then return end
   if plan[step.ns].absent then return calls.goes_without(plan, words(undo) .. ": its sandbox is gone") end
-  local url, unknown = address(undo, calls.printed(step, plan))
+  local url, unknown = filled(undo.url, calls.printed(step, plan), words(undo))
   -- No answer was written down: what the service has given, if anything, cannot be named.
   if not url then return calls.goes_without(plan, unknown) end
   local answer, err = ask(step, plan, "DEL", undo, url)
@@ -206,7 +226,11 @@ function M.obtain(plan, ns, want)
   local answer = calls.obtain(plan, ns, want, "http")
   if not answer then return nil end
   local copy = { status = answer.status, headers = answer.headers or {}, body = answer.body }
-  if is_json(copy) then copy.json = json.decode(copy.body, "the answer to " .. words(want.call)) end
+  if is_json(copy) then
+    local value, err = decoded(copy, words(want.call))
+    if err then error(err, 0) end
+    copy.json = value
+  end
   return copy
 end
 
