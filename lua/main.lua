@@ -108,9 +108,7 @@ end
 local function begin_watch(command)
   local text, problem = host.settings()
   if not text and not problem then return nil end
-  local ok, watch = pcall(function() return require("cni.watch.call").begin(host, command, text, problem) end)
-  if ok then return watch end
-  host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(watch)))
+  return require("cni.watch.call").begin(host, command, text, problem)
 end
 
 --- Run.
@@ -138,10 +136,7 @@ function M.main(name, args)
   if not ok then text = fail.wrap(text):json(req and req.version) end
   local said, why = host.write(1, text)
   if not said then host.log("luacni: the answer cannot be given: " .. why .. ": " .. text) end
-  if watch then
-    local told, problem = pcall(function() watch:finish(watch.subject(host, req, name), failed or why) end)
-    if not told then host.log("luacni: nobody is told of this call: " .. tostring(fail.wrap(problem))) end
-  end
+  if watch then watch:finish(watch.subject(host, req, name), failed or why) end
   return said and ok and 0 or 1
 end
 

@@ -464,6 +464,35 @@ exec "$CNI_PATH/host-local"
     t.same({ 2, 5 }, { failed, #read() })
   end)
 
+  -- (An ADD, and what deletes one, has random numbers of its own, without which it does fail.)
+  it("that have no random numbers for their names are lost and no more", function()
+    set { traces = file, journald = true }
+    for _, verb in ipairs { "STATUS", "VERSION" } do
+      local told = {}
+      for from = 1, 9 do
+        w:add()
+        local lines = #read()
+        local got = w:call(verb, { conf = { ["cni.dev/valid-attachments"] = t.list {} },
+          under = "strace -qq -o /dev/null -e inject=getrandom:error=EPERM:when=" .. from .. "+" })
+        local why = "luacni: read random bytes: Operation not permitted: nobody is told of this call\n"
+        told[from] = #read() - lines
+        t.same({ 0, told[from] == 0 and why or "" }, { got.rc, got.err }, verb .. from)
+        w:del()
+      end
+      t.same({ 0, 1 }, { told[1], told[9] })
+    end
+  end)
+
+  it("that a command with calls cannot begin are lost and no more", function()
+    t.write("/etc/cni/net.d/own.conflist", t.json { cniVersion = "1.1.0", name = "own",
+      plugins = t.list { { type = "loopback" } } })
+    local _, status, err = t.sh("strace -f -qq -o /dev/null -e inject=getrandom:error=EPERM " .. t.build
+      .. "/luacni status own", { host = w.host, env = { "CNI_PATH=" .. t.bin.ours } })
+    t.run "rm -rf /etc/cni/net.d"
+    t.same({ 0, 2 }, { status, select(2, err:gsub("nobody is told of this call", "")) }, err)
+    t.same({}, t.files(folder))
+  end)
+
   it("go to a folder below one that others may write to", function()
     t.run(("chmod 1777 /run/spec; ls -d %s"):format(folder))
     local got = w:call("STATUS")

@@ -17,8 +17,16 @@ M.__index = M
 -- A GC may have any number of steps.
 local most_spans <const> = 2000
 
+--- A span's id. The first one is random, and the others count on from it: none can be missing once a call has
+-- begun.
+-- @treturn string
+function M:new_id()
+  self.last_id = self.last_id + 1
+  return ("%016x"):format(self.last_id)
+end
+
 local function new_span(self, name, parent)
-  local span = { id = context.new_id(8), name = name, parent = parent, first = sys.clock() }
+  local span = { id = self:new_id(), name = name, parent = parent, first = sys.clock() }
   if #self.spans < most_spans then
     self.spans[#self.spans + 1] = span
   else
@@ -27,25 +35,36 @@ local function new_span(self, name, parent)
   return span
 end
 
---- Begin, if there is anybody to tell.
+local function unheard(host, problem)
+  host.log(("luacni: %s: nobody is told of this call"):format(tostring(fail.wrap(problem))))
+end
+
+local function begin(host, name, text, problem)
+  local settings
+  if text then settings, problem = require("cni.watch.settings").of(text) end
+  if not settings then fail.throw { msg = problem } end
+  if not settings.traces and not settings.journald then return nil end
+  local self = setmetatable({ host = host, settings = settings, spans = {}, dropped = 0,
+    -- Open spans, by coroutine: GC takes several attachments back by turns.
+    open = setmetatable({}, { __mode = "k" }),
+    last_id = math.tointeger("0x" .. context.new_id(8)),
+    context = context.of(host.getenv "TRACEPARENT", host.getenv "TRACESTATE") }, M)
+  self.records = settings.traces ~= nil and self.context.sampled
+  self.clock_to_time = sys.time() - sys.clock()
+  self.root = new_span(self, name:sub(1, 64), { id = self.context.parent })
+  return self
+end
+
+--- Begin, if there is anybody to tell. What keeps it from that is logged: it is none of the call's errors.
 -- @tparam table host the module of that name
 -- @string name of the call's span, as far as it is known
 -- @string[opt] text of the settings
 -- @string[opt] problem why they cannot be read
 -- @treturn table|nil
 function M.begin(host, name, text, problem)
-  local settings
-  if text then settings, problem = require("cni.watch.settings").of(text) end
-  if not settings then return nil, host.log(("luacni: %s: nobody is told of this call"):format(problem)) end
-  if not settings.traces and not settings.journald then return nil end
-  local self = setmetatable({ host = host, settings = settings, spans = {}, dropped = 0,
-    -- Open spans, by coroutine: GC takes several attachments back by turns.
-    open = setmetatable({}, { __mode = "k" }),
-    context = context.of(host.getenv "TRACEPARENT", host.getenv "TRACESTATE") }, M)
-  self.records = settings.traces ~= nil and self.context.sampled
-  self.clock_to_time = sys.time() - sys.clock()
-  self.root = new_span(self, name:sub(1, 64), { id = self.context.parent })
-  return self
+  local ok, self = pcall(begin, host, name, text, problem)
+  if ok then return self end
+  unheard(host, self)
 end
 
 local function innermost(self)
@@ -124,10 +143,7 @@ function M.subject(host, req, type_name)
     netns = given "CNI_NETNS", network = req and req.network, type = req and req.type or type_name }
 end
 
---- The call has ended: tell who wants to know. What cannot be told is lost, and said.
--- @tparam table call of @{subject}
--- @param err what was raised, or nil
-function M:finish(call, err)
+local function finish(self, call, err)
   local root = self.root
   root.last = sys.clock()
   root.problem = err
@@ -141,6 +157,14 @@ function M:finish(call, err)
     local journald = require "cni.watch.journald"
     self.host.datagram(journald.socket, journald.entry(self, call))
   end
+end
+
+--- The call has ended: tell who wants to know. What cannot be told is lost, and logged.
+-- @tparam table call of @{subject}
+-- @param err what was raised, or nil
+function M:finish(call, err)
+  local ok, problem = pcall(finish, self, call, err)
+  if not ok then unheard(self.host, problem) end
 end
 
 return M

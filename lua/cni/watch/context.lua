@@ -3,6 +3,7 @@
 -- (`00-TRACE-SPAN-FLAGS`, in lower-case hex) and TRACESTATE; those whom we start are told in the same way.
 -- @module cni.watch.context
 
+local files = require "cni.record.files"
 local sys = require("netlink").sys
 
 local M = {}
@@ -13,8 +14,10 @@ local sampled <const>, known_flags <const> = 1, 3
 --- A number that nobody else has.
 -- @tparam integer bytes
 -- @treturn string in hex
+-- @raise code 5 when the kernel gives no random bytes
 function M.new_id(bytes)
-  return (sys.random(bytes):gsub(".", function(char) return ("%02x"):format(char:byte()) end))
+  local id = files.must(sys.random(bytes))
+  return (id:gsub(".", function(char) return ("%02x"):format(char:byte()) end))
 end
 
 -- The parts of a TRACEPARENT; nil: it is none. What a version to come has behind them is passed over.
@@ -32,6 +35,7 @@ end
 -- @string[opt] state TRACESTATE
 -- @treturn table `trace`, `parent` (the caller's span, or nil), `flags`, `state`; `sampled`: whether the
 -- caller writes its spans down, and so we ours
+-- @raise as @{new_id}
 function M.of(parent, state)
   -- Who has more to say than the standard has room for is not asked to be read.
   if state and (#state > 512 or state:find "[^\t\x20-\x7e]") then state = nil end

@@ -62,7 +62,7 @@ end
 -- The spans of steps that were sent together, all of the send's duration.
 local function add_sent(list, call, span, about)
   for i, step in ipairs(span.steps) do
-    local part = base(call, { id = require("cni.watch.context").new_id(8), parent = span, first = span.first,
+    local part = base(call, { id = call:new_id(), parent = span, first = span.first,
       last = span.last })
     describe(part, step, span, about)
     if span.problem ~= nil and not step.did then part.status = status "it was not done" end
