@@ -354,29 +354,6 @@ M.list = {
       { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
     } },
 
-  -- By an address of the host: then no link of it is made to route 127.0.0.1.
-  { name = "portmap", needs = { "nft-nat" },
-    conf = function(n)
-      return { type = "portmap", conditionsV4 = { "!", "-d", "198.51.100.0/24" }, runtimeConfig = { portMappings = {
-        { hostPort = 8080 + n, containerPort = 80, protocol = "tcp", hostIP = "10.20.0.1" },
-        { hostPort = 9080 + n, containerPort = 80, protocol = "udp", hostIP = "::", allow = { "fd00::/8" } },
-        { hostPort = 10000 + 100 * n, containerPort = 10000 + 100 * n, protocol = "udp", hostIP = "::", range = 100 },
-      } } }
-    end,
-    pod = pair("eth0", "e1"),
-    prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@" } },
-      ips = { { address = "10.20.0.9/24", interface = 0 }, { address = "fd20::9/64", interface = 0 } } },
-    breaks = {
-      { "a port leads nowhere", at = "host", sh = "nft flush map inet luacni ports4",
-        says = "publish 10%.20%.0%.1:8081/tcp to 10%.20%.0%.9:80: its element in set ports4 is missing" },
-      { "a range leads elsewhere", at = "host", sh = "nft flush map inet luacni any_ranges6; nft add element inet " ..
-        "luacni any_ranges6 '{ udp . 10100-10199 comment \"every/pod1/eth0\" : fd20::8 }'", says = "set any_ranges6 " },
-      { "nobody may use it", at = "host", sh = "nft flush set inet luacni any_permits6", says = "any_permits6 is missing" },
-      { "a neighbour's answer gets lost", at = "host", sh = "nft flush set inet luacni hairpin4", says = "hairpin4" },
-      { "the guard is gone", at = "host", sh = "nft flush chain inet luacni guard", says = "guard" },
-      { "the table is gone", at = "host", sh = "nft delete table inet luacni", says = "chain admin is missing" },
-    } },
-
   { name = "vrf, the table chosen", needs = { "vrf" }, conf = { type = "vrf", vrfname = "blue" },
     pod = vrf_rules .. pair("eth0", "e1") .. "ip addr add 10.20.0.9/24 dev eth0",
     prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@" } },

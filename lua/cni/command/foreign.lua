@@ -7,6 +7,7 @@ local schema = require "cni.schema"
 
 local text = schema.string { empty = "absent" }
 local count = schema.integer { min = 0 }
+local port = schema.integer { min = 1, max = 65535, required = true }
 
 local function together(a, b)
   return function(conf)
@@ -43,6 +44,21 @@ return {
     iptablesAdminChainName = text, firewalldZone = text,
     ingressPolicy = schema.enum { values = { "open", "same-bridge", "isolated" }, empty = "absent" },
   },
+  portmap = schema.record {
+    backend = schema.enum { values = { "iptables", "nftables" } },
+    snat = schema.boolean, masqAll = schema.boolean,
+    markMasqBit = schema.integer { min = 0, max = 31 }, externalSetMarkChain = schema.string,
+    conditionsV4 = schema.list(schema.string), conditionsV6 = schema.list(schema.string),
+    runtimeConfig = schema.record {
+      portMappings = schema.list(schema.record {
+        hostPort = port, containerPort = port, protocol = schema.string, hostIP = schema.ip,
+      }),
+    },
+  }:check(function(conf)
+    if conf.markMasqBit and conf.externalSetMarkChain then
+      return "markMasqBit and externalSetMarkChain exclude each other"
+    end
+  end),
   sbr = schema.record {
     table = count, gateways = schema.list(schema.ip, { max_items = 2 }), addSourceHints = schema.boolean,
   },
