@@ -149,8 +149,10 @@ describe("luacni validate", function()
       'plugins[1] (tuning): sysctl: "kernel.domainname" is not below net: the rest of /proc/sys is the whole machine\'s')
     is_fault(list { bridge(), { type = "bandwidth", ingressRate = 5 } },
       "plugins[1] (bandwidth): ingressRate and ingressBurst go together")
-    is_note(list { bridge(), { type = "sbr", tabel = 100 } },
-      'plugins[1] (sbr): note: nothing reads the key "tabel", did you mean "table"?')
+    is_note(list { bridge(), { type = "firewall", bakend = "iptables" } },
+      'plugins[1] (firewall): note: nothing reads the key "bakend", did you mean "backend"?')
+    is_fault(list { bridge(), { type = "sbr", tabel = 100 } },
+      'plugins[1] (sbr): nothing reads the key "tabel", did you mean "table"?')
     is_note(list { bridge { capabilities = { portMappings = true } } },
       'plugins[0] (bridge): note: nothing reads the capability "portMappings"')
     is_fault(list { bridge { capabilities = { mac = "yes" } } },
@@ -346,7 +348,7 @@ describe("luacni validate", function()
     for verb, body in pairs(cases) do notes(body, line .. verb .. ": link way0 is not in the host") end
     -- Once, however often; the place is the first one's.
     notes(cases.add_addr:sub(1, -#ending - 1) .. " " .. cases.set_link, line .. "add_addr: link way0 is not in the host")
-    notes('return req:delegate "brigde"', ('failed to find plugin "brigde" in path [%s/cni-bin /run/spec/bin]; did you '
+    notes('return req:delegate "brigde"', line .. ('req:delegate: failed to find plugin "brigde" in path [%s/cni-bin /run/spec/bin]; did you '
       .. 'mean "bridge"?'):format(t.build))
     -- What the script makes itself, or a plugin before it, is there by then; behind another's nobody knows.
     local make = 'req.host:add_link { kind = "bridge", name = "way0" } '

@@ -257,6 +257,12 @@ local bindings = {
     f:close()
     assert(sys.open_locked_existing("/run/spec/alloc.l", "shared", 1000)):close()
     assert(not sys.open_locked_existing("/run/spec/alloc.none", "shared", 1000))]] },
+  { "sys, a locked namespace", "return require('netlink')", [[
+    local netlink = ...
+    local one <close> = netlink.ns.self()
+    local other <close> = netlink.ns.self()
+    assert(netlink.sys.lock_netns(one, 0) and not netlink.sys.lock_netns(other, 0))
+    assert(netlink.sys.unlock_netns(one))]] },
   { "sys.exec", "return require('netlink').sys", [[
     local sys = ...
     local text = ("z"):rep(20000)

@@ -59,7 +59,4 @@ return {
       return "markMasqBit and externalSetMarkChain exclude each other"
     end
   end),
-  sbr = schema.record {
-    table = count, gateways = schema.list(schema.ip, { max_items = 2 }), addSourceHints = schema.boolean,
-  },
 }
