@@ -136,6 +136,27 @@ describe("luacni doctor", function()
     mends("folders", bin .. " is not root's")
     t.run "mount -o remount,ro /var/lib/cni"
     mends("folders", "/var/lib/cni is on /var/lib/cni, which is mounted read-only")
+    t.write("/run/spec/first/file", "")
+    mends("folders", "/run/spec/first/file is no folder", { env[1], env[2] .. ":/run/spec/first/file" })
+  end)
+
+  it("finds records that a reboot would not take away", function()
+    -- Whatever is no tmpfs is taken for a disk.
+    t.run "mkdir /run/luacni; mount --bind /proc /run/luacni"
+    local found, status = findings()
+    t.run "umount /run/luacni; rmdir /run/luacni"
+    t.same({ 0, 1, "folders", "warning" }, { status, #found, found[1].check, found[1].level })
+    assert.is_truthy(found[1].text:find("it outlives a reboot", 1, true), found[1].text)
+    t.same({}, (findings()))
+  end)
+
+  it("says that it sees little without being root", function()
+    local out, status = t.sh({ "setpriv", "--reuid", "1000", "--clear-groups", bin .. "/luacni", "doctor", "--json" },
+      { host = host, env = env })
+    local list = t.decode(out)
+    t.same({ 1, "rights", "error", "sudo luacni doctor" }, { status, list[1].check, list[1].level, list[1].mend })
+    list = doctor()
+    t.same({ "rights", "ok" }, { list[1].check, list[1].level })
   end)
 
   it("finds scripts of this site that are refused", function()

@@ -286,6 +286,58 @@ describe("luacni add, check, del", function()
     t.same({ "one DEL", {} }, { verbs(), t.files(results) })
   end)
 
+  it("ask without a result where none is stored, and leave the file's runtimeConfig where nothing replaces it", function()
+    spy "one"
+    put("net", { cniVersion = "1.1.0", name = "net", plugins = { { type = "one", capabilities = { mac = true },
+      runtimeConfig = { x = 1 } } } })
+    t.netns "blue"
+    local function asked(words, env)
+      succeeds(words, t.merge(spies, { env = { "CNI_PATH=/run/spec/bin", env } }))
+      local heads, inputs = calls()
+      t.same({ 1, nil }, { #heads, inputs[1].prevResult })
+      return inputs[1].runtimeConfig
+    end
+    t.same({ x = 1 }, asked { "check", "net", "blue" })
+    t.same({ x = 1 }, asked { "check", "net", "blue", "--cap-args", '{"ips":["10.0.0.9/24"]}' })
+    t.same({ mac = "0a:00:00:00:00:01" }, asked { "check", "net", "blue", "--cap-args", '{"mac":"0a:00:00:00:00:01"}' })
+    -- What is about the network has no attachment's arguments.
+    for _, verb in ipairs { "status", "gc" } do
+      t.same({ x = 1 }, asked({ verb, "net" }, 'CAP_ARGS={"mac":"0a:00:00:00:00:01"}'))
+    end
+  end)
+
+  it("take empty variables for none, and pass over the namespace behind a network that cnitool wants", function()
+    spy "one"
+    put("net", { cniVersion = "1.1.0", name = "net", plugins = { { type = "one" } } })
+    t.netns "blue"
+    local empty = { env = { "CNI_PATH=/run/spec/bin", "NETCONFPATH=", "CNI_IFNAME=", "CNI_ARGS=", "CAP_ARGS=" } }
+    succeeds({ "add", "net", "blue" }, empty)
+    assert.is_truthy(calls()[1]:find(" if=eth0 args= ", 1, true))
+    for verb, asked in pairs { gc = "one GC", status = "one STATUS", version = "one VERSION" } do
+      for _, netns in ipairs { "blue", "/no/such/namespace" } do
+        succeeds({ verb, "net", netns }, empty)
+        assert.equal(asked, verbs())
+      end
+      fails(2, { verb, "net", "blue", "red" }, "usage: luacni " .. verb, empty)
+    end
+  end)
+
+  it("take null and {} for an empty result, and nothing at all for a mistake", function()
+    put("net", { cniVersion = "1.0.0", name = "net", plugins = { { type = "one" } } })
+    local blue = t.netns "blue"
+    for _, text in ipairs { "null", "{}" } do
+      spy("one", "[ $CNI_COMMAND != ADD ] || echo '" .. text .. "'")
+      assert.equal("{}\n", (succeeds({ "add", "net", "blue" }, spies)))
+      t.same({ cniVersion = "1.0.0" }, t.decode(t.read(("%s/net-%s-eth0"):format(results, id_of(blue.path)))).result)
+      succeeds({ "del", "net", "blue" }, spies)
+    end
+    for _, words in ipairs { "true", "[ $CNI_COMMAND != ADD ] || echo '{} {}'", "[ $CNI_COMMAND != ADD ] || echo 7" } do
+      spy("one", words)
+      fails(1, { "add", "net", "blue" }, "the result of one", spies)
+      t.same({}, t.files(results))
+    end
+  end)
+
   it("say in one line what is wrong with the words", function()
     demo()
     t.netns "blue"
@@ -401,6 +453,42 @@ describe("luacni gc", function()
     put("net", { cniVersion = "1.1.0", name = "net", plugins = { { type = "one" } } })
     spy("one", "[ $CNI_COMMAND = GC ] && exit 1")
     fails(1, { "gc", "net" }, "GC one: exit status 1", spies)
+  end)
+
+  it("gives DEL what the ADD was given, and goes on behind what fails: a DEL, a plugin's GC", function()
+    spy "one"
+    spy("two", [[ [ $CNI_COMMAND.$CNI_IFNAME != DEL.eth9 ] || { echo '{"code":11,"msg":"it stays"}'; exit 1; }
+      [ $CNI_COMMAND != GC ] || { echo '{"code":11,"msg":"not now"}'; exit 1; }
+      [ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.1.0"}' ]])
+    put("net", { cniVersion = "1.1.0", name = "net", plugins = { { type = "one", capabilities = { mac = true } },
+      { type = "two" }, { type = "one" } } })
+    local blue, red, green = t.netns "blue", t.netns "red", t.netns "green"
+    succeeds({ "add", "net", "blue", "--args", "C=d", "--cap-args", '{"mac":"0a:00:00:00:00:01"}' }, spies)
+    succeeds({ "add", "net", "red" }, spies)
+    succeeds({ "add", "net", "green", "--ifname", "eth9" }, spies)
+    t.remove_netns(blue)
+    t.remove_netns(green)
+    calls()
+    local out, status, err = luacni({ "gc", "net" }, spies)
+    assert.equal(1, status)
+    assert.equal(("net  %s eth0  namespace /run/netns/blue is gone: taken away\n"):format(id_of(blue.path)), out)
+    for _, text in ipairs { id_of(green.path), "DEL two: it stays", "GC two: not now" } do
+      assert.is_truthy(err:find(text, 1, true), err)
+    end
+    local heads, inputs = calls()
+    local count, given = {}, {}
+    for i, head in ipairs(heads) do
+      local verb = head:match "^%S+ %S+"
+      count[verb] = (count[verb] or 0) + 1
+      local config = inputs[i].runtimeConfig
+      if head:find(id_of(blue.path), 1, true) then given[#given + 1] = head:match "args=(%S*)" end
+      if config then given[#given + 1] = config.mac end
+    end
+    t.same({ ["one DEL"] = 3, ["two DEL"] = 2, ["one GC"] = 2, ["two GC"] = 1 }, count)
+    t.same({ "C=d", "C=d", "C=d", "0a:00:00:00:00:01" }, given)
+    t.same({ true, true, nil }, { t.read(("%s/net-%s-eth9"):format(results, id_of(green.path))) ~= nil,
+      t.read(("%s/net-%s-eth0"):format(results, id_of(red.path))) ~= nil,
+      t.read(("%s/net-%s-eth0"):format(results, id_of(blue.path))) })
   end)
 
   it("takes down what a luacni run that was killed has left, at any time", function()

@@ -83,6 +83,8 @@ describe("the command line", function()
         local name = command:gsub("%-", "%%-")
         assert.is_truthy(out:find("^usage: luacni " .. name), out)
         assert.is_truthy(out:find("\n  luacni " .. name .. "[^\n]*\n$") or out:find("\n  CNI_PATH"), out)
+        assert.is_truthy(out:find "[Ee]xit%s+status", out)
+        assert.is_nil(out:find("\27", 1, true))
       end
     end
     -- Behind -- it is the command's.
@@ -91,7 +93,9 @@ describe("the command line", function()
   end)
 
   it("fails when its answer cannot be written, and not without a word", function()
-    for _, words in ipairs { "types", "--help", "doc bridge", "show bridge", "types --json", "list --json" } do
+    for _, words in ipairs { "types", "--help", "doc bridge", "show bridge", "types --json", "list --json", "tree --json",
+      "explain --json", "gc --json", "doctor", "schema", "completion zsh", "version", "doc --markdown",
+      "check-scripts --json", "validate --json " .. conf, "run --dry-run " .. conf } do
       local _, status, err = t.sh(("%s/luacni %s >/dev/full"):format(t.build, words))
       assert.equal(1, status, words)
       assert.is_truthy(err:find("No space left", 1, true), err)
@@ -99,6 +103,46 @@ describe("the command line", function()
     -- Whoever has seen enough closes the pipe.
     local _, _, err = t.sh(("%s/luacni types | true"):format(t.build))
     assert.equal("", err)
+  end)
+
+  it("has command lines in the README and in its own help that use what there is", function()
+    local options, lines, count = {}, {}, 0
+    for _, command in ipairs(commands) do
+      local help = luacni { command, "--help" }
+      options[command] = {}
+      for option in help:gmatch "\n  [-%a, ]*(%-%-[%l-]+)" do options[command][option] = true end
+      for letter in help:gmatch "\n  (%-%a), " do options[command][letter] = true end
+      for line in help:gmatch "\n  (luacni [^\n]+)" do lines[#lines + 1] = line end
+    end
+    local readme = t.read "README.md"
+    for line in readme:gmatch "\n    %$? ?(luacni %l[^\n]*)" do lines[#lines + 1] = line end
+    for block in readme:gmatch "```sh(\n.-)```" do
+      for line in block:gmatch "\n(luacni [^\n]+)" do lines[#lines + 1] = line end
+    end
+    for _, line in ipairs(lines) do
+      for command, words in line:gmatch "luacni (%l[%l-]*)([^;|<>&#]*)" do
+        assert.is_table(options[command], line)
+        -- Behind -- stands a program with options of its own; of what is traced, trace has the options before it.
+        words = words:gsub("%s%-%-%s.*$", "")
+        for option in words:gmatch "%s(%-[%a-]+)" do
+          assert.is_true(options[command][option], line)
+          count = count + 1
+        end
+      end
+    end
+    assert.is_true(#lines > 50 and count > 12, #lines .. ", " .. count)
+    -- Those that have --json are named.
+    local named, have = {}, {}
+    for command in readme:match "\n(`list`[^.]-)have%s`%-%-json`":gmatch "`([%l-]+)`" do named[command] = true end
+    for command, known in pairs(options) do have[command] = known["--json"] end
+    t.same(have, named)
+  end)
+
+  it("has a licence beside it, which the headers name, and a change log of its version", function()
+    assert.matches("^MIT License\n", t.read "LICENSE")
+    assert.matches("SPDX-License-Identifier: MIT", t.read "host/main.c", 1, true)
+    local version = luacni({ "--version" }):match "%d[%d.]*"
+    assert.is_truthy(t.read "CHANGELOG.md":find("\n## " .. version:gsub("%.", "%%.") .. "[,\n]"))
   end)
 
   it("documents in TYPES.md what the scripts declare", function()

@@ -149,10 +149,14 @@ describe("luacni validate", function()
       'plugins[1] (tuning): sysctl: "kernel.domainname" is not below net: the rest of /proc/sys is the whole machine\'s')
     is_fault(list { bridge(), { type = "bandwidth", ingressRate = 5 } },
       "plugins[1] (bandwidth): ingressRate and ingressBurst go together")
-    is_note(list { bridge(), { type = "firewall", bakend = "iptables" } },
-      'plugins[1] (firewall): note: nothing reads the key "bakend", did you mean "backend"?')
     is_fault(list { bridge(), { type = "sbr", tabel = 100 } },
       'plugins[1] (sbr): nothing reads the key "tabel", did you mean "table"?')
+    is_note(list { bridge(), { type = "firewall", backnd = "iptables" } },
+      'plugins[1] (firewall): note: nothing reads the key "backnd", did you mean "backend"?')
+    is_fault(list { bridge(), { type = "firewall", ingressPolicy = "isolate" } },
+      'plugins[1] (firewall): ingressPolicy: "isolate" is not one of open, same-bridge, isolated; did you mean "isolated"?')
+    is_fault(list { bridge { ipam = { type = "dhcp", priority = -1 } } },
+      "plugins[0] (bridge): ipam.priority: -1 is not an integer not below 0")
     is_note(list { bridge { capabilities = { portMappings = true } } },
       'plugins[0] (bridge): note: nothing reads the capability "portMappings"')
     is_fault(list { bridge { capabilities = { mac = "yes" } } },

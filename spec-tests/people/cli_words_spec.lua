@@ -61,6 +61,24 @@ describe("the words of a command line", function()
   end)
 end)
 
+describe("one without rights", function()
+  it("is told by each command that root is needed, once, and not that there is nothing", function()
+    t.netns "blue"
+    succeeds { "add", "demo", "blue" }
+    local before = t.snapshot { ns = { host } }
+    for _, words in ipairs { "add demo blue", "check demo blue", "del demo blue", "gc", "gc demo", "list", "list --leases",
+      "explain", "tree" } do
+      local out, status, err = t.sh(("setpriv --reuid 1000 --clear-groups %s/luacni %s"):format(t.build, words),
+        { host = host })
+      t.same({ "", 1 }, { out, status }, words .. ": " .. err)
+      t.same({ 1, 1 }, { select(2, err:gsub("root", "")), select(2, err:gsub("\n", "")) }, words .. ": " .. err)
+    end
+    t.same(before, t.snapshot { ns = { host } })
+    assert.matches("\ndemo ", (succeeds { "list" }))
+    succeeds { "del", "demo", "blue" }
+  end)
+end)
+
 describe("luacni run", function()
   it("exits with 125 when there is no network to run in, whatever the command would have said", function()
     fails(125, { "run", "-", "--", "true" }, "standard input", { stdin = "" })

@@ -152,6 +152,20 @@ describe("progress", function()
     t.run "rm /run/spec/x*"
   end)
 
+  it("says at which script types, schema, doc and a dry run are", function()
+    t.write("/etc/luacni/plugins/busy.lua", "while true do end")
+    network "busy"
+    for line, said in pairs { ["types"] = "types: busy, %d+ of %d+", ["schema"] = "schema: type busy",
+      ["doc busy"] = "load the script of type busy",
+      ["run demo --dry-run"] = "load the script of type busy, network demo" } do
+      local words = {}
+      for word in line:gmatch "%S+" do words[#words + 1] = word end
+      local got = at_terminal(words)
+      assert.matches("\r" .. said .. "\27%[K", got.seen)
+      assert.is_nil(table.concat(got.rows, "\n"):find(said), line)
+    end
+  end)
+
   it("leaves the terminal to the command of a run, and comes again behind it", function()
     t.write("/run/spec/seconds", "1.3")
     local got = at_terminal({ "run", folder .. "/demo.conflist", "--", "sh", "-c", "echo here; sleep 1.5; echo there" },

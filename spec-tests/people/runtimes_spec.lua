@@ -83,6 +83,26 @@ describe("The README's lines", function()
     has(out, "demo0 ")
   end)
 
+  it("leave what containerd has attached to luacni as well: it is listed, checked, and taken away", function()
+    needs "containerd"
+    local out = run(containerd, [[
+ctr run --detach --null-io --cni docker.io/library/busybox:latest kept sleep 600
+luacni list demo
+set -- $(luacni list demo --json | sed -n 's/.*"\(container\|sandbox\)": "\(.*\)".*/\2/p')
+[ $# = 2 ]
+luacni check demo --id $1
+nsenter --net=$2 ip address flush dev eth0
+luacni check demo --id $1 2>&1 && exit 7
+luacni del demo --id $1
+]], [[
+nothing_left
+ctr task kill --signal KILL kept
+until_answers ctr task delete kept
+ctr container delete kept]])
+    has(out, "10.22.0.2/24")
+    has(out, "10.22.0.2/24 is not on eth0")
+  end)
+
   it("say what containerd's CRI plugin reads: it knows each key, and what stands there goes", function()
     needs "containerd"
     local lines = lines_of("containerd", "toml"):gsub("/opt/cni/bin", "/opt/cni/BIN"):gsub("/etc/cni/net.d", "/etc/cni/NET.d")

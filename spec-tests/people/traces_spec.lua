@@ -182,6 +182,26 @@ describe("traces", function()
     t.same({ "file", "rw-r-----" }, { lfs.attributes(file, "mode"), lfs.attributes(file, "permissions") })
   end)
 
+  it("have the time that a step took", function()
+    t.write("/etc/luacni/plugins/own.lua", [[return { add = function(req)
+      req:call { program = "/bin/sleep", args = { req.raw.seconds } }
+      return { interfaces = { req.host:add_link { kind = "bridge", name = "own0" } } } end }]])
+    for seconds, fits in pairs { ["0.4"] = function(took) return took >= 0.4 end,
+      ["0"] = function(took) return took < 0.4 end } do
+      w.conf = { type = "own", seconds = seconds }
+      w:add { type = "luacni" }
+      local spans = read()
+      local root = spans[1]
+      local call, link = below(spans, root, "call")[1], below(spans, root, "link")[1]
+      assert.is_true(fits(call.last - call.first), call.last - call.first)
+      assert.is_true(root.last - root.first >= call.last - call.first)
+      -- The link is made behind it.
+      assert.is_true(link.first >= call.last)
+      w:del { type = "luacni" }
+      os.remove(file)
+    end
+  end)
+
   it("have CHECK, DEL, GC, STATUS and VERSION too, a line each", function()
     w:add()
     w:check()
@@ -559,6 +579,20 @@ describe("settings", function()
     w:add()
     t.same({}, t.files(folder))
     heard(0)
+    t.write("/run/spec/bin/fake", [[
+#!/bin/sh
+echo "$TRACEPARENT" >>/run/spec/bin/told
+[ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.3.0.2/16"}]}'
+]])
+    t.run "chmod +x /run/spec/bin/fake"
+    t.write("/etc/luacni/plugins/own.lua", [[return { add = function(req) return req:delegate "fake" end }]])
+    w.conf = { type = "own" }
+    for _, id in ipairs { "c2", "c3" } do
+      w:add { id = id, pod = 2, type = "luacni", path = "/run/spec/bin", env = { TRACEPARENT = parent } }
+      os.remove(settings)
+    end
+    assert.equal(parent .. "\n" .. parent .. "\n", t.read "/run/spec/bin/told")
+    t.same({}, t.files(folder))
   end)
 
   it("are looked for once, and nothing else is done for them", function()

@@ -53,8 +53,14 @@ describe("make install", function()
     install()
     assert.equal("luacni", lfs.symlinkattributes(bin .. "/bridge", "target"))
     assert.equal("somebody else's", t.read(bin .. "/other"))
-    install("CNI_BIN=/usr/libexec/cni")
+    install("CNI_BIN=/usr/libexec/cni SBIN=/usr/sbin")
     assert.is_truthy(lfs.attributes(dest .. "/usr/libexec/cni/luacni"))
+    assert.equal("/usr/libexec/cni/luacni", lfs.symlinkattributes(dest .. "/usr/sbin/luacni", "target"))
+    -- What was put elsewhere stays.
+    t.run(("make -s uninstall DESTDIR=%s CNI_BIN=/usr/libexec/cni SBIN=/usr/sbin"):format(dest))
+    assert.is_nil(lfs.attributes(dest .. "/usr/libexec/cni/luacni") or lfs.symlinkattributes(dest .. "/usr/sbin/luacni"))
+    assert.equal("luacni", lfs.symlinkattributes(bin .. "/bridge", "target"))
+    assert.equal("/opt/cni/bin/luacni", lfs.symlinkattributes(dest .. "/usr/local/sbin/luacni", "target"))
   end)
 
   it("puts man pages beside it, of every command, type and verb; uninstall takes them back", function()
@@ -84,8 +90,11 @@ describe("make install", function()
     install()
     t.run(("ln -s luacni %s/wire; ln -sfn /elsewhere %s/static; rm %s/vrf"):format(bin, bin, bin))
     t.write(bin .. "/vrf", "somebody's")
-    t.run(("make -s uninstall DESTDIR=%s"):format(dest))
-    local left = {}
+    local said, left = t.run(("make -s uninstall DESTDIR=%s"):format(dest)), {}
+    for _, path in ipairs { bin .. "/luacni", bin .. "/bridge", dest .. "/usr/local/sbin/luacni" } do
+      assert.is_truthy(said:find("removed " .. path .. "\n", 1, true), said)
+    end
+    assert.is_nil(said:find("/static\n", 1, true) or said:find("/vrf\n", 1, true))
     for name in lfs.dir(bin) do left[#left + 1] = name:match("^%w+$") end
     table.sort(left)
     t.same({ "static", "vrf" }, left)

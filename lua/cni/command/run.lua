@@ -11,6 +11,7 @@ local function dry_run(job)
   local request, verbs = require "cni.protocol.request", require "cni.engine.verbs"
   local result -- of the chain so far, as it would be
   for _, entry in ipairs(job.network.plugins) do
+    host.progress(("dry run of %s, network %s"):format(entry.type, job.network.name))
     local env = { CNI_COMMAND = "ADD", CNI_CONTAINERID = job.id, CNI_NETNS = job.netns,
       CNI_IFNAME = job.ifname, CNI_PATH = job.path, CNI_ARGS = job.args }
     local req = request.from_env(function(name) return env[name] end)

@@ -139,6 +139,7 @@ end
 -- @treturn table
 -- @raise a mistake when there is no such type
 function M.plugin(name)
+  host.progress("load the script of type " .. name)
   local plugin, problem = M.script(name)
   if problem then error(problem, 0) end
   if plugin then return plugin end

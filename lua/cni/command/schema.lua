@@ -14,6 +14,7 @@ return {
   run = function()
     local scripts = {}
     for _, name in ipairs(say.type_names()) do
+      host.progress("schema: type " .. name)
       local loads, script = say.bounded(host.load_plugin, name)
       if loads and script then
         scripts[name] = script

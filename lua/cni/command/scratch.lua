@@ -28,6 +28,7 @@ local folder <const> = "/run/luacni/runs"
 -- configuration says otherwise.
 local function leave_nothing(network)
   for _, plugin in ipairs(network.plugins) do
+    host.progress(("load the script of type %s, network %s"):format(plugin.type, network.name))
     local ok, script = say.bounded(host.load_plugin, plugin.type)
     local conf = ok and script and script.conf
     if conf and conf.fields and conf.fields.removeUnused ~= nil and plugin.raw.removeUnused == nil then

@@ -32,7 +32,9 @@ return {
     local folders = require("cni.command.link").folders()
     local list, rows = json.list {}, { { "TYPE", "SCRIPT", "PROGRAM" } }
     local check = require "cni.command.check-scripts"
-    for i, entry in ipairs(host.types()) do
+    local types = host.types()
+    for i, entry in ipairs(types) do
+      host.progress(("types: %s, %d of %d"):format(entry.name, i, #types))
       local path, is_own = program(folders, entry.name)
       local problem = entry.origin ~= "built in" and check.problem(entry.origin) or nil
       list[i] = { type = entry.name, script = entry.origin, program = path, own = path and is_own,
