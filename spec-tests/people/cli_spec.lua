@@ -52,6 +52,7 @@ describe("the command line", function()
       for _, command in ipairs(commands) do
         assert.is_truthy(out:find("\n  luacni " .. command:gsub("%-", "%%-") .. "[ \n]"))
       end
+      assert.equal(#commands, select(2, out:gsub("\n  luacni %l", "")))
     end
     assert.is_truthy(luacni({ "--version" }):find("^luacni %d+%.%d+"))
   end)

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- luacni test, and the specs that luacni new writes: what a site's author sees, with root and without.
 
+local lfs = require "lfs"
 local t = require "support"
 
 local bin, work = "/run/spec/bin", "/run/spec/work"
@@ -79,8 +80,10 @@ describe("luacni new", function()
     assert.is_nil(io.open(work .. "/mine.lua"):read "a":find("counts", 1, true))
   end)
 
-  for _, type in ipairs { "bridge", "ptp", "macvlan", "ipvlan", "vlan", "dummy", "vrf", "tap", "host-device",
-    "loopback", "host-local", "static" } do
+  local shipped = {}
+  for name in lfs.dir "plugins" do shipped[#shipped + 1] = name:match "^(.*)%.lua$" end
+  table.sort(shipped)
+  for _, type in ipairs(shipped) do
     local needs = ({ macvlan = "macvlan", ipvlan = "ipvlan", vlan = "vlan", dummy = "dummy", vrf = "vrf" })[type]
     it("gives a copy of " .. type .. " a spec that passes", function()
       if needs then t.needs(needs) end

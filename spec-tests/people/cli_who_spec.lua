@@ -129,6 +129,20 @@ describe("An attachment that no record knows", function()
   end)
 end)
 
+describe("The age of an attachment", function()
+  it("is that of its record, or of what a runtime has stored, in one unit", function()
+    succeeds { "add", "demo", "blue", "--id", "c1" }
+    for _, lost in ipairs { false, true } do
+      if lost then lose_records() end
+      for ago, said in pairs { ["90 seconds ago"] = "1m", ["3 hours ago"] = "3h", ["50 hours ago"] = "2d",
+        ["1 hour"] = "0s" } do
+        t.run(("find /run/luacni /var/lib/cni/results -type f -exec touch -d '%s' {} +"):format(ago))
+        assert.matches("\ndemo +c1 +eth0 +blue +bridge +" .. said .. " +10%.9%.1%.2/24", (succeeds { "list" }))
+      end
+    end
+  end)
+end)
+
 describe("As JSON", function()
   it("explain has the steps of each record, and how far it is", function()
     t.same({}, as_json(0, { "explain" }))

@@ -146,6 +146,8 @@ describe("luacni link", function()
   it("knows this program by any name, links to it from any folder, and leaves others alone", function()
     local bin = "/run/spec/here"
     local words = { "link", "bridge", "--dir", bin }
+    fails(2, { "link", "bridge", "brigde", "--dir", bin }, 'there is no type "brigde"; did you mean "bridge"?')
+    assert.equal("", t.run { "ls", bin })
     assert.equal(bin .. "/bridge\n", (succeeds(words)))
     assert.equal(t.run { "readlink", "-f", t.build .. "/luacni" }, t.run { "readlink", "-f", bin .. "/bridge" })
     assert.equal(bin .. "/bridge\n", (succeeds(words)))

@@ -581,17 +581,18 @@ describe("settings", function()
     heard(0)
     t.write("/run/spec/bin/fake", [[
 #!/bin/sh
-echo "$TRACEPARENT" >>/run/spec/bin/told
+echo "$TRACEPARENT $BAGGAGE" >>/run/spec/bin/told
 [ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.3.0.2/16"}]}'
 ]])
     t.run "chmod +x /run/spec/bin/fake"
     t.write("/etc/luacni/plugins/own.lua", [[return { add = function(req) return req:delegate "fake" end }]])
     w.conf = { type = "own" }
     for _, id in ipairs { "c2", "c3" } do
-      w:add { id = id, pod = 2, type = "luacni", path = "/run/spec/bin", env = { TRACEPARENT = parent } }
+      w:add { id = id, pod = 2, type = "luacni", path = "/run/spec/bin",
+        env = { TRACEPARENT = parent, BAGGAGE = "of=them" } }
       os.remove(settings)
     end
-    assert.equal(parent .. "\n" .. parent .. "\n", t.read "/run/spec/bin/told")
+    assert.equal((parent .. " of=them\n"):rep(2), t.read "/run/spec/bin/told")
     t.same({}, t.files(folder))
   end)
 
