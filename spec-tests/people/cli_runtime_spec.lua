@@ -322,6 +322,26 @@ describe("luacni add, check, del", function()
     end
   end)
 
+  it("say of a program that is being written that it is, and take nothing for done", function()
+    spy "one"
+    put("net", { cniVersion = "1.0.0", name = "net", plugins = { { type = "one" } } })
+    local blue = t.netns "blue"
+    local stored = ("%s/net-%s-eth0"):format(results, id_of(blue.path))
+    local function busy(verb)
+      local out, status, err = t.sh(("exec 9>>/run/spec/bin/one; exec %s/luacni %s net blue"):format(t.build, verb),
+        t.merge({ host = host }, spies))
+      t.same({ "", 1, true }, { out, status, err:find("Text file busy", 1, true) ~= nil }, err)
+    end
+    busy "add"
+    t.same({ "", nil }, { verbs(), t.read(stored) })
+    succeeds({ "add", "net", "blue" }, spies)
+    busy "check"
+    busy "del"
+    t.same({ "one ADD", true }, { verbs(), t.read(stored) ~= nil })
+    succeeds({ "del", "net", "blue" }, spies)
+    assert.is_nil(t.read(stored))
+  end)
+
   it("take null and {} for an empty result, and nothing at all for a mistake", function()
     put("net", { cniVersion = "1.0.0", name = "net", plugins = { { type = "one" } } })
     local blue = t.netns "blue"
