@@ -313,6 +313,14 @@ describe("luacni new and link", function()
     assert.equal("644\n", t.run "stat -c %a /etc/luacni/plugins/bridge.lua")
   end)
 
+  it("make a file whole or not at all", function()
+    t.run "mkdir -p /etc/luacni/plugins; mount -t tmpfs -o size=4k,mode=755 full /etc/luacni/plugins"
+    local out, status, err = luacni { "new", "bridge", "--from", "bridge" }
+    local left = t.run "ls -A /etc/luacni/plugins; umount /etc/luacni/plugins"
+    t.same({ "", 1, "" }, { out, status, left })
+    assert.is_truthy(err:find("No space left on device", 1, true), err)
+  end)
+
   it("refuse what is there, and what cannot be", function()
     usage({ "new", "bridge" }, "--from bridge")
     usage({ "new", "mine", "--from", "brigde" }, 'did you mean "bridge"?')
