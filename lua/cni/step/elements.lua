@@ -246,7 +246,11 @@ end
 local function unrecorded(socket, layout, comment)
   local list = {}
   for _, set in ipairs(layout.sets) do
-    local found = socket:dump("element", listed(layout, set, {}))
+    local found, msg, errno = socket:dump("element", listed(layout, set, {}))
+    -- Without the set; or it has other keys, and is somebody else's.
+    if not found and errno ~= errors.ENOENT and errno ~= errors.EINVAL then
+      fail.kernel("list set " .. set.name, msg, errno)
+    end
     for _, element in ipairs(found or {}) do
       if element.comment == comment then
         list[#list + 1] = { set = set.name, key = element.key, key_end = element.key_end }
