@@ -233,6 +233,21 @@ local function changes(place)
   return out
 end
 
+-- What a glance shows once the host has learnt its default route from the router: the kernel may take
+-- a packet from a link a while after it was sent. Without IPv6 there is none to wait for.
+local function read_settled(host)
+  local lines, risen
+  for _ = 1, lfs.attributes("/proc/sys/net/ipv6") and 20 or 1 do
+    lines, risen = read(host)
+    for line in pairs(lines) do
+      -- Inet6, of all destinations, in the main table, by a router's advertisement.
+      if line:find("^route6 0a000000fe09") then return lines, risen end
+    end
+    t.sh("sleep 0.05")
+  end
+  return lines, risen
+end
+
 local places = {}
 
 --- Make a host a lived-in one. opts: forwarding (true: on, and then the uplink goes on taking router
@@ -259,7 +274,7 @@ function M.furnish(host, opts)
   spawn.sysctl(router.path, "net/ipv6/conf/all/forwarding", "1")
   spawn.advertise(router.path, "lan0")
   if opts.watched == false then return end
-  local lines, risen = read(host)
+  local lines, risen = read_settled(host)
   places[host.name] = { ns = host, theirs = theirs, lines = lines, risen = risen,
     owners = owners_of(lines) }
 end
