@@ -15,18 +15,18 @@
 
 #include "nl/push.h"
 
-/* Write or read one file of /proc/sys; the path is checked. Returns bytes or -errno. */
-static long sysctl_file(const char *path, bool writing, void *data, size_t len)
+/* Read one file of /proc/sys; the path is checked. Returns bytes or -errno. */
+static long read_setting(const char *path, char *data, size_t len)
 {
 	char full[300];
 	long n;
 	int fd;
 
 	snprintf(full, sizeof full, "/proc/sys/%s", path);
-	fd = open(full, (writing ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+	fd = open(full, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	n = writing ? write(fd, data, len) : read(fd, data, len);
+	n = read(fd, data, len);
 	n = n < 0 ? -errno : n;
 	close(fd);
 	return n;
@@ -45,13 +45,6 @@ static bool has_no_value(const char *path, int err)
 	snprintf(full, sizeof full, "/proc/sys/%s", path);
 	return err == -ENOENT || err == -ENOTDIR || (err == -EIO && !strcmp(name, "/stable_secret")) ||
 	       (err == -EACCES && stat(full, &st) == 0 && !(st.st_mode & 0444));
-}
-
-/* Whether a setting does not exist here, or cannot be set: only these errors are passed over. */
-static bool is_denied(int err)
-{
-	return err == -ENOENT || err == -ENOTDIR || err == -EROFS || err == -EACCES ||
-	       err == -EPERM || err == -EINVAL;
 }
 
 /* The path of a sysctl at `idx`; raises unless it is a plain path below net/. */
@@ -75,6 +68,51 @@ struct setting {
 	bool optional;
 };
 
+/*
+ * Whether a setting does not exist here, or cannot be set by us: only these errors are passed over. EINVAL
+ * is not among them, it is what the kernel says of a value.
+ */
+static bool is_denied(int err)
+{
+	return err == -ENOENT || err == -ENOTDIR || err == -EROFS || err == -EACCES || err == -EPERM;
+}
+
+/* Write the value to the open file of a setting. Returns 0 or -errno. */
+static int write_value(int fd, const struct setting *s)
+{
+	/* A write of no bytes does nothing at all; a line without words is the empty value. */
+	const char *value = s->len ? s->value : "\n";
+	size_t len = s->len ? s->len : 1;
+	ssize_t n = write(fd, value, len);
+
+	if (n < 0)
+		return -errno;
+	/* It has taken the first words, and knows nothing of the rest. */
+	return (size_t)n < len ? -EINVAL : 0;
+}
+
+/* Returns 0 or -errno; -EINVAL: the kernel knows no such value. */
+static int write_setting(const struct setting *s)
+{
+	char full[300];
+	int fd, err;
+
+	snprintf(full, sizeof full, "/proc/sys/%s", s->path);
+	fd = open(full, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	err = write_value(fd, s);
+	close(fd);
+
+	/*
+	 * The names of what the kernel has several of, such as congestion controls, are looked up when they
+	 * are written: then it is the name that does not exist. Unless the setting has gone with its link.
+	 */
+	if (err == -ENOENT && access(full, F_OK) == 0)
+		err = -EINVAL;
+	return err;
+}
+
 /* Write them in order during one visit. *ret_failed: which was refused, from 1. */
 static int write_settings(const struct nl_place *place, const struct setting *list, size_t count,
 			  size_t *ret_failed)
@@ -85,10 +123,9 @@ static int write_settings(const struct nl_place *place, const struct setting *li
 	if (err)
 		return err;
 	for (; i < count; i++) {
-		long n = sysctl_file(list[i].path, true, (void *)(uintptr_t)list[i].value,
-				     list[i].len);
-
-		err = n < 0 && !(list[i].optional && is_denied((int)n)) ? (int)n : 0;
+		err = write_setting(&list[i]);
+		if (list[i].optional && is_denied(err))
+			err = 0;
 		if (err)
 			break;
 	}
@@ -103,11 +140,11 @@ Write settings in order, all in one visit to the namespace.
 @function ns.sysctl
 @tparam nil|string|ns where
 @tparam table list of `{ "net/ipv4/ip_forward", "1" }`; with a third element `true` the setting is passed over
-  when it does not exist or cannot be set
+  when it does not exist or may not be written; a value that the kernel does not know is refused all the same
 @treturn[1] boolean true
 @return[2] nil
 @treturn[2] string what went wrong; the settings before it stay written
-@treturn[2] integer errno
+@treturn[2] integer errno; EINVAL: the kernel does not know the value, or the end of it
 @treturn[2] integer|nil the index of the setting
 @raise a path that is not below net/
 */
@@ -171,7 +208,7 @@ static int read_settings(const struct nl_place *place, struct reading *list, siz
 	for (size_t i = 0; !err && i < count; i++) {
 		struct reading *r = &list[i];
 
-		r->len = sysctl_file(r->path, false, r->value, sizeof r->value);
+		r->len = read_setting(r->path, r->value, sizeof r->value);
 		if (r->len < 0 && !has_no_value(r->path, (int)r->len)) {
 			err = (int)r->len;
 			*ret_failed = i + 1;

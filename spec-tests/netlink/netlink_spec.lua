@@ -170,6 +170,32 @@ describe("netlink.ns", function()
     assert.equal("1", t.sysctl(pod, "net/ipv4/ip_forward"))
   end)
 
+  it("refuses a value that the kernel does not know, of an optional setting too", function()
+    local filter, control = "net/ipv4/conf/lo/arp_filter", "net/ipv4/tcp_congestion_control"
+    local before = t.sysctl(pod, control)
+    for _, optional in ipairs { false, true } do
+      for path, value in pairs { [filter] = "banana", [control] = "banana",
+        ["net/ipv4/ip_forward"] = "1 banana" } do
+        local ok, msg, errno, index = ns.sysctl(pod.path, { { path, value, optional } })
+        t.same({ nil, EINVAL, 1 }, { ok, errno, index })
+        assert.matches(path .. " = " .. value, msg, 1, true)
+      end
+    end
+    assert.equal("0", t.sysctl(pod, filter))
+    assert.equal(before, t.sysctl(pod, control))
+    -- What is not there has no values at all.
+    assert.is_true(ns.sysctl(pod.path, { { "net/ipv4/conf/lo/banana", "banana", true }, { filter, "1", true } }))
+    assert.equal("1", t.sysctl(pod, filter))
+  end)
+
+  it("writes an empty value, which takes away what is there", function()
+    local ports = "net/ipv4/ip_local_reserved_ports"
+    assert.is_true(ns.sysctl(pod.path, { { ports, "8000-8010" } }))
+    assert.equal("8000-8010", t.sysctl(pod, ports))
+    assert.is_true(ns.sysctl(pod.path, { { ports, "" } }))
+    assert.equal("", t.sysctl(pod, ports))
+  end)
+
   it("takes no path that leaves net/", function()
     for _, bad in ipairs { "kernel/hostname", "net/../kernel/hostname", "/net/ipv4/ip_forward",
       "net/ipv4/..", "net//ipv4", "net/", "", "net/./x", "net/a\0b" } do

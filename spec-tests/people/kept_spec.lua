@@ -79,6 +79,13 @@ local cases = {
   { "host:set_sysctl { { 'net/ipv4/route/flush', '1' } }", "set_sysctl: sysctl net/ipv4/route/flush = 1: the kernel does "
     .. "not show it, so that CHECK could not compare it, and DEL not give it back",
     "host:lock_down(port) host:set_sysctl({ { 'net/ipv6/conf/port0/accept_ra', '1' } }, { link = port })" },
+  { "host:set_sysctl { { 'net/ipv4/conf/q1/arp_filter', 'banana', true } }",
+    "set_sysctl: sysctl in the host: net/ipv4/conf/q1/arp_filter=banana: sysctl net/ipv4/conf/q1/arp_filter = banana: "
+    .. "Invalid argument", "host:set_sysctl { { 'net/ipv4/conf/q1/banana', '1', true } }" },
+  { "host:set_sysctl { { 'net/ipv4/tcp_congestion_control', 'banana' } }",
+    "set_sysctl: sysctl in the host: net/ipv4/tcp_congestion_control=banana: sysctl "
+    .. "net/ipv4/tcp_congestion_control = banana: Invalid argument",
+    "host:set_sysctl { { 'net/ipv4/tcp_congestion_control', 'reno' } }" },
   { "host:add_link { name = 'v9', kind = 'bridge', ageing_time = 31 }", "add_link: create bridge link v9 in the host: the "
     .. "kernel does not keep ageing_time as asked for, 31: it has made 30 of it",
     "host:add_link { name = 'v9', kind = 'bridge', ageing_time = 3000, mac = '02:00:00:00:00:0B' }" },

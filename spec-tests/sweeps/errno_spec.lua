@@ -383,6 +383,29 @@ describe("Without a record, whatever call fails,", function()
   end
 end)
 
+describe("Without a record, where the kernel calls a question invalid,", function()
+  it("a DEL of a guarded port does not take that for an answer", function()
+    local w = world.new({ type = "bridge", bridge = "br0", macspoofchk = true }, { neighbours = false })
+    w:add()
+    w:del()
+    local before, failed = w:picture(), 0
+    each_call("EINVAL", "sendto", function(under)
+      w:add()
+      t.run("rm -r /run/luacni/attachments")
+      return t.cni { verb = "DEL", conf = w:config { prevResult = w.results["c1 eth0"] }, host = w.host,
+        netns = w.pods[1], under = under }
+    end, function(got, n)
+      if got.rc ~= 0 then
+        failed = failed + 1
+        w:del()
+      end
+      t.same(before, w:picture(), "call " .. n)
+    end)
+    assert.is_true(failed > 0)
+    w:del()
+  end)
+end)
+
 describe("Without a record, and without random bytes to be had,", function()
   it("a DEL takes all back or fails, and the next one does", function()
     local w = world.new({ type = "bridge", bridge = "br0", removeUnused = true }, { neighbours = false })

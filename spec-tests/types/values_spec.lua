@@ -189,6 +189,55 @@ describe("A value", function()
     assert.equal(1500, mtu(w))
   end)
 
+  it("that was empty before is empty again", function()
+    local w = new()
+    local ports = "net/ipv4/ip_local_reserved_ports"
+    local one = call("c1", { path = ports, sysctl = "8000-8010" })
+    assert.equal("", t.sysctl(w.host, ports))
+    w:add(one)
+    assert.equal("8000-8010", t.sysctl(w.host, ports))
+    w:del(one)
+    assert.equal("", t.sysctl(w.host, ports))
+  end)
+
+  it("that the kernel does not take any more is told; the others come back, and DEL has done its work", function()
+    local w = new()
+    local own = "net/ipv6/conf/up0/mtu"
+    t.write("/etc/luacni/plugins/site.lua", ([[
+      return { add = function(req)
+        req.host:set_sysctl { { "%s", "1400" }, { "%s", "1" } }
+        return {}
+      end }]]):format(own, path))
+    assert.equal("1500", t.sysctl(w.host, own))
+    w:add(call("c1"))
+    w:sh(("ip link set up0 mtu 1450; echo 1400 >/proc/sys/%s"):format(own))
+    local got = w:call("DEL", call("c1"))
+    assert.equal(0, got.rc, got.out)
+    local line = got.err:match "[^\n]*1500[^\n]*"
+    assert.truthy(line and line:find(own, 1, true), got.err)
+    t.same({ "1400", "0" }, { t.sysctl(w.host, own), t.sysctl(w.host, path) })
+    assert.equal("", (t.sh("find /run/luacni/shared -mindepth 1")))
+    -- And where it does, not a word.
+    w:sh(("ip link set up0 mtu 1500; echo 1500 >/proc/sys/%s"):format(own))
+    w:add(call("c1"))
+    got = w:call("DEL", call("c1"))
+    t.same({ 0, "" }, { got.rc, got.err })
+    t.same({ "1500", "0" }, { t.sysctl(w.host, own), t.sysctl(w.host, path) })
+  end)
+
+  it("that cannot be given back where /proc/sys is read-only is, by the next DEL", function()
+    local w = new()
+    local one = call("c1", { sysctl = "1" })
+    local under = "unshare -m sh -ec " .. t.quote('mount --rbind /proc/sys /proc/sys; '
+      .. 'mount -o remount,bind,ro /proc/sys; exec "$@"') .. " sh"
+    w:add(one)
+    local e = w:fails("DEL", t.merge(one, { under = under }))
+    assert.truthy(e.text:find(path, 1, true) and e.text:find("Read-only", 1, true), e.text)
+    assert.equal("1", t.sysctl(w.host, path))
+    w:del(one)
+    assert.equal("0", t.sysctl(w.host, path))
+  end)
+
   it("without a record is taken back by whose it is", function()
     local w = new()
     local one, two = call("c1", { set = { mtu = 1400 } }), call("c2", { set = { mtu = 1300 } })

@@ -60,7 +60,8 @@ local function open(h)
   generation, msg, errno = socket:generation()
   if generation then return socket end
   socket:close()
-  -- Without arguments there is nothing else that could be invalid.
+  -- What the kernel says of a subsystem of netfilter that it has not. The question has no arguments, so that
+  -- nothing else could be invalid.
   if errno ~= errors.EINVAL then fail.kernel("look at the rules of other plugins", msg, errno) end
 end
 

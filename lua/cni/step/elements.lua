@@ -60,14 +60,25 @@ local function listed(layout, set, fields)
   return layouts.of(layout, fields)
 end
 
+-- Whether there is no such set, or one of other types, which is somebody else's.
+local function is_not_ours(socket, layout, set)
+  local found, msg, errno = socket:get("set", layouts.of(layout, { name = set.name }))
+  if not found and errno and errno ~= errors.ENOENT then fail.kernel("look at set " .. set.name, msg, errno) end
+  return not found or found.key_type ~= set.key_type or found.data_type ~= set.data_type
+end
+
+-- The answer to a question about elements, nil when there are none. The kernel says EINVAL where a set has
+-- keys of another length, and of much else.
+local function answer(socket, layout, set, found, msg, errno)
+  if found or not errno or errno == errors.ENOENT then return found end
+  if errno == errors.EINVAL and is_not_ours(socket, layout, set) then return nil end
+  fail.kernel("look at set " .. set.name, msg, errno)
+end
+
 -- The element for a key in a set, or nil. No set, or one of another layout: it is not in there.
 local function find(socket, layout, name, key)
   local set = set_of(layout, name)
-  local found, msg, errno = socket:get("element", listed(layout, set, { key = key }))
-  if not found and errno and errno ~= errors.ENOENT and errno ~= errors.EINVAL then
-    fail.kernel("look at set " .. name, msg, errno)
-  end
-  return found
+  return answer(socket, layout, set, socket:get("element", listed(layout, set, { key = key })))
 end
 
 -- All keys of an element: of an interval, those from its first port, or number, to the last.
@@ -246,11 +257,7 @@ end
 local function unrecorded(socket, layout, comment)
   local list = {}
   for _, set in ipairs(layout.sets) do
-    local found, msg, errno = socket:dump("element", listed(layout, set, {}))
-    -- Without the set; or it has other keys, and is somebody else's.
-    if not found and errno ~= errors.ENOENT and errno ~= errors.EINVAL then
-      fail.kernel("list set " .. set.name, msg, errno)
-    end
+    local found = answer(socket, layout, set, socket:dump("element", listed(layout, set, {})))
     for _, element in ipairs(found or {}) do
       if element.comment == comment then
         list[#list + 1] = { set = set.name, key = element.key, key_end = element.key_end }

@@ -25,17 +25,18 @@ local function looker(step, h)
   end
 end
 
-local function writer(h, what, optional)
-  return function(list)
-    local writes = {}
-    for i, item in ipairs(list) do writes[i] = { item.name, item.value, optional or item.optional } end
-    sysctl.set(writes, h, what)
-  end
+-- As `set` and `give_back` of cni.step.sysctl take them.
+local function writes_of(items)
+  local writes = {}
+  for i, item in ipairs(items) do writes[i] = { item.name, item.value, item.optional } end
+  return writes
 end
 
 function M.run(step, plan)
   local h = plan[step.ns]
-  values.set(step, plan, looker(step, h), writer(h, M.say(step)))
+  values.set(step, plan, looker(step, h), function(items)
+    sysctl.set(writes_of(items), h, M.say(step))
+  end)
   sysctl.kept(step, h)
 end
 
@@ -49,10 +50,11 @@ function M.verify(step, plan)
   return sysctl.verify({ ns = step.ns, want = { list = list } }, plan)
 end
 
--- A setting that is not there any more is passed over: its link has gone.
 function M.undo(step, plan)
   local h = plan[step.ns]
-  values.give_back(step, plan, looker(step, h), writer(h, "restore sysctls", true))
+  values.give_back(step, plan, looker(step, h), function(items)
+    sysctl.give_back(writes_of(items), h, plan)
+  end)
 end
 
 return M

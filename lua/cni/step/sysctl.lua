@@ -107,6 +107,28 @@ function M.set(list, h, what)
   write(list, h, what)
 end
 
+local gone = { [errors.ENOENT] = true, [errors.ENOTDIR] = true }
+
+--- Write the values that settings had before. A setting that is not there any more is passed over: its link has
+-- gone. A value that the kernel does not take any more, such as an MTU above that of its link by now, is told
+-- in the log: it would be refused the next time too, and the container could never be removed.
+-- @tparam table list of { path, value }
+-- @tparam handle h
+-- @tparam plan plan
+function M.give_back(list, h, plan)
+  if begins_to_forward(list) then keep_routers(h) end
+  while #list > 0 do
+    local ok, msg, errno, nth = netlink.ns.sysctl(h.where, list)
+    if ok then return end
+    local is_refused = nth and errno == errors.EINVAL
+    if not is_refused and not (nth and gone[errno]) then fail.kernel("restore sysctls", msg, errno) end
+    if is_refused and plan.request and plan.request.log then
+      plan.request.log(("luacni: %s: the value from before, which does not come back"):format(msg))
+    end
+    list = table.move(list, nth + 1, #list, 1, {})
+  end
+end
+
 --- Raise unless the kernel shows the values that a site's script has written. It changes some values; and one
 -- that cannot be read can neither be compared by CHECK nor be given back by DEL.
 -- @tparam table step
@@ -171,7 +193,7 @@ end
 
 function M.undo(step, plan)
   local h = plan:at(step.ns)
-  if h and step.had then M.set(step.had, h, "restore sysctls") end
+  if h and step.had then M.give_back(step.had, h, plan) end
 end
 
 function M.say(step)
