@@ -106,9 +106,10 @@ function M.routes(h, link, options)
   return table.move(by_gateway, 1, #by_gateway, #list + 1, list)
 end
 
--- Errnos of what is there already, or does not fit any more because addresses or links have changed since. All
--- that is asked for the kernel had itself; so EINVAL means that the rest has changed: a route's source or gateway
--- is an address that the host has not, or has itself by now. EACCES: IPv6 is switched off on the link.
+-- Errnos of what is there already, or does not fit any more because addresses or links have changed since.
+-- All that is asked for the kernel had itself; so EINVAL means that the rest has changed: a route's source or
+-- gateway is an address that the host has not, or has itself by now. EACCES: IPv6 is switched off on the
+-- link.
 local outdated = { [errors.EEXIST] = true, [errors.ENETUNREACH] = true, [errors.EHOSTUNREACH] = true,
   [errors.EINVAL] = true, [errors.ENODEV] = true, [errors.EADDRNOTAVAIL] = true,
   [errors.ENETDOWN] = true, [errors.EACCES] = true }

@@ -57,8 +57,8 @@ function reasons.vlan(step, handle, errno)
     want.link), "a link can have each VLAN ID once"
 end
 
--- EINVAL is the kernel's word for a macvlan in passthru mode beside others, and for a lot more: it is only named
--- as the cause when it is seen.
+-- EINVAL is the kernel's word for a macvlan in passthru mode beside others, and for a lot more: that is only
+-- named as the cause when it is seen.
 function reasons.macvlan(step, handle, errno)
   if errno ~= errors.EBUSY and errno ~= errors.EINVAL then return nil end
   local want = step.want

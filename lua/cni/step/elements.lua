@@ -63,7 +63,9 @@ end
 -- Whether there is no such set, or one of other types, which is somebody else's.
 local function is_not_ours(socket, layout, set)
   local found, msg, errno = socket:get("set", layouts.of(layout, { name = set.name }))
-  if not found and errno and errno ~= errors.ENOENT then fail.kernel("look at set " .. set.name, msg, errno) end
+  if not found and errno and errno ~= errors.ENOENT then
+    fail.kernel("look at set " .. set.name, msg, errno)
+  end
   return not found or found.key_type ~= set.key_type or found.data_type ~= set.data_type
 end
 

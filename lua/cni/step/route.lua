@@ -37,8 +37,8 @@ local function reaches(handle, link, gw)
   return not list
 end
 
--- What the kernel says of a gateway that it cannot reach, and of much else: so it only has the addresses looked
--- at, and names a cause when they show it.
+-- What the kernel says of a gateway that it cannot reach, and of much else: so it only has the addresses
+-- looked at, and a cause is named when they show it.
 local unreachable = { [errors.ENETUNREACH] = true, [errors.EHOSTUNREACH] = true,
   [errors.EINVAL] = true }
 

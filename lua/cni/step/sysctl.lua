@@ -109,9 +109,9 @@ end
 
 local gone = { [errors.ENOENT] = true, [errors.ENOTDIR] = true }
 
---- Write the values that settings had before. A setting that is not there any more is passed over: its link has
--- gone. A value that the kernel does not take any more, such as an MTU above that of its link by now, is told
--- in the log: it would be refused the next time too, and the container could never be removed.
+--- Write the values that settings had before. A setting that is not there any more is passed over: its link
+-- has gone. A value that the kernel does not take any more, such as an MTU above that of its link by now, is
+-- told in the log: it would be refused the next time too, and the container could never be removed.
 -- @tparam table list of { path, value }
 -- @tparam handle h
 -- @tparam plan plan
