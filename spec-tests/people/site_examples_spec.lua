@@ -91,6 +91,17 @@ local examples = {
     end,
     breaks = { "ip link set eth0 down", "eth0", "pod" } },
 
+  ["own-way"] = { conf = { master = "up0", gateway = "10.22.0.254", ipam = subnet }, far = true, needs = "macvlan",
+    works = function(w)
+      t.run("ip addr replace 10.22.0.254/24 dev up0; ip addr replace 198.51.100.9/32 dev lo", { host = w.far })
+      local _, status = t.sh("ping -n -c 1 -W 1 -I 10.22.0.2 198.51.100.9", { host = w.pods[1] })
+      assert.equal(0, status)
+      -- The sandbox itself has no way there: no other source goes by it.
+      assert.is_false(t.ping(w.pods[1], "198.51.100.9"))
+      t.run("ip addr del 10.22.0.254/24 dev up0; ip addr del 198.51.100.9/32 dev lo", { host = w.far })
+    end,
+    breaks = { "ip route del default table 100", "route 0.0.0.0/0 via 10%.22%.0%.254 in table 100 on eth0 is missing", "pod" } },
+
   ["sticky"] = { ipam = true, conf = { ipam = { type = "sticky", subnet = "10.22.0.0/24",
       rangeStart = "10.22.0.100" } },
     calls = { { args = "IgnoreUnknown=1;K8S_POD_NAME=web-3;X=y" }, { args = "IgnoreUnknown=1;K8S_POD_NAME=other" } },

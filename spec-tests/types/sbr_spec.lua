@@ -377,3 +377,91 @@ describe("A script of a site that changes routes", function()
     t.same(main, routes(w, "main", true))
   end)
 end)
+
+describe("A script of a site that routes by source", function()
+  local function script(body)
+    t.write("/etc/luacni/plugins/routes.lua", "local source_routing = require 'cni.source_routing'\n" ..
+      "return { chained = true, add = function(req) " .. body .. " end }")
+  end
+  after_each(function() os.remove "/etc/luacni/plugins/routes.lua" end)
+
+  local function call(w)
+    return { type = "luacni", conf = { type = "routes", ipam = false, master = false }, prev = w.results["c1 eth0"] }
+  end
+
+  it("takes the addresses that a link has, where it names none; CHECK misses them, DEL gives the routes back", function()
+    local w = new()
+    w:add()
+    local before, main = settled(w), routes(w, "main", true)
+    script "source_routing.add(req, 'eth0', nil, { gateways = { 'fd05::77' } })"
+    w:add(call(w))
+    t.same({ "10.5.0.9 lookup 100", "fd05::9 lookup 101" }, rules(w))
+    t.same({ "10.5.0.0/24 dev eth0 src 10.5.0.9", "default via 10.5.0.1 dev eth0" }, routes(w, 100))
+    t.same({ "::default via fd05::77 dev eth0", "fd05::/64 dev eth0" }, routes(w, 101))
+    w:check(call(w))
+    w:in_pod "ip -6 rule del table 101"
+    assert.matches("from fd05::9/128 lookup 101 is missing", w:fails("CHECK", call(w)).text)
+    w:del(call(w))
+    t.same(main, routes(w, "main", true))
+    t.same(before, settled(w))
+    -- Without a record, too; of a gateway that was replaced nobody would know.
+    script "source_routing.add(req, 'eth0')"
+    w:add(call(w))
+    t.same({ "10.5.0.9 lookup 100", "fd05::9 lookup 101" }, rules(w))
+    t.run "rm -rf /run/luacni"
+    w:del(call(w))
+    t.same({}, rules(w))
+    t.same(main, routes(w, "main", true))
+  end)
+
+  it("finds the rules of an address, and puts its own ahead of all", function()
+    local w = new()
+    w:add()
+    w:in_pod("ip rule add from 10.5.0.9 lookup 77 prio 20000; ip rule add from 10.5.0.9 iif eth0 lookup 78; " ..
+      "ip rule add from 10.5.0.8 lookup 79; ip -6 rule add from fd05::9 lookup 80 prio 300")
+    script [[for _, from in ipairs { "10.5.0.9", "fd05::9" } do
+        assert(#source_routing.rules_from(req.pod, from) == (req.command == "ADD" and 1 or 2))
+      end
+      local found = req:once("found", function() return source_routing.rules_from(req.pod, "10.5.0.9")[1] end)
+      assert(found.from == "10.5.0.9" and found.table == 77 and found.priority == 20000)
+      for _, rule in ipairs(req:once("rules", function()
+        return source_routing.ahead(req.pod, { { from = "10.5.0.9", table = 7 }, { to = "192.0.2.0/24", table = 8 },
+          { from = "fd05::9", iif = "lo", table = 9 }, { from = "fd05::9", table = 10 } })
+      end)) do req.pod:add_rule(rule) end ]]
+    w:add(call(w))
+    local found = {}
+    for _, family in ipairs { "-4", "-6" } do
+      for _, rule in ipairs(t.ip(w.pods[1], family .. " rule show")) do
+        if tonumber(rule.table) and tonumber(rule.table) <= 10 then
+          found[#found + 1] = ("%d %s %s"):format(rule.priority, rule.table, rule.iif or rule.dst or "")
+        end
+      end
+    end
+    t.same({ "19996 8 192.0.2.0", "19997 7 ", "298 10 ", "299 9 lo" }, found)
+    w:check(call(w))
+    w:del(call(w))
+    t.same({ "10.5.0.8 lookup 79", "10.5.0.9 lookup 77", "10.5.0.9 lookup 78", "fd05::9 lookup 80" },
+      (function(list) table.sort(list) return list end)(rules(w)))
+  end)
+
+  it("is told of a mistake, with its line, and nothing is changed", function()
+    local w = new()
+    w:add()
+    local before = settled(w)
+    for body, says in pairs {
+      ["source_routing.add('eth0')"] = "routes.lua:2: source_routing.add: req: expected req",
+      ["source_routing.add(req, nil)"] = "routes.lua:2: source_routing.add: link: expected a link or the name of one",
+      ["source_routing.add(req, 'eth0', { { adress = '10.5.0.9/24' } })"] = "ips[1]",
+      ["source_routing.add(req, 'eth0', nil, { gateway = '10.5.0.1' })"] = "did you mean 'gateways'?",
+      ["source_routing.add(req, 'eth0', nil, { gateways = { '10.5.0.1', '10.5.0.2' } })"] = "are of one family",
+      ["source_routing.rules_from(req, '10.5.0.9')"] = "source_routing.rules_from: handle: expected a handle",
+      ["source_routing.rules_from(req.pod, '10.5.0.9/24')"] = "source_routing.rules_from: address: expected an address",
+      ["source_routing.ahead(req.pod, 7)"] = "source_routing.ahead: rules: expected a list",
+    } do
+      script(body)
+      local text = w:fails("ADD", call(w)).text
+      assert.truthy(text:find(says, 1, true), text)
+      t.same(before, settled(w))
+    end
+  end)
+end)
