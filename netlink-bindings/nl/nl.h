@@ -56,6 +56,7 @@ struct nl_place {
 	int fd;
 	const char *path;
 	int *spare; /* a NETLINK_ROUTE socket in there that nobody uses yet, or -1; or NULL */
+	int *sysctl; /* two folders that are kept open, see ns/sysctl.c; or NULL */
 };
 
 #define NETNS_OWN "/proc/thread-self/ns/net"

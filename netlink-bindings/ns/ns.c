@@ -21,6 +21,7 @@
 struct netns {
 	int fd; /* -1 once closed */
 	int spare; /* the socket by which the cookie was read, for the next handle that is opened; or -1 */
+	int sysctl[2]; /* what ns/sysctl.c keeps open */
 };
 
 static struct netns *check_open(lua_State *L, int arg)
@@ -40,14 +41,15 @@ int netns_fd(lua_State *L, int idx)
 
 struct nl_place netns_place_arg(lua_State *L, int arg)
 {
+	static int own_sysctl[2] = { -1, -1 };
 	struct netns *ns;
 
 	if (lua_isnoneornil(L, arg))
-		return (struct nl_place){ .fd = -1 };
+		return (struct nl_place){ .fd = -1, .sysctl = own_sysctl };
 	if (lua_type(L, arg) == LUA_TSTRING)
 		return (struct nl_place){ .fd = -1, .path = lua_tostring(L, arg) };
 	ns = check_open(L, arg);
-	return (struct nl_place){ .fd = ns->fd, .spare = &ns->spare };
+	return (struct nl_place){ .fd = ns->fd, .spare = &ns->spare, .sysctl = ns->sysctl };
 }
 
 /* Push an ns object that is not open yet, and remembers its path. */
@@ -55,7 +57,7 @@ static struct netns *new_netns(lua_State *L, const char *path)
 {
 	struct netns *ns = lua_newuserdatauv(L, sizeof *ns, 1);
 
-	ns->fd = ns->spare = -1;
+	ns->fd = ns->spare = ns->sysctl[0] = ns->sysctl[1] = -1;
 	luaL_setmetatable(L, NS);
 	lua_pushstring(L, path);
 	lua_setiuservalue(L, -2, 1);
@@ -202,6 +204,7 @@ static int ns_close(lua_State *L)
 {
 	struct netns *ns = luaL_checkudata(L, 1, NS);
 
+	netns_close_sysctl(ns->sysctl);
 	if (ns->spare >= 0)
 		close(ns->spare);
 	if (ns->fd >= 0)

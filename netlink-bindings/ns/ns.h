@@ -17,6 +17,9 @@ int netns_fd(lua_State *L, int idx);
 int netns_sysctl(lua_State *L);
 int netns_sysctl_get(lua_State *L);
 
+/* Close what is kept open of a place's settings. */
+void netns_close_sysctl(int folders[2]);
+
 /* netlink.ns.tap, in ns/tap.c. */
 int netns_tap(lua_State *L);
 

@@ -15,15 +15,46 @@
 
 #include "nl/push.h"
 
-/* Read one file of /proc/sys; the path is checked. Returns bytes or -errno. */
-static long read_setting(const char *path, char *data, size_t len)
+/*
+ * Each namespace has folders net/ipv4 and net/ipv6 of its own, and the kernel looks among those of all
+ * namespaces at each look-up: with 500 of them that is 0.6 ms, all else of a setting 0.01. So they stay
+ * open for the next one. What goes wrong with the folder is found out again, and said, of the whole path.
+ */
+static int open_setting(int folders[2], const char *path, int flags)
 {
+	static const char *const families[] = { "net/ipv4/", "net/ipv6/" };
 	char full[300];
-	long n;
-	int fd;
 
+	for (size_t i = 0; i < 2; i++) {
+		size_t len = strlen(families[i]);
+
+		if (strncmp(path, families[i], len))
+			continue;
+		snprintf(full, sizeof full, "/proc/sys/%s", families[i]);
+		if (folders[i] < 0)
+			folders[i] = open(full, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (folders[i] >= 0)
+			return openat(folders[i], path + len, flags);
+	}
 	snprintf(full, sizeof full, "/proc/sys/%s", path);
-	fd = open(full, O_RDONLY | O_CLOEXEC);
+	return open(full, flags);
+}
+
+void netns_close_sysctl(int folders[2])
+{
+	for (size_t i = 0; i < 2; i++) {
+		if (folders[i] >= 0)
+			close(folders[i]);
+		folders[i] = -1;
+	}
+}
+
+/* Read one file of /proc/sys; the path is checked. Returns bytes or -errno. */
+static long read_setting(int folders[2], const char *path, char *data, size_t len)
+{
+	int fd = open_setting(folders, path, O_RDONLY | O_CLOEXEC);
+	long n;
+
 	if (fd < 0)
 		return -errno;
 	n = read(fd, data, len);
@@ -92,13 +123,11 @@ static int write_value(int fd, const struct setting *s)
 }
 
 /* Returns 0 or -errno; -EINVAL: the kernel knows no such value. */
-static int write_setting(const struct setting *s)
+static int write_setting(int folders[2], const struct setting *s)
 {
+	int fd = open_setting(folders, s->path, O_WRONLY | O_CLOEXEC), err;
 	char full[300];
-	int fd, err;
 
-	snprintf(full, sizeof full, "/proc/sys/%s", s->path);
-	fd = open(full, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	err = write_value(fd, s);
@@ -108,6 +137,7 @@ static int write_setting(const struct setting *s)
 	 * The names of what the kernel has several of, such as congestion controls, are looked up when they
 	 * are written: then it is the name that does not exist. Unless the setting has gone with its link.
 	 */
+	snprintf(full, sizeof full, "/proc/sys/%s", s->path);
 	if (err == -ENOENT && access(full, F_OK) == 0)
 		err = -EINVAL;
 	return err;
@@ -117,18 +147,20 @@ static int write_setting(const struct setting *s)
 static int write_settings(const struct nl_place *place, const struct setting *list, size_t count,
 			  size_t *ret_failed)
 {
+	int passing[2] = { -1, -1 }, *folders = place->sysctl ? place->sysctl : passing;
 	int home, err = netns_visit(place, &home);
 	size_t i = 0;
 
 	if (err)
 		return err;
 	for (; i < count; i++) {
-		err = write_setting(&list[i]);
+		err = write_setting(folders, &list[i]);
 		if (list[i].optional && is_denied(err))
 			err = 0;
 		if (err)
 			break;
 	}
+	netns_close_sysctl(passing);
 	netns_leave(home);
 	if (err)
 		*ret_failed = i + 1;
@@ -201,6 +233,7 @@ struct reading {
 static int read_settings(const struct nl_place *place, struct reading *list, size_t count,
 			 size_t *ret_failed)
 {
+	int passing[2] = { -1, -1 }, *folders = place->sysctl ? place->sysctl : passing;
 	int home, err = netns_visit(place, &home);
 
 	if (err)
@@ -208,12 +241,13 @@ static int read_settings(const struct nl_place *place, struct reading *list, siz
 	for (size_t i = 0; !err && i < count; i++) {
 		struct reading *r = &list[i];
 
-		r->len = read_setting(r->path, r->value, sizeof r->value);
+		r->len = read_setting(folders, r->path, r->value, sizeof r->value);
 		if (r->len < 0 && !has_no_value(r->path, (int)r->len)) {
 			err = (int)r->len;
 			*ret_failed = i + 1;
 		}
 	}
+	netns_close_sysctl(passing);
 	netns_leave(home);
 	return err;
 }

@@ -196,6 +196,23 @@ describe("netlink.ns", function()
     assert.equal("", t.sysctl(pod, ports))
   end)
 
+  it("has each setting in its own folder, whichever came before", function()
+    local function of(link, value) return { "net/ipv4/conf/" .. link .. "/arp_notify", value, true },
+      { "net/ipv4/conf/" .. link .. "/arp_ignore", value, true } end
+    local list = {}
+    for _, item in ipairs { { "lo", "1" }, { "none", "1" }, { "default", "1" }, { "all", "0" }, { "none", "0" } } do
+      list[#list + 1], list[#list + 2] = of(item[1], item[2])
+    end
+    list[#list + 1] = { "net/ipv4/conf/lo/arp_announce", "2" }
+    assert.is_true(ns.sysctl(pod.path, list))
+    local paths = {}
+    for i, item in ipairs(list) do paths[i] = item[1] end
+    t.same({ "1", "1", false, false, "1", "1", "0", "0", false, false, "2" }, ns.sysctl_get(pod.path, paths))
+    for i, value in pairs { [1] = "1", [2] = "1", [5] = "1", [7] = "0", [11] = "2" } do
+      assert.equal(value, t.sysctl(pod, paths[i]))
+    end
+  end)
+
   it("takes no path that leaves net/", function()
     for _, bad in ipairs { "kernel/hostname", "net/../kernel/hostname", "/net/ipv4/ip_forward",
       "net/ipv4/..", "net//ipv4", "net/", "", "net/./x", "net/a\0b" } do
