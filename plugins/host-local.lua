@@ -3,6 +3,7 @@
 -- of the reference plugin of the same name. The next one is that behind the address given last, going
 -- round.
 
+local common = require "cni.common"
 local ipam_conf = require "cni.ipam_conf"
 local leases = require "cni.leases"
 local ranges = require "cni.ranges"
@@ -19,7 +20,7 @@ local conf = schema.record {
     routes = ipam_conf.routes,
     resolvConf = schema.string { empty = "absent", doc = "File to take resolver settings from." },
     dataDir = schema.string { empty = "absent", default = leases.default_dir,
-      doc = "Where the leases are; each network has a directory in it." },
+      doc = "Where the leases are, an absolute path; each network has a directory in it." },
   } { required = true },
   args = ipam_conf.args,
   runtimeConfig = schema.record {
@@ -29,6 +30,7 @@ local conf = schema.record {
 }
 
 local function spec_of(req)
+  common.need_absolute(req, "ipam.dataDir", req.conf.ipam.dataDir)
   return { dir = leases.place(req.raw).dir, network = req.network, sets = ranges.of(req),
     requested = ipam_conf.requested(req) }
 end

@@ -22,7 +22,8 @@ end
 
 local fields = settings()
 fields.dataDir = schema.string { default = "/run/cni/tuning", empty = "absent",
-  doc = "Where the reference's tuning finds the old values, should it do the DEL; and leaves them for ours." }
+  doc = "Where the reference's tuning finds the old values, should it do the DEL; and leaves them for ours. "
+    .. "An absolute path." }
 fields.args = schema.record { cni = schema.record(settings()) }
 fields.runtimeConfig = common.runtime
 local conf = schema.record(fields)
@@ -55,8 +56,11 @@ local function answer(req, mac)
   return req.prev
 end
 
+local function need_dir(req) common.need_absolute(req, "dataDir", req.conf.dataDir) end
+
 local function add(req)
   common.need_chain(req)
+  need_dir(req)
   local link, values = wanted(req)
   local list = sysctls.paths(values, req.ifname)
   if req.command == "ADD" then sysctls.need_allowed(values) end
@@ -69,4 +73,4 @@ local function add(req)
   return answer(req, link.mac)
 end
 
-return { conf = conf, add = add, chained = true }
+return { conf = conf, add = add, status = need_dir, chained = true }

@@ -68,6 +68,18 @@ function M.need_chain(req)
   end
 end
 
+--- Raise an error where a path is relative. Only ADD, dry runs of it, and STATUS do: what is attached already
+-- is compared and taken back whatever its path is.
+-- @tparam table req
+-- @tparam string where the path's key: "ipam.dataDir"
+-- @tparam string path
+-- @raise code 7
+function M.need_absolute(req, where, path)
+  if path:sub(1, 1) == "/" or req.command ~= "ADD" and req.command ~= "STATUS" then return end
+  fail.config(where, require("cni.json").show(path) .. " is not an absolute path",
+    "a relative path would depend on the caller's working directory")
+end
+
 --- The result's DNS settings: the configuration's if it says anything, else the IPAM plugin's.
 -- @tparam table conf has `dns`
 -- @tparam table lease from cni.ipam

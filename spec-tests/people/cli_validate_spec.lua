@@ -74,6 +74,8 @@ describe("luacni validate", function()
     local function ipam(value, line) is_fault(list { bridge { ipam = value } }, at .. line) end
     ipam({ type = "host-local" }, "ipam.ranges: is missing: there is no range to take an address from")
     ipam(t.merge(host_local, { rangeStart = "10.9.9.1" }), "ipam.rangeStart: 10.9.9.1 is not in 10.9.8.0/24")
+    ipam(t.merge(host_local, { dataDir = "leases" }), 'ipam.dataDir: "leases" is not an absolute path; '
+      .. "a relative path would depend on the caller's working directory")
     ipam(t.merge(host_local, { gatway = "10.9.8.1" }), 'nothing reads the key "ipam.gatway", did you mean "gateway"?')
     ipam({ type = "host-local", ranges = { { { subnet = "10.0.0.0/24" } }, { { subnet = "10.0.0.0/16" } } } },
       "ipam.ranges[1]: 10.0.0.1-10.0.255.254 overlaps 10.0.0.1-10.0.0.254")

@@ -76,20 +76,116 @@ describe("CNI_PATH with relative elements", function()
   end)
 end)
 
-describe("A lease directory with a relative path", function()
-  it("is that of the ADD, wherever the DEL is called from", function()
-    t.run({ "mkdir", "-p", "/run/spec/a", "/run/spec/b" })
-    local w = world.new({ type = "bridge", bridge = "br0", removeUnused = true, ipam = { type = "host-local",
-      subnet = "10.5.0.0/24", dataDir = "leases" } })
-    local function from(dir, verb)
-      t.write("/run/spec/conf.json", t.conf_bytes(w:config()))
-      t.run(("cd %s && %s </run/spec/conf.json"):format(dir, t.cni_words({ verb = verb, type = "bridge", host = w.host,
-        netns = w.pods[1] })))
+describe("A relative dataDir", function()
+  local with_leases = { type = "bridge", bridge = "br0", removeUnused = true, ipam = { type = "host-local",
+    subnet = "10.5.0.0/24", dataDir = "/run/spec/a/leases" } }
+  local relative = { ipam = t.merge(with_leases.ipam, { dataDir = "leases" }) }
+  local tuned = { type = "tuning", mtu = 1400, dataDir = "/run/spec/a/tuned", ipam = false }
+
+  local function new()
+    t.run "rm -rf /run/spec/a; mkdir -p /run/spec/a /run/spec/b"
+    return world.new(with_leases, { neighbours = false })
+  end
+
+  -- A call from a directory: its status, and what it prints.
+  local function from(dir, w, verb, conf)
+    local whole = verb == "GC" or verb == "STATUS"
+    conf = w:config(t.merge({ prevResult = (verb == "CHECK" or verb == "DEL") and w.results["c1 eth0"] or nil }, conf))
+    t.write("/run/spec/conf.json", t.conf_bytes(conf))
+    local out, rc, err = t.sh(("cd %s && %s </run/spec/conf.json"):format(dir, t.cni_words({ verb = verb,
+      type = conf.type, host = w.host, netns = not whole and w.pods[1] or false, id = whole and false or nil,
+      ifname = whole and false or nil })))
+    return rc, out .. err
+  end
+
+  local function refused(key, value, ...)
+    local rc, out = from(...)
+    assert.equal(1, rc, out)
+    local e = t.decode(out)
+    assert.equal(7, e.code)
+    assert.equal(('%s: "%s" is not an absolute path'):format(key, value), e.msg)
+    assert.equal("a relative path would depend on the caller's working directory", e.details)
+  end
+
+  it("is refused by ADD and STATUS, and nothing is made", function()
+    local w = new()
+    local before = w:picture()
+    for _, verb in ipairs { "ADD", "STATUS" } do
+      refused("ipam.dataDir", "leases", "/run/spec/a", w, verb, relative)
+      refused("ipam.dataDir", "./leases", "/run/spec/a", w, verb,
+        { ipam = t.merge(with_leases.ipam, { dataDir = "./leases" }) })
     end
-    from("/run/spec/a", "ADD")
-    assert.is_truthy(t.read("/run/spec/a/leases/net/10.5.0.2"))
-    from("/run/spec/b", "DEL")
-    assert.is_nil(t.read("/run/spec/a/leases/net/10.5.0.2"))
-    assert.is_nil(lfs.attributes("/run/spec/b/leases"))
+    assert.is_nil(lfs.attributes "/run/spec/a/leases")
+    t.same(before, w:picture())
+    t.same({ 0, "" }, { from("/run/spec/b", w, "STATUS") })
+    local made = w:add()
+    local attached = w:picture()
+    local behind = t.merge(tuned, { dataDir = "tuned", prevResult = made })
+    for _, verb in ipairs { "ADD", "STATUS" } do refused("dataDir", "tuned", "/run/spec/a", w, verb, behind) end
+    assert.is_nil(lfs.attributes "/run/spec/a/tuned")
+    t.same(attached, w:picture())
+    t.same({ 0, "" }, { from("/run/spec/b", w, "STATUS", t.merge(tuned, { prevResult = made })) })
+    w:del()
+    t.same(before, w:picture())
+  end)
+
+  it("holds up neither CHECK nor DEL nor GC of what is attached", function()
+    for _, last in ipairs { "DEL", "GC" } do
+      for _, lost in ipairs { false, true } do
+        local w = new()
+        local before = w:picture()
+        w:add()
+        assert.is_truthy(t.read "/run/spec/a/leases/net/10.5.0.2")
+        if lost then t.run "rm -r /run/luacni/attachments" end
+        t.same({ 0, "" }, { from("/run/spec/a", w, "CHECK", relative) })
+        local function ends(valid)
+          t.same({ 0, "" }, { from("/run/spec/a", w, last,
+            t.merge(relative, { ["cni.dev/valid-attachments"] = last == "GC" and t.list(valid) or nil })) })
+        end
+        ends { { containerID = "c1", ifname = "eth0" } }
+        assert.equal(last == "GC", t.read "/run/spec/a/leases/net/10.5.0.2" ~= nil)
+        ends {}
+        assert.is_nil(t.read "/run/spec/a/leases/net/10.5.0.2")
+        if last == "DEL" or not lost then t.same(before, w:picture()) end
+        t.cleanup()
+      end
+    end
+  end)
+
+  it("of the tuning holds up neither its CHECK nor its DEL", function()
+    for _, lost in ipairs { false, true } do
+      local w = new()
+      local before = w:picture()
+      local made = w:add()
+      local behind = t.merge(tuned, { prevResult = made })
+      assert.equal(0, (from("/run/spec/a", w, "ADD", behind)))
+      assert.equal(1400, t.link(w.pods[1], "eth0").mtu)
+      if lost then t.run "rm -r /run/luacni/attachments" end
+      behind = t.merge(behind, { dataDir = "tuned" })
+      t.same({ 0, "" }, { from("/run/spec/a", w, "CHECK", behind) })
+      t.same({ 0, "" }, { from("/run/spec/a", w, "DEL", behind) })
+      assert.equal(1500, t.link(w.pods[1], "eth0").mtu)
+      t.same({}, t.files "/run/spec/a/tuned")
+      w:del()
+      t.same(before, w:picture())
+      t.cleanup()
+    end
+  end)
+
+  it("that a script gives its leases is its mistake, and no DEL's or CHECK's", function()
+    local w = world.new({ type = "own", ipam = false })
+    t.run { "mkdir", "-p", "/run/spec/a" }
+    local function write(dir)
+      t.write("/etc/luacni/plugins/own.lua", ([[
+        return { add = function(req)
+          return { ips = req:lease { dir = %q, network = "net", requested = {}, sets = {
+            { { subnet = "10.5.0.0/24", first = "10.5.0.2", last = "10.5.0.9" } } } } }
+        end }]]):format(dir))
+    end
+    write "leases"
+    local call = { type = "luacni", prev = false }
+    local e = w:fails("ADD", call)
+    assert.matches("own.lua:2: req:lease: dir: expected an absolute path", e.msg, 1, true)
+    assert.is_nil(lfs.attributes "leases")
   end)
 end)

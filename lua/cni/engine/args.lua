@@ -415,6 +415,27 @@ function M.optional(read)
   end
 end
 
+--- A path from the root.
+-- @param value
+-- @return what the verb gets; nil when it is none
+-- @treturn ?string why not
+function M.absolute(value)
+  if type(value) == "string" and value:sub(1, 1) == "/" then return value end
+  return nil, expected("an absolute path", value)
+end
+
+--- Where something is kept: a path from the root, since another would depend on the caller's working
+-- directory. What is attached already is compared and taken back wherever it is.
+-- @param value
+-- @tparam table self a handle or a request: its `plan`
+-- @return what the verb gets; nil when it is none
+-- @treturn ?string why not
+function M.folder(value, self)
+  local mode = self.plan and self.plan.mode
+  if mode == "apply" or mode == "dry" then return M.absolute(value) end
+  return M.string(value)
+end
+
 -- What is wrong with a table that is no list: it has this key.
 local function no_list(value)
   local strange

@@ -47,9 +47,11 @@ local function text(value)
   return args.string(value)
 end
 
-local function absolute(value)
-  if type(value) == "string" and value:sub(1, 1) == "/" then return value end
-  return nil, args.expected("an absolute path", value)
+local function a_spec(value, self)
+  local spec, problem = args.table(value)
+  if spec and spec.dir ~= nil then problem = select(2, args.folder(spec.dir, self)) end
+  if problem then return nil, problem, spec and "dir" end
+  return spec
 end
 
 local function a_type(value)
@@ -62,14 +64,14 @@ local number = args.integer(0, 0xffffffff)
 
 -- A reader for a call, with its own keys and those in `more`.
 local function a_call(more, options)
-  local fields = { program = absolute, args = args.list(args.string), stdin = args.string,
+  local fields = { program = args.absolute, args = args.list(args.string), stdin = args.string,
     timeout = args.number(0, 86400, "seconds") }
   for key, read in next, more or {} do fields[key] = read end
   return args.record(fields, options)
 end
 
 local takes = {
-  lease = args.call("req:lease", request, { nil, args.table }),
+  lease = args.call("req:lease", request, { nil, a_spec }),
   once = args.call("req:once", request, { "name", args.string }, { "decide", args.func }),
   number = args.call("req:number", request, { "pool", pool_name }, { "key", text }, { "min", number },
     { "max", number }),

@@ -162,7 +162,7 @@ M.set_link = args.verb("set_link", { "link", link }, { nil, attributes {
 
 M.back_up = args.verb("back_up", { "link", link }, { nil, attributes {
   object = "link", only = set "mac promisc mtu allmulti txqlen",
-} }, { "dir", args.string })
+} }, { "dir", args.folder })
 
 M.add_addr = args.verb("add_addr", { "link", link }, { "address", address },
   { "options", optional(record { nodad = boolean, noprefixroute = boolean }) })
