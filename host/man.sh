@@ -52,7 +52,8 @@ luacni.8)
 		Networks.
 
 	_/run/luacni_
-		Records of attachments, users of what they share, runs, the index of leases. Dies with the boot.
+		Records of attachments, users of what they share, what *luacni add* and *run* have begun, the index of leases.
+		Dies with the boot.
 
 	_/var/lib/cni/networks_
 		Leases, as the reference plugin host-local has them.

@@ -37,6 +37,7 @@ return {
   about = "attach a namespace to a network",
   text = "Calls ADD of the network's plugins and prints the result. One that fails is taken back, and so " ..
     "is one whose result cannot be printed, or that a signal asks to end: the plugin at work is ended. " ..
+    "What one that was killed has left is taken back first. " ..
     "NETNS is a namespace's name below /run/netns, or its path. The container's ID is that of cnitool " ..
     "(made of the path) unless --id gives one. What is attached is stored in /var/lib/cni/results, as " ..
     "every runtime does it that is made of libcni.",
@@ -49,10 +50,11 @@ return {
     want.netns = job_of.netns(words[2])
     want.id = options.id or job_of.id_of(want.netns)
     local job = job_of.new(network, want)
-    must_be_free(job)
-    host.hold_signals()
     local verbs = require "cni.runtime.verbs"
-    local signal = verbs.add(job, host.held_signal)
+    local signal = verbs.add(job, host.held_signal, function()
+      must_be_free(job)
+      host.hold_signals()
+    end)
     if signal then return 128 + signal end
     local given, err = pcall(say.bytes, (job.result:gsub("\n*$", "\n")))
     if given then return end

@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: MIT
---- Who is attached to what: from the records of luacni's types, from what runtimes have stored, and from the
--- lease directories. For people: nothing is locked, and what cannot be read is left out.
+--- Who is attached to what: from the records of luacni's types, from what runtimes have stored, from what
+-- luacni has begun and not ended, and from the lease directories. For people: what cannot be read is left
+-- out, but for what has begun.
 -- @module cni.command.attachments
 
 local addr = require "cni.addr"
+local begun = require "cni.runtime.begun"
 local cache = require "cni.runtime.cache"
 local files = require "cni.record.files"
 local job = require "cni.command.job"
@@ -64,6 +66,19 @@ local function of_cache(entry, stored)
   for _, ip in ipairs(read and result.ips or {}) do add(entry.addresses, ip.address) end
 end
 
+-- What is at work is no news, but that it is not ended.
+local function of_begun(entry, mark)
+  local kept = mark.kept
+  for _, plugin in ipairs(kept and kept.list.plugins or {}) do add(entry.types, plugin.type) end
+  entry.sandbox = entry.sandbox or kept and kept.netns ~= "" and kept.netns or nil
+  entry.since = entry.since or mark.since and math.floor(mark.since)
+  if not mark.living then
+    entry.state, entry.problem = "begun", mark.problem and tostring(mark.problem) or nil
+  elseif not entry.stored then
+    entry.state = "unfinished"
+  end
+end
+
 -- The folders that have leases, by what is attached.
 local function lease_folders(records)
   local found = { [leases.default_dir] = true }
@@ -116,8 +131,9 @@ local function anyone() return true end
 -- @string[opt] network only of this one
 -- @string[opt] word only of this container: its ID, or its namespace's name or path
 -- @treturn {table,...} `network`, `container`, `interface`, `sandbox` (path), `types`, `addresses`, `leases`,
--- `state` (attached, unfinished, half deleted, gone: its namespace is), `since`; `recorded`, `stored`:
--- whether luacni's records or what runtimes store know it; `records`, and `header` of one
+-- `state` (attached, unfinished, half deleted, gone: its namespace is, begun: its ADD was killed), `since`;
+-- `recorded`, `stored`: whether luacni's records or what runtimes store know it; `problem`: why it cannot be
+-- told what was begun; `records`, and `header` of one
 -- @treturn {table,...} leases, those of a container whose ID is the word and of its attachments, or all:
 -- `network`, `address`, `folder`, `container`, `interface`, `attached`: whether an attachment has it
 function M.all(network, word)
@@ -140,6 +156,13 @@ function M.all(network, word)
   end
   for _, stored in ipairs(cache.all(network)) do
     of_cache(entry_of(stored.network, stored.id, stored.ifname), stored)
+  end
+  for item in begun.each(network) do
+    local mark <close> = item
+    -- One in which nothing is said had not begun.
+    if mark.kept or mark.problem then
+      of_begun(entry_of(mark.network or "?", mark.id or mark.path:match "[^/]*$", mark.ifname or "?"), mark)
+    end
   end
   table.sort(list, function(a, b)
     return key_of(a.network, a.container, a.interface) < key_of(b.network, b.container, b.interface)
@@ -180,7 +203,7 @@ function M.told(entry)
   return copy
 end
 
-local unusual = { gone = "its namespace is gone" }
+local unusual = { gone = "its namespace is gone", begun = "begun and not ended" }
 
 --- What is unusual about the state of an attachment, for people.
 -- @tparam table entry of @{all}

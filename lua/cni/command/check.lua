@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- luacni check
 
+local fail = require "cni.fail"
 local host = require "host"
 local job_of = require "cni.command.job"
 local say = require "cni.command.say"
@@ -15,7 +16,12 @@ return {
   examples = { "luacni check demo blue" },
   run = function(words, options)
     local network = job_of.network(words[1], options)
-    local want = job_of.attachment(network.name, words[2], options)
+    local want, entry, problem = job_of.attachment(network.name, words[2], options)
+    if problem then error(problem, 0) end
+    if entry and entry.list then
+      fail.throw { msg = ("the ADD of %s of container %s to network %s has not ended")
+        :format(want.ifname, want.id, network.name), hint = "luacni del takes back what there is of it" }
+    end
     if not want.netns then
       say.usage(("nothing is stored of container %s on network %s: which namespace? Its path or name comes "
         .. "behind the network's"):format(want.id, network.name))

@@ -59,7 +59,8 @@ return {
         for _, step in ipairs(steps_of(record)) do lines[#lines + 1] = "  " .. step end
       end
       if not entry.recorded then
-        lines[#lines + 1] = heading(entry, table.concat(entry.types, " "), entry.sandbox, "no record of it")
+        lines[#lines + 1] = heading(entry, table.concat(entry.types, " "), entry.sandbox,
+          entry.state == "begun" and attachments.unusual(entry) or "no record of it")
       end
     end
     say.lines(lines)

@@ -2,6 +2,7 @@
 --- luacni gc
 -- @module cni.command.gc
 
+local begun = require "cni.runtime.begun"
 local cache = require "cni.runtime.cache"
 local config = require "cni.runtime.config"
 local fail = require "cni.fail"
@@ -134,12 +135,45 @@ local function collect(network, valid, alive, told)
   end
 end
 
+local function take_back(mark, dry)
+  if mark.problem then error(mark.problem, 0) end
+  local job = mark.kept and begun.job(mark.kept, job_of.new(nil, {}))
+  local scratch = job and mark.kept.namespace and require "cni.command.scratch"
+  if scratch then scratch.must_be_empty(job) end
+  if dry then return end
+  if scratch then
+    local failures = scratch.take_down(job)
+    if failures[1] then error(fail.join(failures), 0) end
+  elseif job then
+    verbs.recover(mark, job)
+  end
+  mark:remove()
+end
+
+-- What has begun and not ended: what is at work lives.
+local function clear_begun(only, dry, alive, told)
+  for item in begun.each(only, not dry and "try" or nil) do
+    local mark <close> = item
+    local network, id, ifname = mark.network, mark.id, mark.ifname
+    -- What could not be looked at may live.
+    if id and not mark.file then
+      alive[key_of(network, id, ifname)] = { network = network, containerID = id, ifname = ifname }
+    end
+    if not mark.living then
+      local ok, err = pcall(take_back, mark, dry)
+      local by = mark.kept and mark.kept.namespace and "run" or "add"
+      told.note(network, id or mark.path:match "[^/]*$", ifname, "left of luacni " .. by,
+        not ok and fail.wrap(err))
+    end
+  end
+end
+
 -- All that is dead. Returns what lives.
 local function clear(only, all, dry, folder, told)
-  for _, run in ipairs(require("cni.command.scratch").clear(only, dry)) do
-    told.note(run.network, run.container, run.interface, "left of luacni run", run.problem)
-  end
+  local at_work = {}
+  clear_begun(only, dry, at_work, told)
   local alive, networks = recorded()
+  for key, item in pairs(at_work) do alive[key] = item end
   local valid = clear_stored(only, all, dry, folder, alive, told)
   clear_records(only, networks, dry, told)
   return valid, alive
@@ -148,12 +182,12 @@ end
 local M = {
   words = "[NETWORK]",
   about = "clear what dead attachments have left",
-  text = "Takes down what a `luacni run` that was killed has left; deletes attachments that are stored " ..
-    "(by whichever runtime) and whose namespace is gone; takes back what dead calls of luacni's types " ..
-    "have left. With NETWORK: of this one alone, and its plugins' GC is called too, told of all that " ..
-    "is stored or recorded and lives. (NETNS may follow, as for cnitool; it is not looked at.) Where a " ..
-    "namespace's path names nothing here, it is gone: do not run this where the runtime's namespaces " ..
-    "are not to be seen.",
+  text = "Takes down what a `luacni run` or `luacni add` that was killed has left; deletes attachments " ..
+    "that are stored (by whichever runtime) and whose namespace is gone; takes back what dead calls of " ..
+    "luacni's types have left. With NETWORK: of this one alone, and its plugins' GC is called too, told " ..
+    "of all that is stored, recorded or at work and lives. (NETNS may follow, as for cnitool; it is not " ..
+    "looked at.) Where a namespace's path names nothing here, it is gone: do not run this where the " ..
+    "runtime's namespaces are not to be seen.",
   least = 0, most = 2, network = true, calls = true,
   options = job_of.options({ "conf-dir" }, {
     all = { about = "of NETWORK, delete every attachment that is stored, living ones too, as cnitool does" },

@@ -2,6 +2,7 @@
 --- What the commands share that play a runtime: which network, which attachment, asked for with what.
 -- @module cni.command.job
 
+local begun = require "cni.runtime.begun"
 local cache = require "cni.runtime.cache"
 local config = require "cni.runtime.config"
 local fail = require "cni.fail"
@@ -204,11 +205,17 @@ function M.given(options)
   return want
 end
 
--- The one attachment of a network, by that interface name, that is stored for a namespace.
+-- The one attachment of a network, by that interface name, that is stored for a namespace, or was begun.
 local function stored_in(netns, network, ifname)
-  local found, place = {}, identity(netns)
-  for _, entry in ipairs(cache.all(network)) do
-    if entry.ifname == ifname and identity(entry.netns) == place then found[#found + 1] = entry end
+  local found, place, known = {}, identity(netns), {}
+  local function consider(entry)
+    if entry.ifname ~= ifname or identity(entry.netns) ~= place or known[entry.id] then return end
+    found[#found + 1], known[entry.id] = entry, true
+  end
+  for _, entry in ipairs(cache.all(network)) do consider(entry) end
+  for item in begun.each(network) do
+    local mark <close> = item
+    if mark.kept then consider(mark.kept) end
   end
   if not found[2] then return found[1] end
   local ids = {}
@@ -218,12 +225,13 @@ local function stored_in(netns, network, ifname)
 end
 
 --- The attachment that the words NETWORK NETNS of a command line mean: cnitool's of that namespace, or else
--- whoever's is stored for it.
+-- whoever's is stored for it, or has begun and not ended.
 -- @string network its name
 -- @string[opt] word NETNS; nil: --id tells
 -- @tparam table options
--- @treturn table `id`, `netns`, `ifname`, `args`, `capability_args`: what is not given is as it is stored
--- @treturn table|nil what is stored of it
+-- @treturn table `id`, `netns`, `ifname`, `args`, `capability_args`, `path`: what is not given is as stored
+-- @treturn table|nil what is stored of it; or was begun: then `list` is its network
+-- @treturn ?fail why it cannot be told what was begun
 function M.attachment(network, word, options)
   local want = M.given(options)
   want.netns, want.id = word and M.netns(word), options.id
@@ -231,16 +239,23 @@ function M.attachment(network, word, options)
     say.usage "which namespace? Its path or name comes behind the network's"
   end
   want.id = want.id or M.id_of(want.netns)
-  local ok, entry = pcall(cache.load, { network = network, id = want.id, ifname = want.ifname })
+  local owner = { network = network, id = want.id, ifname = want.ifname }
+  local ok, entry = pcall(cache.load, owner)
   entry = ok and entry or nil
-  if not entry and not options.id then
+  local problem
+  if not entry then entry, problem = begun.look(owner) end
+  if not entry and not problem and not options.id then
     entry = stored_in(want.netns, network, want.ifname)
     want.id = entry and entry.id or want.id
   end
   for _, key in ipairs(entry and { "netns", "args", "capability_args" } or {}) do
     if want[key] == nil then want[key] = entry[key] end
   end
-  return want, entry
+  if entry and entry.list then
+    want.netns = begun.netns(entry, want.netns)
+    want.path = not given "CNI_PATH" and entry.path or nil
+  end
+  return want, entry, problem
 end
 
 -- Of cni.watch.call, in a command whose plugins' spans go below one of its own.
@@ -272,12 +287,12 @@ end
 
 --- A job of cni.runtime.verbs, for this program.
 -- @tparam table network
--- @tparam table fields `id`, `netns`, `ifname`, `args`, `capability_args`
+-- @tparam table fields `id`, `netns`, `ifname`, `args`, `capability_args`, `path`; nil: that of @{path}
 -- @treturn table
 function M.new(network, fields)
   return {
     network = network, id = fields.id, netns = fields.netns, ifname = fields.ifname, args = fields.args,
-    capability_args = fields.capability_args, path = M.path(),
+    capability_args = fields.capability_args, path = fields.path or M.path(),
     environ = watch and function() return watch:environ() end or host.environ,
     log = function(text) host.write(2, text) end, progress = host.progress,
     own = { exe = assert(host.exe()), source = host.source },

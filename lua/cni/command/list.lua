@@ -18,6 +18,7 @@ end
 local function remark_of(entry)
   local words = { attachments.unusual(entry) }
   if not entry.recorded then words[#words + 1] = "no record" end
+  words[#words + 1] = entry.problem
   return words[1] and (" (%s)"):format(table.concat(words, ", ")) or ""
 end
 
@@ -46,10 +47,13 @@ return {
   words = "[NETWORK [WHO]]",
   about = "list the attachments, or who has which address",
   text = "Container, interface, namespace, the types that worked for it, how long ago, addresses: " ..
-    "from the records of luacni's types, and from what runtimes made of libcni have stored of others. " ..
+    "from the records of luacni's types, from what runtimes made of libcni have stored of others, and " ..
+    "from what luacni has begun. " ..
     "\"no record\": a runtime has stored it, but luacni's records do not know it. Either another's plugin " ..
-    "made it, or its record is lost. WHO is a namespace's name or path, or the container's ID. " ..
-    "--leases: from the lease directories, and whether the one who has an address is attached.",
+    "made it, or its record is lost. \"begun and not ended\": the `luacni add` or `run` that made it was " ..
+    "killed, or could not take back what it had done; `luacni del` and `luacni gc` do. WHO is a " ..
+    "namespace's name or path, or the container's ID. --leases: from the lease directories, and whether " ..
+    "the one who has an address is attached.",
   least = 0, most = 2, network = true,
   options = job.options({ "conf-dir" }, {
     json = { about = "as JSON" },

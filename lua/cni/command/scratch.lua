@@ -1,19 +1,16 @@
 -- SPDX-License-Identifier: MIT
---- A namespace that is made for one command, attached, and taken down again: what `luacni run` does.
---
---     /run/luacni/runs/ID
---
--- says what is to be taken down, before anything is made. Whoever runs the command holds the file's lock:
--- when he is killed, the lock is free, and `luacni gc` finds what he has left.
+--- A namespace that is made for one command, attached, and taken down again: what `luacni run` does. What is
+-- to be taken down is written down before anything is made (cni.runtime.begun): when luacni is killed,
+-- `luacni gc` finds it.
 --
 -- @module cni.command.scratch
 
+local begun = require "cni.runtime.begun"
 local config = require "cni.runtime.config"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
 local host = require "host"
 local job_of = require "cni.command.job"
-local json = require "cni.json"
 local netlink = require "netlink"
 local sandbox = require "cni.record.sandbox"
 local say = require "cni.command.say"
@@ -21,8 +18,6 @@ local verbs = require "cni.runtime.verbs"
 
 local sys = netlink.sys
 local M = {}
-
-local folder <const> = "/run/luacni/runs"
 
 -- A command leaves nothing behind: what a type would keep for the next attachment goes too, unless the
 -- configuration says otherwise.
@@ -48,22 +43,6 @@ function M.new(network, want)
     args = want.args, capability_args = want.capability_args })
 end
 
--- Write down what is going to be made. The file is locked as long as it is open.
-local function note(job)
-  files.must(sys.mkdirs(folder, 493))
-  local file = files.must(sys.open_locked(folder .. "/" .. job.id))
-  files.must(file:append(json.note {
-    config = config.stored(job.network), netns = job.netns, ifname = job.ifname, args = job.args,
-    capability_args = job.capability_args, path = job.path,
-  } .. "\n"))
-  return file
-end
-
-local function forget(id)
-  files.must(sys.unlink(folder .. "/" .. id))
-  sys.rmdir(folder)
-end
-
 local function make_namespace(path)
   sys.mkdirs("/run/netns", 493)
   local ok, msg = netlink.ns.create(path)
@@ -72,8 +51,10 @@ local function make_namespace(path)
   assert(h:send { { "set", "link", { name = "lo", up = true } } })
 end
 
--- Detach and remove the namespace. Returns what failed.
-local function take_down(job)
+--- Detach, and remove the namespace.
+-- @tparam table job
+-- @treturn {fail,...} what failed
+function M.take_down(job)
   local failures = verbs.detach(job, true)
   if files.exists(job.netns) then
     local removed, msg, errno = netlink.ns.remove(job.netns)
@@ -92,9 +73,8 @@ end
 function M.run(job, command)
   local status = 125
   host.hold_signals()
-  local noted, kept = pcall(note, job)
-  if not noted then error(kept, 0) end
-  local file <close> = kept -- luacheck: ignore 211
+  local mark <close> = begun.open { network = job.network.name, id = job.id, ifname = job.ifname }
+  mark:note(job, true)
   local ok, err = pcall(function()
     make_namespace(job.netns)
     local signal = verbs.attach(job, host.held_signal)
@@ -111,13 +91,13 @@ function M.run(job, command)
     status = ended
   end)
   if not ok then host.log("luacni: " .. tostring(fail.wrap(err))) end
-  local failures = take_down(job)
+  local failures = M.take_down(job)
   for _, failure in ipairs(failures) do host.log("luacni: " .. tostring(failure)) end
   if failures[1] then
     host.log("luacni: what is left of it, luacni gc takes down")
     return status == 0 and 125 or status
   end
-  forget(job.id)
+  mark:remove()
   return status
 end
 
@@ -133,52 +113,15 @@ local function inhabitant(netns)
   end
 end
 
-local function job_from(id, text)
-  local kept = json.decode_lines(text, "run")[1]
-  local job = job_of.new(config.read(kept.config, "the network of " .. id), { id = id, netns = kept.netns,
-    ifname = kept.ifname, args = kept.args, capability_args = kept.capability_args })
-  job.path = kept.path
-  return job
-end
-
--- Take down what a run has left. A file that was not written whole is of one that had not begun.
-local function clear(id, job, dry)
-  local process = job and inhabitant(job.netns)
+--- Whether a process keeps a run's namespace from being taken down.
+-- @tparam table job
+-- @raise which process it is
+function M.must_be_empty(job)
+  local process = inhabitant(job.netns)
   if process then
     fail.throw { msg = ("process %s still runs in %s"):format(process, job.netns),
       hint = "end it, and luacni gc takes the network down" }
   end
-  if dry then return end
-  local failures = job and take_down(job) or {}
-  if failures[1] then error(fail.join(failures), 0) end
-  forget(id)
-end
-
---- Take down what was left by runs that were killed.
--- @tparam[opt] string network only of this one
--- @tparam[opt] boolean dry only say what there is
--- @treturn {table,...} `network`, `container`, `interface` (nil where they are not known), `problem`: the
--- error that kept it from going
-function M.clear(network, dry)
-  local list = {}
-  for _, id in ipairs(files.list(folder)) do
-    local file <close>, msg, errno = sys.open_locked_existing(folder .. "/" .. id, "try")
-    if not file and errno ~= sys.errno.ETIMEDOUT then files.unless_absent(nil, msg, errno) end
-    local text = file and files.must(file:read())
-    local known, job = pcall(job_from, id, text or "")
-    if text and (not network or known and job.network.name == network) then
-      local found = { network = known and job.network.name or nil, container = id,
-        interface = known and job.ifname or nil }
-      if not known and text:find "\n$" then
-        found.problem = fail.wrap(job)
-      else
-        local ok, err = pcall(clear, id, known and job, dry)
-        found.problem = not ok and fail.wrap(err) or nil
-      end
-      list[#list + 1] = found
-    end
-  end
-  return list
 end
 
 return M

@@ -85,6 +85,14 @@ function M.exists(path)
   return M.unless_absent(sys.stat(path)) ~= nil
 end
 
+--- A file's name from free text without a slash: what is too long keeps its start and ends in a digest.
+-- @string text
+-- @treturn string
+function M.component(text)
+  if #text <= 200 then return text end
+  return text:sub(1, 150) .. "~" .. sys.hash64(text)
+end
+
 --- A folder's path that is right from anywhere: a record keeps it.
 -- @string folder empty: the current one
 -- @treturn string

@@ -37,11 +37,7 @@ M.root = "/run/luacni/attachments"
 --- How long a call waits for another one that works on the same attachment, in milliseconds.
 M.patience = 30000
 
--- A file name from free text: what is too long keeps its start and ends in a digest.
-local function component(text)
-  if #text <= 200 then return text end
-  return text:sub(1, 150) .. "~" .. sys.hash64(text)
-end
+local component = files.component
 
 local function directory(owner)
   return M.root .. "/" .. component(owner.network) .. "/"

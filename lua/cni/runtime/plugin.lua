@@ -12,6 +12,7 @@
 --     environ           function: the environment that plugins inherit, a list of NAME=value
 --     log               function that is given what a plugin wrote to standard error
 --     progress          function that is told what is being done: a text; or nil
+--     begun             of cni.runtime.begun: goes when the attachment is stored, or taken back; or nil
 --     own               `exe` and `source` (function by type): the program that has types without a link
 --
 -- @module cni.runtime.plugin

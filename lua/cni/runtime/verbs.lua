@@ -9,10 +9,14 @@
 --     GC       DEL for what is stored and not valid any more; then GC of each plugin, from 1.1.0 on
 --     STATUS   each in order, from 1.1.0 on
 --
+-- That an ADD has begun is written down before its first plugin (cni.runtime.begun): when the process is
+-- killed, the next ADD or DEL of the attachment, or `luacni gc`, takes back what it has left.
+--
 -- A job (cni.runtime.plugin) says for which attachment. Programs in plain Lua can use this as well.
 --
 -- @module cni.runtime.verbs
 
+local begun = require "cni.runtime.begun"
 local cache = require "cni.runtime.cache"
 local fail = require "cni.fail"
 local json = require "cni.json"
@@ -101,8 +105,9 @@ function M.attach(job, stop)
     job.result = result_of(plugin, text)
   end
   local why = stop()
-  if why == nil then store(job) end
-  return why
+  if why ~= nil then return why end
+  store(job)
+  if job.begun then job.begun:remove() end
 end
 
 -- What is stored, in the configuration's version; nil when nothing is.
@@ -136,7 +141,9 @@ function M.detach(job, go_on)
     if not ok then failures[#failures + 1] = fail.wrap(err) end
     if not ok and not go_on then return failures end
   end
-  if not failures[1] then cache.remove(owner_of(job)) end
+  if failures[1] then return failures end
+  cache.remove(owner_of(job))
+  if job.begun then job.begun:remove() end
   return failures
 end
 
@@ -167,13 +174,46 @@ function M.take_back(job, err)
   error(err, 0)
 end
 
---- ADD, all or nothing: what fails is taken back.
+--- Take back what an ADD that was killed has left. The file of it stays, and says that nothing is begun.
+-- @tparam Begun mark of cni.runtime.begun, locked
+-- @tparam table job any, for what it lends to that one's
+-- @raise what failed, joined; the file says then what it said before
+function M.recover(mark, job)
+  if mark.problem then error(mark.problem, 0) end
+  if not mark.kept then return end
+  local failures = M.detach(begun.job(mark.kept, job), true)
+  if failures[1] then error(fail.join(failures), 0) end
+  mark:forget()
+end
+
+-- What is left of the same attachment's, before it is made again.
+local function recover_own(mark, job)
+  local was = mark.kept and ("an ADD of %s of container %s to network %s has not ended")
+    :format(job.ifname, job.id, job.network.name)
+  local ok, err = pcall(M.recover, mark, job)
+  if not ok then
+    err = fail.wrap(err)
+    if was then err.msg = ("%s, and what it has left does not go: %s"):format(was, err.msg) end
+    error(err, 0)
+  end
+  if was and job.log then job.log(was .. ": what it had left is taken back\n") end
+end
+
+--- ADD, all or nothing: what fails is taken back, and so is what an ADD of the same attachment that was
+-- killed has left.
 -- @tparam table job
 -- @tparam[opt] function stop as for @{attach}; the chain is taken back then as well
+-- @tparam[opt] function check asked before anything is done, when nobody else makes or takes away the same
+-- attachment: it may raise an error
 -- @return what `stop` said; nil: it is done, and `job.result` is the result
 -- @raise what failed; what could not be taken back is in its details
-function M.add(job, stop)
+function M.add(job, stop, check)
   check_request(job)
+  local mark <close> = begun.open(owner_of(job))
+  recover_own(mark, job)
+  if check then check() end
+  mark:note(job)
+  job.begun = mark
   local ok, why = pcall(M.attach, job, stop)
   if not ok then M.take_back(job, why) end
   if why == nil then return nil end
@@ -182,10 +222,13 @@ function M.add(job, stop)
   return why
 end
 
---- DEL.
+--- DEL. It waits for an ADD of the same attachment that is at work.
 -- @tparam table job
 -- @raise what the first failing plugin said; what is stored stays then
 function M.del(job)
+  local mark <close> = begun.find(owner_of(job))
+  -- What has a namespace of its own is done with when that is gone too.
+  job.begun = not (mark and mark.kept and mark.kept.namespace) and mark or nil
   local failures = M.detach(job)
   if failures[1] then error(failures[1], 0) end
 end
