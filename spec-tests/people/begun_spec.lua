@@ -172,6 +172,19 @@ describe("a luacni add that was killed", function()
     nothing()
   end)
 
+  it("is taken back by another configuration, which del is given as a file, when its plugins are gone", function()
+    killed()
+    os.remove "/run/spec/bin/two"
+    local way = "; luacni del goes by another configuration than that of its ADD when NETWORK is a file"
+    for _, words in ipairs { { "add", "net", "blue" }, { "del", "net", "blue" }, { "gc" } } do
+      fails(1, words, 'there is no plugin "two" in /run/spec/bin' .. way, spies)
+    end
+    t.write("/run/spec/bin/net.conflist", t.json { cniVersion = "1.1.0", name = "net", plugins = { { type = "one" } } })
+    succeeds({ "del", "/run/spec/bin/net.conflist", "blue" }, spies)
+    os.remove "/run/spec/marks/two"
+    nothing()
+  end)
+
   it("has nothing to do with another namespace that has its path by now", function()
     for _, again in ipairs { "gc", "del", "add" } do
       killed()
@@ -301,6 +314,21 @@ describe("the file of a luacni add that was killed", function()
       succeeds({ "del", "net", "blue" }, spies)
       nothing()
     end
+  end)
+
+  it("goes when an ADD and its DEL fail for the same: nothing can have been made", function()
+    foreign("two", "echo '{\"code\":7,\"msg\":\"a bad key\"}'; rm /run/spec/marks/two; exit 1")
+    fails(1, { "add", "net", "blue" }, "ADD two: a bad key", spies)
+    nothing()
+    foreign "two"
+    succeeds({ "add", "net", "blue" }, spies)
+    succeeds({ "del", "net", "blue" }, spies)
+  end)
+
+  it("is not made when a plugin is missing: none is called then", function()
+    os.remove "/run/spec/bin/two"
+    fails(1, { "add", "net", "blue" }, 'there is no plugin "two" in /run/spec/bin', spies)
+    t.same({ {}, {} }, { names(runs), (calls()) })
   end)
 
   it("is not made by what is refused, nor by a runtime's call of a plugin", function()

@@ -541,7 +541,7 @@ describe("luacni gc", function()
       %s/luacni gc; echo $?
       kill -9 $pid; wait $pid
       %s/luacni gc; echo $?
-      kill $(ip netns pids luacni-$(ls /run/luacni/runs)); sleep 0.1
+      kill $(ip netns pids luacni-$(ls /run/luacni/runs | cut -d: -f2)); sleep 0.1
       %s/luacni gc >&2; echo $?
       rm /run/spec/up ]]
     local out, _, err = t.sh(script:gsub("%%s", t.build), { host = host })

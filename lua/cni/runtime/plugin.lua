@@ -45,7 +45,12 @@ function M.program(job, type_name)
   return job.own and job.own.source(type_name) and job.own.exe or nil
 end
 
-local function find(job, type_name)
+--- As @{program}, for one that is to be called.
+-- @tparam table job
+-- @string type_name
+-- @treturn string path
+-- @raise when there is none as well
+function M.find(job, type_name)
   local path = M.program(job, type_name)
   if path then return path end
   local near = {}
@@ -121,7 +126,7 @@ function M.call(job, verb, plugin, input, heed)
       job.id and ", container " .. job.id or ""))
   end
   local answer, msg, errno = sys.exec {
-    path = find(job, plugin.type), argv = { plugin.type }, env = environment(job, verb),
+    path = M.find(job, plugin.type), argv = { plugin.type }, env = environment(job, verb),
     stdin = input or M.stdin(job, plugin), timeout_ms = timeout_ms, heed = heed,
   }
   if not answer then fail.throw { msg = what .. msg, errno = errno } end

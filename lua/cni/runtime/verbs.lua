@@ -165,13 +165,24 @@ function M.take_back(job, err)
   end
   local failures = M.detach(job, true)
   job.log = log
+  local is_left = false
   for _, failure in ipairs(failures) do
     if core(failure.msg) ~= said then
+      is_left = true
       local more = "taking it back failed too: " .. tostring(failure)
       err.details = err.details and err.details .. "; " .. more or more
     end
   end
+  -- What does not come to anything in an ADD and a DEL alike, as a bad configuration, has made nothing.
+  if job.begun and not is_left then job.begun:remove() end
   error(err, 0)
+end
+
+-- What has begun may have been asked of plugins that are gone by now, or in words that nobody takes.
+local function with_way_out(err)
+  err.hint = (err.hint and err.hint .. "; " or "")
+    .. "luacni del goes by another configuration than that of its ADD when NETWORK is a file"
+  return err
 end
 
 --- Take back what an ADD that was killed has left. The file of it stays, and says that nothing is begun.
@@ -182,7 +193,7 @@ function M.recover(mark, job)
   if mark.problem then error(mark.problem, 0) end
   if not mark.kept then return end
   local failures = M.detach(begun.job(mark.kept, job), true)
-  if failures[1] then error(fail.join(failures), 0) end
+  if failures[1] then error(with_way_out(fail.join(failures)), 0) end
   mark:forget()
 end
 
@@ -212,6 +223,7 @@ function M.add(job, stop, check)
   local mark <close> = begun.open(owner_of(job))
   recover_own(mark, job)
   if check then check() end
+  for _, plugin in ipairs(job.network.plugins) do plugins.find(job, plugin.type) end
   mark:note(job)
   job.begun = mark
   local ok, why = pcall(M.attach, job, stop)
@@ -230,7 +242,7 @@ function M.del(job)
   -- What has a namespace of its own is done with when that is gone too.
   job.begun = not (mark and mark.kept and mark.kept.namespace) and mark or nil
   local failures = M.detach(job)
-  if failures[1] then error(failures[1], 0) end
+  if failures[1] then error(mark and mark.kept and with_way_out(failures[1]) or failures[1], 0) end
 end
 
 --- CHECK.
