@@ -4,12 +4,13 @@
 -- A name has dots or slashes, `net.ipv4.conf.IFNAME.arp_filter`; IFNAME is the sandbox's interface. It may be
 -- set when a line of `/etc/cni/tuning/allowlist.conf` matches all of it. The lines are extended regular
 -- expressions, which see the name as it is written, with IFNAME in it. Where there is no such file, what a
--- network namespace has of its own may be set. A file that cannot be read, or with a line that is no
--- expression, allows nothing.
+-- network namespace has of its own may be set. A file that cannot be read, a link to one that is not there, or a
+-- line that is no expression allows nothing.
 --
 -- @module cni.sysctls
 
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local json = require "cni.json"
 local netlink = require "netlink"
 
@@ -45,7 +46,9 @@ end
 local function allowed()
   local text, msg, errno = sys.read_file(M.allow_file)
   if not text then
-    if errno == sys.errno.ENOENT or errno == sys.errno.ENOTDIR then return builtin end
+    -- Where a link leads nowhere, somebody meant to have a list.
+    local absent = files.absent(errno) and not files.unless_absent(sys.readlink(M.allow_file))
+    if absent then return builtin end
     fail.throw { code = fail.codes.io, msg = msg, errno = errno,
       hint = "while it cannot be read, no sysctl may be set" }
   end

@@ -84,8 +84,11 @@ describe("sbr behind macvlan", function()
     t.same({ "::default via fd05::1 dev eth0", "fd05::/64 dev eth0", "fe80::/64 dev eth0" }, routes(w, 101, true))
     t.same({ "fe80::/64 dev eth0" }, routes(w, "main", true))
     -- Another source of the same networks uses the main table.
-    t.same({ "eth0", "eth0", "none" }, { way(w, "192.0.2.7", "10.5.0.9"), way(w, "2001:db8::7", "fd05::9"),
-      way(w, "192.0.2.7") })
+    w:in_pod "ip addr add 10.5.0.10/32 dev eth0; ip -6 addr add fd05::10/128 dev eth0 nodad"
+    t.same({ "eth0", "eth0", "none", "none", "none" }, { way(w, "192.0.2.7", "10.5.0.9"),
+      way(w, "2001:db8::7", "fd05::9"), way(w, "192.0.2.7"), way(w, "192.0.2.7", "10.5.0.10"),
+      way(w, "2001:db8::7", "fd05::10") })
+    w:in_pod "ip addr del 10.5.0.10/32 dev eth0; ip -6 addr del fd05::10/128 dev eth0"
     w:check(sbr(w))
     w:check()
     w:del(sbr(w))
@@ -143,6 +146,35 @@ describe("sbr behind macvlan", function()
     assert.is_true(by[2] >= 3 and by[4] >= 3, t.json(by))
     t.same({ 0, 0 }, { by[1], by[3] })
     w:in_pod "nft flush ruleset"
+  end)
+
+  it("serves three interfaces of one pod, of ranges that the runtime gives: no default route stays in the main table", function()
+    local w = new()
+    local names, calls = { "eth0", "net1", "net2" }, {}
+    for n, name in ipairs(names) do
+      local conf = with(network(n), { name = "of" .. name, runtimeConfig = { ipRanges = {
+        { { subnet = ("10.%d.0.0/24"):format(n) } }, { { subnet = ("fd0%d::/64"):format(n) } } } } })
+      conf.ipam = { type = "host-local", routes = { { dst = "0.0.0.0/0" }, { dst = "::/0" } } }
+      calls[n] = { ifname = name, conf = conf }
+      w:add(calls[n])
+      w:add(sbr(w, { name = "of" .. name, runtimeConfig = false }, { ifname = name }))
+    end
+    for n, name in ipairs(names) do
+      t.same({ ("10.%d.0.0/24 dev %s src 10.%d.0.2"):format(n, name, n), ("default via 10.%d.0.1 dev %s"):format(n, name) },
+        routes(w, 98 + 2 * n))
+      t.same({ ("::default via fd0%d::1 dev %s"):format(n, name), ("fd0%d::/64 dev %s"):format(n, name) },
+        routes(w, 99 + 2 * n))
+      t.same({ name, name }, { way(w, "198.51.100.7", ("10.%d.0.2"):format(n)), way(w, "2001:db8:7::7", ("fd0%d::2"):format(n)) })
+    end
+    t.same({}, routes(w, "main"))
+    for n = 3, 1, -1 do
+      local of = sbr(w, { name = "of" .. names[n], runtimeConfig = false }, { ifname = names[n] })
+      w:check(of)
+      w:check(calls[n])
+      w:del(of)
+      w:del(calls[n])
+      assert.equal(2 * (n - 1), #rules(w))
+    end
   end)
 
   it("takes the gateways of the configuration before those of the result and the kernel", function()

@@ -33,13 +33,13 @@ end
 
 local function link(w) return t.link(w.pods[1], "eth0") end
 
--- How many router solicitations come to the host by the interface's other end from now on.
-local function count_solicitations(w)
-  w:sh(([[nft 'table inet spec { chain pre { type filter hook prerouting priority 0;
-    iifname "%s" icmpv6 type nd-router-solicit counter; }; }']]):format(w:port(1).ifname))
+-- How many router solicitations come to a namespace by links of such names from now on, those of the host but for:
+-- the links need not be there yet.
+local function count_solicitations(ns, links)
+  t.run(([[nft 'table inet spec { chain pre { type filter hook prerouting priority 0;
+    iifname "%s" ip6 saddr != fe80::1 icmpv6 type nd-router-solicit counter; }; }']]):format(links), { host = ns })
   return function()
-    local out = t.run("nft list chain inet spec pre", { host = w.host })
-    return tonumber(out:match "packets (%d+)")
+    return tonumber(t.run("nft list chain inet spec pre", { host = ns }):match "packets (%d+)")
   end
 end
 
@@ -112,14 +112,25 @@ describe("tuning behind ptp", function()
     t.same(first, values(1))
   end)
 
-  it("finds the sysctls of an interface whose name has a dot", function()
-    local w = new()
-    local c = { ifname = "eth0.100" }
-    w:add(c)
-    w:add(tuning(w, { sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }, c))
-    assert.equal("1", sysctl(w, "net/ipv4/conf/eth0.100/arp_filter"))
-    w:del(tuning(w, { sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }, c))
-    assert.equal("0", sysctl(w, "net/ipv4/conf/eth0.100/arp_filter"))
+  it("finds the sysctls of an interface whose name has a dot, behind ptp and macvlan; DEL gives back what it had", function()
+    for _, conf in ipairs { { type = "ptp" }, { type = "macvlan", master = "up0" } } do
+      if conf.type == "ptp" or t.has "macvlan" then
+        local w = new(conf, { far = true })
+        local c, conf_of = { ifname = "eth0.100" }, { sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }
+        w:add(c)
+        w:in_pod "echo 2 >/proc/sys/net/ipv4/conf/eth0.100/arp_filter"
+        w:add(tuning(w, conf_of, c))
+        assert.equal("1", sysctl(w, "net/ipv4/conf/eth0.100/arp_filter"))
+        -- No other way to write it reaches another interface, or leaves net.
+        local err = w:fails("ADD", tuning(w, conf_of, { ifname = "eth0/100", prev = w.results["c1 eth0.100"] }), 4)
+        assert.truthy(err.msg:find("CNI_IFNAME", 1, true), err.msg)
+        err = w:fails("ADD", tuning(w, { sysctl = { ["net.ipv4.conf.IFNAME/../../../../kernel.domainname"] = "x" } }, c), 7)
+        assert.truthy(err.msg:find("is no name of a sysctl", 1, true), err.msg)
+        w:del(tuning(w, conf_of, c))
+        assert.equal("2", sysctl(w, "net/ipv4/conf/eth0.100/arp_filter"))
+        t.cleanup()
+      end
+    end
   end)
 
   it("of all links first, so that the one of the interface stands", function()
@@ -130,28 +141,6 @@ describe("tuning behind ptp", function()
     t.same({ "1", "0" }, { sysctl(w, "net/ipv6/conf/lo/disable_ipv6"), sysctl(w, "net/ipv6/conf/eth0/disable_ipv6") })
     w:del(tuning(w, { sysctl = { ["net.ipv6.conf.IFNAME.disable_ipv6"] = "0",
       ["net.ipv6.conf.all.disable_ipv6"] = "1" } }))
-  end)
-
-  it("is in time: no router is asked where accept_ra is 0", function()
-    local quiet = { sysctl = { ["net.ipv6.conf.IFNAME.accept_ra"] = "0" } }
-    local w = new()
-    w:add()
-    w:add(tuning(w, quiet))
-    local asked = count_solicitations(w)
-    t.run "sleep 4"
-    assert.equal(0, asked())
-    w:del(tuning(w, quiet))
-    w:del()
-    w:sh "nft delete table inet spec"
-    -- The negative twin: without it there is one.
-    w:add()
-    asked = count_solicitations(w)
-    for _ = 1, 60 do
-      if asked() > 0 then break end
-      t.run "sleep 0.1"
-    end
-    assert.is_true(asked() > 0)
-    w:sh "nft delete table inet spec"
   end)
 
   it("twice in a chain: each DEL puts back what its ADD found", function()
@@ -174,6 +163,34 @@ describe("tuning behind ptp", function()
     w:check(tuning(w, one))
     w:del(tuning(w, one))
     t.same(before, settled(w))
+    -- A DEL of both that comes in another order, and one without records, end at the same.
+    w:add(tuning(w, one))
+    w:add(tuning(w, two))
+    w:del(tuning(w, one))
+    t.same({ 1300, 5, "0" }, { link(w).mtu, link(w).txqlen, sysctl(w, "net/ipv4/conf/eth0/arp_filter") })
+    w:check(tuning(w, two))
+    w:del(tuning(w, two))
+    t.same(before, settled(w))
+    -- What the link had is in the one file of both, which keeps what the first has found. (Of sysctls it tells
+    -- nothing.)
+    one.sysctl, two.sysctl = nil, nil
+    w:add(tuning(w, one))
+    w:add(tuning(w, two))
+    w:lose_records()
+    w:del(tuning(w, two))
+    w:del(tuning(w, one))
+    t.same({ 1500, 1000 }, { link(w).mtu, link(w).txqlen })
+  end)
+
+  it("twice in a chain: when the second ADD fails, what the first has set stays", function()
+    local w = new()
+    w:add()
+    w:add(tuning(w, { mtu = 1400, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }))
+    local before = settled(w)
+    w:fails("ADD", tuning(w, { mtu = 1300, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "0",
+      ["net.ipv4.conf.IFNAME.rp_filter"] = "many" } }))
+    t.same(before.kernel, settled(w).kernel)
+    w:check(tuning(w, { mtu = 1400, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }))
   end)
 
   it("called twice with the same bytes is one attachment, and one DEL takes it back", function()
@@ -218,6 +235,58 @@ describe("tuning behind ptp", function()
     assert.truthy(err.details:find("this kernel knows no such setting", 1, true), err.details)
     t.same(before, settled(w))
   end)
+
+  it("takes sysctls back when the kernel refuses what the link is to have", function()
+    t.needs "macvlan"
+    local w = new({ type = "macvlan", master = "up0" }, { far = true })
+    w:add()
+    w:in_pod "echo 2 >/proc/sys/net/ipv4/conf/eth0/arp_filter"
+    local before = settled(w)
+    -- More than the link below it takes.
+    local wanted = { mtu = 1501, promisc = true, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } }
+    local err = w:fails("ADD", tuning(w, wanted))
+    assert.truthy(err.msg:find("mtu 1501", 1, true), err.msg)
+    t.same(before, settled(w))
+    assert.equal("2", sysctl(w, "net/ipv4/conf/eth0/arp_filter"))
+    wanted.mtu = 1500
+    w:add(tuning(w, wanted))
+    assert.equal("1", sysctl(w, "net/ipv4/conf/eth0/arp_filter"))
+  end)
+end)
+
+-- Where duplicates are detected the kernel asks for routers a second after the link came up, or later.
+describe("Who listens at the other end from the start", function()
+  local function solicited(conf, at, links)
+    -- Neighbours ask for routers too.
+    local w = world.new(conf, { far = true, lived_in = false, neighbours = false })
+    local quiet = { sysctl = { ["net.ipv6.conf.IFNAME.accept_ra"] = "0" } }
+    local asked = count_solicitations(w[at], links)
+    w:add()
+    w:add(tuning(w, quiet))
+    t.run "sleep 4"
+    assert.equal(0, asked())
+    w:del(tuning(w, quiet))
+    w:del()
+    assert.equal(0, asked())
+    -- The negative twin: without it there is one.
+    w:add()
+    w:add(tuning(w, { mtu = 1400 }))
+    for _ = 1, 60 do
+      if asked() > 0 then break end
+      t.run "sleep 0.1"
+    end
+    assert.is_true(asked() > 0)
+  end
+  local v4 = { type = "host-local", subnet = "10.5.3.0/24" }
+
+  it("sees no router asked when tuning behind macvlan sets accept_ra to 0", function()
+    t.needs "macvlan"
+    solicited({ type = "macvlan", master = "up0", ipam = v4 }, "far", "up0")
+  end)
+
+  it("sees none behind a bridge with enabledad", function()
+    solicited({ type = "bridge", bridge = "br0", enabledad = true, ipam = v4 }, "host", "br0")
+  end)
 end)
 
 describe("Where settings are said in several places, tuning", function()
@@ -257,7 +326,9 @@ describe("A sysctl is not set by tuning", function()
   end
   local filter = "net.ipv4.conf.IFNAME.arp_filter"
 
-  it("that is not below net, by whatever spelling", function()
+  it("that is not below net, by whatever spelling, though a list allows all", function()
+    t.run "mkdir -p /etc/cni/tuning"
+    t.write(allow, ".*\n")
     for _, name in ipairs { "kernel.hostname", "net/../kernel/hostname", "/net/ipv4/ip_forward", "net..ipv4", "net" } do
       local w = new()
       w:add()
@@ -273,7 +344,8 @@ describe("A sysctl is not set by tuning", function()
   end)
 
   it("that no line of the list matches as a whole", function()
-    refused({ [filter] = "1" }, 7, "sysctl." .. filter .. ": may not be set here", "arp_filter\nnet.ipv4\n")
+    refused({ [filter] = "1" }, 7, "sysctl." .. filter .. ": may not be set here",
+      "arp_filter\nnet.ipv4\n^net|arp_filter$\nnet.ipv4.conf.eth0.arp_filter\n")
     t.cleanup()
     refused({ [filter] = "1" }, 7, "sysctl." .. filter .. ": may not be set here", "")
   end)
@@ -289,6 +361,18 @@ describe("A sysctl is not set by tuning", function()
     err = w:fails("ADD", tuning(w, { sysctl = { [filter] = "1" } }), 5)
     assert.truthy(err.msg:find(allow, 1, true))
     t.run("rmdir " .. allow)
+    -- A link to a list that is not there is no list that is not there.
+    t.run("ln -s /etc/cni/tuning/none " .. allow)
+    err = w:fails("ADD", tuning(w, { sysctl = { [filter] = "1" } }), 5)
+    assert.truthy(err.msg:find(allow, 1, true))
+    assert.truthy(err.details:find("no sysctl may be set", 1, true))
+    assert.equal("0", sysctl(w, "net/ipv4/conf/eth0/arp_filter"))
+    -- Nothing needs a list that sets no sysctl; and without any there is the one of the program.
+    w:add(tuning(w, { mtu = 1400 }))
+    w:del(tuning(w, { mtu = 1400 }))
+    os.remove(allow)
+    w:add(tuning(w, { sysctl = { [filter] = "1" } }))
+    assert.equal("1", sysctl(w, "net/ipv4/conf/eth0/arp_filter"))
   end)
 
   it("but is when a line matches, and DEL and CHECK do not ask the list", function()
