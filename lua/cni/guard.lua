@@ -24,6 +24,8 @@
 -- @module cni.guard
 
 local addr = require "cni.addr"
+local fail = require "cni.fail"
+local netlink = require "netlink"
 local nft = require "cni.nft"
 
 local M = {}
@@ -188,6 +190,62 @@ function M.add(req, link, mac, ips)
     push(req, "addresses", elements)
   end
   push(req, "macs", { keeps("guarded", "MACs"), may_send("macs", mac) })
+end
+
+local hint <const> = "whoever makes the link has to know its MAC: for a bridge that is `mac` in args.cni or "
+  .. "runtimeConfig, or MAC in CNI_ARGS"
+
+local function unknown_mac(name, mac, whose)
+  fail.config("mac", ("%s cannot become the MAC of %s: what is not from the MAC that it was given is dropped "
+    .. "(macspoofchk%s)"):format(mac, name, whose and " of " .. whose or ""), hint)
+end
+
+local errors = netlink.sys.errno
+
+-- What the kernel says where it has no nf_tables, none of bridges, no such table or set, or one of other keys:
+-- nothing is guarded there.
+local no_nfnetlink = { [errors.EPROTONOSUPPORT] = true }
+local no_element = { [errors.ENOENT] = true, [errors.EINVAL] = true, [errors.EAFNOSUPPORT] = true }
+
+local function unless(none, found, msg, errno)
+  if found ~= nil or not errno or none[errno] then return found end
+  fail.kernel("look at the guards of bridges", msg, errno)
+end
+
+--- Raise an error if a guarded link would lose its voice by another MAC.
+-- @tparam handle host
+-- @string other the link's other end, in the host
+-- @string name of the link
+-- @string mac
+-- @raise code 7
+-- @local
+function M.need_known(host, other, name, mac)
+  local socket <close> = unless(no_nfnetlink, netlink.nft(host:namespace()))
+  local function find(set, key)
+    return socket and unless(no_element, socket:get("element", { family = M.macs.family, table = M.macs.table,
+      set = set.name, key_type = set.key_type, key = key }))
+  end
+  local guarded, macs = table.unpack(M.macs.sets)
+  local found = find(guarded, other)
+  if found and not find(macs, { other, mac }) then unknown_mac(name, mac, found.comment) end
+end
+
+--- As @{need_known}, of a link that the same plan makes.
+-- @tparam table plan
+-- @string name of the link
+-- @string mac
+-- @raise code 7
+-- @local
+function M.need_planned(plan, name, mac)
+  local guarded, known = false, false
+  for _, step in ipairs(plan.steps) do
+    for _, element in ipairs(step.kind == "elements" and step.want.module == "guard" and step.want.elements
+      or {}) do
+      guarded = guarded or element.set == "guarded"
+      known = known or element.set == "macs" and element.key[2] == mac
+    end
+  end
+  if guarded and not known then unknown_mac(name, mac) end
 end
 
 --- Nothing is known of what an attachment had: what is its is taken back.

@@ -4,8 +4,8 @@
 -- A name has dots or slashes, `net.ipv4.conf.IFNAME.arp_filter`; IFNAME is the sandbox's interface. It may be
 -- set when a line of `/etc/cni/tuning/allowlist.conf` matches all of it. The lines are extended regular
 -- expressions, which see the name as it is written, with IFNAME in it. Where there is no such file, what a
--- network namespace has of its own may be set. A file that cannot be read, a link to one that is not there, or a
--- line that is no expression allows nothing.
+-- network namespace has of its own may be set. A file that cannot be read, or with a line that is no
+-- expression, allows nothing; nor does a link to a file that is not there.
 --
 -- @module cni.sysctls
 

@@ -274,6 +274,113 @@ describe("A guarded port", function()
   end)
 end)
 
+describe("Another MAC behind a guarded port", function()
+  local other, given = "02:00:00:00:00:66", "02:00:00:00:00:55"
+
+  -- The call of tuning in a chain, behind an attachment.
+  local function tuning(w, conf, c)
+    local call = t.merge({ type = "tuning", prev = w.results[(c and c.id or "c1") .. " eth0"] }, c)
+    call.conf = t.merge({ type = "tuning", ipam = false, bridge = false }, conf)
+    return call
+  end
+
+  for _, key in ipairs { "macspoofchk", "ipSpoofChk" } do
+    it("is refused to tuning, with " .. key .. ": its frames would be dropped; nothing is changed", function()
+      t.needs("nft-bridge")
+      local w = new({ [key] = true })
+      w:add()
+      local before = w:settled()
+      for _, from in ipairs { { { mac = other } }, { nil, { args = "MAC=" .. other } },
+        { { runtimeConfig = { mac = other } } }, { { args = { cni = { mac = other } } } } } do
+        local e = w:fails("ADD", tuning(w, t.merge({ mtu = 1400, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1" } },
+          from[1]), from[2]), 7)
+        assert.equal(("mac: %s cannot become the MAC of eth0: what is not from the MAC that it was given is dropped "
+          .. "(macspoofchk of net/c1/eth0)"):format(other), e.msg)
+        assert.matches("for a bridge that is `mac` in args.cni or runtimeConfig, or MAC in CNI_ARGS", e.details, 1, true)
+        t.same(before, w:settled())
+      end
+      -- What the reference lets happen: nothing that is sent from it arrives.
+      assert.is_true(t.ping(w.pods[1], "10.1.0.1"))
+      w:in_pod("ip link set eth0 address " .. other)
+      assert.is_false(t.ping(w.pods[1], "10.1.0.1"))
+    end)
+  end
+
+  it("is not another one where the bridge was told it too; and nothing else of tuning is refused", function()
+    t.needs("nft-bridge")
+    local w = new({ macspoofchk = true })
+    for _, c in ipairs { { args = "MAC=" .. given }, { conf = { runtimeConfig = { mac = given } } },
+      { conf = { args = { cni = { mac = given } } } } } do
+      w:add(c)
+      local call = tuning(w, { mac = given:upper(), mtu = 1400 })
+      w:add(call)
+      assert.equal(given, t.link(w.pods[1], "eth0").address)
+      assert.is_true(t.ping(w.pods[1], "10.1.0.1"))
+      w:check(call)
+      w:check(c)
+      w:del(call)
+      w:del(c)
+    end
+  end)
+
+  it("is set where the port is not guarded, though the one beside it is; and behind what is no bridge", function()
+    t.needs("nft-bridge")
+    local w = new({})
+    local beside = { id = "c2", pod = 2, conf = { macspoofchk = true } }
+    w:add(beside)
+    w:add()
+    w:add(tuning(w, { mac = other }))
+    assert.equal(other, t.link(w.pods[1], "eth0").address)
+    assert.is_true(t.ping(w.pods[1], "10.1.0.1"))
+    w:fails("ADD", tuning(w, { mac = given }, { id = "c2", pod = 2 }), 7)
+    -- When the attachment goes its guard goes too.
+    w:del(beside)
+    local alone = { id = "c2", pod = 2, conf = { type = "ptp", bridge = false, removeUnused = false,
+      isDefaultGateway = false, name = "alone" }, type = "ptp" }
+    w:add(alone)
+    w:add(tuning(w, { mac = given, name = "alone" }, { id = "c2", pod = 2 }))
+    assert.equal(given, t.link(w.pods[2], "eth0").address)
+  end)
+
+  it("is not set while the guards cannot be looked at", function()
+    t.needs("nft-bridge")
+    local w = new({ macspoofchk = true })
+    w:add()
+    local before, failed = t.link(w.pods[1], "eth0").address, 0
+    for n = 1, 60 do
+      local call = tuning(w, { mac = other })
+      call.under = ("%s -e ENOBUFS -s sendto -o /run/spec/report %d"):format(t.helper "killat", n)
+      local got = w:call("ADD", call)
+      assert.not_equal(0, got.rc)
+      assert.equal(before, t.link(w.pods[1], "eth0").address)
+      failed = failed + (got.json.code ~= 7 and 1 or 0)
+      if t.read("/run/spec/report"):find "^finished" then break end
+    end
+    assert.is_true(failed > 0)
+  end)
+
+  it("is refused to a site's script too, also for a link that the script has made by delegating", function()
+    t.needs("nft-bridge")
+    local path = "/etc/luacni/plugins/remac.lua"
+    finally(function() os.remove(path) end)
+    local function script(body)
+      t.write(path, ("return { add = function(req)\n%s\nend }"):format(body))
+    end
+    script(("local r = req:delegate 'bridge'\nr.interfaces[3] = req.pod:set_link(req.ifname, { mac = %q })\nreturn r")
+      :format(other))
+    local w = new({ macspoofchk = true, type = "remac" })
+    local before = w:picture()
+    local e = w:fails("ADD", { type = "luacni" }, 7)
+    assert.truthy(e.msg:find(other .. " cannot become the MAC of eth0", 1, true), e.text)
+    t.same(before, w:picture())
+    w:add({ type = "luacni", conf = { macspoofchk = false } })
+    assert.equal(other, t.link(w.pods[1], "eth0").address)
+    assert.is_true(t.ping(w.pods[1], "10.1.0.1"))
+    w:del({ type = "luacni", conf = { macspoofchk = false } })
+    t.same(before, w:picture())
+  end)
+end)
+
 describe("Where the kernel refuses the guard", function()
   it("no link is made, and all is as it was", function()
     t.needs("nft-bridge")

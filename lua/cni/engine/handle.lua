@@ -350,6 +350,14 @@ local function check_losses(self, name, want)
   end
 end
 
+-- Refuse another MAC where a guard would drop all that is sent from it.
+local function check_guard(self, name, mac)
+  local plan, guard = self.plan, require "cni.guard"
+  if self.fresh[name] then return guard.need_planned(plan, name, mac) end
+  local port = plan.mode == "apply" and find_port(plan.host, self, name)
+  if port then guard.need_known(plan.host, port, name, mac) end
+end
+
 --- Change a link. What was there before comes back after the last attachment that sets the same.
 -- @tparam table|string link object or name
 -- @tparam table want such as { up = true }; keys as `luacni doc link` lists them, options of its kind as
@@ -358,7 +366,10 @@ end
 function M:set_link(link, want)
   link, want = takes.set_link(self, link, want)
   local name = name_of(link)
-  if self.plan.mode == "apply" or self.plan.mode == "dry" then check_losses(self, name, want) end
+  if self.plan.mode == "apply" or self.plan.mode == "dry" then
+    check_losses(self, name, want)
+    if want.mac and self.name == "pod" then check_guard(self, name, want.mac) end
+  end
   local planned = self.planned[name]
   local found = not planned and self.plan.mode ~= "verify" and self:link(name, { "mac" })
   if planned then
