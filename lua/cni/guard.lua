@@ -202,8 +202,8 @@ end
 
 local errors = netlink.sys.errno
 
--- What the kernel says where it has no nf_tables, none of bridges, no such table or set, or one of other keys:
--- nothing is guarded there.
+-- What the kernel says where it has no nf_tables, none of bridges, no such table or set, or one of other
+-- keys: nothing is guarded there.
 local no_nfnetlink = { [errors.EPROTONOSUPPORT] = true }
 local no_element = { [errors.ENOENT] = true, [errors.EINVAL] = true, [errors.EAFNOSUPPORT] = true }
 
