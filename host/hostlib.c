@@ -14,6 +14,7 @@ What only the program itself can give to the library.
 #include "afresh.h"
 #include "hostlib.h"
 #include "pages.h"
+#include "place.h"
 #include "progress.h"
 #include "report.h"
 #include "scripts.h"
@@ -190,6 +191,35 @@ static int host_deadline(lua_State *L)
 }
 
 /***
+Call a function that may never end by itself. The deadline of the whole call goes on meanwhile, and is in
+force again afterwards.
+@function bounded
+@tparam integer seconds
+@tparam function f
+@param ... what it is given
+@return what it returns
+@raise what it raises; after so many seconds that it was stopped, with the line of the script that ran
+*/
+static int host_bounded(lua_State *L)
+{
+	lua_Integer seconds = luaL_checkinteger(L, 1);
+	struct deadline outer;
+	bool is_nearer;
+	int err;
+
+	luaL_argcheck(L, seconds > 0 && seconds <= 86400, 1, "1 to 86400 seconds expected");
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+
+	lua_remove(L, 1);
+	is_nearer = state_deadline_within(L, (unsigned)seconds, &outer);
+	err = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+	if (is_nearer)
+		state_deadline_again(&outer);
+
+	return err ? lua_error(L) : lua_gettop(L);
+}
+
+/***
 How long this call may still run: to the deadline, or to the end of the program once it has passed.
 @function time_left
 @treturn number|nil seconds; nil without a deadline
@@ -222,6 +252,7 @@ static int host_progress(lua_State *L)
 static const luaL_Reg functions[] = {
 	{ "afresh", afresh },
 	{ "append", watch_append },
+	{ "bounded", host_bounded },
 	{ "datagram", watch_datagram },
 	{ "deadline", host_deadline },
 	{ "environ", host_environ },
@@ -238,8 +269,8 @@ static const luaL_Reg functions[] = {
 	{ "progress", host_progress },
 	{ "read_stdin", host_read_stdin },
 	{ "run", command_run },
-	{ "script_at", scripts_at },
-	{ "script_line", scripts_line },
+	{ "script_at", place_at },
+	{ "script_line", place_line },
 	{ "settings", watch_settings },
 	{ "source", scripts_source },
 	{ "text", pages_text },

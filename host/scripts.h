@@ -16,8 +16,6 @@ void scripts_prepare(lua_State *L, const char *type);
 /* Functions of the Lua module `host`; see the comments above them. */
 int scripts_load(lua_State *L);
 int scripts_has(lua_State *L);
-int scripts_at(lua_State *L);
-int scripts_line(lua_State *L);
 int scripts_load_text(lua_State *L);
 int scripts_source(lua_State *L);
 int scripts_types(lua_State *L);

@@ -10,8 +10,10 @@
 
 #include "alloc.h"
 #include "image.h"
+#include "place.h"
 #include "report.h"
 #include "state.h"
+#include "sys/sys.h"
 
 #define GC_START_KIB 8192
 
@@ -225,17 +227,22 @@ lua_State *state_new(void)
  * down every instruction.
  */
 
-static lua_State *deadline_state;
-static unsigned deadline_seconds;
+static struct deadline deadline;
 static volatile sig_atomic_t deadline_passed;
 
 static void on_deadline_hook(lua_State *L, lua_Debug *where)
 {
+	int base = lua_gettop(L);
+
 	(void)where;
 	lua_sethook(L, NULL, 0, 0);
-	luaL_where(L, 0);
-	lua_pushfstring(L, "stopped: it ran for more than %d seconds", (int)deadline_seconds);
-	lua_concat(L, 2);
+	/* What a script has called may be what is at work. */
+	if (place_push(L, -1))
+		lua_pushliteral(L, ": ");
+	else
+		luaL_where(L, 0);
+	lua_pushfstring(L, "stopped: it ran for more than %d seconds", (int)deadline.seconds);
+	lua_concat(L, lua_gettop(L) - base);
 	lua_error(L);
 }
 
@@ -249,28 +256,57 @@ static void on_alarm(int sig)
 	}
 	deadline_passed = 1;
 	/* lua_sethook is the one call of Lua that a signal handler may make. */
-	lua_sethook(deadline_state, on_deadline_hook,
+	lua_sethook(deadline.L, on_deadline_hook,
 		    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+static void start_timer(int64_t ms)
+{
+	struct itimerval timer = {
+		.it_value.tv_sec = (time_t)(ms / 1000),
+		.it_value.tv_usec = (suseconds_t)(ms % 1000 * 1000),
+		.it_interval.tv_sec = GRACE_SECONDS,
+	};
+
+	setitimer(ITIMER_REAL, &timer, NULL);
 }
 
 void state_deadline(lua_State *L, unsigned seconds)
 {
 	struct sigaction act = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
-	struct itimerval timer = {
-		.it_value.tv_sec = (time_t)seconds,
-		.it_interval.tv_sec = GRACE_SECONDS,
-	};
 	sigset_t alarm;
 
-	deadline_state = L;
-	deadline_seconds = seconds;
+	deadline = (struct deadline){ L, seconds, sys_now_ms() + (int64_t)seconds * 1000 };
 	deadline_passed = 0;
 	sigaction(SIGALRM, &act, NULL);
 	/* Our caller may have blocked it, for itself. */
 	sigemptyset(&alarm);
 	sigaddset(&alarm, SIGALRM);
 	sigprocmask(SIG_UNBLOCK, &alarm, NULL);
-	setitimer(ITIMER_REAL, &timer, NULL);
+	start_timer((int64_t)seconds * 1000);
+}
+
+bool state_deadline_within(lua_State *L, unsigned seconds, struct deadline *ret_outer)
+{
+	if (deadline.seconds &&
+	    (deadline_passed || deadline.at_ms <= sys_now_ms() + (int64_t)seconds * 1000))
+		return false;
+	*ret_outer = deadline;
+	state_deadline(L, seconds);
+	return true;
+}
+
+void state_deadline_again(const struct deadline *outer)
+{
+	int64_t left = outer->at_ms - sys_now_ms();
+
+	start_timer(0);
+	/* It may have passed just behind the end of what it was for. */
+	lua_sethook(deadline.L, NULL, 0, 0);
+	deadline = *outer;
+	deadline_passed = 0;
+	if (outer->seconds)
+		start_timer(left > 0 ? left : 1);
 }
 
 double state_time_left(void)

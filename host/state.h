@@ -6,7 +6,9 @@
 #ifndef HOST_STATE_H
 #define HOST_STATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <lauxlib.h>
 
@@ -35,6 +37,19 @@ void state_push_global(lua_State *L, const char *name);
  */
 #define GRACE_SECONDS 5
 void state_deadline(lua_State *L, unsigned seconds);
+
+struct deadline {
+	lua_State *L; /* whose functions get the error */
+	unsigned seconds; /* 0: there is none */
+	int64_t at_ms; /* of sys_now_ms() */
+};
+
+/*
+ * Put a deadline in the place of the one in force, until state_deadline_again(). False: that one ends
+ * before, or has passed, and stays.
+ */
+bool state_deadline_within(lua_State *L, unsigned seconds, struct deadline *ret_outer);
+void state_deadline_again(const struct deadline *outer);
 
 /* Seconds until the deadline, or until the end of the program once it has passed; 0: there is none. */
 double state_time_left(void);

@@ -9,6 +9,7 @@ local host = require "host"
 local verbs = require "cni.engine.verbs"
 local fail = require "cni.fail"
 local request = require "cni.protocol.request"
+local scripts = require "cni.engine.script"
 
 local M = {}
 
@@ -48,7 +49,7 @@ end
 -- error waits until the script is asked for.
 local function find_plugin(name, req)
   local type_name, known = type_of(name, req)
-  local plugin = verbs.plugin(host, type_name, known)
+  local plugin = scripts.plugin(host, type_name, known, req.command)
   if plugin then return plugin end
   local function missing() no_plugin(type_name) end
   if req.command ~= "DEL" and req.command ~= "GC" then missing() end

@@ -161,6 +161,14 @@ function M.of_system(err)
   return M.is(err) and err.errno ~= nil
 end
 
+--- Whether an error is that of a script that was stopped, since it had not ended by itself.
+-- @param err what was caught
+-- @treturn boolean
+function M.stopped(err)
+  local text = M.is(err) and err.msg or err
+  return type(text) == "string" and text:find("stopped: it ran for more than", 1, true) ~= nil
+end
+
 --- As pcall, for what may be refused with good reason; but what failed in a system call fails here too.
 -- @tparam function fn
 -- @param ... its arguments

@@ -84,9 +84,13 @@ local function held(req, name)
     req.log("luacni: DEL goes without the IPAM plugin: " .. tostring(why))
     loads = false
   end
-  local ok, lease = fail.try(function()
-    return scripts.add(script, own_request(req, script, schema.salvage))
-  end)
+  local own = script
+  if loads then loads, own = fail.try(scripts.bounded, own_request, req, script, schema.salvage) end
+  if not loads and own then
+    req.log(("luacni: DEL goes without the script of %s: %s"):format(name, tostring(own)))
+  end
+  local ok, lease = false, nil
+  if loads then ok, lease = fail.try(scripts.add, script, own) end
   lease = ok and lease or {}
   if not ok and loads and script.del then
     scripts.call(script, "del", req)
@@ -331,7 +335,13 @@ local function forward(req, command, verb)
   if not script then
     require("cni.step.delegate").call(command, name, req)
   elseif script[verb] then
-    scripts.call(script, verb, own_request(req, script, verb == "gc" and schema.salvage or nil))
+    local own
+    if verb == "gc" then
+      own = scripts.bounded(own_request, req, script, schema.salvage)
+    else
+      own = own_request(req, script)
+    end
+    scripts.call(script, verb, own)
   end
 end
 

@@ -557,6 +557,13 @@ function M.read(rec, raw, where)
   return read_it(rec, raw, where or "")
 end
 
+-- As pcall; but what was stopped, because it has not ended by itself, is at its end here too.
+local function attempt(...)
+  local results = table.pack(pcall(...))
+  if not results[1] and fail.stopped(results[2]) then error(results[2], 0) end
+  return table.unpack(results, 1, results.n)
+end
+
 -- A record as far as it can be read, whatever it is.
 local function salvage(t, raw)
   if type(raw) ~= "table" or json.is_list(raw) then raw = {} end
@@ -564,11 +571,11 @@ local function salvage(t, raw)
   for _, key in ipairs(t.keys) do
     local field, value = t.fields[key], raw[key]
     if value == nil and folded then value = folded[key] end
-    local ok, got = pcall(read_value, field, value, key)
+    local ok, got = attempt(read_value, field, value, key)
     if not ok then got = field.fields and salvage(field, value) or field.default end
     conf[key] = got
   end
-  for _, rule in ipairs(t.rules) do pcall(rule.apply, rule, conf, "") end
+  for _, rule in ipairs(t.rules) do attempt(rule.apply, rule, conf, "") end
   return conf
 end
 

@@ -18,7 +18,7 @@ local function dry_run(job)
     request.read_config(req, require("cni.runtime.plugin").stdin(job, entry,
       { prevResult = result or false }))
     verbs.equip(req, host)
-    local plugin = verbs.plugin(host, entry.type)
+    local plugin = require("cni.engine.script").plugin(host, entry.type)
     req.type = entry.type
     said[#said + 1] = entry.type .. (plugin and ":" or ": not one of luacni's types")
     if plugin then

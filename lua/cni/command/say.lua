@@ -107,20 +107,12 @@ function M.type_names()
   return names
 end
 
--- How long that may take here; in a runtime's call all has to be done within a minute.
-local patience <const> = 5
-
 --- Call what has a script of the site's run, which may never end by itself.
 -- @tparam function f
 -- @param ... what it is given
 -- @return as of pcall; after five seconds false and the error that says so, with the script's line
 function M.bounded(f, ...)
-  local function ended(...)
-    host.deadline(0)
-    return ...
-  end
-  host.deadline(patience)
-  return ended(pcall(f, ...))
+  return pcall(require("cni.engine.script").bounded, f, ...)
 end
 
 --- What the script of a type returns, if there is one.

@@ -220,7 +220,7 @@ local function tell_failure(err, seen, given, problem, remark)
   table.sort(wanted)
   -- What is missing of CNI_ARGS the script asks for by its declaration.
   if is_own and err.code == fail.codes.env and err.msg:find "^CNI_ARGS" then wanted[1] = "--args" end
-  if err.mistake or err.msg:find("stopped: it ran", 1, true) then
+  if err.mistake or fail.stopped(err) then
     problem(tostring(err))
   elseif wanted[1] then
     remark("without what a runtime would say: " .. tostring(err), ("the script asks for it, %s %s it")
@@ -260,7 +260,8 @@ local function check_plan(job, plugin, reader, chain, problem, remark)
     request.read_config(req, plugins.stdin(job, plugin, { prevResult = prev or false }))
     verbs.equip(req, host)
     if reader.is_site then watch(req, seen) end
-    local _, planned, lacking = verbs.dry_run(req, verbs.plugin(host, plugin.type), made)
+    local script = require("cni.engine.script").plugin(host, plugin.type)
+    local _, planned, lacking = verbs.dry_run(req, script, made)
     chain.result, chain.is_unknown, chain.made = planned, not planned, made
     for _, lack in ipairs(lacking) do remark("on this machine: " .. tostring(lack)) end
   end)

@@ -66,16 +66,20 @@ local function find_guard(req)
   require("cni.guard").forget(req)
 end
 
+local function read(req, plugin)
+  scripts.read_args(plugin, req, true)
+  req.conf = plugin.conf and require("cni.schema").salvage(plugin.conf, req.raw) or req.raw
+end
+
 local function find_all(req, plugin)
   local loads, del = fail.try(function() return plugin.del end)
   if loads and del then return scripts.call(plugin, "del", req) end
-  local ok = loads and fail.try(function()
-    scripts.read_args(plugin, req, true)
-    req.conf = plugin.conf and require("cni.schema").salvage(plugin.conf, req.raw) or req.raw
-    scripts.call(plugin, "add", req)
-  end)
-  if not loads then
-    req.log(("luacni: DEL goes without the script of %s: %s"):format(plugin.type, tostring(del)))
+  local problem, ok = del, nil
+  if loads then loads, problem = fail.try(scripts.bounded, read, req, plugin) end
+  if loads then
+    ok = fail.try(scripts.call, plugin, "add", req)
+  else
+    req.log(("luacni: DEL goes without the script of %s: %s"):format(plugin.type, tostring(problem)))
   end
   if not ok then
     find_lease(req, plugin)

@@ -312,7 +312,7 @@ end
 local function read_conf(script, req, base)
   local schema = require "cni.schema"
   if not script.conf then return req.raw end
-  if req.plan.mode == "erase" then return schema.salvage(script.conf, req.raw) end
+  if req.plan.mode == "erase" then return scripts.bounded(schema.salvage, script.conf, req.raw) end
   local ok, conf = pcall(schema.read, script.conf, req.raw)
   if ok then return conf end
   conf = fail.wrap(conf)

@@ -79,6 +79,63 @@ local function check_args(file, declared)
   end
 end
 
+-- For what a script says of itself; what it does has the whole call's deadline.
+local patience <const> = 5
+
+--- Call what has a script read, and may never end by itself, where there is more to do than the script: a DEL
+-- or GC that goes without it, a command that looks at several.
+-- @tparam function f
+-- @param ... what it is given
+-- @return what it returns
+-- @raise what it raises; after five seconds that it was stopped, with the script's line
+function M.bounded(f, ...)
+  local is_program, host = pcall(require, "host")
+  if not is_program then return f(...) end
+  return host.bounded(patience, f, ...)
+end
+
+local goes_without <const> = { DEL = true, GC = true }
+
+--- The script of a type.
+-- @tparam table host
+-- @tparam ?string command the verb it is for: for DEL and GC, which can do without, it has to load quickly
+-- @string type_name
+-- @tparam[opt] boolean builtin the one that came with the program, whether the site has its own or not
+-- @treturn ?table nil: there is none
+-- @raise when it cannot be read, or does not load
+function M.load(host, command, type_name, builtin)
+  local script, msg, errno
+  if goes_without[command] then
+    script, msg, errno = M.bounded(host.load_plugin, type_name, builtin)
+  else
+    script, msg, errno = host.load_plugin(type_name, builtin)
+  end
+  if msg then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
+  return script
+end
+
+--- A plugin by its type. Its script is run when it is first asked for: a record can do without.
+-- @tparam table host
+-- @tparam string type_name
+-- @tparam[opt] boolean known that it has a script
+-- @tparam[opt] string command as for @{load}
+-- @treturn table|nil what the script returns, and its `type`
+function M.plugin(host, type_name, known, command)
+  if not known and not host.has_plugin(type_name) then return nil end
+  local problem
+  local function load(plugin, key)
+    if problem then error(problem, 0) end
+    local loads, script = pcall(M.load, host, command, type_name)
+    if not loads then
+      problem = script
+      error(problem, 0)
+    end
+    setmetatable(plugin, { __index = script })
+    return script[key]
+  end
+  return setmetatable({ type = type_name }, { __index = load })
+end
+
 -- Functions of the scripts that came with the program. The specs have checked all that these give to verbs:
 -- it is not checked again at run time.
 local is_own = setmetatable({}, { __mode = "k" })

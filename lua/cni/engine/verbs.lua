@@ -42,13 +42,6 @@ local scripts = require "cni.engine.script"
 
 local M = {}
 
--- The script of a type; nil: there is none. One that cannot be read is an error.
-local function load_script(host, type_name, builtin)
-  local script, msg, errno = host.load_plugin(type_name, builtin)
-  if msg then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
-  return script
-end
-
 -- The names that a request may have: fields, of which some are often absent, and verbs.
 local names_of_req = { args = true, command = true, conf = true, container_id = true, environ = true,
   host = true, ifname = true, log = true, netns = true, network = true, path = true, plan = true, pod = true,
@@ -80,13 +73,15 @@ function M.equip(req, host, watch)
     end
   end
   req.load_plugin = function(type_name)
-    local script = load_script(host, type_name)
+    local script = scripts.load(host, req.command, type_name)
     if script and not script.ipam then
       fail.config("ipam.type", ("%s is no IPAM plugin"):format(type_name))
     end
     return script
   end
-  req.load_script = function(type_name, builtin) return load_script(host, type_name, builtin) end
+  req.load_script = function(type_name, builtin)
+    return scripts.load(host, req.command, type_name, builtin)
+  end
   req.near = function(type_name)
     local types = {}
     for i, entry in ipairs(host.types()) do types[i] = entry.name end
@@ -95,21 +90,6 @@ function M.equip(req, host, watch)
   req.valid_attachments = request.valid_attachments
   for name, verb in next, (require "cni.engine.req") do req[name] = verb end
   args.guard(req, "req", names_of_req, req)
-end
-
---- A plugin by its type. Its script is run when it is first asked for: a record can do without.
--- @tparam table host
--- @tparam string type_name
--- @tparam[opt] boolean known that it has a script
--- @treturn table|nil what the script returns, and its `type`
-function M.plugin(host, type_name, known)
-  if not known and not host.has_plugin(type_name) then return nil end
-  local function load(plugin, key)
-    local script = load_script(host, type_name)
-    setmetatable(plugin, { __index = script })
-    return script[key]
-  end
-  return setmetatable({ type = type_name }, { __index = load })
 end
 
 local function owner_of(req)
@@ -646,7 +626,8 @@ function M.gc(req, plugin)
     -- What could not be taken back may still have its address.
     if #errors > 0 then return end
     if loads and plugin.gc then
-      pcall(read_conf, req, plugin) -- leases are freed even when the configuration has gone bad
+      -- Leases are freed even when the configuration has gone bad.
+      pcall(scripts.bounded, read_conf, req, plugin)
       scripts.call(plugin, "gc", req)
     elseif not loads or not plugin.ipam then
       require("cni.ipam").gc(req)
