@@ -221,6 +221,57 @@ describe("luacni add, check, del", function()
     fails(1, { "add", "net", blue.path }, 'there is no plugin "oen" in /run/spec/bin; did you mean "one"?', spies)
   end)
 
+  it("say the one error of an ADD that was refused, and nothing of DELs that have nothing to do", function()
+    local blue = t.netns "blue"
+    local function says(text, plugins, options)
+      put("net", { cniVersion = "1.0.0", name = "net", plugins = plugins })
+      local out, status, err = luacni({ "add", "net", blue.path }, options)
+      t.same({ 1, "", "luacni: " .. text .. "\n" }, { status, out, err })
+    end
+    local refused = 'ADD bridge: mtu: "x" is not an integer from 68 to 65535'
+    local wrong = t.merge(bridge, { mtu = "x" })
+    says(refused, { wrong })
+    says(refused, { wrong, { type = "tuning", mtu = 1400 } })
+    -- What was not called is not missed.
+    says(refused, { wrong, { type = "none-such" } })
+    says('there is no plugin "none-such" in /run/spec/bin', { { type = "none-such" }, { type = "other" } }, spies)
+    t.write("/etc/luacni/plugins/pool.lua", "return {")
+    says("ADD bridge: /etc/luacni/plugins/pool.lua:1: unexpected symbol near <eof>",
+      { t.merge(bridge, { ipam = { type = "pool" } }) })
+    os.remove "/etc/luacni/plugins/pool.lua"
+    -- Others' plugins, and what they write to stderr.
+    local refuse = "[ $CNI_COMMAND != ADD ] || { echo '{\"code\":7,\"msg\":\"no\"}'; exit 1; }; echo nothing to do >&2"
+    spy("one", refuse)
+    spy("two", "echo nothing here >&2")
+    says("ADD one: no", { { type = "one" }, { type = "two" } }, spies)
+    assert.equal("one ADD, two DEL, one DEL", verbs())
+  end)
+
+  it("tell all that taking back an ADD has to tell: DELs that fail, and what is said of what was attached", function()
+    local blue = t.netns "blue"
+    local function says(text, ...)
+      put("net", { cniVersion = "1.0.0", name = "net", plugins = { ... } })
+      local out, status, err = luacni({ "add", "net", blue.path }, spies)
+      t.same({ 1, "", text }, { status, out, err })
+    end
+    local refuse = "[ $CNI_COMMAND != ADD ] || { echo '{\"code\":7,\"msg\":\"no\"}'; exit 1; }; "
+    local stuck = "[ $CNI_COMMAND != DEL ] || { echo '{\"code\":11,\"msg\":\"stuck\"}'; exit 1; }; "
+    local attach = "[ $CNI_COMMAND != ADD ] || echo '{\"cniVersion\":\"1.0.0\"}'; "
+    spy("one", refuse .. stuck)
+    spy("two", stuck)
+    says("luacni: ADD one: no; taking it back failed too: DEL one: stuck\n", { type = "one" })
+    says("luacni: ADD one: no; taking it back failed too: DEL two: stuck; taking it back failed too: DEL one: stuck\n",
+      { type = "one" }, { type = "two" })
+    -- What was attached has something to say, also that its error is this one.
+    spy("first", attach .. "[ $CNI_COMMAND != DEL ] || echo no way back for a route >&2")
+    spy("one", refuse)
+    says("no way back for a route\nluacni: ADD one: no\n", { type = "first" }, { type = "one" })
+    -- A program that is gone by the time of its DEL has attached something.
+    spy("first", attach .. "rm -f /run/spec/bin/first")
+    says('luacni: ADD one: no; taking it back failed too: there is no plugin "first" in /run/spec/bin\n',
+      { type = "first" }, { type = "one" })
+  end)
+
   it("do no more than the network's version and its switches allow", function()
     spy "one"
     local blue = t.netns "blue"

@@ -84,7 +84,8 @@ local function store(job)
 end
 
 --- Call ADD for each plugin, and store the result. Nothing is taken back when it fails.
--- @tparam table job `result` is set to what the last plugin that succeeded has printed
+-- @tparam table job `result` is set to what the last plugin that succeeded has printed, `done` to how many
+-- have, `called` to how many were called
 -- @tparam[opt] function stop asked before each plugin, when one has failed (a signal may have ended it), and
 -- at the end: anything but nil ends the chain
 -- @return what `stop` said; nil: the attachment is complete
@@ -92,17 +93,21 @@ end
 function M.attach(job, stop)
   stop = stop or function() end
   check_request(job)
-  for _, plugin in ipairs(job.network.plugins) do
+  job.done, job.called = 0, 0
+  for i, plugin in ipairs(job.network.plugins) do
     local why = stop()
     if why ~= nil then return why end
-    local ok, text = pcall(call, job, "ADD", plugin,
-      plugins.stdin(job, plugin, { prevResult = job.result or false }), true)
+    local ok, text = pcall(function()
+      if plugins.program(job, plugin.type) then job.called = i end
+      return call(job, "ADD", plugin, plugins.stdin(job, plugin, { prevResult = job.result or false }), true)
+    end)
     if not ok then
       why = stop()
       if why ~= nil then return why end
       error(text, 0)
     end
     job.result = result_of(plugin, text)
+    job.done = i
   end
   local why = stop()
   if why ~= nil then return why end
@@ -121,6 +126,19 @@ local function stored_result(job)
   return json.compact(result.convert(parsed, version))
 end
 
+-- DEL of one plugin. Behind an ADD of the same job that has failed: only one that has attached something has
+-- something to tell, and one that was not called may lack its program. Returns as pcall.
+local function take_away(job, i, stdin)
+  local plugin, log = job.network.plugins[i], job.log
+  if job.done and i > job.done then job.log = nil end
+  local ok, err = pcall(function()
+    if job.called and i > job.called and not plugins.program(job, plugin.type) then return end
+    call(job, "DEL", plugin, stdin)
+  end)
+  job.log = log
+  return ok, err
+end
+
 --- Call DEL for each plugin, the last one first, and forget what is stored.
 -- @tparam table job its `result`, if it has one, is given to the plugins in place of the stored one
 -- @tparam[opt] boolean go_on true: a failure does not end it; what is stored stays then all the same
@@ -135,9 +153,8 @@ function M.detach(job, go_on)
     result = ok and stored or nil
   end
   for i = #job.network.plugins, 1, -1 do
-    local plugin = job.network.plugins[i]
-    local stdin = plugins.stdin(job, plugin, { prevResult = result or false })
-    local ok, err = pcall(call, job, "DEL", plugin, stdin)
+    local ok, err = take_away(job, i,
+      plugins.stdin(job, job.network.plugins[i], { prevResult = result or false }))
     if not ok then failures[#failures + 1] = fail.wrap(err) end
     if not ok and not go_on then return failures end
   end
@@ -158,15 +175,8 @@ end
 -- @raise it, as a fail; other errors, of what could not be taken back, are in its details
 function M.take_back(job, err)
   err = fail.wrap(err)
-  local said, log = core(err.msg), job.log
-  -- A DEL may log that it goes without the very thing that the ADD has failed for: that is not said twice.
-  job.log = log and function(text)
-    if not text:find(said, 1, true) then log(text) end
-  end
-  local failures = M.detach(job, true)
-  job.log = log
-  local is_left = false
-  for _, failure in ipairs(failures) do
+  local said, is_left = core(err.msg), false
+  for _, failure in ipairs(M.detach(job, true)) do
     if core(failure.msg) ~= said then
       is_left = true
       local more = "taking it back failed too: " .. tostring(failure)
