@@ -235,10 +235,9 @@ describe("luacni add, check, del", function()
     -- What was not called is not missed.
     says(refused, { wrong, { type = "none-such" } })
     says('there is no plugin "none-such" in /run/spec/bin', { { type = "none-such" }, { type = "other" } }, spies)
-    t.write("/etc/luacni/plugins/pool.lua", "return {")
-    says("ADD bridge: /etc/luacni/plugins/pool.lua:1: unexpected symbol near <eof>",
-      { t.merge(bridge, { ipam = { type = "pool" } }) })
-    os.remove "/etc/luacni/plugins/pool.lua"
+    t.write("/etc/luacni/plugins/own.lua", "return {")
+    says("ADD own: /etc/luacni/plugins/own.lua:1: unexpected symbol near <eof>", { { type = "own" } })
+    os.remove "/etc/luacni/plugins/own.lua"
     -- Others' plugins, and what they write to stderr.
     local refuse = "[ $CNI_COMMAND != ADD ] || { echo '{\"code\":7,\"msg\":\"no\"}'; exit 1; }; echo nothing to do >&2"
     spy("one", refuse)
