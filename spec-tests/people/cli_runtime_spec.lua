@@ -232,9 +232,8 @@ describe("luacni add, check, del", function()
     local wrong = t.merge(bridge, { mtu = "x" })
     says(refused, { wrong })
     says(refused, { wrong, { type = "tuning", mtu = 1400 } })
-    -- What was not called is not missed.
-    says(refused, { wrong, { type = "none-such" } })
-    says('there is no plugin "none-such" in /run/spec/bin', { { type = "none-such" }, { type = "other" } }, spies)
+    spy "two"
+    says('there is no plugin "none-such" in /run/spec/bin', { { type = "none-such" }, { type = "two" } }, spies)
     t.write("/etc/luacni/plugins/own.lua", "return {")
     says("ADD own: /etc/luacni/plugins/own.lua:1: unexpected symbol near <eof>", { { type = "own" } })
     os.remove "/etc/luacni/plugins/own.lua"
@@ -253,14 +252,24 @@ describe("luacni add, check, del", function()
       local out, status, err = luacni({ "add", "net", blue.path }, spies)
       t.same({ 1, "", text }, { status, out, err })
     end
+    -- What an ADD has left is no matter of the next one.
+    local function take_away()
+      spy("one", "true")
+      spy("two", "true")
+      succeeds({ "del", "net", blue.path }, spies)
+    end
     local refuse = "[ $CNI_COMMAND != ADD ] || { echo '{\"code\":7,\"msg\":\"no\"}'; exit 1; }; "
     local stuck = "[ $CNI_COMMAND != DEL ] || { echo '{\"code\":11,\"msg\":\"stuck\"}'; exit 1; }; "
     local attach = "[ $CNI_COMMAND != ADD ] || echo '{\"cniVersion\":\"1.0.0\"}'; "
     spy("one", refuse .. stuck)
     spy("two", stuck)
     says("luacni: ADD one: no; taking it back failed too: DEL one: stuck\n", { type = "one" })
+    take_away()
+    spy("one", refuse .. stuck)
+    spy("two", stuck)
     says("luacni: ADD one: no; taking it back failed too: DEL two: stuck; taking it back failed too: DEL one: stuck\n",
       { type = "one" }, { type = "two" })
+    take_away()
     -- What was attached has something to say, also that its error is this one.
     spy("first", attach .. "[ $CNI_COMMAND != DEL ] || echo no way back for a route >&2")
     spy("one", refuse)

@@ -85,7 +85,7 @@ end
 
 --- Call ADD for each plugin, and store the result. Nothing is taken back when it fails.
 -- @tparam table job `result` is set to what the last plugin that succeeded has printed, `done` to how many
--- have, `called` to how many were called
+-- have
 -- @tparam[opt] function stop asked before each plugin, when one has failed (a signal may have ended it), and
 -- at the end: anything but nil ends the chain
 -- @return what `stop` said; nil: the attachment is complete
@@ -93,14 +93,12 @@ end
 function M.attach(job, stop)
   stop = stop or function() end
   check_request(job)
-  job.done, job.called = 0, 0
+  job.done = 0
   for i, plugin in ipairs(job.network.plugins) do
     local why = stop()
     if why ~= nil then return why end
-    local ok, text = pcall(function()
-      if plugins.program(job, plugin.type) then job.called = i end
-      return call(job, "ADD", plugin, plugins.stdin(job, plugin, { prevResult = job.result or false }), true)
-    end)
+    local ok, text = pcall(call, job, "ADD", plugin,
+      plugins.stdin(job, plugin, { prevResult = job.result or false }), true)
     if not ok then
       why = stop()
       if why ~= nil then return why end
@@ -126,15 +124,12 @@ local function stored_result(job)
   return json.compact(result.convert(parsed, version))
 end
 
--- DEL of one plugin. Behind an ADD of the same job that has failed: only one that has attached something has
--- something to tell, and one that was not called may lack its program. Returns as pcall.
+-- DEL of one plugin; returns as pcall. Behind an ADD of the same job that has failed only one that has attached
+-- something has something to tell, unless it fails.
 local function take_away(job, i, stdin)
-  local plugin, log = job.network.plugins[i], job.log
+  local log = job.log
   if job.done and i > job.done then job.log = nil end
-  local ok, err = pcall(function()
-    if job.called and i > job.called and not plugins.program(job, plugin.type) then return end
-    call(job, "DEL", plugin, stdin)
-  end)
+  local ok, err = pcall(call, job, "DEL", job.network.plugins[i], stdin)
   job.log = log
   return ok, err
 end
