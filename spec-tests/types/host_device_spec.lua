@@ -275,6 +275,28 @@ describe("host-device DEL", function()
     end
   end)
 
+  it("returns the device though it cannot have its MTU any more, and says so", function()
+    t.needs "macvlan"
+    local w = lender({ device = "m0" })
+    w:sh "ip link add m0 address 0a:00:00:00:00:0d link dev1 type macvlan; ip link set m0 up"
+    local before = w:picture()
+    w:add()
+    -- What stands on a link gets a lower MTU with it, and a higher one not.
+    w:sh "ip link set dev1 mtu 1450"
+    assert.equal(1450, t.link(w.pods[1], "eth0").mtu)
+    local got = w:call("DEL")
+    assert.equal(0, got.rc, got.out)
+    assert.matches("return m0 to the host: mtu 1500: ", got.err, 1, true)
+    t.same({ 1450, true }, { t.link(w.host, "m0").mtu, t.has_flag(t.link(w.host, "m0"), "UP") })
+    w:sh "ip link set dev1 mtu 1500; ip link set m0 mtu 1500"
+    t.same(before, w:picture())
+    -- And where it can, not a word.
+    w:add()
+    got = w:call("DEL")
+    t.same({ 0, "" }, { got.rc, got.err })
+    t.same(before, w:picture())
+  end)
+
   it("leaves a link that took its place in the pod", function()
     local w = lender()
     w:add()

@@ -225,6 +225,30 @@ describe("A value", function()
     t.same({ "1500", "0" }, { t.sysctl(w.host, own), t.sysctl(w.host, path) })
   end)
 
+  it("that its link cannot have any more is told; the others come back, and DEL has done its work", function()
+    t.needs "macvlan"
+    local w = new()
+    w:sh "ip link add m0 link up0 type macvlan; ip link set m0 addrgenmode none"
+    local queue = t.link(w.host, "m0").txqlen
+    local one = call("c1", { link = "m0", set = { mtu = 1400, txqlen = 55 } })
+    local function now() return { t.link(w.host, "m0").mtu, t.link(w.host, "m0").txqlen } end
+    w:add(one)
+    t.same({ 1400, 55 }, now())
+    w:sh "ip link set up0 mtu 1450"
+    local got = w:call("DEL", one)
+    assert.equal(0, got.rc, got.out)
+    assert.matches("restore link m0: mtu 1500: ", got.err, 1, true)
+    assert.is_nil(got.err:find("txqlen", 1, true), got.err)
+    t.same({ 1400, queue }, now())
+    assert.equal("", (t.sh("find /run/luacni/shared -mindepth 1")))
+    -- And where it can, not a word.
+    w:sh "ip link set up0 mtu 1500; ip link set m0 mtu 1500"
+    w:add(one)
+    got = w:call("DEL", one)
+    t.same({ 0, "" }, { got.rc, got.err })
+    t.same({ 1500, queue }, now())
+  end)
+
   it("that cannot be given back where /proc/sys is read-only is, by the next DEL", function()
     local w = new()
     local one = call("c1", { sysctl = "1" })

@@ -308,6 +308,13 @@ function M:differences()
   return found
 end
 
+--- Say what the caller should know, and is no error, in the log of the call.
+-- @string text
+function M:tell(text)
+  local log = self.request and self.request.log
+  if log then log("luacni: " .. text) end
+end
+
 --- The steps in words.
 -- @treturn table of strings
 function M:words()

@@ -92,7 +92,7 @@ local function clear(path, chain, comment, kept)
 end
 
 --- Take a chain of the reference away, and the rules that lead to it.
--- @tparam table plan its `request` has a `log`
+-- @tparam plan plan
 -- @string chain
 -- @string comment of its rules
 -- @tparam function kept whether an address is another attachment's, whose rule stays
@@ -101,9 +101,9 @@ function M.clear(plan, chain, comment, kept)
     local path = not has_nat(family) or find(family)
     if type(path) == "string" then
       clear(path, chain, comment, kept)
-    elseif not path and plan.request.log then
-      plan.request.log(("luacni: there is a legacy nat table of %s, and no program %s to look whether "
-        .. "there is a chain %s in it"):format(family, programs[family][1], chain))
+    elseif not path then
+      plan:tell(("there is a legacy nat table of %s, and no program %s to look whether there is a chain %s "
+        .. "in it"):format(family, programs[family][1], chain))
     end
   end
 end

@@ -13,6 +13,7 @@ local fail = require "cni.fail"
 local files = require "cni.record.files"
 local json = require "cni.json"
 local netlink = require "netlink"
+local sets = require "cni.step.set"
 
 local sys = netlink.sys
 local M = { of_interface = true, telling = true }
@@ -51,13 +52,14 @@ local function text_of(values)
   return "{\n" .. table.concat(lines, ",\n") .. "\n}"
 end
 
-local function restore(values, h, name)
+local function restore(values, h, name, plan)
   local link = h:link(name, {})
   local set = { index = link and link.index }
   for _, key in ipairs(keys) do set[key[2]] = values[key[1]] end
   if not link or not next(values) then return end
-  local ok, msg, errno = h:socket():send { { "set", "link", set } }
-  if not ok then fail.kernel("restore link " .. name, msg, errno) end
+  local what = "restore link " .. name
+  local ok, msg, errno = sets.give_back(h, plan, what, set)
+  if not ok then fail.kernel(what, msg, errno) end
 end
 
 -- Whether an earlier plugin of the chain has written this file.
@@ -77,7 +79,7 @@ function M.run(step, plan)
   local values = read(path)
   -- A file that the chain did not write is of an earlier ADD, which was never taken back.
   if values and not is_second(step, plan) then
-    restore(values, h, name)
+    restore(values, h, name, plan)
     values = nil
   end
   values = values or {}
@@ -94,7 +96,7 @@ function M.undo(step, plan)
   if plan.mode == "erase" then
     -- When the sandbox is not known, the file stays for a DEL that knows it.
     if not h then return end
-    restore(read(path) or {}, h, step.want.link)
+    restore(read(path) or {}, h, step.want.link, plan)
   end
   files.unless_absent(sys.unlink(path))
 end

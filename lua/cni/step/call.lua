@@ -109,8 +109,7 @@ local nowhere = { [sys.errno.ENOENT] = true, [sys.errno.ENOTDIR] = true }
 
 --- Say what is not taken back.
 function M.goes_without(plan, err)
-  local log = plan.request and plan.request.log
-  if log then log("luacni: DEL goes without " .. tostring(err)) end
+  plan:tell("DEL goes without " .. tostring(err))
 end
 
 --- Raise the error of an undo; but only log it when the program is there no more: else the container could

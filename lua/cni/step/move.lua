@@ -9,6 +9,7 @@ local carry = require "cni.links.carry"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
 local netlink = require "netlink"
+local set = require "cni.step.set"
 
 local M = { of_interface = true, telling = true }
 
@@ -165,8 +166,9 @@ function M.undo(step, plan)
   local change = differences(link, had)
   change.index, change.up = link.index, had.up
   change.name = link.name ~= want.link and want.link or nil
-  local ok, msg, errno = host:socket():send { { "set", "link", change } }
-  if not ok then fail.kernel("return " .. want.link .. " to the host", msg, errno) end
+  local what = ("return %s to the host"):format(want.link)
+  local ok, msg, errno = set.give_back(host, plan, what, change)
+  if not ok then fail.kernel(what, msg, errno) end
   carry.restore(host, { index = link.index, name = want.link }, had)
 end
 

@@ -3,7 +3,9 @@
 -- @module cni.step.set
 
 local fail = require "cni.fail"
+local netlink = require "netlink"
 
+local errors = netlink.sys.errno
 local M = { of_interface = true }
 
 function M.links(step)
@@ -94,15 +96,48 @@ end
 --- For steps that keep their values elsewhere.
 M.left = left
 
+-- What the kernel says of a value that a link cannot have.
+local unfit = { [errors.EINVAL] = true, [errors.ERANGE] = true }
+
+--- Give a link back what it had. A value that it cannot have any more, such as an MTU above that of the link
+-- below it by now, is told in the log: it would be refused the next time too, and the container could never
+-- be removed.
+-- @tparam handle h
+-- @tparam plan plan
+-- @string what it is for
+-- @tparam table attrs as netlink has them, with the `index`
+-- @treturn[1] boolean true
+-- @return[2] nil
+-- @treturn[2] string what went wrong
+-- @treturn[2] integer errno
+function M.give_back(h, plan, what, attrs)
+  local ok, msg, errno = h:socket():send { { "set", "link", attrs } }
+  if ok or not unfit[errno] then return ok, msg, errno end
+  local keys = {}
+  for key in pairs(attrs) do
+    if key ~= "index" and key ~= "kind" then keys[#keys + 1] = key end
+  end
+  table.sort(keys)
+  for _, key in ipairs(keys) do
+    -- The kernel understands the options of a kind only beside the kind.
+    ok, msg, errno = h:socket():send {
+      { "set", "link", { index = attrs.index, kind = attrs.kind, [key] = attrs[key] } } }
+    if not ok and not unfit[errno] then return ok, msg, errno end
+    if not ok then
+      plan:tell(("%s: %s: the value from before, which does not come back: %s"):format(what,
+        words { [key] = attrs[key] }, msg))
+    end
+  end
+  return true
+end
+
 function M.undo(step, plan)
   local h = plan:at(step.ns)
   if not h or not h:link(step.want.link) then return end
-  local before = step.had
+  local before, what = step.had, "restore link " .. step.want.link
   if not before then return end
-  local ok, msg, errno = h:socket():send {
-    { "set", "link", attributes(h, step.want.link, before) },
-  }
-  if not ok then fail.kernel("restore link " .. step.want.link, msg, errno) end
+  local ok, msg, errno = M.give_back(h, plan, what, attributes(h, step.want.link, before))
+  if not ok then fail.kernel(what, msg, errno) end
 end
 
 -- Not in the host: there the values may have been set for others too.

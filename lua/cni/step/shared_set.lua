@@ -43,7 +43,8 @@ local function looker(step, h)
   end
 end
 
-local function writer(step, h, what)
+-- As cni.record.values wants it; `send` gets the attributes, and returns what a socket does.
+local function writer(step, h, what, send)
   return function(list)
     -- The kernel understands the options of a kind only beside the kind.
     local attrs = { index = h:index(step.want.link), kind = step.want.set.kind }
@@ -60,10 +61,8 @@ local function writer(step, h, what)
         attrs[item.name] = item.value
       end
     end
-    local ok, msg, errno = h:socket():send { { "set", "link", attrs } }
-    if not ok and not (what and errno == netlink.sys.errno.ENODEV) then
-      fail.kernel(what or M.say(step), msg, errno)
-    end
+    local ok, msg, errno = send(attrs)
+    if not ok then fail.kernel(what, msg, errno) end
   end
 end
 
@@ -77,7 +76,9 @@ function M.run(step, plan)
       found.kind and "a " .. found.kind or "a device") }
   end
   if step.want.set.master and step.want.set.master ~= 0 then h:index(step.want.set.master) end
-  values.set(step, plan, looker(step, h), writer(step, h))
+  values.set(step, plan, looker(step, h), writer(step, h, M.say(step), function(attrs)
+    return h:socket():send { { "set", "link", attrs } }
+  end))
 end
 
 -- As a step `set` has it, without the attributes in `but`.
@@ -115,7 +116,11 @@ end
 
 function M.undo(step, plan)
   local h = plan[step.ns]
-  values.give_back(step, plan, looker(step, h), writer(step, h, "restore link " .. step.want.link))
+  local what = "restore link " .. step.want.link
+  values.give_back(step, plan, looker(step, h), writer(step, h, what, function(attrs)
+    local ok, msg, errno = set.give_back(h, plan, what, attrs)
+    return ok or errno == netlink.sys.errno.ENODEV, msg, errno
+  end))
 end
 
 function M.stands(step, plan)

@@ -122,9 +122,7 @@ function M.give_back(list, h, plan)
     if ok then return end
     local is_refused = nth and errno == errors.EINVAL
     if not is_refused and not (nth and gone[errno]) then fail.kernel("restore sysctls", msg, errno) end
-    if is_refused and plan.request and plan.request.log then
-      plan.request.log(("luacni: %s: the value from before, which does not come back"):format(msg))
-    end
+    if is_refused then plan:tell(("%s: the value from before, which does not come back"):format(msg)) end
     list = table.move(list, nth + 1, #list, 1, {})
   end
 end
