@@ -124,8 +124,8 @@ local function stored_result(job)
   return json.compact(result.convert(parsed, version))
 end
 
--- DEL of one plugin; returns as pcall. Behind an ADD of the same job that has failed only one that has attached
--- something has something to tell, unless it fails.
+-- DEL of one plugin; returns as pcall. Behind an ADD of the same job that has failed only one that has
+-- attached something has something to tell, unless it fails.
 local function take_away(job, i, stdin)
   local log = job.log
   if job.done and i > job.done then job.log = nil end
