@@ -13,7 +13,7 @@
 -- whatever its size; in a map of verdicts that lead to chains the kernel looks at every
 -- element again (0.6 ms at 10,000, 10 ms at 60,000). A refused batch waits 12 ms for RCU:
 -- ask before (`get`, 7 us) or `destroy` rather than let a batch fail.
--- Masquerading is made of them; no verb of a handle takes such rules yet.
+-- Masquerading and published ports are made of them; no verb of a handle takes such rules yet.
 --
 -- @module cni.nft
 
@@ -134,6 +134,75 @@ function M.saddr_vmap(proto, map) return vmap(proto, "saddr", map) end
 -- @tparam string map name of a map of verdicts
 -- @treturn table expressions
 function M.daddr_vmap(proto, map) return vmap(proto, "daddr", map) end
+
+-- Fields of a packet by name: how each is loaded, how many registers of four bytes it fills.
+local function piece(proto, name, register)
+  if name == "saddr" or name == "daddr" then
+    local header = headers[proto]
+    return { "payload", base = "network", offset = header[name], len = header.len, dreg = register },
+      header.len // 4
+  elseif name == "sport" or name == "dport" then
+    return { "payload", base = "transport", offset = name == "dport" and 2 or 0, len = 2, dreg = register }, 1
+  elseif name == "iifname" or name == "oifname" then
+    return { "meta", key = name, dreg = register }, 4
+  elseif name == "l4proto" or name == "mark" then
+    return { "meta", key = name, dreg = register }, 1
+  end
+  error(("unknown field %q"):format(tostring(name)), 4)
+end
+
+local first_register <const> = 8 -- of four bytes; those below are of sixteen
+
+local function fields_of(proto, names)
+  if not headers[proto] then error(("unknown protocol %q"):format(tostring(proto)), 3) end
+  local list, register = { needs = proto }, first_register
+  for _, name in ipairs(names) do
+    local count
+    list[#list + 1], count = piece(proto, name, register)
+    register = register + count
+  end
+  return list
+end
+
+--- Match by several fields at once, in a set whose key is a concatenation of their types. The set may be one
+-- of intervals.
+-- @tparam string proto `"ip"` or `"ip6"`: the packets that it is about
+-- @tparam {string,...} names in the order of the key: `saddr`, `daddr`, `l4proto`, `sport`, `dport`,
+-- `iifname`, `oifname`, `mark`
+-- @tparam string set name of a set of the same table
+-- @tparam[opt="=="] string op or `"!="`: not in it
+-- @treturn table expressions
+function M.fields_in(proto, names, set, op)
+  local list = fields_of(proto, names)
+  list[#list + 1] = { "lookup", set = set, sreg = first_register,
+    flags = op_of(op) == "neq" and { "inverted" } or nil }
+  return list
+end
+
+--- Send a connection to another destination, which a map has for some fields of its first packet. Without one
+-- there the rule does not match. For base chains of type `nat`.
+-- @tparam string proto `"ip"` or `"ip6"`
+-- @tparam {string,...} names of the fields, see `fields_in`
+-- @tparam string map name of a map of the same table, from the types of the fields to an address, or to an
+-- address and a port
+-- @tparam[opt=false] boolean port whether the map tells the port too; otherwise it stays as it is
+-- @treturn table expressions
+function M.dnat_by(proto, names, map, port)
+  local list = fields_of(proto, names)
+  list[#list + 1] = { "lookup", set = map, sreg = first_register, dreg = first_register }
+  list[#list + 1] = { "nat", type = "dnat", family = proto, addr_min = first_register,
+    port_min = port and first_register + headers[proto].len // 4 or nil }
+  return list
+end
+
+--- Match connections whose destination was translated.
+-- @treturn table expressions
+function M.is_dnatted()
+  local dnat = string.pack("=I4", 32)
+  return { { "ct", key = "status", dreg = 1 },
+    { "bitwise", sreg = 1, dreg = 1, len = 4, mask = dnat, xor = ("\0"):rep(4) },
+    { "cmp", sreg = 1, op = "neq", data = ("\0"):rep(4) } }
+end
 
 --- Match a property of the packet.
 -- @tparam string key as in `meta`: "iifname", "mark", "l4proto", ...

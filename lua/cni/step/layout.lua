@@ -71,17 +71,16 @@ end
 -- @tparam table layout
 -- @treturn string|nil in words
 function M.missing(socket, layout)
-  local jumps = jumps_of(layout)
+  local jumps, lacking = jumps_of(layout), nil
   for _, chain in ipairs(layout.chains) do
     local found = checked(socket:get("chain", of(layout, { name = chain.name })))
     if not found then return "chain " .. chain.name end
     if not chain.kept and found.comment ~= comment_of(layout, chain) then
       return ("chain %s, as this version makes it,"):format(chain.name)
     end
-    if (found.use or 0) < #(chain.rules or {}) + (jumps[chain.name] or 0) then
-      return "a rule of chain " .. chain.name
-    end
+    if (found.use or 0) < #(chain.rules or {}) + (jumps[chain.name] or 0) then lacking = chain.name end
   end
+  return lacking and ("a rule of chain %s, or one that leads to it,"):format(lacking)
 end
 
 --- Look at nf_tables and change it, so that nobody else's change comes between.

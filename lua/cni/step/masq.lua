@@ -4,6 +4,7 @@
 -- @module cni.step.masq
 
 local fail = require "cni.fail"
+local layout = require "cni.step.layout"
 local netlink = require "netlink"
 local nft = require "cni.nft"
 local shared = require "cni.record.shared"
@@ -104,8 +105,7 @@ local function change(socket, what, build)
 end
 
 local function add_table(batch)
-  batch[#batch + 1] = { "add", "table", { family = "inet", name = "luacni",
-    comment = "masquerading of containers" } }
+  batch[#batch + 1] = { "add", "table", { family = "inet", name = "luacni", comment = layout.of_luacni } }
   batch[#batch + 1] = { "add", "chain", in_table { name = "postrouting", type = "nat",
     hook = "postrouting", priority = 100, policy = "accept" } }
   for _, prefix in ipairs(multicast) do
@@ -237,18 +237,21 @@ local function remove(socket, group, want)
     for _, set in ipairs(list(socket, "set", in_table {})) do
       if set.name == name then
         batch[1] = { "del", "set", in_table { name = name } }
-      else
+      elseif set.name:find("^masq_") then
         last = false
       end
     end
+    local rules = rules_by_mark(socket)
     if last then
-      local whole = { family = "inet", name = "luacni" }
-      return get(socket, "table", whole) and { { "del", "table", whole } } or {}
-    end
-    local rule = (rules_by_mark(socket) or {})[mark]
-    if rule then
+      if rules then
+        table.insert(batch, 1, { "flush", "chain", in_table { name = "postrouting" } })
+        table.insert(batch, 2, { "del", "chain", in_table { name = "postrouting" } })
+      end
+      -- Published ports are in the table too.
+      layout.drop_table(batch, socket, "inet", "luacni", { [name] = true, postrouting = true })
+    elseif rules and rules[mark] then
       table.insert(batch, 1, { "del", "rule", in_table { chain = "postrouting",
-        handle = rule.handle } })
+        handle = rules[mark].handle } })
     end
     return batch
   end)
