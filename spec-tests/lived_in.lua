@@ -164,12 +164,23 @@ end
 
 local watched_settings = { rp_filter = true, accept_ra = true, proxy_arp = true, disable_ipv6 = true }
 
+-- How many things are in a table, and lead to a chain, and which rule a rule stands behind: whoever adds one
+-- changes that.
+local function without_counts(line)
+  local kind = line:match "^%a+"
+  if kind == "table" then return (line:gsub(" 3:%x+", " 3:~", 1)) end
+  if kind == "chain" then return (line:gsub(" ([56]):0000%x+", " %1:~")) end
+  if kind == "rules" then return (line:gsub(" 6:%x+", "", 1)) end
+  return line
+end
+
 -- What a glance shows: lines -> true, and what may have risen.
 local function read(ns)
   local lines, risen = {}, {}
   for line in t.glance(ns, true):gmatch("[^\n]+") do
     line = settings_apart(line:sub(#"/proc/self/ns/net " + 1), risen)
     local setting = line and line:match("^/proc/sys/.*/(%S+) ")
+    line = line and without_counts(line)
     if line and line ~= "" and (not setting or watched_settings[setting]) then
       while lines[line] do line = line .. " (again)" end
       lines[line] = true
@@ -203,6 +214,14 @@ end
 -- What the reference's plugins have in Docker's tables is theirs.
 local of_reference = "434e492d"
 
+-- At the head of FORWARD there is what our firewall's attachments share: a jump to a chain CNI-ADMIN, and the
+-- rule for a mark, 0x1000.
+local of_firewall = { "434e492d41444d494e00", "62697477697365.*00100000" }
+
+local function is_firewalls(line)
+  return line:find(of_firewall[1], 1, true) or line:find "^rules" and line:find(of_firewall[2])
+end
+
 local function changes(place)
   local lines, risen = read(place.ns)
   local out = {}
@@ -211,7 +230,7 @@ local function changes(place)
   end
   for line in pairs(lines) do
     if not place.lines[line] and place.owners[owner(line) or ""]
-      and not (place.reference and line:find(of_reference, 1, true)) then
+      and not (place.reference and line:find(of_reference, 1, true)) and not is_firewalls(line) then
       out[#out + 1] = "+ " .. readable(line)
     end
   end
@@ -286,7 +305,7 @@ function M.so_be_it(host)
   place.lines, place.risen = read(host)
   -- Our own table is not others', and goes when it is done with.
   for line in pairs(place.lines) do
-    if line:find("6c7561636e6900", 1, true) then place.lines[line] = nil end
+    if line:find("6c7561636e6900", 1, true) or is_firewalls(line) then place.lines[line] = nil end
   end
 end
 

@@ -39,11 +39,6 @@ return {
       }),
     },
   },
-  firewall = schema.record {
-    backend = schema.enum { values = { "iptables", "firewalld" }, empty = "absent" },
-    iptablesAdminChainName = text, firewalldZone = text,
-    ingressPolicy = schema.enum { values = { "open", "same-bridge", "isolated" }, empty = "absent" },
-  },
   portmap = schema.record {
     backend = schema.enum { values = { "iptables", "nftables" } },
     snat = schema.boolean, masqAll = schema.boolean,

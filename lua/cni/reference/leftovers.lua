@@ -1,12 +1,13 @@
 -- SPDX-License-Identifier: MIT
 --- What the reference plugins have left of an attachment that they made, so that a node can change over
--- while it runs: rules of its masquerading and of its guard against forged MACs.
+-- while it runs: rules of its masquerading, of its guard against forged MACs and of its firewall.
 --
 --     ip nat, ip6 nat                    -s ADDRESS -j CNI-HASH in POSTROUTING, and that chain; iptables'
 --                                        own tables, in nf_tables or the legacy ones; HASH is of network and
 --                                        container
 --     inet cni_plugins_masquerade        rules in masq_checks, known by their comment
 --     bridge nat                         macspoofchk: two chains an interface, and a rule in PREROUTING
+--     ip filter, ip6 filter              firewall: two rules an address in CNI-FORWARD, which tell no owner
 --
 -- The chain CNI-HASH is of all interfaces that a container has in the network. Links and routes go as
 -- links and routes do; bridges stay, as with the reference. Loaded when a DEL finds no record, or a CHECK
@@ -230,6 +231,71 @@ function M.masquerades(h, owner, address)
     end
   end
   return legacy.masquerades(family, chain, address)
+end
+
+-- The chain of its firewall, and where an address stands in the rules for it.
+local forward <const> = "CNI-FORWARD"
+
+-- The address that a rule of that chain accepts, or nil.
+local function accepted(rule)
+  local exprs = rule.exprs or {}
+  local load, cmp, last = exprs[1], exprs[2], exprs[#exprs]
+  if not (load and load[1] == "payload" and load.base == "network" and cmp and cmp[1] == "cmp" and cmp.op == "eq"
+      and type(cmp.data) == "string" and #cmp.data == load.len) then
+    return nil
+  end
+  local accepts = last[1] == "immediate" and last.data.verdict == "accept" or last[1] == "target"
+  return accepts and addr.text(cmp.data) or nil
+end
+
+-- Those rules, of addresses: a list of { family =, handle =, address = }.
+local function accepting(socket, addresses)
+  local wanted, found = {}, {}
+  for _, address in ipairs(addresses) do wanted[address] = true end
+  for family in pairs(families) do
+    local rules = get_chain(socket, family, "filter", forward) and rules_of(socket, family, "filter", forward)
+    for _, rule in ipairs(rules or {}) do
+      local address = accepted(rule)
+      if address and wanted[address] then
+        found[#found + 1] = { family = family, handle = rule.handle, address = address }
+      end
+    end
+  end
+  return found
+end
+
+--- Whether the reference's firewall lets pass all addresses of an attachment.
+-- @tparam table h handle of the host
+-- @tparam table _ owner: its rules tell none
+-- @tparam table want of a step: `addresses`
+-- @treturn boolean
+function M.accepts(h, _, want)
+  local socket <close> = open(h)
+  local found = {}
+  for _, rule in ipairs(socket and accepting(socket, want.addresses) or {}) do found[rule.address] = true end
+  for _, address in ipairs(want.addresses) do
+    if not found[address] and not legacy.accepts(address, forward) then return false end
+  end
+  return #want.addresses > 0
+end
+
+--- Take away what the reference's firewall has for addresses; its chains stay, as with the reference.
+-- @param socket of nf_tables, in the host
+-- @tparam {string,...} addresses
+function M.accept_no_more(socket, addresses)
+  if #addresses == 0 then return end
+  local ok, msg, errno
+  for _ = 1, patience do
+    local generation, batch = checked(socket:generation()), {}
+    for i, rule in ipairs(accepting(socket, addresses)) do
+      batch[i] = { "del", "rule", { family = rule.family, table = "filter", chain = forward, handle = rule.handle } }
+    end
+    if #batch == 0 then return legacy.accept_no_more(addresses, forward) end
+    ok, msg, errno = socket:commit(batch, nil, generation)
+    if ok then return legacy.accept_no_more(addresses, forward) end
+    if errno ~= errors.ERESTART then break end
+  end
+  fail.kernel("remove the rules of another plugin", msg, errno)
 end
 
 return M

@@ -15,11 +15,13 @@ local programs = {
   ip6 = { tables = "net/ip6_tables_names", "ip6tables-legacy", "ip6tables" },
 }
 
--- Whether the namespace we are in has a nat table of that kind.
-local function has_nat(family)
+-- Whether the namespace we are in has a table of that kind.
+local function has(family, table_name)
   local names = files.read("/proc/thread-self/" .. programs[family].tables)
-  return names ~= nil and ("\n" .. names):find("\nnat\n", 1, true) ~= nil
+  return names ~= nil and ("\n" .. names):find("\n" .. table_name .. "\n", 1, true) ~= nil
 end
+
+local function has_nat(family) return has(family, "nat") end
 
 local function execute(path, argv)
   table.insert(argv, 1, path)
@@ -28,10 +30,10 @@ local function execute(path, argv)
   return run
 end
 
-local function failed(path, what, run)
+local function failed(path, what, run, aim)
   local why = run.stderr ~= "" and run.stderr:gsub("%s+$", "")
     or ("ended with %s"):format(run.signal and "signal " .. run.signal or "status " .. run.status)
-  fail.throw { msg = ("remove the rules of another plugin: %s %s: %s"):format(path, what, why) }
+  fail.throw { msg = ("%s: %s %s: %s"):format(aim or "remove the rules of another plugin", path, what, why) }
 end
 
 -- The program for a family; nil when it is not installed. One without a suffix may be nf_tables'.
@@ -47,9 +49,9 @@ local function find(family)
   end
 end
 
--- The rules of a chain of the nat table, a line each; nil without the chain.
-local function lines_of(path, chain)
-  local run = execute(path, { "-w", "10", "-t", "nat", "-S", chain })
+-- The rules of a chain, by default of the nat table, a line each; nil without the chain.
+local function lines_of(path, chain, table_name)
+  local run = execute(path, { "-w", "10", "-t", table_name or "nat", "-S", chain })
   if run.status == 1 then return nil end
   if run.status ~= 0 then failed(path, "list", run) end
   local lines = {}
@@ -124,6 +126,119 @@ function M.masquerades(family, chain, address)
     end
   end
   return false
+end
+
+-- The head of FORWARD ---------------------------------------------------------------------
+
+local aim <const> = "let pass what is marked"
+
+local function filter(path, ...)
+  local argv = { "-w", "10", "-t", "filter", ... }
+  local run = execute(path, argv)
+  if run.status ~= 0 then failed(path, table.concat({ ... }, " "), run, aim) end
+end
+
+local function mark_words(bit) return ("-m mark --mark 0x%x/0x%x -j ACCEPT"):format(1 << bit, 1 << bit) end
+
+local function split(words)
+  local list = {}
+  for word in words:gmatch "%S+" do list[#list + 1] = word end
+  return table.unpack(list)
+end
+
+-- The program, and which of the two rules FORWARD has; nil where there is no such table, or one that is empty
+-- and lets all pass.
+local function look_at(family, bit, chain)
+  if not has(family, "filter") then return nil end
+  local path = find(family)
+  if not path then
+    fail.throw { msg = ("%s has a filter table of the older kind here, and there is no program %s to let anything "
+      .. "pass in it"):format(family == "ip" and "iptables" or "ip6tables", programs[family][1]),
+      hint = "apt-get install iptables" }
+  end
+  local lines = lines_of(path, "FORWARD", "filter")
+  if not lines or #lines == 1 and lines[1] == "-P FORWARD ACCEPT" then return nil end
+  local accept, jump
+  for i, line in ipairs(lines) do
+    if line == "-A FORWARD " .. mark_words(bit) then accept = accept or i end
+    if line == "-A FORWARD -j " .. chain then jump = jump or i end
+  end
+  return path, accept, jump
+end
+
+--- Have FORWARD of the older filter table, where there is one, jump to the administrator's chain and accept
+-- what is marked.
+-- @string family ip or ip6
+-- @tparam int bit of the mark
+-- @string chain
+-- @raise what its program says; that there is none
+function M.accept(family, bit, chain)
+  local path, accept, jump = look_at(family, bit, chain)
+  if not path or accept and jump and jump < accept then return end
+  if not accept then filter(path, "-I", "FORWARD", "1", split(mark_words(bit))) end
+  if not lines_of(path, chain, "filter") then filter(path, "-N", chain) end
+  if jump then filter(path, "-D", "FORWARD", "-j", chain) end
+  filter(path, "-I", "FORWARD", "1", "-j", chain)
+end
+
+--- What of that is missing.
+-- @treturn string|nil in words
+function M.lacks(family, bit, chain)
+  local path, accept, jump = look_at(family, bit, chain)
+  if not path or accept and jump and jump < accept then return nil end
+  return ("FORWARD of the older filter table of %s does not accept what has the mark 0x%x, after chain %s")
+    :format(family, 1 << bit, chain)
+end
+
+--- Take it away; a chain that has rules stays, and the jump to it.
+-- @string family ip or ip6
+-- @tparam int|nil bit of a mark that nobody uses any more
+-- @tparam string|nil chain that nobody names any more
+function M.lets_go(family, bit, chain)
+  if not has(family, "filter") then return end
+  local path = find(family)
+  local lines = path and lines_of(path, "FORWARD", "filter")
+  for _, line in ipairs(lines or {}) do
+    if bit and line == "-A FORWARD " .. mark_words(bit) then filter(path, "-D", "FORWARD", split(mark_words(bit))) end
+    if chain and line == "-A FORWARD -j " .. chain and #(lines_of(path, chain, "filter") or {}) == 1 then
+      filter(path, "-D", "FORWARD", "-j", chain)
+      filter(path, "-X", chain)
+    end
+  end
+end
+
+-- The rules of the reference's firewall for an address, as they are listed.
+local function about(address, line)
+  local host = address .. (address:find(":", 1, true) and "/128 " or "/32 ")
+  return line:find(" -s " .. host, 1, true) or line:find(" -d " .. host, 1, true)
+end
+
+local function family_of(address) return address:find(":", 1, true) and "ip6" or "ip" end
+
+--- Whether the reference's firewall lets pass an address there.
+-- @string address
+-- @string chain of it
+-- @treturn boolean
+function M.accepts(address, chain)
+  local family = family_of(address)
+  local path = has(family, "filter") and find(family)
+  for _, line in ipairs(path and lines_of(path, chain, "filter") or {}) do
+    if about(address, line) then return true end
+  end
+  return false
+end
+
+--- Take away what it has for addresses there.
+-- @tparam {string,...} addresses
+-- @string chain of it
+function M.accept_no_more(addresses, chain)
+  for _, address in ipairs(addresses) do
+    local family = family_of(address)
+    local path = has(family, "filter") and find(family)
+    for _, line in ipairs(path and lines_of(path, chain, "filter") or {}) do
+      if about(address, line) then filter(path, "-D", split(line:sub(4))) end
+    end
+  end
 end
 
 return M

@@ -238,7 +238,7 @@ local function differs(step, plan)
     local found = find(socket, layout, element.set, element.key)
     if not found then
       return ("%s: its element in set %s is missing"):format(said(element), element.set)
-    elseif found.comment ~= comment then
+    elseif found.comment ~= comment and not element.replace then
       return ("%s: its element in set %s belongs to %s"):format(said(element), element.set,
         found.comment or "somebody")
     elseif set.data_type and set.data_type ~= "verdict" and not same(element.data, found.data) then
@@ -251,7 +251,7 @@ end
 function M.verify(step, plan)
   local text, instead = differs(step, plan), step.want.instead
   local theirs = text and instead and require("cni.reference.leftovers")[instead]
-  if theirs and theirs(plan[step.ns], plan.owner) then return nil end
+  if theirs and theirs(plan[step.ns], plan.owner, step.want) then return nil end
   return text
 end
 
