@@ -65,6 +65,9 @@ local function add(req)
   common.need_chain(req)
   local c, ips = req.conf, addresses(req)
   local names, mode = links(req), req.plan.mode
+  if mode == "verify" and #ips == 0 and #(req.prev.interfaces or {}) == 0 then
+    fail.config("prevResult", "has no interface and no address")
+  end
   local limits = c.ingressPolicy ~= "open" or c.unpublished == "drop"
   if limits and #names == 0 and (mode == "apply" or mode == "verify") then
     fail.config("prevResult.interfaces", "names no link of the host",

@@ -14,7 +14,7 @@
 --   pod     shell, in each pod: what has to be there before
 --   far     shell, in the namespace behind the host's uplink up0 (which is there for
 --           every entry that has this)
---   prev    the result of the plugins before it in its chain; @NETNS@ is the pod's path
+--   prev    the result of the plugins before it in its chain; @NETNS@ is the pod's path, @N@ its number
 --   ipam    true: an IPAM plugin, which makes no interface
 --   ips     how many addresses each pod gets (default 0)
 --   reach   addresses that answer the pod after ADD and do not before it
@@ -336,6 +336,39 @@ M.list = {
   { name = "sbr, a table that is there", conf = { type = "sbr", table = 500 }, pod = routed, prev = reported,
     breaks = { { "the rule is gone", sh = "ip rule del table 500", says = "lookup 500 is missing" } } },
 
+  { name = "firewall", needs = { "nft-nat", "nft-bridge" },
+    conf = { type = "firewall", backend = "nftables", ingressPolicy = "isolated", unpublished = "drop" },
+    pod = pair("eth0", "e1"),
+    prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@",
+      mac = "02:00:00:00:00:0@N@" }, { name = "br0" } },
+      ips = { { address = "10.20.0.1@N@/24", interface = 0 }, { address = "fd20::1@N@/64", interface = 0 } } },
+    breaks = {
+      { "its address is not known", at = "host", sh = "nft flush set inet luacni forwarded4",
+        says = "let pass what 10%.20%.0%.11 sends, and what answers it: its element in set forwarded4 is missing" },
+      { "who may reach it is not known", at = "host", sh = "nft flush set inet luacni isolated6",
+        says = "keep all bridges off fd20::11: " },
+      { "who is a neighbour is not known", at = "host", sh = "nft flush set bridge luacni isolated4",
+        says = "keep neighbours off 10%.20%.0%.11: " },
+      { "its address is not kept", at = "host", sh = "nft flush set inet luacni unpublished4",
+        says = "keep all off 10%.20%.0%.11 but for published ports: " },
+      { "the rule in FORWARD is gone", at = "host",
+        sh = "iptables-nft -D FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT", says = "0x1000 is missing from FORWARD" },
+      { "the administrator's chain is not seen", at = "host", sh = "iptables-nft -D FORWARD -j CNI-ADMIN",
+        says = "FORWARD of table ip filter does not lead to chain CNI%-ADMIN" },
+      { "nothing is marked", at = "host", sh = "nft flush chain inet luacni forwarded", says = "chain forwarded" },
+      { "the mark stays", at = "host", sh = "nft flush chain inet luacni forwarded_end", says = "chain forwarded_end" },
+      { "the table is gone", at = "host", sh = "nft delete table inet luacni", says = "admin_forward is missing" },
+    } },
+
+  { name = "firewall, open", needs = { "nft-nat" },
+    conf = { type = "firewall", backend = "iptables", iptablesAdminChainName = "CNI-ADMIN", markBit = 12 },
+    pod = pair("eth0", "e1"),
+    prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@" } },
+      ips = { { address = "10.20.0.1@N@/24", interface = 0 } } },
+    breaks = {
+      { "its address is not known", at = "host", sh = "nft flush set inet luacni forwarded4", says = "10%.20%.0%.11" },
+    } },
+
   { name = "tuning", conf = { type = "tuning", mac = "02:00:00:00:00:55", mtu = 1400, promisc = true,
       allmulti = true, txQLen = 77, sysctl = { ["net.ipv4.conf.IFNAME.arp_filter"] = "1",
         ["net.ipv6.conf.all.accept_ra"] = "0", ["net.ipv4.ip_local_port_range"] = "4000 5000" } },
@@ -378,7 +411,8 @@ function M.type(entry) return M.conf(entry).type end
 
 --- What the plugins before it in its chain gave a pod, or nil.
 function M.prev(entry, pod)
-  return entry.prev and t.decode((t.json(entry.prev):gsub("@NETNS@", pod.path)))
+  return entry.prev and t.decode((t.json(entry.prev):gsub("@NETNS@", pod.path)
+    :gsub("@N@", pod.name:match "%d*$")))
 end
 
 --- The namespaces of an entry: a world (see world.lua) with `pods` of them, forwarding on, and its neighbours

@@ -276,9 +276,4 @@ end
 -- @treturn boolean
 function M.has_firewalld() return require("cni.step.zone").is_there() end
 
---- Nothing is known of what an attachment had: what is its is taken back.
--- @tparam table req in the mode erase
--- @local
-function M.forget(req) M.add(req, {}, {}) end
-
 return M

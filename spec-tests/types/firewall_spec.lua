@@ -15,6 +15,7 @@ local function bridge(n) return { bridge = "br" .. n, name = "net" .. n, ipam = 
 
 -- A world with a host outside, whose way to the pods leads through FORWARD, which drops.
 local function new(pods, opts)
+  t.needs("nft-nat")
   local w = world.new({ type = "bridge", bridge = "br1", isDefaultGateway = true, hairpinMode = true, ipam = dual(1) },
     t.merge({ pods = pods or 1, forwarding = true, neighbours = false }, opts or {}))
   w.outside = t.netns("outside", { lo = "up" })
@@ -117,8 +118,6 @@ local function out(list, w, n, expected)
 end
 
 describe("firewall", function()
-  before_each(function() t.needs("nft-nat") end)
-
   it("lets pass what a sandbox sends, and what answers it, and nothing that begins outside", function()
     local w = new(3)
     for n = 1, 3 do plug(w, n, n == 3 and bridge(2) or nil) end
@@ -253,8 +252,6 @@ X]])
 end)
 
 describe("The administrator's chain of firewall", function()
-  before_each(function() t.needs("nft-nat") end)
-
   it("is seen first, never flushed, and stays with the rules that are in it", function()
     local w = new(2)
     plug(w, 1)
@@ -330,8 +327,6 @@ local function published(list, from, w, n, expected)
 end
 
 describe("ingressPolicy", function()
-  before_each(function() t.needs("nft-nat") end)
-
   -- Pods 1 and 2 on one bridge, 3 on another, on a host whose FORWARD lets all pass.
   local function open_host(conf1, conf3)
     local w = new(3, { lived_in = false })
@@ -497,5 +492,267 @@ describe("firewall, given what it cannot take,", function()
     c.prev = nil
     assert.truthy(w:fails("ADD", c, 7).text:find("prevResult", 1, true))
     t.same(before, w:picture())
+  end)
+end)
+
+describe("firewall on a node with iptables' older tables", function()
+  it("lets pass in them too, and takes that back", function()
+    t.needs("nft-nat", "iptables-legacy")
+    local w = new(2, { lived_in = false })
+    w:sh("iptables-legacy -P FORWARD DROP; ip6tables-legacy -P FORWARD DROP")
+    plug(w, 1)
+    plug(w, 2)
+    connect(out({}, w, 1, false))
+    firewall(w, 1)
+    firewall(w, 2)
+    connect(both(out({}, w, 1, true), w.outside, w, 1, false))
+    local function listed() return t.run("iptables-legacy -S FORWARD; ip6tables-legacy -S FORWARD", { host = w.host }) end
+    local rules_of_one = "-P FORWARD DROP\n-A FORWARD -j CNI-ADMIN\n-A FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT\n"
+    assert.equal(rules_of_one:rep(2), listed())
+    check(w, 1)
+    w:sh("iptables-legacy -F FORWARD")
+    local e = w:fails("CHECK", call(w, 1))
+    assert.truthy(e.text:find("older filter table of ip does not accept", 1, true), e.text)
+    undo(w, 1)
+    firewall(w, 1)
+    assert.equal(rules_of_one:rep(2), listed())
+    undo(w, 1)
+    undo(w, 2)
+    assert.equal(("-P FORWARD DROP\n"):rep(2), listed())
+    connect(out({}, w, 1, false))
+  end)
+end)
+
+-- A bus, and on it somebody who answers as firewalld does: zones `trusted` and `public`, sources of them in a file.
+local bus = [[
+<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow own="*"/><allow user="*"/><allow send_destination="*"/><allow eavesdrop="true"/></policy>
+</busconfig>]]
+local firewalld = [==[
+import os, socket, struct, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect("/run/dbus/system_bus_socket")
+s.send(b"\0AUTH EXTERNAL " + b"0".hex().encode() + b"\r\n")
+s.recv(100)
+s.send(b"BEGIN\r\n")
+serial, sources = 0, {"trusted": set(), "public": set()}
+def text(v): return struct.pack("<I", len(v)) + v.encode() + b"\0"
+def pad(b, n): return b + b"\0" * (-len(b) % n)
+def send(kind, fields, sig=None, body=b""):
+    global serial
+    serial += 1
+    out = b""
+    if sig: fields = fields + [(8, "g", sig)]
+    for code, t, v in fields:
+        out = pad(out, 8) + bytes([code, 1]) + t.encode() + b"\0"
+        if t == "u": out = pad(out, 4) + struct.pack("<I", v)
+        elif t == "g": out += bytes([len(v)]) + v.encode() + b"\0"
+        else: out = pad(out, 4) + text(v)
+    head = b"l" + bytes([kind, 0, 1]) + struct.pack("<III", len(body), serial, len(out)) + out
+    s.sendall(pad(head, 8) + body)
+def exactly(n):
+    data = b""
+    while len(data) < n:
+        more = s.recv(n - len(data))
+        if not more: sys.exit(0)
+        data += more
+    return data
+def receive():
+    head = exactly(16)
+    length, number, fields = struct.unpack("<III", head[4:16])
+    raw = exactly(fields + (-fields % 8))
+    body, found, at = exactly(length), {}, 0
+    while at < fields:
+        at += -at % 8
+        code, kind = raw[at], chr(raw[at + 2])
+        at += 4
+        if kind == "g":
+            found[code] = raw[at + 1:at + 1 + raw[at]].decode()
+            at += raw[at] + 2
+        elif kind == "u":
+            found[code] = struct.unpack_from("<I", raw, at)[0]
+            at += 4
+        else:
+            n = struct.unpack_from("<I", raw, at)[0]
+            found[code] = raw[at + 4:at + 4 + n].decode()
+            at += 5 + n
+    return head[1], number, found, body
+def bus(member, sig=None, body=b""):
+    send(1, [(1, "o", "/org/freedesktop/DBus"), (2, "s", "org.freedesktop.DBus"), (3, "s", member),
+        (6, "s", "org.freedesktop.DBus")], sig, body)
+bus("Hello")
+bus("RequestName", "su", pad(text("org.fedoraproject.FirewallD1"), 4) + struct.pack("<I", 0))
+while True:
+    kind, number, fields, body = receive()
+    if kind != 1: continue
+    to = [(5, "u", number), (6, "s", fields[7])]
+    member, args, at = fields[3], [], 0
+    while fields.get(8) == "ss" and at < len(body):
+        at += -at % 4
+        n = struct.unpack_from("<I", body, at)[0]
+        args.append(body[at + 4:at + 4 + n].decode())
+        at += 5 + n
+    def fail(words): send(3, to + [(4, "s", "org.fedoraproject.FirewallD1.Exception")], "s", text(words))
+    if fields.get(2) != "org.fedoraproject.FirewallD1.zone": fail("no such interface")
+    elif args[0] not in sources: fail("INVALID_ZONE: " + args[0])
+    else:
+        zone, source = sources[args[0]], args[1]
+        if member == "querySource": send(2, to, "b", struct.pack("<I", source in zone))
+        elif member == "addSource" and source in zone: fail("ZONE_ALREADY_SET: '%s' already bound" % source)
+        elif member == "removeSource" and source not in zone: fail("UNKNOWN_SOURCE: " + source)
+        else:
+            (zone.add if member == "addSource" else zone.discard)(source)
+            send(2, to, "s", text(args[0]))
+    with open("/run/spec/zones.new", "w") as f:
+        for name in sorted(sources): f.write(name + ": " + " ".join(sorted(sources[name])) + "\n")
+    os.rename("/run/spec/zones.new", "/run/spec/zones")
+]==]
+
+describe("firewall with firewalld", function()
+  local function start()
+    t.write("/run/spec/bus.conf", bus)
+    t.write("/run/spec/firewalld.py", firewalld)
+    t.write("/run/spec/zones", "public: \ntrusted: \n")
+    t.run([[mkdir -p /run/dbus
+      dbus-daemon --config-file=/run/spec/bus.conf --nofork --nopidfile >/run/spec/bus.log 2>&1 & echo $! >/run/spec/bus.pid
+      for i in $(seq 100); do [ -S /run/dbus/system_bus_socket ] && break; sleep 0.02; done
+      python3 /run/spec/firewalld.py >/run/spec/firewalld.log 2>&1 & echo $! >/run/firewalld.pid
+      for i in $(seq 100); do busctl --system list 2>/dev/null | grep -q FirewallD1 && break; sleep 0.05; done]])
+  end
+  local function stop(pid) t.sh(("kill $(cat %s); rm -f %s"):format(pid, pid)) end
+  local function zones() return t.read("/run/spec/zones") end
+  after_each(function()
+    t.sh("for p in /run/firewalld.pid /run/spec/bus.pid; do [ ! -f $p ] || kill $(cat $p); rm -f $p; done; rm -rf /run/dbus")
+  end)
+
+  it("makes addresses sources of a zone, chosen or found, and takes them away", function()
+    t.needs("nft-nat")
+    start()
+    local w = new(2)
+    plug(w, 1)
+    plug(w, 2)
+    local both_of = { w.ips[1][1] .. "/32", w.ips[1][2] .. "/128" }
+    firewall(w, 1)
+    assert.equal("public: \ntrusted: " .. table.concat(both_of, " ") .. "\n", zones())
+    check(w, 1)
+    connect(out({}, w, 1, true))
+    firewall(w, 2, { backend = "firewalld", firewalldZone = "public" })
+    assert.equal(("public: %s/32 %s/128\ntrusted: %s\n"):format(w.ips[2][1], w.ips[2][2], table.concat(both_of, " ")),
+      zones())
+    undo(w, 1)
+    t.run(("busctl --system call org.fedoraproject.FirewallD1 /org/fedoraproject/FirewallD1 " ..
+      "org.fedoraproject.FirewallD1.zone removeSource ss public %s/32"):format(w.ips[2][1]))
+    assert.truthy(w:fails("CHECK", call(w, 2, { backend = "firewalld", firewalldZone = "public" })).text
+      :find(w.ips[2][1] .. " is not a source of zone public", 1, true))
+    undo(w, 2, { backend = "firewalld", firewalldZone = "public" })
+    undo(w, 2, { backend = "firewalld", firewalldZone = "public" })
+    assert.equal("public: \ntrusted: \n", zones())
+  end)
+
+  it("asks nothing of it for another backend; one that has gone keeps no DEL from its end", function()
+    t.needs("nft-nat")
+    start()
+    local w = new(1)
+    plug(w, 1)
+    firewall(w, 1, { backend = "nftables" })
+    assert.equal("public: \ntrusted: \n", zones())
+    undo(w, 1, { backend = "nftables" })
+    firewall(w, 1)
+    stop("/run/firewalld.pid")
+    undo(w, 1)
+    firewall(w, 1)
+    check(w, 1)
+    undo(w, 1)
+    assert.falsy(rules(w):find("luacni", 1, true))
+  end)
+
+  it("says which zone it does not know, and when it does not run, and changes nothing", function()
+    t.needs("nft-nat")
+    local w = new(1)
+    plug(w, 1)
+    local before = w:picture()
+    assert.truthy(w:fails("ADD", call(w, 1, { backend = "firewalld" })).text:find("firewalld does not run", 1, true))
+    t.same(before, w:picture())
+    start()
+    local e = w:fails("ADD", call(w, 1, { firewalldZone = "dmz" }), 7)
+    assert.truthy(e.text:find("firewalld knows no zone dmz", 1, true), e.text)
+    t.same(before, w:picture())
+    stop("/run/firewalld.pid")
+    assert.truthy(w:fails("ADD", call(w, 1, { backend = "firewalld" })).text:find("firewalld does not run", 1, true))
+    t.same(before, w:picture())
+  end)
+end)
+
+describe("A node that changes over with firewall", function()
+  local path = { PATH = "/run/spec/nft-programs:/usr/sbin:/usr/bin:/sbin:/bin" }
+
+  local function changing(pods)
+    t.needs("reference", "iptables", "nft-nat")
+    t.run("mkdir -p /run/spec/nft-programs; for p in iptables ip6tables; do " ..
+      "ln -sf /usr/sbin/$p-nft /run/spec/nft-programs/$p; done")
+    local w = new(pods or 2, { lived_in = false })
+    w:sh("iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP")
+    for n = 1, pods or 2 do plug(w, n, { cniVersion = "1.0.0" }) end
+    function w.by(set, verb, n)
+      local c = call(w, n, { cniVersion = "1.0.0" })
+      c.bin, c.env = set, path
+      return w:ok(verb, c)
+    end
+    -- The reference's chains stay for good.
+    w.by("reference", "ADD", 1)
+    w.by("reference", "DEL", 1)
+    return w
+  end
+
+  it("has the reference's rules of an attachment taken back by our DEL, after our CHECK was content, and no others",
+    function()
+      local w = changing()
+      w.by("reference", "ADD", 1)
+      w.by("reference", "ADD", 2)
+      w.by("ours", "CHECK", 1)
+      w.by("ours", "DEL", 1)
+      connect(out(out({}, w, 1, false), w, 2, true))
+      w.by("ours", "CHECK", 2)
+      w:sh("iptables-nft -D CNI-FORWARD -s " .. w.ips[2][1] .. " -j ACCEPT; iptables-nft -F CNI-FORWARD")
+      local c = call(w, 2, { cniVersion = "1.0.0" })
+      assert.truthy(w:fails("CHECK", c).text:find("FORWARD", 1, true))
+    end)
+
+  it("has what we made taken back by our GC and DEL, whatever the reference's DEL did, and leaves its chains", function()
+    local w = changing()
+    local before = rules(w):gsub("packets %d+ bytes %d+", "")
+    w.by("ours", "ADD", 1)
+    w.by("reference", "ADD", 2)
+    connect(out(out({}, w, 1, true), w, 2, true))
+    w.by("reference", "DEL", 1)
+    w.by("reference", "DEL", 2)
+    connect(out({}, w, 2, false))
+    w.by("ours", "DEL", 1)
+    assert.equal(before, (rules(w):gsub("packets %d+ bytes %d+", "")))
+  end)
+end)
+
+describe("A chain of loopback, bridge and firewall", function()
+  it("works from its first plugin to its last, and back", function()
+    t.needs("nft-nat")
+    local w = new(1)
+    local list = { { type = "loopback", bridge = false, isDefaultGateway = false, hairpinMode = false, ipam = false },
+      { type = "bridge", bridge = "nomad", isGateway = true, ipMasq = true, forceAddress = true,
+        isDefaultGateway = false, hairpinMode = false, ipam = { type = "host-local",
+          ranges = { { { subnet = "172.26.64.0/20" } } }, routes = { { dst = "0.0.0.0/0" } } } },
+      { type = "firewall", backend = "iptables", iptablesAdminChainName = "NOMAD-ADMIN", bridge = false,
+        isDefaultGateway = false, hairpinMode = false, ipam = false } }
+    local prev
+    local function verb(name, n)
+      return w:ok(name, { type = list[n].type, id = "task", prev = prev, conf = t.merge(list[n],
+        { cniVersion = "1.0.0" }) })
+    end
+    for n = 1, 3 do prev = verb("ADD", n) end
+    connect { { w.pods[1], w.outside, far4, true } }
+    for n = 1, 3 do verb("CHECK", n) end
+    assert.truthy(saved(w):find("-A FORWARD -j NOMAD-ADMIN\n-A FORWARD -m mark", 1, true))
+    for n = 3, 1, -1 do verb("DEL", n) end
+    assert.falsy(rules(w):find("luacni", 1, true), rules(w))
+    assert.falsy(rules(w):find("NOMAD", 1, true), rules(w))
   end)
 end)

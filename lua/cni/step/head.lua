@@ -160,7 +160,9 @@ local function make(socket, want, what)
   facts.made = made
   for _, family in ipairs(want.families) do
     local key = admin_object(want.chain, family)
-    if has_forward(socket, family) and not made[key] and chain_of(socket, family, want.chain) then
+    -- We make it together with the jump.
+    if has_forward(socket, family) and not made[key] and chain_of(socket, family, want.chain)
+      and not find(listed(socket, family), is_jump, want.chain) then
       made["there: " .. key] = true
     end
   end
