@@ -8,6 +8,7 @@ local addr = require "cni.addr"
 local common = require "cni.common"
 local fail = require "cni.fail"
 local forwarded = require "cni.forwarded"
+local names = require "cni.names"
 local schema = require "cni.schema"
 
 local conf = schema.record {
@@ -50,26 +51,31 @@ end
 local function links(req)
   local list = {}
   for _, entry in ipairs(req.prev and req.prev.interfaces or {}) do
-    if (entry.sandbox or "") == "" and (entry.name or "") ~= "" then list[#list + 1] = entry.name end
+    local on_host = (entry.sandbox or "") == "" and not names.ifname_problem(entry.name or "")
+    if on_host then list[#list + 1] = entry.name end
   end
   return list
 end
 
+local ethernet = "^" .. ("%x%x:"):rep(5) .. "%x%x$"
+
 local function mac(req)
   for _, entry in ipairs(req.prev and req.prev.interfaces or {}) do
-    if entry.name == req.ifname and (entry.sandbox or "") ~= "" and (entry.mac or "") ~= "" then return entry.mac end
+    if entry.name == req.ifname and (entry.sandbox or "") ~= "" then
+      return (entry.mac or ""):match(ethernet)
+    end
   end
 end
 
 local function add(req)
   common.need_chain(req)
   local c, ips = req.conf, addresses(req)
-  local names, mode = links(req), req.plan.mode
+  local ways, mode = links(req), req.plan.mode
   if mode == "verify" and #ips == 0 and #(req.prev.interfaces or {}) == 0 then
     fail.config("prevResult", "has no interface and no address")
   end
   local limits = c.ingressPolicy ~= "open" or c.unpublished == "drop"
-  if limits and #names == 0 and (mode == "apply" or mode == "verify") then
+  if limits and #ways == 0 and (mode == "apply" or mode == "verify") then
     fail.config("prevResult.interfaces", "names no link of the host",
       "a policy is for the bridge that the plugin before this one has made")
   end
@@ -77,7 +83,8 @@ local function add(req)
     return forwarded.has_firewalld() and "firewalld" or "nftables"
   end)
   forwarded.add(req, ips, { bit = c.markBit, admin = c.iptablesAdminChainName, policy = c.ingressPolicy,
-    links = names, mac = mac(req), unpublished = c.unpublished == "drop", zone = backend == "firewalld" and c.firewalldZone or nil })
+    links = ways, mac = mac(req), unpublished = c.unpublished == "drop",
+    zone = backend == "firewalld" and c.firewalldZone or nil })
   return req.prev
 end
 

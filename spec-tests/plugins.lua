@@ -340,7 +340,7 @@ M.list = {
     conf = { type = "firewall", backend = "nftables", ingressPolicy = "isolated", unpublished = "drop" },
     pod = pair("eth0", "e1"),
     prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@",
-      mac = "02:00:00:00:00:0@N@" }, { name = "br0" } },
+      mac = "02:00:00:00:00:09" }, { name = "br0" } },
       ips = { { address = "10.20.0.1@N@/24", interface = 0 }, { address = "fd20::1@N@/64", interface = 0 } } },
     breaks = {
       { "its address is not known", at = "host", sh = "nft flush set inet luacni forwarded4",

@@ -191,6 +191,7 @@ describe("A key that the reference's plugins have", function()
     ["host-device"] = "device hwaddr kernelpath pciBusID runtimeConfig ipam dns",
     dummy = "ipam", tap = "multiQueue mtu mac owner group selinuxContext bridge ipam dns args runtimeConfig",
     vrf = "vrfname table", tuning = "sysctl mac promisc mtu txQLen allmulti dataDir args runtimeConfig",
+    firewall = "backend iptablesAdminChainName firewalldZone ingressPolicy",
     sbr = "table gateways addSourceHints",
     ["host-local"] = "ipam.subnet ipam.rangeStart ipam.rangeEnd ipam.gateway ipam.ranges ipam.routes ipam.dataDir "
       .. "ipam.resolvConf",

@@ -61,6 +61,16 @@ local function masquerading(place)
   })
 end
 
+local function marking(place)
+  local mark = { { "ct", key = "state", dreg = 1 }, { "meta", key = "mark", sreg = 1 } }
+  commit(place, {
+    { "add", "table", { family = "inet", name = "t" } },
+    { "add", "chain", { family = "inet", table = "t", name = "c", type = "filter", hook = "forward",
+      priority = -20 } },
+    { "add", "rule", { family = "inet", table = "t", chain = "c", exprs = mark } },
+  })
+end
+
 local function guarding(place)
   commit(place, {
     { "add", "table", { family = "bridge", name = "t" } },
@@ -93,6 +103,9 @@ local features = {
     try = link(function() return { kind = "bridge", name = "b1", vlan_filtering = true } end) },
   { name = "masquerading", types = "bridge ptp", key = "ipMasq", module = "nft_masq", try = masquerading },
   { name = "guarded ports", types = "bridge", key = "macspoofchk or ipSpoofChk", module = "nf_tables",
+    try = guarding },
+  { name = "marked packets", types = "firewall", module = "nft_ct", try = marking },
+  { name = "neighbours kept off", types = "firewall", key = "ingressPolicy isolated", module = "nf_tables",
     try = guarding },
   { name = "macvlan", types = "macvlan", module = "macvlan", try = link(function(place)
     return { kind = "macvlan", name = "m0", link = index_of(place, "v0"), macvlan_mode = "bridge" }

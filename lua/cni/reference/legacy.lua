@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- The tables of iptables as they were before nf_tables. Netlink does not reach them: where there are such
--- tables, the program that belongs to them is asked.
+-- tables, the program that belongs to them is asked for what the reference has left there, and to let pass what
+-- is marked (cni.step.head).
 -- @module cni.reference.legacy
 
 local fail = require "cni.fail"

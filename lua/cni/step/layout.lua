@@ -23,7 +23,7 @@ local errors = netlink.sys.errno
 local M = {}
 
 --- What the table of this program says of itself; its chains say what each is for.
-M.of_luacni = "made and removed by luacni, but for the chain admin"
+M.of_luacni = "made and removed by luacni, but for chains whose name begins with admin"
 
 -- How often it is tried again when somebody else changes the rules at the same moment.
 local patience <const> = 100
