@@ -183,6 +183,9 @@ function M.accept(family, bit, chain)
 end
 
 --- What of that is missing.
+-- @string family ip or ip6
+-- @tparam int bit of the mark
+-- @string chain
 -- @treturn string|nil in words
 function M.lacks(family, bit, chain)
   local path, accept, jump = look_at(family, bit, chain)
