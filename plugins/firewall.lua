@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Let pass what a sandbox sends and what answers it, on a host whose FORWARD drops; and say who may reach the
--- sandbox. Used in a chain, behind the plugin that gives it its addresses. Packets are known by sets of
+--- Let pass what a sandbox sends and what answers it, on a host whose FORWARD drops; and say who may reach
+-- the sandbox. Used in a chain, behind the plugin that gives it its addresses. Packets are known by sets of
 -- nf_tables and get a mark, which one rule at the head of iptables' FORWARD accepts: their cost does not grow
 -- with the number of sandboxes.
 
@@ -17,16 +17,16 @@ local conf = schema.record {
       "compatibility: the rules are nf_tables' either way. None: firewalld where it runs." },
   firewalldZone = schema.string { default = "trusted", empty = "absent", doc = "The zone." },
   iptablesAdminChainName = schema.string { default = "CNI-ADMIN", empty = "absent",
-    doc = "Chain for the administrator's rules, which iptables' FORWARD jumps to first; it is never flushed." },
-  ingressPolicy = schema.enum { values = { "open", "same-bridge", "isolated" }, default = "open", empty = "absent",
-    doc = "Who may reach the sandbox: all; of bridges only its own; not even neighbours there. Published " ..
-      "ports are reached all the same." },
+    doc = "Chain for the administrator's rules: iptables' FORWARD jumps to it first; it is never flushed." },
+  ingressPolicy = schema.enum { values = { "open", "same-bridge", "isolated" }, default = "open",
+    empty = "absent", doc = "Who may reach the sandbox: all; of bridges only its own; not even neighbours " ..
+      "there. Published ports are reached all the same." },
   unpublished = schema.enum { values = { "accept", "drop" }, default = "accept", empty = "absent",
-    doc = "drop: what is routed to the sandbox from elsewhere than its own bridge passes by published ports " ..
-      "alone. (The reference has no such key.)" },
+    doc = "drop: what is routed to the sandbox from elsewhere than its own bridge passes by published " ..
+      "ports alone. (The reference has no such key.)" },
   markBit = schema.integer { min = 0, max = 31, default = forwarded.bit,
-    doc = "Number of the bit of a packet's mark that means: passes. Nobody else may use it. (The reference has " ..
-      "no such key.)" },
+    doc = "Number of the bit of a packet's mark that means: passes. Nobody else may use it. (The " ..
+      "reference has no such key.)" },
 }
 
 -- Names that iptables has a meaning of its own for.

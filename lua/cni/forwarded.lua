@@ -7,16 +7,16 @@
 --       chain forwarded                  before the host's own filter: marks what is from these, and what
 --                                        answers them, or comes by a published port
 --       chain forwarded_end              after it: takes the mark away again
---       chain admin_forward              the administrator's: sees first what is forwarded, never changed by us
---       set   same_bridge4, isolated4, unpublished4   link of the host . address: attachments that not all may
---                                        reach
+--       chain admin_forward              the administrator's: sees it all first, never changed by us
+--       set   same_bridge4, isolated4, unpublished4   link of the host . address: whom not all may reach
 --       chain ingress                    ends what others send to these
 --     table bridge luacni
 --       set   isolated4                  MAC . address; isolated_all4: address
 --       chain isolated                   ends what a neighbour on the bridge sends to these
 --
--- The same with a 6. Accepting in a table of our own does not help where another one drops. So the packets get
--- a mark, and one rule for each family at the head of iptables' FORWARD accepts what has it (cni.step.head).
+-- The same with a 6. Accepting in a table of our own does not help where another one drops. So the packets
+-- get a mark, and one rule for each family at the head of iptables' FORWARD accepts what has it
+-- (cni.step.head).
 -- The mark is a single bit, which nobody else may use; what had it when it came keeps it no longer. It is set
 -- after the last routing decision about a packet, and gone before the packet leaves: nobody else sees it but
 -- the rules of the hook forward.
@@ -87,6 +87,7 @@ local function by_a_bridge() return { { "meta", key = "iifkind", dreg = first },
 local function named(name, bit) return bit == M.bit and name or ("%s_bit%d"):format(name, bit) end
 
 local function marking(bit)
+  local layouts = require "cni.step.layout"
   local admin = named("admin_forward", bit)
   local rules, sets = { nft.rule(nft.verdict("jump", admin)) }, {}
   local function mark(...) rules[#rules + 1] = nft.rule(...) end
@@ -99,7 +100,7 @@ local function marking(bit)
     mark(nft.daddr_in(p.word, set), nft.is_dnatted(), put_mark(bit, true))
   end
   return {
-    table = "luacni", name = named("forwarded", bit), version = "1", comment = require("cni.step.layout").of_luacni,
+    table = "luacni", name = named("forwarded", bit), version = "1", comment = layouts.of_luacni,
     sets = sets, chains = {
       { name = admin, kept = true, comment = "yours: sees first what is forwarded, and is never changed" },
       { name = named("forwarded", bit), type = "filter", hook = "forward", priority = -20, rules = rules,
@@ -118,6 +119,7 @@ local function together(p, link, address, set, op)
 end
 
 local function ingress()
+  local layouts = require "cni.step.layout"
   local sets, chains, look_up = {}, {}, {}
   for _, family in ipairs(order) do
     local p = protos[family]
@@ -150,14 +152,14 @@ local function ingress()
   end
   table.insert(look_up, 1, nft.rule(nft.is_dnatted(), nft.verdict "return"))
   table.insert(look_up, 2, nft.rule(is_reply(), nft.verdict "return"))
-  chains[#chains + 1] = { name = "ingress", type = "filter", hook = "forward", priority = -10, rules = look_up,
-    comment = "published ports and answers pass; what else may, the sets say" }
-  return { table = "luacni", name = "ingress", version = "1", comment = require("cni.step.layout").of_luacni,
+  chains[#chains + 1] = { name = "ingress", type = "filter", hook = "forward", priority = -10,
+    rules = look_up, comment = "published ports and answers pass; what else may, the sets say" }
+  return { table = "luacni", name = "ingress", version = "1", comment = layouts.of_luacni,
     sets = sets, chains = chains }
 end
 
 -- What a bridge sends on by itself. It is known by its destination's MAC: what goes to a published port has
--- the host's at this point, and so have answers that come by the host. A group address as MAC is no way around.
+-- the host's at this point, and so have answers that come by the host. A group's MAC is no way around.
 local function isolated()
   local sets, rules = {}, {}
   for _, family in ipairs(order) do
@@ -169,7 +171,8 @@ local function isolated()
     set("isolated", "ether_addr . " .. p.type, "sandboxes that no neighbour reaches")
     set("isolated_all", p.type, "their addresses")
     local function rule(...)
-      rules[#rules + 1] = nft.rule("bridge", nft.meta("protocol", { ether_type = p.word }), ..., nft.verdict "drop")
+      local about = nft.meta("protocol", { ether_type = p.word })
+      rules[#rules + 1] = nft.rule("bridge", about, ..., nft.verdict "drop")
     end
     local function destination(register)
       return { "payload", base = "network", offset = v4 and 16 or 24, len = v4 and 4 or 16, dreg = register }
@@ -246,7 +249,8 @@ function M.add(req, ips, options)
     end
     for i, link in ipairs(links) do
       local function restrict(list, set, says)
-        list[#list + 1] = { set = set .. p.suffix, key = { link, ip }, replace = true, says = i == 1 and says or "" }
+        list[#list + 1] = { set = set .. p.suffix, key = { link, ip }, replace = true,
+          says = i == 1 and says or "" }
       end
       if policy == "same-bridge" then
         restrict(restricted, "same_bridge", ("keep other bridges off %s"):format(ip))

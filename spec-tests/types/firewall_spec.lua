@@ -732,6 +732,33 @@ describe("A node that changes over with firewall", function()
   end)
 end)
 
+describe("firewall on a kernel without nf_tables", function()
+  it("is refused, and leaves nothing; its DEL is fine", function()
+    if t.has("nft-nat") then return end
+    local w = world.new({ type = "firewall" }, { lived_in = false, neighbours = false })
+    local prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = w.pods[1].path } },
+      ips = { { address = "10.1.0.2/24", interface = 0 } } }
+    local before = w:picture()
+    assert.truthy(w:fails("ADD", { prev = prev }).text:find("nf_tables", 1, true))
+    t.same(before, w:picture())
+    w:del { prev = prev }
+    t.same(before, w:picture())
+  end)
+end)
+
+describe("firewall", function()
+  it("executes no other program", function()
+    local w = new(1)
+    plug(w, 1)
+    for _, verb in ipairs { "ADD", "CHECK", "DEL", "DEL" } do
+      local c = call(w, 1, { ingressPolicy = "isolated" })
+      c.under = "strace -f -qq -o /run/spec/trace -e trace=execve"
+      w:ok(verb, c)
+      assert.equal(1, select(2, t.read("/run/spec/trace"):gsub("execve%(", "")), t.read("/run/spec/trace"))
+    end
+  end)
+end)
+
 describe("A chain of loopback, bridge and firewall", function()
   it("works from its first plugin to its last, and back", function()
     t.needs("nft-nat")

@@ -240,10 +240,8 @@ local forward <const> = "CNI-FORWARD"
 local function accepted(rule)
   local exprs = rule.exprs or {}
   local load, cmp, last = exprs[1], exprs[2], exprs[#exprs]
-  if not (load and load[1] == "payload" and load.base == "network" and cmp and cmp[1] == "cmp" and cmp.op == "eq"
-      and type(cmp.data) == "string" and #cmp.data == load.len) then
-    return nil
-  end
+  local compares = load and load[1] == "payload" and load.base == "network" and cmp and cmp[1] == "cmp"
+  if not compares or cmp.op ~= "eq" or type(cmp.data) ~= "string" or #cmp.data ~= load.len then return nil end
   local accepts = last[1] == "immediate" and last.data.verdict == "accept" or last[1] == "target"
   return accepts and addr.text(cmp.data) or nil
 end
@@ -288,7 +286,8 @@ function M.accept_no_more(socket, addresses)
   for _ = 1, patience do
     local generation, batch = checked(socket:generation()), {}
     for i, rule in ipairs(accepting(socket, addresses)) do
-      batch[i] = { "del", "rule", { family = rule.family, table = "filter", chain = forward, handle = rule.handle } }
+      batch[i] = { "del", "rule",
+        { family = rule.family, table = "filter", chain = forward, handle = rule.handle } }
     end
     if #batch == 0 then return legacy.accept_no_more(addresses, forward) end
     ok, msg, errno = socket:commit(batch, nil, generation)

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --- The tables of iptables as they were before nf_tables. Netlink does not reach them: where there are such
--- tables, the program that belongs to them is asked for what the reference has left there, and to let pass what
--- is marked (cni.step.head).
+-- tables, the program that belongs to them is asked for what the reference has left there, and to let pass
+-- what is marked (cni.step.head).
 -- @module cni.reference.legacy
 
 local fail = require "cni.fail"
@@ -153,8 +153,8 @@ local function look_at(family, bit, chain)
   if not has(family, "filter") then return nil end
   local path = find(family)
   if not path then
-    fail.throw { msg = ("%s has a filter table of the older kind here, and there is no program %s to let anything "
-      .. "pass in it"):format(family == "ip" and "iptables" or "ip6tables", programs[family][1]),
+    fail.throw { msg = ("%s has a filter table of the older kind here, and there is no program %s to let "
+      .. "anything pass in it"):format(family == "ip" and "iptables" or "ip6tables", programs[family][1]),
       hint = "apt-get install iptables" }
   end
   local lines = lines_of(path, "FORWARD", "filter")
@@ -203,7 +203,9 @@ function M.lets_go(family, bit, chain)
   local path = find(family)
   local lines = path and lines_of(path, "FORWARD", "filter")
   for _, line in ipairs(lines or {}) do
-    if bit and line == "-A FORWARD " .. mark_words(bit) then filter(path, "-D", "FORWARD", split(mark_words(bit))) end
+    if bit and line == "-A FORWARD " .. mark_words(bit) then
+      filter(path, "-D", "FORWARD", split(mark_words(bit)))
+    end
     if chain and line == "-A FORWARD -j " .. chain and #(lines_of(path, chain, "filter") or {}) == 1 then
       filter(path, "-D", "FORWARD", "-j", chain)
       filter(path, "-X", chain)

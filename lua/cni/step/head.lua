@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
---- Step `head`: rules at the head of iptables' FORWARD, which all attachments share: one that accepts what has
--- a mark (cni.forwarded sets it), and ahead of it a jump to the administrator's chain. They are there only
--- where iptables has that chain; nothing of iptables is made otherwise.
+--- Step `head`: rules at the head of iptables' FORWARD, which all attachments share: one that accepts what
+-- has a mark (cni.forwarded sets it), and ahead of it a jump to the administrator's chain. They are there
+-- only where iptables has that chain; nothing of iptables is made otherwise.
 --
 --     table ip filter
 --       chain CNI-ADMIN     empty when it is made, then the administrator's; it stays while it has a rule
@@ -10,8 +10,8 @@
 --                           ... what others have there
 --
 -- The handles of the rules are written down: an ADD asks for these two, and does not list the chain. When
--- somebody has flushed it, the next ADD makes them anew. Of the older tables of iptables, where there are such,
--- cni.reference.legacy takes care.
+-- somebody has flushed it, the next ADD makes them anew. cni.reference.legacy does the same in the older
+-- tables of iptables, where there are such.
 --
 -- @module cni.step.head
 
@@ -31,12 +31,18 @@ local function in_filter(family, fields)
 end
 
 local function checked(found, msg, errno)
-  if found == nil and errno and errno ~= errors.ENOENT then fail.kernel("look at iptables' FORWARD", msg, errno) end
+  if found == nil and errno and errno ~= errors.ENOENT then
+    fail.kernel("look at iptables' FORWARD", msg, errno)
+  end
   return found
 end
 
 local function chain_of(socket, family, name)
   return checked(socket:get("chain", in_filter(family, { name = name })))
+end
+
+local function forward(family, handle)
+  return in_filter(family, { chain = "FORWARD", handle = handle })
 end
 
 -- Whether iptables has its chain, or somebody else one that is like it.
@@ -110,7 +116,7 @@ end
 local function stands(socket, want, family, handles)
   local function rule(object, is, what)
     local handle = handles[object]
-    local found = handle and checked(socket:get("rule", in_filter(family, { chain = "FORWARD", handle = handle })))
+    local found = handle and checked(socket:get("rule", forward(family, handle)))
     return found and is(found, what)
   end
   return rule(mark_object(want, family), is_accepting, want.bit)
@@ -220,7 +226,8 @@ function M.verify(step, plan)
   for _, family in ipairs(want.families) do
     local text = differs(socket, want, family)
       or require("cni.reference.legacy").lacks(family, want.bit, want.chain)
-    if text and not require("cni.reference.leftovers").accepts(plan[step.ns], plan.owner, want) then return text end
+    local theirs = text and require("cni.reference.leftovers").accepts(plan[step.ns], plan.owner, want)
+    if text and not theirs then return text end
   end
 end
 
@@ -231,14 +238,14 @@ local function drop_admin(batch, socket, family, name, was_there)
   local chain = chain_of(socket, family, name)
   if not chain or #listed(socket, family, name) > 0 then return end
   local rule = find(listed(socket, family), is_jump, name)
-  if rule then batch[#batch + 1] = { "del", "rule", in_filter(family, { chain = "FORWARD", handle = rule.handle }) } end
+  if rule then batch[#batch + 1] = { "del", "rule", forward(family, rule.handle) } end
   if not was_there and (chain.use or 0) <= (rule and 1 or 0) then
     batch[#batch + 1] = { "del", "chain", in_filter(family, { name = name }) }
   end
 end
 
--- Whether others, of whom our books do not know, use these rules: nobody does by our books, and yet the layout
--- that sets the mark is there.
+-- Whether others, of whom our books do not know, use these rules: nobody does by our books, and yet the
+-- layout that sets the mark is there.
 local function is_used(socket, want, unused)
   for _, family in ipairs(want.families) do
     if not unused[mark_object(want, family)] then return false end
@@ -246,7 +253,7 @@ local function is_used(socket, want, unused)
   return checked(socket:get("chain", { family = "inet", table = "luacni", name = want.marks })) ~= nil
 end
 
-local function drop(socket, plan, want, unused)
+local function drop(socket, want, unused)
   local facts = shared.facts(want.group)
   local made = facts.made or {}
   facts.made = made
@@ -257,9 +264,7 @@ local function drop(socket, plan, want, unused)
         local kind, name, family = object:match "^(%a+) (.*) (ip6?)$"
         if kind == "mark" and has_forward(socket, family) then
           local rule = find(listed(socket, family), is_accepting, math.tointeger(name))
-          if rule then
-            batch[#batch + 1] = { "del", "rule", in_filter(family, { chain = "FORWARD", handle = rule.handle }) }
-          end
+          if rule then batch[#batch + 1] = { "del", "rule", forward(family, rule.handle) } end
         elseif kind == "admin" then
           drop_admin(batch, socket, family, name, made["there: " .. object])
         end
@@ -292,15 +297,15 @@ function M.undo(step, plan)
   for object in pairs(unused) do
     if shared.used(group, object) then unused[object] = nil end
   end
-  drop(socket, plan, want, unused)
+  drop(socket, want, unused)
   shared.tidy(group, lock)
 end
 
 function M.say(step)
   local want, words = step.want, {}
   for i, family in ipairs(want.families) do words[i] = families[family] end
-  return ("let %s pass what is marked 0x%x, after chain %s"):format(table.concat(words, " and "), 1 << want.bit,
-    want.chain)
+  return ("let %s pass what is marked 0x%x, after chain %s"):format(table.concat(words, " and "),
+    1 << want.bit, want.chain)
 end
 
 return M

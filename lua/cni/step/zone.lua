@@ -27,8 +27,8 @@ local programs <const> = {
       "string:" .. zone, "string:" .. source }
   end },
   { "gdbus", function(method, zone, source)
-    return { "call", "--system", "--dest", name, "--object-path", path, "--method", interface .. "." .. method,
-      zone, source }
+    return { "call", "--system", "--dest", name, "--object-path", path,
+      "--method", interface .. "." .. method, zone, source }
   end },
 }
 
@@ -65,7 +65,8 @@ local function ask(step, plan, command, method, address)
   local program, argv = find_program()
   local zone, source = step.want.zone, source_of(address)
   local what = ("ask firewalld: %s %s %s"):format(method, zone, source)
-  local ran, err = calls.exec(step, plan, command, what, { program = program, args = argv(method, zone, source) })
+  local ran, err = calls.exec(step, plan, command, what,
+    { program = program, args = argv(method, zone, source) })
   if not ran then error(err, 0) end
   if ran.status == 0 then return ran.stdout end
   local said = (ran.stderr ~= "" and ran.stderr or ran.stdout):gsub("%s+$", "")
@@ -75,10 +76,11 @@ end
 local function refused(step, said, gone)
   local zone = step.want.zone
   if said:find "INVALID_ZONE" then
-    fail.config("firewalldZone", ("firewalld knows no zone %s"):format(zone), "firewall-cmd --get-zones lists them")
+    fail.config("firewalldZone", ("firewalld knows no zone %s"):format(zone),
+      "firewall-cmd --get-zones lists them")
   end
-  fail.throw { msg = gone and "firewalld does not run" or "firewalld does not take an address into zone " .. zone,
-    details = said, hint = gone and "start it, or choose another backend" or nil }
+  fail.throw { details = said, hint = gone and "start it, or choose another backend" or nil,
+    msg = gone and "firewalld does not run" or "firewalld does not take an address into zone " .. zone }
 end
 
 local function take(plan, want, how)
@@ -100,8 +102,8 @@ function M.verify(step, plan)
   for _, address in ipairs(step.want.addresses) do
     local answer, said, gone = ask(step, plan, "CHECK", "querySource", address)
     if not answer then
-      return gone and "firewalld does not run" or ("firewalld does not say whether %s is in zone %s: %s"):format(
-        address, step.want.zone, said)
+      return gone and "firewalld does not run"
+        or ("firewalld does not say whether %s is in zone %s: %s"):format(address, step.want.zone, said)
     end
     if not answer:find "true" then
       return ("%s is not a source of zone %s of firewalld"):format(address, step.want.zone)
@@ -116,7 +118,8 @@ function M.undo(step, plan)
     if shared.leave(want.group, address, plan.owner) then
       local done, said, gone = ask(step, plan, "DEL", "removeSource", address)
       if not done and not gone and not says(said, { "UNKNOWN_SOURCE", "NOT_ENABLED", "INVALID_ZONE" }) then
-        fail.throw { msg = ("firewalld does not let %s go from zone %s"):format(address, want.zone), details = said }
+        fail.throw { details = said,
+          msg = ("firewalld does not let %s go from zone %s"):format(address, want.zone) }
       end
     end
   end
@@ -124,7 +127,8 @@ function M.undo(step, plan)
 end
 
 function M.say(step)
-  return ("make %s sources of firewalld's zone %s"):format(table.concat(step.want.addresses, ", "), step.want.zone)
+  local want = step.want
+  return ("make %s sources of firewalld's zone %s"):format(table.concat(want.addresses, ", "), want.zone)
 end
 
 --- Whether firewalld runs, as its file of a process says, and can be asked.
