@@ -114,7 +114,8 @@ function M.kernel(errno, text, kind)
 end
 
 -- Expressions that refer to no other object: for these ENOENT can only mean that their own module is missing.
-local expressions = { masq = "CONFIG_NFT_MASQ", fib = "CONFIG_NFT_FIB", nat = "CONFIG_NFT_NAT" }
+local expressions = { masq = "CONFIG_NFT_MASQ", fib = "CONFIG_NFT_FIB", nat = "CONFIG_NFT_NAT",
+  ct = "CONFIG_NFT_CT" }
 
 --- Why nf_tables knows "no such file or directory" of a rule.
 -- @tparam ?table entry of the batch, that was refused
@@ -142,6 +143,10 @@ function M.batch(entry, text, errno)
   if option and (errno == errors.ENOENT or errno == errors.EOPNOTSUPP or errno == errors.EAFNOSUPPORT) then
     return ("this kernel has no nf_tables for frames of the family %s: %s is off, or its module is not there")
       :format(attrs.family, option)
+  end
+  if entry[2] == "table" and (errno == errors.EOPNOTSUPP or errno == errors.EAFNOSUPPORT) then
+    return ("this kernel has no nf_tables for tables of the family %s: CONFIG_NF_TABLES or " ..
+      "CONFIG_NF_TABLES_%s is off, or its module is not there"):format(attrs.family, attrs.family:upper())
   end
   return errno == errors.ENOENT and M.expression(entry, text) or nil
 end
