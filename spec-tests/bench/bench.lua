@@ -12,7 +12,7 @@
 --                   host-device-0-1 vrf-0-1 first-0-1 unused-0-1 collect
 --
 -- What this kernel cannot do is left out, and what `make bench KERNEL=second` measures; its
--- list is what BENCH_CASES=missing prints.
+-- list is what BENCH_CASES=missing prints. BENCH_CASES=rows prints what the rows of the tables are called.
 
 local cjson = require "cjson"
 
@@ -91,14 +91,15 @@ local function missing()
   return table.concat(list, ",")
 end
 
-local function cases()
+--- Those that are wanted and that this kernel can do; or all.
+local function cases(all)
   local list = {}
   for _, calls in ipairs { 1, CALLS } do
     for _, kind in ipairs(KINDS) do
       for _, leases in ipairs((kind.conf or kind.empty) and { 0 } or { 0, FULL }) do
         local name = string.format("%s-%d-%d", kind.name, leases, calls)
         local alone = kind.conf or kind.empty or kind.name == "lease"
-        if is_wanted(name) and not (alone and calls > 1) and can(kind) then
+        if not (alone and calls > 1) and (all or is_wanted(name) and can(kind)) then
           list[#list + 1] = { name = name, kind = kind, leases = leases, calls = calls }
         end
       end
@@ -605,6 +606,8 @@ end
 -- All happens in namespaces of its own, processes too: what is left dies with them.
 if WANTED == "missing" then
   print(missing())
+elseif WANTED == "rows" then
+  for _, row in ipairs(rows(cases(true))) do print(title(row.verb, row.case)) end
 elseif os.getenv("BENCH_INSIDE") then
   main()
 else

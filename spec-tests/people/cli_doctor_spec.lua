@@ -181,6 +181,26 @@ describe("luacni doctor", function()
     mends("leftovers", "10.9.8.7 of network demo is leased to container c7")
   end)
 
+  it("finds a kernel that is too old to be stood on", function()
+    local release = "/proc/sys/kernel/osrelease"
+    local function told(version)
+      t.write("/run/spec/first/release", version .. "\n")
+      t.run(("mount --bind /run/spec/first/release %s"):format(release))
+      local list, status = doctor()
+      t.run("umount " .. release)
+      for _, item in ipairs(list) do
+        if item.check == "kernel" and item.text:find("needs 5.14", 1, true) then return item.level, item.text, status end
+      end
+    end
+    for _, version in ipairs { "5.13.19-generic", "5.4.0", "4.19.0-27-amd64", "3.10.0" } do
+      t.same({ "error", ("the kernel is %s; luacni needs 5.14, for the cookies of namespaces"):format(version), 1 },
+        { told(version) })
+    end
+    for _, version in ipairs { "5.14.0-362.el9.x86_64", "6.1.0-44-amd64", "10.0-rc1", "no number" } do
+      assert.is_nil(told(version), version)
+    end
+  end)
+
   it("says what the kernel cannot do: broken is what a network needs", function()
     local function levels()
       local by = {}

@@ -85,6 +85,23 @@ describe("make install", function()
     assert.is_nil(page("luacni.8") or page("luacni-conf.5") or page("luacni-plugin.7"))
   end)
 
+  it("does without man pages, and says so, where scdoc is not in PATH", function()
+    if not applies() then return end
+    -- All other programs are there; and no page that was made before.
+    local build, path = "/run/spec/build", "/run/spec/path"
+    t.run(("cp -a %s %s; rm -rf %s/man; mkdir %s; for d in $(echo $PATH | tr : ' '); do ln -s $d/* %s/ 2>/dev/null; done; "
+      .. "rm -f %s/scdoc"):format(t.build, build, build, path, path, path))
+    local said = t.run(("make -s install DESTDIR=%s BUILD=%s IMAGE=%s"):format(dest, build,
+      t.read(t.build .. "/image.chosen"):sub(1, 1)), { env = { "PATH=" .. path }, timeout = 300 })
+    t.run { "rm", "-rf", build, path }
+    local first, rest = said:match "^([^\n]*)\n([^\n]*)\n$"
+    assert.equal("without man pages: scdoc is not installed", first, said)
+    assert.is_truthy(rest:find("is in " .. bin .. ", for bridge ", 1, true), said)
+    assert.equal("luacni", lfs.symlinkattributes(bin .. "/bridge", "target"))
+    assert.is_nil(lfs.attributes(dest .. "/usr/local/share/man"))
+    assert.is_table(t.cni { verb = "VERSION", type = "bridge", bin = bin }.json.supportedVersions)
+  end)
+
   it("is taken back by make uninstall, with nobody else's", function()
     if not applies() then return end
     install()

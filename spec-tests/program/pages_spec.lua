@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The README.md of a folder: a stranger guesses from it which file a question leads to.
+-- The README.md of a folder: a stranger guesses from it which file a question leads to. And the figures of the one
+-- at the root.
 
 local t = require "support"
 
@@ -21,6 +22,33 @@ local function tells_of(page, name)
   end
   return false
 end
+
+-- The rows of README's table of costs, and what the bench calls the figures in them.
+local figures = {
+  ["ADD bridge"] = { "ADD bridge" },
+  ["ADD bridge with ipMasq; its DEL"] = { "ADD bridge ipMasq", "DEL bridge ipMasq" },
+  ["50 such ADDs at once, until the last has answered"] = { "ADD bridge ipMasq, 50 at once" },
+  ["ADD bridge where 60,000 addresses are leased"] = { "ADD bridge, 60000 leases" },
+  ["ADD macvlan; its DEL"] = { "ADD macvlan", "DEL macvlan" },
+}
+
+describe("README", function()
+  it("has no figure that make bench does not measure", function()
+    local measured, told = {}, {}
+    for _, row in ipairs(names "BENCH_CASES=rows lua5.4 spec-tests/bench/bench.lua") do measured[row] = true end
+    local rows = t.read("README.md"):match "\n| wall time, ms |[^\n]*\n|[-|]*\n(.-)\n\n" .. "\n"
+    for name, cells in rows:gmatch "| ([^|]*) |([^\n]*)\n" do
+      assert.is_table(figures[name], name)
+      told[name] = true
+      for _, row in ipairs(figures[name]) do assert.is_true(measured[row], row) end
+      -- A figure for each, in each column.
+      for cell in cells:gmatch "([^|]+)|" do
+        assert.equal(#figures[name], select(2, cell:gsub("%d[%d.]*", "")), name .. ":" .. cell)
+      end
+    end
+    for name in pairs(figures) do assert.is_true(told[name], name) end
+  end)
+end)
 
 describe("The page of a folder", function()
   local folders = names "find lua host netlink-bindings plugins examples -name README.md -printf '%h\n' | sort"
