@@ -249,6 +249,45 @@ describe("a luacni add that is at work", function()
   end)
 end)
 
+describe("what has begun, in plain Lua,", function()
+  it("is waited for no longer than a plugin's call waits, and who holds it is said", function()
+    local begun, journal = require "cni.runtime.begun", require "cni.record.journal"
+    local patience, owner = journal.patience, { network = "net", id = "c1", ifname = "eth0" }
+    local first <close> = begun.open(owner)
+    journal.patience = 100
+    for _, open in ipairs { begun.open, begun.find } do
+      local ok, err = pcall(open, owner)
+      t.same({ false, 11, "luacni still works on eth0 of container c1, network net" }, { ok, err.code, err.msg })
+      assert.is_truthy(tostring(err):find("; it is locked by process %d+ %("), tostring(err))
+    end
+    journal.patience = patience
+    first:close()
+    t.same({ {}, nil }, { names(runs), begun.find(owner) })
+  end)
+
+  it("is known by names of any length", function()
+    local begun = require "cni.runtime.begun"
+    local long = { network = ("n"):rep(150), id = ("c"):rep(150), ifname = "eth0" }
+    local other = { network = long.network, id = long.id, ifname = "eth1" }
+    local first <close> = begun.open(long)
+    local second <close> = begun.open(other)
+    for i, mark in ipairs { first, second } do
+      mark:note { network = { name = long.network, bytes = t.json { cniVersion = "1.0.0", name = long.network,
+        plugins = { { type = "one" } } } }, id = long.id, ifname = "eth" .. i - 1, netns = blue.path, path = "/run/spec/bin" }
+    end
+    first:close()
+    second:close()
+    t.same({ long.id, "eth1" }, { begun.look(other).id, begun.look(other).ifname })
+    local found = {}
+    for item in begun.each(long.network) do
+      local mark <close> = item
+      found[#found + 1] = mark.ifname
+    end
+    table.sort(found)
+    t.same({ "eth0", "eth1" }, found)
+  end)
+end)
+
 describe("the file of a luacni add that was killed", function()
   local function path() return ("%s/net:%s:eth0"):format(runs, id) end
 
