@@ -6,6 +6,7 @@
 local addr = require "cni.addr"
 local args = require "cni.engine.args"
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local netlink = require "netlink"
 local sandbox = require "cni.record.sandbox"
 local takes = require "cni.engine.takes"
@@ -19,6 +20,12 @@ function M:namespace()
     fail.throw { code = fail.codes.netns, msg = "the sandbox's network namespace is gone" }
   end
   return self.where
+end
+
+--- The namespace object, to be named in a request that is sent in another namespace.
+-- @local
+function M:as_target()
+  return self:namespace() or files.must(netlink.ns.self())
 end
 
 --- The netlink socket, opened when it is first needed.

@@ -24,6 +24,7 @@
 --     run(step, plan)         does it, for what is not a netlink request
 --     verify(step, plan)      nil, or a sentence: what differs
 --     undo(step, plan)        take it back; absent is fine, and so is a second time
+--     ahead(step, plan)       older steps that are to be undone before it
 --     stands(step, plan)      whether what it made is still there; only kinds that make something for one
 --                             attachment alone have it
 --     say(step)               the step in words
@@ -362,19 +363,25 @@ function M:undo()
   release(self)
   -- Pending steps are not wanted any more. A look at a link, which flushes, must not do them.
   self.next = #self.steps + 1
+  local undo_one
+  function undo_one(step, kind)
+    if self.along and not kind.along then try(let_go) end
+    local ok = try(function()
+      find_pod(self, step)
+      local ahead = kind.ahead and kind.ahead(step, self) or {}
+      for _, older in ipairs(ahead) do undo_one(older, kind_of(older)) end
+      self:about("undo", step, kind.undo, step, self)
+    end)
+    if ok then step.did = nil end
+  end
   for i = #self.steps, 1, -1 do
     local step = self.steps[i]
     local kind = kind_of(step)
     if step.did and kind.unknown then strange[#strange + 1] = step end
     if step.did and not step.covered and kind.undo then
-      if self.along and not kind.along then try(let_go) end
       if kind.last and #errors > 0 then break end
       if kind.last and self.record then self.record:note_undone(i) end
-      local ok = try(function()
-        find_pod(self, step)
-        self:about("undo", step, kind.undo, step, self)
-      end)
-      if ok then step.did = nil end
+      undo_one(step, kind)
     end
   end
   try(let_go)

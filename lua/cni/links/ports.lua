@@ -31,10 +31,18 @@ end
 -- Steps that bring a link into a namespace.
 local brings = { link = true, tap = true, move = true }
 
+-- The name of the link that a step brings into a namespace, or nil: either end of a pair may be there.
+local function name_in(step, h)
+  local want = step.want
+  if not brings[step.kind] then return nil end
+  if (want.into or step.ns) == h.name then return want.name end
+  return want.peer and want.peer.ns == h.name and want.peer.name or nil
+end
+
 local function note_names(names, steps, h)
   for _, step in ipairs(steps) do
-    local want = step.want
-    if brings[step.kind] and (want.into or step.ns) == h.name then names[want.name] = true end
+    local name = name_in(step, h)
+    if name then names[name] = true end
   end
 end
 
@@ -76,6 +84,25 @@ local function leads_to(h, port, cidr)
     elseif have.scope ~= "link" then
       found = found or false
     end
+  end
+  return found
+end
+
+--- The steps of an attachment before one of them that have brought what is now a port of a link: a script may
+-- make its own link first, and plug it in later.
+-- @tparam table plan of the attachment, being taken back
+-- @tparam handle h
+-- @tparam string name of the link that has ports
+-- @tparam table step where to stop
+-- @treturn {table,...} newest first
+function M.older(plan, h, name, step)
+  local found, link = {}, nil
+  for _, older in ipairs(plan.steps) do
+    if older == step then break end
+    local own = older.did and name_in(older, h)
+    link = own and (link or h:link(name, {}))
+    local port = link and h:link(own, { "master" })
+    if port and port.master == link.index then table.insert(found, 1, older) end
   end
   return found
 end

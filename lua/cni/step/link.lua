@@ -34,11 +34,11 @@ function M.requests(step, handle)
   attrs.master = want.master and handle:index(want.master)
   attrs.link = nil
   if want.link then attrs[key_of_link(want)] = handle:index(want.link) end
-  attrs.netns = want.into and plan[want.into]:namespace()
+  attrs.netns = want.into and plan[want.into]:as_target()
   if want.peer then
     attrs.peer = {
       name = want.peer.name, mac = want.peer.mac, mtu = want.mtu,
-      netns = want.peer.ns ~= step.ns and plan[want.peer.ns]:namespace() or nil,
+      netns = want.peer.ns ~= step.ns and plan[want.peer.ns]:as_target() or nil,
     }
   end
   -- What is born elsewhere is not echoed here.
@@ -137,13 +137,15 @@ end
 function M.verify(step, plan)
   local want, h = step.want, plan[home(step)]
   local place = h.name == "pod" and "sandbox" or "host"
+  local peer_place = want.peer and want.peer.ns == "pod" and "sandbox" or "host"
   local peer = want.peer and plan[want.peer.ns]:link(want.peer.name)
   if want.peer and not peer then
-    return ("link %s is not in the sandbox"):format(want.peer.name)
+    return ("link %s is not in the %s"):format(want.peer.name, peer_place)
   end
   local link = h:link(want.name)
   if not link then
-    return want.peer and ("link %s in the sandbox has no veth end here"):format(want.peer.name)
+    return want.peer and ("link %s in the %s has no veth end %s"):format(want.peer.name, peer_place,
+      h.name == "pod" and "in the sandbox" or "here")
       or ("link %s is not in the %s"):format(want.name, place)
   end
   if link.kind ~= want.kind then
@@ -179,7 +181,7 @@ function M.verify(step, plan)
   end
   local key = kinds.odd_option(want, link)
   if key then return ("link %s: %s"):format(want.name, kinds.difference(want, link, key)) end
-  return M.same_mac(plan, link, place) or (peer and M.same_mac(plan, peer, "sandbox"))
+  return M.same_mac(plan, link, place) or (peer and M.same_mac(plan, peer, peer_place))
 end
 
 --- Without what the link was born with and a later step has set anew.

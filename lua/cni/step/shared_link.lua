@@ -387,6 +387,11 @@ local function take_back(step, plan, whole, gone)
   shared.tidy(group, lock)
 end
 
+--- This attachment's own ports, made before the link was asked for: they would keep it.
+function M.ahead(step, plan)
+  return ports.older(plan, plan[step.ns], step.want.name, step)
+end
+
 function M.undo(step, plan)
   local want, h = step.want, plan[step.ns]
   local group = group_of(step, h)
