@@ -205,7 +205,8 @@ local errors = netlink.sys.errno
 -- What the kernel says where it has no nf_tables, none of bridges, no such table or set, or one of other
 -- keys: nothing is guarded there.
 local no_nfnetlink = { [errors.EPROTONOSUPPORT] = true }
-local no_element = { [errors.ENOENT] = true, [errors.EINVAL] = true, [errors.EAFNOSUPPORT] = true }
+local no_element = { [errors.ENOENT] = true, [errors.EINVAL] = true, [errors.EAFNOSUPPORT] = true,
+  [errors.EOPNOTSUPP] = true }
 
 local function unless(none, found, msg, errno)
   if found ~= nil or not errno or none[errno] then return found end
