@@ -8,7 +8,8 @@
 -- setup_pod (shell, in the host and in each pod, before all else), prev (the result of
 -- the plugins before it in its chain, for ADD).
 -- A step is a verb or a table: verb with id, ifname, netns, args, conf, prev, env;
--- sh (a command, in the host or `at` a pod); tcp or ping (an address); remove_ns.
+-- sh (a command, in the host or `at` a pod); tcp or ping (an address); dial (a list of
+-- { from, "TCP4", address, port }, to `servers` that listen at port 80, pa); remove_ns.
 
 local t = require "support"
 

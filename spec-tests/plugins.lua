@@ -64,6 +64,10 @@ local reported = { cniVersion = "1.1.0",
     { address = "fd20::9/64", interface = 0, gateway = "fd20::1" } },
   routes = { { dst = "0.0.0.0/0" }, { dst = "::/0" } } }
 
+-- An interface whose ports are published.
+local published = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@" } },
+  ips = { { address = "10.20.1.@N@/22", interface = 0 }, { address = "fd20::1:@N@/64", interface = 0 } } }
+
 M.list = {
   { name = "loopback", conf = { type = "loopback" }, reach = { "127.0.0.1" }, breaks = {
     { "lo is down", sh = "ip link set lo down", says = "lo" },
@@ -385,6 +389,43 @@ M.list = {
       { "a sysctl is another", sh = "echo '4000 6000' >/proc/sys/net/ipv4/ip_local_port_range",
         says = "ip_local_port_range is 4000%s6000, not 4000 5000" },
       { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+    } },
+
+  -- By an address of the host: then no link of it is made to route 127.0.0.1.
+  { name = "portmap", needs = { "nft-nat" },
+    conf = function(n)
+      return { type = "portmap", conditionsV4 = { "!", "-d", "198.51.100.0/24" }, runtimeConfig = { portMappings = {
+        { hostPort = 8080 + n, containerPort = 80, protocol = "tcp", hostIP = "10.20.0.1" },
+        { hostPort = 9080 + n, containerPort = 80, protocol = "udp", hostIP = "::", allow = { "fd00::/8" } },
+        { hostPort = 10000 + 100 * n, containerPort = 10000 + 100 * n, protocol = "udp", hostIP = "::", range = 100 },
+      } } }
+    end,
+    pod = pair("eth0", "e1"), prev = published,
+    breaks = {
+      { "a port leads nowhere", at = "host", sh = "nft flush map inet luacni ports4",
+        says = "publish 10%.20%.0%.1:8081/tcp to 10%.20%.1%.1:80: its element in set ports4 is missing" },
+      { "a range leads elsewhere", at = "host", sh = "nft flush map inet luacni any_ranges6; nft add element inet " ..
+        "luacni any_ranges6 '{ udp . 10100-10199 comment \"every/pod1/eth0\" : fd20::8 }'", says = "set any_ranges6 " },
+      { "nobody may use it", at = "host", sh = "nft flush set inet luacni any_permits6", says = "any_permits6 is missing" },
+      { "a neighbour's answer gets lost", at = "host", sh = "nft flush set inet luacni hairpin4", says = "hairpin4" },
+      { "the guard is gone", at = "host", sh = "nft flush chain inet luacni guard", says = "guard" },
+      { "the table is gone", at = "host", sh = "nft delete table inet luacni", says = "chain admin is missing" },
+    } },
+
+  { name = "portmap, by every address of the host", needs = { "nft-nat" },
+    conf = function(n)
+      return { type = "portmap", runtimeConfig = { portMappings = {
+        { hostPort = 8080 + n, containerPort = 80, protocol = "tcp" },
+        { hostPort = 9080 + n, containerPort = 90, protocol = "udp" },
+      } } }
+    end,
+    host = pair("pm0", "pm1") .. "ip addr add 10.20.0.1/22 dev pm0; ip -6 addr add fd20::1/64 dev pm0 nodad",
+    pod = pair("eth0", "e1"), prev = published,
+    breaks = {
+      { "a port leads nowhere", at = "host", sh = "nft flush map inet luacni any_ports4", says = "publish %*:%d+/%a+ to 10%.20" },
+      { "a port of IPv6 leads nowhere", at = "host", sh = "nft flush map inet luacni any_ports6", says = "any_ports6" },
+      { "127.0.0.1 is not led there", at = "host", sh = "echo 0 >/proc/sys/net/ipv4/conf/pm0/route_localnet",
+        says = "pm0/route_localnet is 0, not 1" },
     } },
 
   { name = "vrf, the table chosen", needs = { "vrf" }, conf = { type = "vrf", vrfname = "blue" },

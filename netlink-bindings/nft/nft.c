@@ -410,6 +410,7 @@ int luaopen_netlink_nft(lua_State *L)
 		{ "commit", nft_commit }, { "get", nft_get },   { "dump", nft_dump },
 		{ "generation", nft_generation }, { "keys", nft_keys }, { "fd", nft_fd },
 		{ "close", nft_close },   { "leave_open", nft_leave_open },
+		{ "flows", nft_flows },   { "forget", nft_forget },
 		{ NULL, NULL },
 	};
 	static const luaL_Reg meta[] = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The nf_tables handle, shared by its two files: nft/nft.c (ask), nft/batch.c (change). */
+/* The nf_tables handle: nft/nft.c (ask), nft/batch.c (change), nft/flows.c (tracked flows). */
 #ifndef NETLINK_BINDINGS_NFT_NFT_H
 #define NETLINK_BINDINGS_NFT_NFT_H
 
@@ -29,5 +29,7 @@ void nft_check_needs(lua_State *L, int idx, const char *const *needs, const char
 void nft_check_room(lua_State *L, long err);
 
 int nft_commit(lua_State *L);
+int nft_flows(lua_State *L);
+int nft_forget(lua_State *L);
 
 #endif

@@ -351,6 +351,47 @@ static int rtnl_get(lua_State *L)
 }
 
 /***
+The route that a packet to an address takes, as the kernel chooses it.
+@function rtnl:way
+@string address
+@treturn[1] table attributes of a route, such as `type` (local: the address is the host's own) and `oif`
+@treturn[2] nil there is no way
+@return[3] nil
+@treturn[3] string what went wrong
+@treturn[3] integer errno
+*/
+static int rtnl_way(lua_State *L)
+{
+	struct rtnl *h = rtnl_check(L);
+	const struct nlmsghdr *msg;
+	struct nl_failure fail;
+	long at;
+	int err;
+
+	luaL_checkstring(L, 2);
+	lua_settop(L, 2);
+	lua_newtable(L);
+	lua_pushvalue(L, 2);
+	lua_setfield(L, 3, "dst");
+	nl_clear(&h->nl);
+	at = nl_begin(&h->nl.out, RTM_GETROUTE, 0, 0);
+	rtnl_check_nl(L, at);
+	attr_encode(L, &h->nl.out, 3, &rtnl_route_table);
+	rtnl_check_nl(L, nl_end(&h->nl.out, (size_t)at));
+	err = nl_query(&h->nl, RTNL_TIMEOUT_MS, &fail);
+	if (err && err != -ENETUNREACH && err != -EHOSTUNREACH)
+		return push_nl_failure(L, &fail,
+				       lua_pushfstring(L, "the way to %s", lua_tostring(L, 2)));
+	msg = err ? NULL : nl_first(&h->nl);
+	if (!msg || mnl_nlmsg_get_payload_len(msg) < rtnl_route_table.header)
+		lua_pushnil(L);
+	else
+		attr_decode(L, &rtnl_route_table, NULL, mnl_nlmsg_get_payload(msg),
+			    mnl_nlmsg_get_payload_len(msg));
+	return 1;
+}
+
+/***
 Read all objects that agree with a filter, in one consistent picture.
 
 The kernel filters by what it can (links: `master`, `kind`; addresses: `index`, `family`, `netnsid`;
@@ -461,7 +502,7 @@ int luaopen_netlink_rtnl(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
 		{ "send", rtnl_send },
-		{ "get", rtnl_get },
+		{ "get", rtnl_get }, { "way", rtnl_way },
 		{ "dump", rtnl_dump },
 		{ "await", rtnl_await },
 		{ "del_link_quick", rtnl_del_link_quick },

@@ -8,8 +8,9 @@ local lfs = require "lfs"
 local system = require "system"
 local t = require "support"
 local worlds = require "differential_world"
+local talk = require "talk"
 local cases = require "differential_cases"
-for _, more in ipairs({ "differential_ipam_cases", "differential_interface_cases" }) do
+for _, more in ipairs { "differential_ipam_cases", "differential_interface_cases", "differential_port_cases" } do
   for _, case in ipairs(require(more)) do cases[#cases + 1] = case end
 end
 local intended = require "differential_intended"
@@ -18,7 +19,23 @@ local standard = { "ADD", "CHECK", "DEL", "DEL" }
 
 local function step_name(number, step)
   return ("%d %s"):format(number, step.verb or step.sh and "sh" or step.tcp and "tcp"
-    or step.ping and "ping")
+    or step.ping and "ping" or step.dial and "dial")
+end
+
+-- Each of a list of { from, kind, address, port }: who answers, and as whom it sees the client.
+local function dial(world, step)
+  local clients, servers, facts = {}, {}, {}
+  local function at(name) return world.pods[name] or world[name] end
+  for i, d in ipairs(step.dial) do clients[i] = { at(d[1]), d[2], d[3], d[4] } end
+  for _, name in ipairs(step.servers or { "pa" }) do
+    for _, kind in ipairs { "TCP4", "TCP6", "UDP4", "UDP6" } do
+      servers[#servers + 1] = { at(name), kind, 80, name }
+    end
+  end
+  for i, answer in ipairs(talk(servers, clients)) do
+    facts["dial " .. table.concat(step.dial[i], " ")] = answer == "" and "none" or answer
+  end
+  return facts
 end
 
 -- Run one step on one side; returns its facts.
@@ -29,6 +46,8 @@ local function take(world, step)
   elseif step.tcp then
     local to = step.to == "far" and world.far or world.pods[step.to]
     return { source = t.tcp_source(world.pods[step.from or "pa"], to, step.tcp) or "none" }
+  elseif step.dial then
+    return dial(world, step)
   elseif step.ping then
     return { answers = tostring(t.ping(world.pods[step.from or "pa"], step.ping)) }
   elseif step.remove_ns then

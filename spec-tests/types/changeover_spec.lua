@@ -4,6 +4,7 @@
 
 local sha512 = require "cni.reference.sha512"
 local t = require "support"
+local talk = require "talk"
 local world = require "world"
 
 local dual = { type = "host-local",
@@ -398,5 +399,166 @@ describe("Tidying up after the reference", function()
     assert.equal("c1", records())
     w.by("ours", "DEL", 1)
     assert.equal("", records())
+  end)
+end)
+
+describe("Ports that the reference publishes", function()
+  -- But for what was counted.
+  local function listing(w) return (rules(w):gsub("packets %d+ bytes %d+", "")) end
+
+  local function mappings(n)
+    return { { hostPort = 8080 + n, containerPort = 80, protocol = "tcp" },
+      { hostPort = 8180 + n, containerPort = 80, protocol = "udp", hostIP = host4 } }
+  end
+
+  -- Pods at a bridge, whose ports are published by either set.
+  local function publishing(suffix)
+    t.needs("reference", "nft-nat", "iptables")
+    local w = world.new({ type = "bridge", bridge = "br0", isDefaultGateway = true, hairpinMode = true, ipam = dual },
+      { pods = 3, far = true, forwarding = true, lived_in = false, neighbours = false })
+    w.env = programs(suffix or "nft")
+    local plugged = {}
+    for n = 1, 3 do plugged[n] = w:add { pod = n, id = "c" .. n, conf = { cniVersion = "1.0.0" } } end
+    function w.publish(set, verb, n, more)
+      return w:call(verb, t.merge({ type = "portmap", pod = n, id = "c" .. n, bin = set, env = w.env, prev = plugged[n],
+        conf = { cniVersion = "1.0.0", type = "portmap", ipam = false, bridge = false, isDefaultGateway = false,
+          hairpinMode = false, runtimeConfig = { portMappings = mappings(n) } } }, more or {}))
+    end
+    function w.done(...)
+      local got = w.publish(...)
+      if got.rc ~= 0 then error(got.out .. got.err, 2) end
+    end
+    -- The pods that answer to somebody from afar, of those that are published.
+    function w.answering()
+      local servers, clients, found = {}, {}, {}
+      for n = 1, 3 do
+        servers[n], servers[n + 3] = { w.pods[n], "TCP4", 80, "pod" .. n }, { w.pods[n], "UDP4", 80, "pod" .. n }
+        clients[n], clients[n + 3] = { w.far, "TCP4", host4, 8080 + n }, { w.far, "UDP4", host4, 8180 + n }
+      end
+      for i, answer in ipairs(talk(servers, clients)) do
+        if answer ~= "" then
+          assert.equal("pod" .. (i - 1) % 3 + 1 .. " " .. far4, answer)
+          found[#found + 1] = answer:match("%d")
+        end
+      end
+      return table.concat(found)
+    end
+    -- What it leaves for good.
+    w.done("reference", "ADD", 3)
+    w.done("reference", "DEL", 3)
+    return w
+  end
+
+  it("are right for our CHECK, and taken back by our DEL; others' stay", function()
+    local w = publishing()
+    local empty = listing(w)
+    w.done("ours", "ADD", 2)
+    w.done("reference", "ADD", 3)
+    local before = listing(w)
+    w.done("reference", "ADD", 1)
+    assert.equal("123123", w.answering())
+    w.done("ours", "CHECK", 1)
+    w.done("ours", "DEL", 1)
+    assert.equal(before, listing(w))
+    assert.equal("2323", w.answering())
+    w.done("ours", "CHECK", 3)
+    w.done("ours", "DEL", 3, { conf = { cniVersion = "1.0.0", type = "portmap", ipam = false } })
+    w.done("ours", "DEL", 2)
+    assert.equal(empty, listing(w))
+    assert.equal("", w.answering())
+  end)
+
+  it("that somebody has taken away are missed by CHECK, in each family", function()
+    for _, program in ipairs { "iptables", "ip6tables" } do
+      local w = publishing()
+      w.done("reference", "ADD", 1, { conf = { cniVersion = "1.0.0", type = "portmap", ipam = false,
+        runtimeConfig = { portMappings = { mappings(1)[1] } } } })
+      local c = { conf = { cniVersion = "1.0.0", type = "portmap", ipam = false,
+        runtimeConfig = { portMappings = { mappings(1)[1] } } } }
+      w.done("ours", "CHECK", 1, c)
+      w:sh(program .. "-nft -t nat -F CNI-HOSTPORT-DNAT")
+      assert.equal(999, w.publish("ours", "CHECK", 1, c).json.code)
+      t.cleanup()
+      t.wipe()
+    end
+  end)
+
+  it("are taken back when we have published them, too", function()
+    local w = publishing()
+    local before = listing(w)
+    w.done("reference", "ADD", 1)
+    w.done("ours", "ADD", 1)
+    assert.equal("11", w.answering())
+    w.done("ours", "DEL", 1)
+    assert.equal(before, listing(w))
+    w.done("ours", "ADD", 1)
+    w.done("reference", "DEL", 1)
+    assert.equal("11", w.answering())
+    w.done("ours", "DEL", 1)
+    assert.equal(before, listing(w))
+  end)
+
+  it("are taken back when the sandbox is gone", function()
+    local w = publishing()
+    local before = listing(w)
+    w.done("reference", "ADD", 1)
+    local path = w.pods[1].path
+    t.remove_netns(w.pods[1])
+    w.done("ours", "DEL", 1, { pod = path })
+    assert.equal(before, listing(w))
+  end)
+
+  it("in iptables' legacy tables are taken back, and count for CHECK", function()
+    local w = publishing("legacy")
+    local function listed() return t.run("iptables-legacy-save -t nat; ip6tables-legacy-save -t nat",
+      { host = w.host }):gsub("#[^\n]*\n", ""):gsub("%[%d+:%d+%]", "") end
+    w.done("reference", "ADD", 2)
+    local before = listed()
+    w.done("reference", "ADD", 1)
+    w.done("ours", "CHECK", 1)
+    w.done("ours", "DEL", 1)
+    assert.equal(before, listed())
+    w.done("ours", "CHECK", 2)
+    w:sh("iptables-legacy -t nat -F CNI-HOSTPORT-DNAT")
+    assert.equal(999, w.publish("ours", "CHECK", 2).json.code)
+  end)
+
+  -- As versions from 1.5 make them, which are not here to be run.
+  it("in tables of its nftables backend are taken back, and count for CHECK", function()
+    local w = publishing()
+    local c1, other = "10.1.0.2", "10.1.0.77"
+    t.run({ "nft", "-f", "-" }, { host = w.host, stdin = ([[
+      table ip cni_hostport {
+        comment "CNI portmap plugin"
+        chain hostports {
+          tcp dport 8081 dnat to %s:80 comment "c1"
+          ip daddr 192.0.2.1 udp dport 8181 dnat to %s:80 comment "c1"
+          tcp dport 8082 dnat to 10.1.0.3:80 comment "c2"
+          tcp dport 9000 dnat to %s:80 comment "c1"
+        }
+        chain hostip_hostports { }
+        chain hostports_all { jump hostip_hostports; jump hostports; }
+        chain prerouting { type nat hook prerouting priority -100; fib daddr type local jump hostports_all; }
+        chain output { type nat hook output priority -100; fib daddr type local jump hostports_all; }
+        chain masquerading {
+          type nat hook postrouting priority 100
+          ip saddr %s ip daddr %s masquerade comment "c1"
+          ip saddr 127.0.0.1 ip daddr %s masquerade comment "c1"
+          ip saddr 10.1.0.3 ip daddr 10.1.0.3 masquerade comment "c2"
+        }
+      }
+      table ip6 cni_hostport {
+        chain hostports { tcp dport 8081 dnat to [fd01::2]:80 comment "c1"; }
+      }]]):format(c1, c1, other, c1, c1, c1) })
+    w.done("ours", "CHECK", 1)
+    w.done("ours", "DEL", 1)
+    local left = listing(w)
+    assert.falsy(left:find(c1 .. "[: ]"), left)
+    assert.falsy(left:find("fd01::2", 1, true), left)
+    -- Another container's, and what the container has in another network.
+    assert.truthy(left:find("dnat to 10.1.0.3:80 comment \"c2\"", 1, true), left)
+    assert.truthy(left:find("dnat to 10.1.0.77:80 comment \"c1\"", 1, true), left)
+    assert.truthy(left:find("ip saddr 10.1.0.3 ip daddr 10.1.0.3 masquerade", 1, true), left)
+    assert.not_equal(0, w.publish("ours", "CHECK", 1).rc)
   end)
 end)

@@ -192,6 +192,7 @@ describe("A key that the reference's plugins have", function()
     dummy = "ipam", tap = "multiQueue mtu mac owner group selinuxContext bridge ipam dns args runtimeConfig",
     vrf = "vrfname table", tuning = "sysctl mac promisc mtu txQLen allmulti dataDir args runtimeConfig",
     firewall = "backend iptablesAdminChainName firewalldZone ingressPolicy",
+    portmap = "backend snat markMasqBit externalSetMarkChain masqAll conditionsV4 conditionsV6 runtimeConfig",
     sbr = "table gateways addSourceHints",
     ["host-local"] = "ipam.subnet ipam.rangeStart ipam.rangeEnd ipam.gateway ipam.ranges ipam.routes ipam.dataDir "
       .. "ipam.resolvConf",

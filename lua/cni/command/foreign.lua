@@ -7,7 +7,6 @@ local schema = require "cni.schema"
 
 local text = schema.string { empty = "absent" }
 local count = schema.integer { min = 0 }
-local port = schema.integer { min = 1, max = 65535, required = true }
 
 local function together(a, b)
   return function(conf)
@@ -39,19 +38,4 @@ return {
       }),
     },
   },
-  portmap = schema.record {
-    backend = schema.enum { values = { "iptables", "nftables" } },
-    snat = schema.boolean, masqAll = schema.boolean,
-    markMasqBit = schema.integer { min = 0, max = 31 }, externalSetMarkChain = schema.string,
-    conditionsV4 = schema.list(schema.string), conditionsV6 = schema.list(schema.string),
-    runtimeConfig = schema.record {
-      portMappings = schema.list(schema.record {
-        hostPort = port, containerPort = port, protocol = schema.string, hostIP = schema.ip,
-      }),
-    },
-  }:check(function(conf)
-    if conf.markMasqBit and conf.externalSetMarkChain then
-      return "markMasqBit and externalSetMarkChain exclude each other"
-    end
-  end),
 }

@@ -66,6 +66,13 @@ local function find_guard(req)
   require("cni.guard").forget(req)
 end
 
+local function find_ports(req, plugin)
+  local runtime = req.raw.runtimeConfig
+  local said = plugin.type == "portmap" or type(runtime) == "table" and runtime.portMappings
+  if not said or has_step(req.plan, "elements") then return end
+  require("cni.published").forget(req)
+end
+
 local function read(req, plugin)
   scripts.read_args(plugin, req, true)
   req.conf = plugin.conf and require("cni.schema").salvage(plugin.conf, req.raw) or req.raw
@@ -86,6 +93,7 @@ local function find_all(req, plugin)
     if not (loads and plugin.chained) then find_link(req) end
     find_masquerade(req)
     find_guard(req)
+    find_ports(req, plugin)
   end
 end
 

@@ -1,17 +1,22 @@
 -- SPDX-License-Identifier: MIT
 --- What the reference plugins have left of an attachment that they made, so that a node can change over
--- while it runs: rules of its masquerading, of its guard against forged MACs and of its firewall.
+-- while it runs: rules of its masquerading, of its guard against forged MACs, of published ports and of its
+-- firewall.
 --
 --     ip nat, ip6 nat                    -s ADDRESS -j CNI-HASH in POSTROUTING, and that chain; iptables'
 --                                        own tables, in nf_tables or the legacy ones; HASH is of network and
 --                                        container
 --     inet cni_plugins_masquerade        rules in masq_checks, known by their comment
 --     bridge nat                         macspoofchk: two chains an interface, and a rule in PREROUTING
+--     ip nat, ip6 nat                    portmap: -j CNI-DN-HASH in CNI-HOSTPORT-DNAT, and that chain; older
+--                                        ones had -j CNI-SN-HASH in CNI-HOSTPORT-SNAT too
+--     ip cni_hostport, ip6 cni_hostport  portmap: rules whose comment is the container's ID
 --     ip filter, ip6 filter              firewall: two rules an address in CNI-FORWARD, which tell no owner
 --
--- The chain CNI-HASH is of all interfaces that a container has in the network. Links and routes go as
--- links and routes do; bridges stay, as with the reference. Loaded when a DEL finds no record, or a CHECK
--- no rule of ours.
+-- The chain CNI-HASH is of all interfaces that a container has in the network, and so is CNI-DN-HASH. Links
+-- and routes go as links and routes do; bridges stay, as with the reference, and so do chains that all
+-- containers share. Loaded when a DEL finds no record, or a CHECK no rule of ours, and by a DEL of published
+-- ports.
 -- @module cni.reference.leftovers
 
 local addr = require "cni.addr"
@@ -150,20 +155,26 @@ local function drop_guard(batch, socket, owner)
 end
 
 -- Look at the rules and take out what is to go, so that nobody else's change comes between.
-local function take_out(socket, owner, kept)
+local function change(socket, build)
   local ok, msg, errno
-  local chain, comment = chain_of(owner), comment_of(owner)
   for _ = 1, patience do
     local generation, batch = checked(socket:generation()), {}
-    for family in pairs(families) do drop_chain(batch, socket, family, chain, kept) end
-    drop_marked(batch, socket, masquerade, comment)
-    drop_guard(batch, socket, owner)
+    build(batch)
     if #batch == 0 then return end
     ok, msg, errno = socket:commit(batch, nil, generation)
     if ok then return end
     if errno ~= errors.ERESTART then break end
   end
   fail.kernel("remove the rules of another plugin", msg, errno)
+end
+
+local function take_out(socket, owner, kept)
+  local chain, comment = chain_of(owner), comment_of(owner)
+  change(socket, function(batch)
+    for family in pairs(families) do drop_chain(batch, socket, family, chain, kept) end
+    drop_marked(batch, socket, masquerade, comment)
+    drop_guard(batch, socket, owner)
+  end)
 end
 
 -- Which addresses the container's other interfaces have in the network: what is on a link of the
@@ -190,6 +201,124 @@ function M.clear(plan, place)
   local socket <close> = open(plan.host)
   if socket then take_out(socket, owner, kept) end
   legacy.clear(plan, chain_of(owner), ('name: "%s" id: "%s"'):format(owner.network, owner.id), kept)
+end
+
+-- Published ports: the chain of a container, by the one that leads to it.
+local function port_chains(owner)
+  local hash = sha512(owner.network .. owner.id):sub(1, 21)
+  return { ["CNI-HOSTPORT-DNAT"] = "CNI-DN-" .. hash, ["CNI-HOSTPORT-SNAT"] = "CNI-SN-" .. hash }
+end
+
+local function jumps_to(rule, chain)
+  for _, expr in ipairs(rule.exprs or {}) do
+    if expr[1] == "immediate" and expr.data and expr.data.chain == chain then return true end
+  end
+  return false
+end
+
+local function drop_port_chain(batch, socket, family, from, chain)
+  if not get_chain(socket, family, "nat", chain) then return end
+  local function add(verb, kind, fields)
+    fields.family, fields.table = family, "nat"
+    batch[#batch + 1] = { verb, kind, fields }
+  end
+  for _, rule in ipairs(rules_of(socket, family, "nat", from)) do
+    if jumps_to(rule, chain) then add("del", "rule", { chain = from, handle = rule.handle }) end
+  end
+  add("flush", "chain", { name = chain })
+  add("del", "chain", { name = chain })
+end
+
+-- Whether a rule names an address.
+local function names_one(rule, addresses)
+  for _, expr in ipairs(rule.exprs or {}) do
+    if type(expr.data) == "string" and addresses[expr.data] then return true end
+  end
+  return false
+end
+
+local port_rules <const> = { "hostports", "hostip_hostports", "masquerading" }
+
+-- The rules of a container in a chain of `cni_hostport`. They tell its ID, and of its networks the address
+-- alone: where addresses are known, those of its other networks are not meant.
+local function of_container(socket, family, chain, owner, addresses)
+  local found, where = {}, { family = family, table = "cni_hostport", chain = chain }
+  for _, rule in ipairs(marked(socket, where, owner.id)) do
+    if rule.comment == owner.id and (not next(addresses) or names_one(rule, addresses)) then
+      found[#found + 1] = rule
+    end
+  end
+  return found
+end
+
+local function addresses_of(plan)
+  local found, prev = {}, plan.request and plan.request.prev
+  for _, ip in ipairs(prev and prev.ips or {}) do
+    local cidr = addr.parse(ip.address)
+    if cidr then found[addr.ip(cidr:text())] = true end
+  end
+  return found
+end
+
+-- Whether the reference publishes ports on this host at all.
+local function publishes_here(socket)
+  for family in pairs(families) do
+    for where, name in pairs { nat = "CNI-HOSTPORT-DNAT", cni_hostport = "hostports" } do
+      if get_chain(socket, family, where, name) then return true end
+    end
+  end
+  return false
+end
+
+local function drop_ports(batch, socket, owner, addresses)
+  for family in pairs(families) do
+    for from, chain in pairs(port_chains(owner)) do drop_port_chain(batch, socket, family, from, chain) end
+    for _, chain in ipairs(port_rules) do
+      for _, rule in ipairs(of_container(socket, family, chain, owner, addresses)) do
+        batch[#batch + 1] = { "del", "rule",
+          { family = family, table = "cni_hostport", chain = chain, handle = rule.handle } }
+      end
+    end
+  end
+end
+
+--- Take away what publishes ports of an attachment; none is fine. iptables of before nf_tables is looked
+-- at only when nothing is known of the attachment.
+-- @tparam table plan its `owner` and handles
+function M.unpublish(plan)
+  local addresses = addresses_of(plan)
+  local socket <close> = open(plan.host)
+  if socket and publishes_here(socket) then
+    change(socket, function(batch) drop_ports(batch, socket, plan.owner, addresses) end)
+  end
+  if plan.mode == "erase" then legacy.clear_ports(plan, port_chains(plan.owner)) end
+end
+
+--- Whether the reference's rules publish ports of an attachment, in each family that ours would.
+-- @tparam table h handle of the host
+-- @tparam table owner
+-- @tparam table want of the step whose elements are not there
+-- @treturn boolean
+function M.publishes(h, owner, want)
+  local wanted = {}
+  for _, element in ipairs(want.elements) do
+    if element.data then wanted[element.set:find("6$") and "ip6" or "ip"] = true end
+  end
+  local from, chain = "CNI-HOSTPORT-DNAT", port_chains(owner)["CNI-HOSTPORT-DNAT"]
+  local socket <close> = open(h)
+  local function is_published(family)
+    if socket and #of_container(socket, family, "hostports", owner, {}) > 0 then return true end
+    if socket and get_chain(socket, family, "nat", chain) and #rules_of(socket, family, "nat", chain) > 0 then
+      for _, rule in ipairs(rules_of(socket, family, "nat", from)) do
+        if jumps_to(rule, chain) then return true end
+      end
+    end
+    return legacy.publishes(family, from, chain)
+  end
+  for family in pairs(wanted) do
+    if not is_published(family) then return false end
+  end
+  return next(wanted) ~= nil
 end
 
 -- Whether the chain of the container hides what comes to it.

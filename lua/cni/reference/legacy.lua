@@ -94,21 +94,87 @@ local function clear(path, chain, comment, kept)
   change(path, { "-X", chain })
 end
 
+-- Do something with the program of each family that has such a table.
+local function each_program(plan, act, what)
+  for family in pairs(programs) do
+    local path = not has_nat(family) or find(family)
+    if type(path) == "string" then
+      act(path)
+    elseif not path then
+      plan:tell(("there is a legacy nat table of %s, and no program %s to look whether there is %s in it")
+        :format(family, programs[family][1], what))
+    end
+  end
+end
+
+-- The rules of a chain that lead to another.
+local function leading(path, from, chain)
+  local found = {}
+  for _, line in ipairs(lines_of(path, from) or {}) do
+    if line:sub(-#chain - 4) == " -j " .. chain then found[#found + 1] = line end
+  end
+  return found
+end
+
+-- The words of a line of `iptables -S`.
+local function words_of(line)
+  local words, at = {}, 1
+  while at <= #line do
+    local from, to = line:find('^%s*"', at)
+    local word = ""
+    if from then
+      at = to + 1
+      while at <= #line and line:sub(at, at) ~= '"' do
+        if line:sub(at, at) == "\\" then at = at + 1 end
+        word, at = word .. line:sub(at, at), at + 1
+      end
+      at = at + 1
+    else
+      from, to, word = line:find("^%s*(%S+)", at)
+      if not from then break end
+      at = to + 1
+    end
+    words[#words + 1] = word
+  end
+  return words
+end
+
+--- Take chains of published ports away, and the rules that lead to them.
+-- @tparam plan plan
+-- @tparam table chains a container's chain, by the one that leads to it
+function M.clear_ports(plan, chains)
+  each_program(plan, function(path)
+    for from, chain in pairs(chains) do
+      if lines_of(path, chain) then
+        for _, line in ipairs(leading(path, from, chain)) do
+          local words = words_of(line)
+          words[1] = "-D"
+          change(path, words)
+        end
+        change(path, { "-F", chain })
+        change(path, { "-X", chain })
+      end
+    end
+  end, "chains of published ports")
+end
+
+--- Whether such rules publish ports.
+-- @string family ip or ip6
+-- @string from the chain that leads to a container's
+-- @string chain the container's
+-- @treturn boolean
+function M.publishes(family, from, chain)
+  local path = has_nat(family) and find(family)
+  return path ~= nil and path ~= false and #leading(path, from, chain) > 0 and #lines_of(path, chain) > 1
+end
+
 --- Take a chain of the reference away, and the rules that lead to it.
 -- @tparam plan plan
 -- @string chain
 -- @string comment of its rules
 -- @tparam function kept whether an address is another attachment's, whose rule stays
 function M.clear(plan, chain, comment, kept)
-  for family in pairs(programs) do
-    local path = not has_nat(family) or find(family)
-    if type(path) == "string" then
-      clear(path, chain, comment, kept)
-    elseif not path then
-      plan:tell(("there is a legacy nat table of %s, and no program %s to look whether there is a chain %s "
-        .. "in it"):format(family, programs[family][1], chain))
-    end
-  end
+  each_program(plan, function(path) clear(path, chain, comment, kept) end, "a chain " .. chain)
 end
 
 --- Whether such rules masquerade an address.

@@ -10,8 +10,10 @@
 --     replace                   true: an element that is there already is replaced, whoever it belonged to
 --     says                      the element in words
 --
+-- `want.flows` are those of connection tracking that end with such a change, see cni.step.flows.
+--
 -- `want.instead` names a function of cni.reference.leftovers which tells whether the reference has done the
--- same.
+-- same, and `want.theirs` one that takes back what it has done.
 --
 -- To whom an element belongs, its comment says. One batch adds all of them, and one removes them. An element
 -- that somebody else has is an error which names him; nothing is added then.
@@ -19,6 +21,7 @@
 -- @module cni.step.elements
 
 local fail = require "cni.fail"
+local flows = require "cni.step.flows"
 local layouts = require "cni.step.layout"
 local netlink = require "netlink"
 local nft = require "cni.nft"
@@ -98,7 +101,7 @@ local function keys_of(element)
 end
 
 local function said(element)
-  if element.says then return element.says end
+  if (element.says or "") ~= "" then return element.says end
   local function text(value)
     return type(value) == "table" and table.concat(value, " . ") or tostring(value)
   end
@@ -190,6 +193,14 @@ local function take(plan, group, want, layout)
   end
 end
 
+local function forget(step, h, socket, layout, removed, comment)
+  if not step.want.flows or h.absent then return end
+  flows.forget(h, socket, step.want.flows, removed, function(name, flow)
+    local found = find(socket, layout, name, { flow.dst, flow.proto, flow.port })
+    return found ~= nil and found.comment ~= comment
+  end)
+end
+
 function M.run(step, plan)
   local h, layout, want = plan[step.ns], layout_of(step), step.want
   local socket <close>, group = layouts.open(h), group_of(layout, h)
@@ -211,7 +222,7 @@ function M.run(step, plan)
       overlap(socket, layout, want.elements, comment)
       ok, errno, msg = commit(socket, layout, want.elements, comment, mine)
     end
-    if ok then return end
+    if ok then return forget(step, h, socket, layout, false, comment) end
     -- Gone since we looked, or come.
     if errno ~= errors.ENOENT and errno ~= errors.EEXIST then break end
   end
@@ -294,6 +305,8 @@ local function undo(step, plan, socket)
   for _ = 1, patience do
     if take_out(step, plan, socket, layout) then break end
   end
+  if step.want.theirs then require("cni.reference.leftovers")[step.want.theirs](plan) end
+  forget(step, h, socket, layout, true, owner_comment(plan.owner))
   for _, set in ipairs(layout.sets) do
     if set.noted then shared.leave(group, set.name, plan.owner) end
   end
