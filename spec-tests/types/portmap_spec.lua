@@ -11,6 +11,7 @@ local host4, host6, far4 = "192.0.2.1", "2001:db8::1", "192.0.2.2"
 
 -- A world whose pods are plugged into a bridge, each with a result to publish ports by.
 local function new(pods, opts)
+  t.needs "nft-nat"
   opts = t.merge({ pods = pods or 1, far = true, forwarding = true, neighbours = { masked = false }, lived_in = false }, opts or {})
   local w = world.new({ type = "bridge", bridge = "br0", isDefaultGateway = true, hairpinMode = true, ipam = dual }, opts)
   w.plugged = {}
@@ -54,8 +55,6 @@ local both = { { hostPort = 8080, containerPort = 80, protocol = "tcp" }, { host
 local function table_of(w) return t.sh("nft list table inet luacni", { host = w.host }) end
 
 describe("portmap", function()
-  before_each(function() t.needs("nft-nat") end)
-
   for what, value in pairs { ["are shown to nf_tables"] = 1, ["nobody else sees"] = 0 } do
   it("leads from everywhere to the sandbox, both families, tcp and udp, where a bridge's frames " .. what, function()
     local w = new(2)
