@@ -81,6 +81,17 @@ function M.placed(err, step)
   return err
 end
 
+--- Raise where nothing is attached, and a script only looks: in its `gc` and its `status`.
+-- @tparam table plan
+-- @string[opt] verb as scripts call it; default: what the script has called
+function M.may_change(plan, verb)
+  if plan.mode ~= "look" then return end
+  local called = { verb = verb }
+  if not verb then M.note_place(called) end
+  M.refuse(called.verb or "a verb", nil, ("a script's '%s' only looks, it changes nothing"):format(
+    plan.request.command:lower()), "what an attachment needs is asked for in add")
+end
+
 --- Call what a verb does at once, and not as a step that is done later: its error gets the place in the
 -- script that has called the verb. One of the configuration does not: that is not the script's.
 -- @tparam table plan
@@ -89,6 +100,7 @@ end
 -- @param ... its arguments
 -- @return what it returns
 function M.at_once(plan, verb, action, ...)
+  M.may_change(plan, verb)
   local called = {}
   if plan.mode == "apply" or plan.mode == "dry" then M.note_place(called) end
   -- One that another verb has called is told as that one.

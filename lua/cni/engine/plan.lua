@@ -56,7 +56,7 @@ local M = {}
 M.__index = M
 
 --- Start a plan.
--- @tparam string mode apply, verify, dry, erase or undo
+-- @tparam string mode apply, verify, dry, erase, undo; or look, which takes no steps
 -- @tparam table env what the steps act upon
 --   owner      { network, id, ifname }
 --   pod        { ns = object, sandbox = path }; nil when the namespace is gone
@@ -107,6 +107,7 @@ end
 -- @tparam table step see above
 -- @treturn table the same step
 function M:push(step)
+  args.may_change(self)
   if self.mode == "apply" or self.mode == "dry" then args.note_place(step) end
   self.steps[#self.steps + 1] = step
   return step
@@ -116,6 +117,7 @@ end
 -- it is undone.
 -- @tparam table step
 function M:push_ahead(step)
+  args.may_change(self)
   table.insert(self.steps, self.next, step)
 end
 
@@ -400,5 +402,7 @@ function M:close()
   self.host:close()
   self.pod:close()
 end
+
+function M:__close() self:close() end
 
 return M

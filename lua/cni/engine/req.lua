@@ -5,7 +5,9 @@
 --
 -- Beside them a request has:
 --
---     host, pod               handles on the two namespaces: `luacni doc handle`
+--     host, pod               handles on the two namespaces: `luacni doc handle`. In GC and STATUS pod is
+--                             nil, and the verbs of host that change something, as those of req, are refused:
+--                             nothing is attached there
 --     conf                    the configuration as the script's `conf` reads it; without one as `raw`
 --     raw                     the configuration as it was given, decoded
 --     command                 ADD, CHECK, DEL, GC or STATUS: what is for the ADD alone, such as who may
@@ -107,6 +109,7 @@ end
 function M.once(req, name, decide)
   req, name, decide = takes.once(req, name, decide)
   local plan = req.plan
+  args.may_change(plan, "req:once")
   local found, value = once.find(plan.steps, req.type, name)
   if not found and plan.past then
     local record = plan:past()

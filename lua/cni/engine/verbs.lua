@@ -136,6 +136,13 @@ local function new_plan(mode, req, ns, record)
   return plan
 end
 
+-- What a script's `gc` and `status` look by: there is no attachment, and no sandbox. Close it.
+local function look(req)
+  local plan = new_plan("look", req, nil, nil)
+  req.pod = nil
+  return plan
+end
+
 local function owner_in(header)
   return { network = header.network, id = header.id, ifname = header.ifname }
 end
@@ -324,22 +331,6 @@ local function result_of(req, answer, plugin)
   return result
 end
 
--- What a record keeps of an answer, to know it again by.
-local function outline_of(result)
-  local outline = {}
-  for i, ip in ipairs(result.ips or {}) do
-    outline.ips = outline.ips or {}
-    outline.ips[i] = ip.address
-  end
-  for _, entry in ipairs(result.interfaces or {}) do
-    if (entry.sandbox or "") ~= "" then
-      outline.interfaces = outline.interfaces or {}
-      table.insert(outline.interfaces, { name = entry.name, mac = entry.mac, sandbox = entry.sandbox })
-    end
-  end
-  return outline
-end
-
 -- One try of an ADD. Returns nil when the caller has its answer; or the error: then everything is taken back,
 -- or the error says that it is not. The record is finished before the answer is given: a call that is killed
 -- right after its answer must not look like debris. An answer that cannot be given makes the ADD fail.
@@ -352,7 +343,7 @@ local function attempt(req, plugin, ns, book, alone)
     plan:flush()
     local result = result_of(req, given, plugin)
     local text = require("cni.protocol.result").render(result, req.version)
-    record:finish(outline_of(result))
+    record:finish(require("cni.engine.outline").of(result))
     req.deliver(text)
   end, fail.wrap)
   if ok then
@@ -468,30 +459,12 @@ local function its_own(req, ns)
   return (not link or link.mac == entry.mac:lower()) and ns or nil
 end
 
--- Whether a record's ADD gave the result that the runtime now sends as prevResult.
-local function is_reported(record, req)
-  local outline, prev = record.done, req.prev
-  if not outline or not prev then return false end
-  local entry = require("cni.engine.erase").reported(prev, req.ifname)
-  for _, own in ipairs(entry and outline.interfaces or {}) do
-    if own.name == entry.name and own.sandbox == entry.sandbox
-      and (own.mac or ""):lower() == (entry.mac or ""):lower() then return true end
-  end
-  if outline.interfaces or not outline.ips then return false end
-  local reported = {}
-  for _, ip in ipairs(prev.ips or {}) do reported[ip.address] = true end
-  for _, address in ipairs(outline.ips) do
-    if not reported[address] then return false end
-  end
-  return true
-end
-
 -- Take back the record that the network had under another name. False: there is none.
 local function undo_renamed(req, plugin, caller)
   for found in journal.namesakes(owner_of(req), plugin.type) do
     local book <close> = found
     local record = book:find(journal.digest(req.raw))
-    if record and is_reported(record, req) then
+    if record and require("cni.engine.outline").is_reported(record, req) then
       local errors = undo_record(record, caller, req, true)
       if #errors > 0 then error(fail.join(errors), 0) end
       return true
@@ -618,6 +591,7 @@ function M.gc(req, plugin)
     end)
   end
   collect(batch:finish())
+  local _ <close> = look(req)
   local ok, err = pcall(function()
     local loads, why = fail.try(function() return plugin.gc end)
     if not loads then
@@ -670,6 +644,7 @@ end
 -- @tparam table plugin what the script returned
 function M.status(req, plugin)
   read_conf(req, plugin)
+  local _ <close> = look(req)
   if plugin.status then
     scripts.call(plugin, "status", req)
   elseif not plugin.ipam then
