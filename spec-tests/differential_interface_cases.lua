@@ -419,6 +419,22 @@ sbr("DEL with the interface gone", {}, { steps = { "ADD", { sh = "ip link del et
 sbr("CHECK, the rule is gone", {}, { steps = tampered("ip rule del table 100"),
   differs = { "CHECK in a chain" } })
 
+-- --- firewall -------------------------------------------------------------------
+
+local firewall = family("firewall", {}, { needs = { "iptables", "nft-nat" }, setup_pod = pod_link, prev = chained })
+local bridged = with(chained_dual, { interfaces = { { name = "eth0", sandbox = "/run/netns/pa" }, { name = "br0" } } })
+
+firewall("an address", {}, { steps = twice })
+firewall("dual stack", { backend = "iptables", iptablesAdminChainName = "MINE" }, { prev = chained_dual })
+firewall("a policy", { backend = "iptables", ingressPolicy = "same-bridge" }, { prev = bridged })
+firewall("no addresses", {}, { prev = with(chained, { ips = t.list() }), steps = both })
+firewall("no chain", {}, { prev = false, steps = add })
+firewall("a policy that there is not", { ingressPolicy = "closed" }, { steps = add })
+firewall("a policy, and no link", { ingressPolicy = "isolated" }, { prev = with(chained, { interfaces = t.list() }),
+  steps = add })
+firewall("DEL with the namespace gone", {}, { steps = gone() })
+firewall("CHECK, the rules are gone", {}, { steps = { "ADD", { sh = "iptables -F CNI-FORWARD; " .. t.flush }, "CHECK", "DEL" } })
+
 -- --- tuning ---------------------------------------------------------------------
 
 local tuning = family("tuning", {}, { setup_pod = pod_link, prev = chained })

@@ -288,10 +288,10 @@ function M.undo(step, plan)
   objects_of(want, function(object)
     if shared.leave(group, object, plan.owner) then unused[object] = true end
   end)
+  local erases = plan.mode == "erase"
+  if not erases and not next(unused) then return end
   local socket <close> = layouts.open(h)
-  if plan.mode == "erase" then
-    require("cni.reference.leftovers").accept_no_more(socket, want.addresses)
-  end
+  if erases then require("cni.reference.leftovers").accept_no_more(socket, want.addresses) end
   if not next(unused) then return end
   local lock <close> = shared.lock(group, "exclusive")
   for object in pairs(unused) do
