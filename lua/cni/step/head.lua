@@ -298,6 +298,8 @@ function M.undo(step, plan)
     if shared.used(group, object) then unused[object] = nil end
   end
   drop(socket, want, unused)
+  -- It has removed rules: closed here, it would wait until no packet can be in one of them.
+  socket:leave_open()
   shared.tidy(group, lock)
 end
 
