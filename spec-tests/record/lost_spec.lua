@@ -13,7 +13,7 @@ local plugins = require "plugins"
 local t = require "support"
 
 local function with_masquerade(entry) return plugins.conf(entry).ipMasq end
-local function publishes(entry) return plugins.type(entry) == "portmap" end
+local function publishes(entry) return plugins.type(entry) == "portmap" or plugins.type(entry) == "firewall" end
 local function with_rules(entry) return with_masquerade(entry) or publishes(entry) end
 local function with_leases(entry) return (entry.ips or 0) > 0 end
 local function with_link(entry) return not entry.ipam and plugins.type(entry) ~= "loopback" end
@@ -426,7 +426,7 @@ local known = {
   ["bridge, dual stack with masquerade"] = {}, ["macvlan"] = {}, ["ipvlan"] = {}, ["ptp"] = {},
   ["vlan"] = { ingressQosMap = false, egressQosMap = false },
   ["host-device"] = {}, ["host-device, no addresses"] = {}, ["vrf"] = {}, ["vrf, the table chosen"] = {},
-  ["portmap, by every address of the host"] = {},
+  ["portmap, by every address of the host"] = {}, ["firewall, open"] = {},
 }
 
 -- The reference asks for all of what it has made; what it made itself, our `lo` is told of alone.

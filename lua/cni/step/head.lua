@@ -288,10 +288,9 @@ function M.undo(step, plan)
   objects_of(want, function(object)
     if shared.leave(group, object, plan.owner) then unused[object] = true end
   end)
-  local erases = plan.mode == "erase"
-  if not erases and not next(unused) then return end
   local socket <close> = layouts.open(h)
-  if erases then require("cni.reference.leftovers").accept_no_more(socket, want.addresses) end
+  -- The reference may have made the attachment, before or after we did.
+  require("cni.reference.leftovers").accept_no_more(socket, want.addresses)
   if not next(unused) then return end
   local lock <close> = shared.lock(group, "exclusive")
   for object in pairs(unused) do
