@@ -56,8 +56,8 @@ $(BUILD)/netlink.so: $(BINDINGS)
 	$(Q)$(CC) -shared $(SANITIZE) -o $@.new $^ -lmnl && mv $@.new $@
 
 # What specs need in C: killat kills a plugin at its n-th change or lets a call fail, look takes a
-# quick look, answer plays a machine behind a tap. Static, since a start is what costs on the second kernel.
-HELPERS := $(addprefix $(BUILD)/,killat look answer)
+# quick look, answer plays a machine behind a tap, pour sends as fast as it can. Static, since a start is what costs on the second kernel.
+HELPERS := $(addprefix $(BUILD)/,killat look answer pour)
 $(HELPERS): $(BUILD)/%: spec-tests/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) -static -o $@.new $< && mv $@.new $@

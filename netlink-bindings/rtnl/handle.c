@@ -53,10 +53,12 @@ void rtnl_build_get(lua_State *L, struct rtnl *h, const struct rtnl_object *obje
 		    bool dump)
 {
 	uint32_t mask = RTEXT_FILTER_SKIP_STATS;
+	/* What is not shown (a discipline that is built in) has no answer but the acknowledgement. */
+	uint16_t flags = dump ? NLM_F_DUMP : object->echoes ? NLM_F_ECHO | NLM_F_ACK : 0;
 	long at;
 
 	nl_clear(&h->nl);
-	at = nl_begin(&h->nl.out, object->get, dump ? NLM_F_DUMP : 0, 0);
+	at = nl_begin(&h->nl.out, object->get, flags, 0);
 	rtnl_check_nl(L, at);
 	if (dump)
 		attr_encode_some(L, &h->nl.out, key, object->filter, object->table);
@@ -236,7 +238,7 @@ A handle on the rtnetlink of one namespace: it stays there whatever the process 
 
 A request is `{ verb, object, attrs }`. Verbs: `add` (must be new), `ensure` (create), `replace`,
 `append`, `set` (must exist), `del`. Objects: `link`, `addr`, `route`, `rule`, `neigh`, `vlan` (of a
-bridge port). What keys the attributes of an object may have, `netlink.describe` tells.
+bridge port), `qdisc`, `class`, `filter`. What keys the attributes of an object may have, `netlink.describe` tells.
 @type rtnl
 */
 
@@ -304,7 +306,8 @@ static int ask(lua_State *L, struct rtnl *h, const struct rtnl_object *object, i
 /***
 Read one object.
 
-Links are looked up by `index` or `name` (alternative names too), neighbours by `index` and `dst`;
+Links are looked up by `index` or `name` (alternative names too), neighbours by `index` and `dst`,
+queueing disciplines and classes by `index` and `handle`;
 of the other objects the first is given that agrees with every value of the key.
 @function rtnl:get
 @tparam string object
@@ -396,7 +399,7 @@ Read all objects that agree with a filter, in one consistent picture.
 
 The kernel filters by what it can (links: `master`, `kind`; addresses: `index`, `family`, `netnsid`;
 routes: `table`, `oif`, `protocol`, `type`, `family`; rules: `family`; neighbours: `index`, `family`;
-VLANs: `index`), the rest is compared here. A dump that was interrupted is asked for again.
+VLANs: `index`; classes and filters: `index`, `parent`), the rest is compared here. A dump that was interrupted is asked for again.
 @function rtnl:dump
 @tparam string object
 @tparam[opt] table filter
@@ -482,7 +485,7 @@ static int rtnl_tostring(lua_State *L)
 /***
 List the keys that the attributes of an object may have.
 @function describe
-@tparam string object `link`, `addr`, `route`, `rule`, `neigh`, `vlan`
+@tparam string object `link`, `addr`, `route`, `rule`, `neigh`, `vlan`, `qdisc`, `class`, `filter`
 @treturn table list of `{ key=, kind=, words=, min=, max=, readonly=, when=, fields= }`; `when` is the kind
   of link, or of its master, that has the key; `fields` is such a list for what is a table itself
 */

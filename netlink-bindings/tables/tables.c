@@ -447,6 +447,15 @@ const struct rtnl_object rtnl_objects[] = {
 	{ .name = "vlan", .table = &vlan_table, .filter = &vlan_filter, .answer = &vlan_answer,
 	  .add = RTM_SETLINK, .del = RTM_DELLINK, .get = RTM_GETVLAN, .family = AF_BRIDGE,
 	  .group = RTNLGRP_BRVLAN },
+	{ .name = "qdisc", .table = &rtnl_qdisc_table, .filter = &rtnl_tc_filter,
+	  .lookup = &rtnl_tc_lookup, .add = RTM_NEWQDISC, .del = RTM_DELQDISC,
+	  .get = RTM_GETQDISC, .group = RTNLGRP_TC, .echoes = true },
+	{ .name = "class", .table = &rtnl_class_table, .filter = &rtnl_tc_filter,
+	  .lookup = &rtnl_tc_lookup, .add = RTM_NEWTCLASS, .del = RTM_DELTCLASS,
+	  .get = RTM_GETTCLASS, .group = RTNLGRP_TC, .echoes = true },
+	{ .name = "filter", .table = &rtnl_tfilter_table, .filter = &rtnl_tc_filter,
+	  .add = RTM_NEWTFILTER, .del = RTM_DELTFILTER, .get = RTM_GETTFILTER,
+	  .group = RTNLGRP_TC },
 };
 
 const size_t rtnl_object_count = ARRAY_SIZE(rtnl_objects);

@@ -5,6 +5,7 @@
  *   tables/tables.c        objects; addresses, routes, rules, neighbours, bridge VLANs
  *   tables/links.c   links: what all have
  *   tables/kinds.c   links: each kind's own
+ *   tables/tc.c      queueing disciplines, classes, filters
  *   tables/hooks.c  the values that are more than one attribute (prefixes, next hops, ...)
  */
 #ifndef NETLINK_BINDINGS_TABLES_TABLES_H
@@ -20,6 +21,7 @@ struct rtnl_object {
 	const struct attr_table *answer; /* when answers look different from requests */
 	uint16_t add, del, get;          /* RTM_* */
 	uint8_t family;                  /* always in the header; 0: as the values say */
+	bool echoes;                     /* an answer to a keyed RTM_GET has to be asked for as an echo */
 	unsigned int group, group6;      /* RTNLGRP_* of its notifications; 0: none */
 };
 
@@ -36,6 +38,8 @@ const struct rtnl_object *rtnl_object_of(uint16_t type, uint8_t family,
 extern const struct attr_table rtnl_link_table, rtnl_link_lookup, rtnl_link_filter;
 extern const struct attr_switch rtnl_kind_switch, rtnl_port_switch;
 extern const struct attr_table rtnl_route_table;
+extern const struct attr_table rtnl_qdisc_table, rtnl_class_table, rtnl_tfilter_table, rtnl_tc_lookup,
+	rtnl_tc_filter;
 
 /* With hook_prefix, hook_destination, hook_table, hook_lifetime, .offset is where the rest goes. */
 extern const struct attr_hook hook_raw, hook_netns, hook_link_name, hook_address, hook_peer, hook_lifetime,

@@ -98,13 +98,13 @@ local function find_all(req, plugin)
 end
 
 -- Kinds of step whose things in the host do not tell who has made them. Pairs are no such links: they are
--- found by their end in the sandbox.
+-- found by their end in the sandbox; nor are those whose name is made of the owner.
 local unmarked <const> = { route = true, addr = true, rule = true, neigh = true, fdb = true, vlan = true,
   shared_route = true, link = true, tap = true }
 
 local function is_unmarked(step)
   local want = step.want
-  return unmarked[step.kind] and (want.into or step.ns) == "host" and not want.peer
+  return unmarked[step.kind] and (want.into or step.ns) == "host" and not want.peer and not want.owned
 end
 
 -- The addresses of the attachment: those that are leased to it, and those of prevResult, unless they are
@@ -178,7 +178,7 @@ function M.find(req, plugin, shared)
   local left = steps_to_leave(req)
   for _, step in ipairs(req.plan.steps) do
     -- When another network has this interface too, its attachment may have made what is on it.
-    local of_interface = plans.kind_of(step).of_interface or step.want.interface
+    local of_interface = plans.kind_of(step).of_interface and not step.want.owned or step.want.interface
     step.did = not left[step] and not (shared and of_interface)
   end
   if not ok then error(err, 0) end

@@ -28,6 +28,7 @@ M.__index = M
 args.handles_are(M)
 
 for name, what in next, (require "cni.engine.namespace") do M[name] = what end
+for name, what in next, (require "cni.engine.shaping") do M[name] = what end
 
 --- Make a handle.
 -- @tparam table plan the plan that its verbs add steps to
@@ -107,6 +108,8 @@ end
 --   master  object or name here: what it is plugged into
 --   mac     chosen when absent, but for kinds that take that of `link`
 --   mtu, up, and whatever else a link has
+--   owned   true: its name is made of the container's ID or the like, so that it is certainly this attachment's;
+--           a DEL without a record takes it away
 -- @treturn table the link
 function M:add_link(want)
   want = takes.add_link(self, want)
@@ -214,22 +217,10 @@ local function random_name()
   return ("veth%02x%02x%02x%02x"):format(random(4):byte(1, 4))
 end
 
--- The other end of `eth`, a veth in another namespace; nil unless that end is here. The index that `eth`
--- gives is one of an unknown namespace: only if name and MAC are the same there as here, it is the link here.
-local function other_end(self, peer_ns, eth)
-  if not eth.link or not eth.link_netnsid then return nil end
-  local here, there = self:link(eth.link), { index = eth.link, netnsid = eth.link_netnsid }
-  if not here or here.kind ~= "veth" then return nil end
-  local link, msg, errno = peer_ns:socket():get("link", there, { "name", "mac" })
-  if errno then fail.kernel("look up the other end of " .. eth.name, msg, errno) end
-  return link and link.name == here.name and link.mac == here.mac and here or nil
-end
-
 -- Name and MAC of this end, and MAC of the peer, of a pair that an ADD has made. The name of this end may be
 -- unknown: the peer leads to it.
 local function find_port(self, peer_ns, peer_name)
-  local eth = peer_ns and peer_ns:link(peer_name)
-  local port = eth and eth.kind == "veth" and other_end(self, peer_ns, eth)
+  local port, eth = self:other_end(peer_ns, peer_name)
   if port then return port.name, port.mac, eth.mac end
 end
 

@@ -122,6 +122,45 @@ function M:default_link()
   end
 end
 
+--- The link here that is one end of a veth pair whose other end is in another namespace.
+--
+--     local port = req.host:other_end(req.pod, req.ifname)
+--
+-- @tparam handle ns of that namespace
+-- @tparam table|string link there, object or name
+-- @treturn[1] table the link, as `link` gives it
+-- @treturn[1] table the one there, likewise
+-- @return[2] nil it is no veth, or its other end is not here
+function M:other_end(ns, link)
+  ns, link = takes.other_end(self, ns, link)
+  local eth = ns:link(type(link) == "table" and link.name or link)
+  if not eth or eth.kind ~= "veth" or not eth.link or not eth.link_netnsid then return nil end
+  -- The index is one of an unknown namespace: only if name and MAC are the same there as here, it is the link
+  -- here.
+  local here, there = self:link(eth.link), { index = eth.link, netnsid = eth.link_netnsid }
+  if not here or here.kind ~= "veth" then return nil end
+  local end_of, msg, errno = ns:socket():get("link", there, { "name", "mac" })
+  if errno then fail.kernel("look up the other end of " .. eth.name, msg, errno) end
+  if end_of and end_of.name == here.name and end_of.mac == here.mac then return here, eth end
+end
+
+--- The first of some names that no link has. In an ADD nobody else is given one in this namespace before the
+-- steps that are asked for next are done.
+--
+--     local name = req.host:free_name { "shim0", "shim1" }
+--
+-- @tparam {string,...} names
+-- @treturn[1] string
+-- @return[2] nil all are taken
+function M:free_name(names)
+  names = takes.free_name(self, names)
+  self.plan:flush()
+  self.plan:lock_namespace(self)
+  for _, name in ipairs(names) do
+    if not self:link(name, identity) then return name end
+  end
+end
+
 --- Numbers of routing tables that no VRF, rule or route has, once the pending steps are done. In an ADD
 -- nobody else is given one in this namespace before the steps that are asked for next are done.
 --

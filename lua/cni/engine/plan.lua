@@ -280,7 +280,7 @@ end
 
 -- Kinds of step that are about a link which must be in their namespace already.
 local on_link = { set = true, addr = true, route = true, vlan = true, await = true,
-  shared_addr = true, enslave = true, shared_set = true, neigh = true, fdb = true }
+  shared_addr = true, enslave = true, shared_set = true, neigh = true, fdb = true, tc = true }
 
 -- When the link of a step is missing, CHECK says that, in place of what should be on it.
 local function link_missing(plan, step)

@@ -98,7 +98,7 @@ local M = {}
 
 M.add_link = args.verb("add_link", { nil, attributes {
   object = "link",
-  own = { ns = args.handle, master = link, link = link, name = new_name },
+  own = { ns = args.handle, master = link, link = link, name = new_name, owned = boolean },
   required = { "name", "kind" }, check = a_kind,
   never = but_for { peer = "is of add_veth" },
 } })
@@ -258,6 +258,74 @@ M.ensure_fdb = args.always_verb("ensure_fdb", { "link", link }, fdb)
 
 M.set_vlan = args.verb("set_vlan", { "port", link }, { nil, vlan })
 
+-- Traffic control --------------------------------------------------------------------
+
+local no_index <const> = { index = "is not given as such: the link comes before" }
+
+-- The kernel counts the time that a burst takes at its rate, and gets no further than this.
+local function burst_fits(want)
+  local most = want.burst and want.rate and require("cni.step.tc").most_burst(want.rate)
+  if most and want.burst > most then
+    return ("%d takes longer at this rate than the kernel can count: at most %d"):format(want.burst, most), "burst"
+  end
+end
+
+local function tbf_is_whole(want)
+  for _, key in ipairs(want.kind == "tbf" and { "rate", "burst", "limit" } or {}) do
+    if not want[key] then return "is missing", key end
+  end
+  return burst_fits(want)
+end
+
+M.add_qdisc = args.verb("add_qdisc", { "link", link }, { nil, attributes {
+  object = "qdisc", required = { "kind" }, never = no_index, check = tbf_is_whole,
+} })
+
+local bytes = args.integer(1, 0xffffffff)
+
+M.add_class = args.verb("add_class", { "link", link }, { nil, attributes {
+  object = "class", own = { burst = bytes }, required = { "kind", "handle", "rate" }, never = no_index,
+  check = burst_fits,
+} })
+
+local function selects_packets(want)
+  local family
+  for _, key in ipairs { "from", "to" } do
+    local own = want[key] and (want[key]:find(":", 1, true) and "ipv6" or "ip")
+    if own and want.match then return "and match are not given both", key end
+    if own and want.kind == "matchall" then return "is not looked at by matchall", key end
+    if own and (family or want.protocol or own) ~= own then
+      return ("is not of the protocol %s"):format(family or want.protocol), key
+    end
+    family = family or own
+  end
+  if want.redirect and want.action then return "and action are not given both", "redirect" end
+end
+
+local read_filter = attributes {
+  object = "filter", own = { from = args.networks, to = args.networks, redirect = link },
+  required = { "parent" }, check = selects_packets,
+  never = { index = no_index.index, handle = "is given by the kernel" },
+}
+
+local function filter(value, self)
+  if type(value) ~= "table" or value.kind ~= nil then return read_filter(value, self) end
+  local want = { kind = "u32" }
+  for key, item in next, value do want[key] = item end
+  return read_filter(want, self)
+end
+
+M.add_filter = args.verb("add_filter", { "link", link }, { nil, filter })
+
+local function name_or_any_link(value)
+  if type(value) == "string" and value ~= "" then return value end
+  return args.any_link(value)
+end
+
+M.other_end = args.verb("other_end", { "ns", args.handle }, { "link", name_or_any_link })
+
+M.free_name = args.verb("free_name", { "names", list(args.string) })
+
 M.set_sysctl = args.verb("set_sysctl", { "list", list(sysctl) },
   { "options", optional(record { keep = boolean, link = link }) })
 
@@ -285,7 +353,8 @@ function M.keys(self, keys)
   return { "index", "name", table.unpack(wanted_keys(self, keys)) }
 end
 
-M.dump = args.verb("dump", { "object", args.word { "addr", "link", "neigh", "route", "rule", "vlan" } },
+M.dump = args.verb("dump", { "object", args.word { "addr", "class", "filter", "link", "neigh",
+  "qdisc", "route", "rule", "vlan" } },
   { "filter", optional(args.table) }, { "keys", optional(list(args.string)) })
 
 local some = optional(args.integer(1, 0xffff))

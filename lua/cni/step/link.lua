@@ -30,7 +30,7 @@ function M.requests(step, handle)
   local want, plan = step.want, handle.plan
   local attrs = {}
   for key, value in pairs(want) do attrs[key] = value end
-  attrs.named, attrs.into = nil, nil
+  attrs.named, attrs.into, attrs.owned = nil, nil, nil
   attrs.master = want.master and handle:index(want.master)
   attrs.link = nil
   if want.link then attrs[key_of_link(want)] = handle:index(want.link) end
