@@ -24,6 +24,9 @@ local filters = {
   rule = { {}, { family = "inet" } },
   neigh = { {}, { index = 1 } },
   vlan = { {} },
+  qdisc = { {}, { kind = "htb" } },
+  class = { { index = 1 } },
+  filter = { { index = 1, parent = "1:" }, { index = 1 } },
 }
 local keys = { link = { "name", "mac", "mtu", "master" }, addr = { "address", "scope" }, route = { "dst",
   "gw" } }
@@ -40,6 +43,7 @@ local operations = {
   end,
   function() return rt:get("link", { name = pick { "v0", "br0", "none" } }, nil, TIMEOUT) end,
   function() return rt:get("neigh", { index = 1, dst = "10.1.2.9" }, nil, TIMEOUT) end,
+  function() return rt:get(pick { "qdisc", "class" }, { index = 1, handle = pick { "1:", "1:10", "2:" } }, nil, TIMEOUT) end,
   function() return rt:send({ up, up, { "del", "link", { name = "none" } } }, TIMEOUT) end,
   function() return rt:del_link_quick({ name = "none" }, 2) end,
   function() return nft:dump(pick(nft_objects), { family = "inet" }, TIMEOUT) end,

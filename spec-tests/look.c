@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * look: print what there is of links, addresses, routes, rules, bridge VLANs and
- * nf_tables in some network namespaces, and of files below /run/luacni and the
+ * look: print what there is of links, addresses, routes, rules, bridge VLANs, queueing disciplines
+ * and nf_tables in some network namespaces, and of files below /run/luacni and the
  * lease directory, one line each, as the kernel gives it.
  *
  *	look [-c FILE] [-n] [-s] NETNS...
@@ -78,6 +78,9 @@ static const struct way rule_skip[] = {
 };
 static const struct way element_skip[] = {
 	{ { NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_EXPIRATION } },
+};
+static const struct way qdisc_skip[] = {
+	{ { TCA_STATS } }, { { TCA_STATS2 } }, { { TCA_XSTATS } },
 };
 static const struct way vlan_skip[] = {
 	{ { IFLA_OPERSTATE } }, { { IFLA_PROTINFO } }, { { IFLA_MTU } },
@@ -185,6 +188,17 @@ static bool settle_neigh(void *header, size_t length)
 	return neigh->ndm_state & NUD_PERMANENT;
 }
 
+/* What it says of itself is how many refer to it. */
+static bool settle_qdisc(void *header, size_t length)
+{
+	struct tcmsg *qdisc = header;
+
+	(void)length;
+	qdisc->tcm_ifindex = 0;
+	qdisc->tcm_info = 0;
+	return true;
+}
+
 /* IPv6's own local routes come when duplicate address detection is through. */
 static bool settle_route(void *header, size_t length)
 {
@@ -223,6 +237,8 @@ static const struct dump {
 	  SKIPPING(neigh_skip), false, true },
 	{ "rule", NETLINK_ROUTE, RTM_GETRULE, AF_UNSPEC, sizeof(struct fib_rule_hdr), NULL, NULL, 0,
 	  false, false },
+	{ "qdisc", NETLINK_ROUTE, RTM_GETQDISC, AF_UNSPEC, sizeof(struct tcmsg), settle_qdisc,
+	  SKIPPING(qdisc_skip), false, false },
 	{ "table", NETLINK_NETFILTER, NFT(NFT_MSG_GETTABLE), AF_UNSPEC, sizeof(struct nfgenmsg),
 	  NULL, NULL, 0, false, false },
 	{ "chain", NETLINK_NETFILTER, NFT(NFT_MSG_GETCHAIN), AF_UNSPEC, sizeof(struct nfgenmsg),

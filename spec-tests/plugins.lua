@@ -68,10 +68,39 @@ local reported = { cniVersion = "1.1.0",
 local published = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@" } },
   ips = { { address = "10.20.1.@N@/22", interface = 0 }, { address = "fd20::1:@N@/64", interface = 0 } } }
 
+-- The same, with its other end in the host.
+local paired = "ip link add dev@N@ address 02:00:00:00:01:0@N@ type veth peer name eth0 netns pod@N@; " ..
+  "ip link set dev@N@ addrgenmode none up; ip -n pod@N@ link set eth0 addrgenmode none up"
+
 M.list = {
   { name = "loopback", conf = { type = "loopback" }, reach = { "127.0.0.1" }, breaks = {
     { "lo is down", sh = "ip link set lo down", says = "lo" },
   } },
+
+  { name = "bandwidth", needs = { "ifb" }, each = paired, prev = reported,
+    conf = { type = "bandwidth", ingressRate = 10000000, egressRate = 5000000, egressBurst = 400000 },
+    breaks = {
+      { "nothing limits what comes", at = "host", sh = "tc qdisc del dev @PORT@ root", says = "tbf qdisc 1: on dev1 is missing" },
+      { "more may come", at = "host", sh = "tc qdisc change dev @PORT@ root handle 1: tbf rate 20mbit burst 25000 limit 290000",
+        says = "rate is 2500000, not 1250000" },
+      { "more may come at once", at = "host",
+        sh = "tc qdisc change dev @PORT@ root handle 1: tbf rate 10mbit burst 30000 limit 287144", says = "burst is not as wanted" },
+      { "the ifb link is gone", at = "host", sh = "ip link del $(ip -o link show type ifb | head -n1 | cut -d: -f2)", says = "bwp" },
+      { "nothing limits what goes", at = "host", sh = "tc qdisc del dev $(ip -o link show type ifb | head -n1 | cut -d: -f2) root",
+        says = "tbf qdisc 1: on bwp%x+ is missing" },
+      { "nothing is sent to it", at = "host", sh = "tc filter del dev @PORT@ parent ffff:", says = "u32 filter of ffff:" },
+      { "nor could be", at = "host", sh = "tc qdisc del dev @PORT@ ingress", says = "ingress qdisc ffff:" },
+    } },
+
+  { name = "bandwidth in the sandbox, for some networks", needs = { "ifb" }, prev = reported, pod = routed,
+    conf = { type = "bandwidth", ingressRate = 10000000, egressRate = 5000000,
+      unshapedSubnets = { "10.20.0.0/16", "fd20::/60" } },
+    breaks = {
+      { "the class is gone", sh = "tc qdisc del dev eth0 root; tc qdisc add dev eth0 root handle 1: htb default 10",
+        says = "htb class 1:10 on eth0 is missing" },
+      { "a network is limited", sh = "tc filter del dev eth0 parent 1: protocol ipv6 pref 2", says = "filter of 1: ipv6 on eth0" },
+      { "the ifb link is gone", sh = "ip link del $(ip -o link show type ifb | head -n1 | cut -d: -f2)", says = "bwp" },
+    } },
 
   { name = "host-local, two sets", ipam = true, ips = 2,
     conf = { type = "host-local", ipam = dual }, breaks = {

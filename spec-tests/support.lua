@@ -543,8 +543,14 @@ local function closer(ns)
   local addr = settled_links(ns)
   local route4, rule4 = M.ip_batch(ns, "-4", { "route show table all", "rule show" })
   local route6, rule6 = M.ip_batch(ns, "-6", { "route show table all", "rule show" })
-  local nft, vlans = table.unpack(M.many(ns, { "nft -j list ruleset", "bridge -j vlan show" }))
-  local addrs, routes, rules = {}, {}, {}
+  local nft, vlans, qdiscs = table.unpack(M.many(ns, { "nft -j list ruleset", "bridge -j vlan show",
+    "tc -j qdisc show" }))
+  local addrs, routes, rules, given = {}, {}, {}, {}
+  for _, qdisc in ipairs(qdiscs) do
+    qdisc.refcnt = nil
+    -- The kernel itself gives a link one that has no name.
+    if qdisc.handle ~= "0:" then given[#given + 1] = qdisc end
+  end
   for _, link in ipairs(addr) do
     for _, item in ipairs(link.addr_info or {}) do
       item.dev = link.ifname
@@ -569,7 +575,7 @@ local function closer(ns)
   end
   return {
     links = links_of(addr), addrs = as_set(addrs), routes = as_set(routes),
-    rules = as_set(rules), nft = nft_set(nft), vlans = vlans,
+    rules = as_set(rules), nft = nft_set(nft), vlans = vlans, qdiscs = as_set(given),
   }
 end
 
@@ -784,6 +790,9 @@ local kernel = {
   ["ip6-rules"] = can_make("ip -6 rule add from fd01::1 lookup 7"),
   ["clash"] = clashes,
   ["vxlan"] = can_make("ip link add x0 type vxlan id 7 dstport 4789"),
+  ["ifb"] = can_make("ip link add i0 type ifb && tc qdisc add dev p0 root tbf rate 1mbit burst 5000 limit 9000"),
+  ["fq_codel"] = can_make("tc qdisc add dev p0 root fq_codel"),
+  ["cake"] = can_make("tc qdisc add dev p0 root cake"),
   ["nft-destroy"] = since(6, 3),
   ["nft-nat"] = can_make("nft add table inet t; nft 'add chain inet t c " ..
     "{ type nat hook postrouting priority 100; }'"),

@@ -85,8 +85,8 @@ local function alias_of(req) return "bandwidth of " .. req.ifname end
 local function found_name(req, h)
   local first, second = names_of(req)
   local link = h:link(first, { "alias" })
-  local is_others = link and (link.alias or "") ~= "" and link.alias ~= alias_of(req)
-  return is_others and second or first
+  if link and ((link.alias or "") == "" or link.alias == alias_of(req)) then return first end
+  return (link or h:link(second, {})) and second or first
 end
 
 local function ifb_name(req, h)

@@ -238,7 +238,8 @@ A handle on the rtnetlink of one namespace: it stays there whatever the process 
 
 A request is `{ verb, object, attrs }`. Verbs: `add` (must be new), `ensure` (create), `replace`,
 `append`, `set` (must exist), `del`. Objects: `link`, `addr`, `route`, `rule`, `neigh`, `vlan` (of a
-bridge port), `qdisc`, `class`, `filter`. What keys the attributes of an object may have, `netlink.describe` tells.
+bridge port), `qdisc`, `class`, `filter`. What keys the attributes of an object may have,
+`netlink.describe` tells.
 @type rtnl
 */
 
@@ -399,7 +400,8 @@ Read all objects that agree with a filter, in one consistent picture.
 
 The kernel filters by what it can (links: `master`, `kind`; addresses: `index`, `family`, `netnsid`;
 routes: `table`, `oif`, `protocol`, `type`, `family`; rules: `family`; neighbours: `index`, `family`;
-VLANs: `index`; classes and filters: `index`, `parent`), the rest is compared here. A dump that was interrupted is asked for again.
+VLANs: `index`; classes and filters: `index`, `parent`), the rest is compared here. A dump that was
+interrupted is asked for again.
 @function rtnl:dump
 @tparam string object
 @tparam[opt] table filter

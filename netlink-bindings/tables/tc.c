@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Traffic control as data: queueing disciplines, their classes, filters and what those do with a packet.
- * Rates are in bytes a second, 64 bits wide, sizes in bytes. A buffer is in ticks of 64 ns, as the kernel tells it:
- * the time that a burst takes at the rate.
+ * Rates are in bytes a second, 64 bits wide, sizes in bytes. A buffer is in ticks of 64 ns, as the kernel
+ * tells it: the time that a burst takes at the rate.
  */
 
 #include "tables/tables.h"
@@ -124,7 +124,7 @@ struct rate {
 	uint16_t rate64; /* the attribute for a large one */
 };
 
-/* The struct of the discipline that is being encoded: its other fields have been laid out, or there are none. */
+/* The struct that is being encoded: its other fields have been laid out, or there are none. */
 static struct tc_ratespec *put_ratespec(struct attr_out *out, const struct rate *rate)
 {
 	static const uint8_t zero[sizeof(struct tc_tbf_qopt) + sizeof(struct tc_htb_opt)];

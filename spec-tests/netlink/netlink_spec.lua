@@ -1505,7 +1505,7 @@ describe("describe", function()
   end)
 
   it("shows no key twice, unless two kinds are the same", function()
-    for _, object in ipairs { "link", "addr", "route", "rule", "neigh", "vlan" } do
+    for _, object in ipairs { "link", "addr", "route", "rule", "neigh", "vlan", "qdisc", "class", "filter" } do
       local seen = {}
       for _, row in ipairs(netlink.describe(object)) do
         local other = seen[row.key]

@@ -56,7 +56,8 @@ describe("luacni validate", function()
     is_right(list { bridge { isGateway = true, ipMasq = true, vlan = 5, capabilities = { mac = true, ips = true } },
       { type = "tuning", sysctl = { ["net.core.somaxconn"] = "500" }, mac = "0a:00:00:00:00:01" },
       { type = "portmap", snat = true, capabilities = { portMappings = true } },
-      { type = "bandwidth", ingressRate = 1000, ingressBurst = 8000 },
+      { type = "bandwidth", ingressRate = 1000, ingressBurst = 8000, egressRate = 1000,
+        capabilities = { bandwidth = true } },
       { type = "firewall", backend = "", ingressPolicy = "same-bridge" }, { type = "sbr", gateways = { "10.9.8.1" } } })
     is_right(list({ { type = "loopback" } }, { disableCheck = true, cniVersions = { "0.4.0", "1.1.0" } }))
     is_right { cniVersion = "0.3.1", name = "net", type = "bridge", ipam = host_local }
@@ -149,8 +150,8 @@ describe("luacni validate", function()
       'plugins[1] (portmap): backend: "nft" is not one of iptables, nftables; did you mean "nftables"?')
     is_fault(list { bridge(), { type = "tuning", sysctl = { ["kernel.domainname"] = "x" } } },
       'plugins[1] (tuning): sysctl: "kernel.domainname" is not below net: the rest of /proc/sys is the whole machine\'s')
-    is_fault(list { bridge(), { type = "bandwidth", ingressRate = 5 } },
-      "plugins[1] (bandwidth): ingressRate and ingressBurst go together")
+    is_fault(list { bridge(), { type = "bandwidth", ingressBurst = 5 } },
+      "plugins[1] (bandwidth): ingressBurst is given without ingressRate")
     is_fault(list { bridge(), { type = "sbr", tabel = 100 } },
       'plugins[1] (sbr): nothing reads the key "tabel", did you mean "table"?')
     is_fault(list { bridge(), { type = "firewall", backnd = "iptables" } },

@@ -54,7 +54,7 @@ local bindings = {
     assert(tostring(h) and h:fd() > 2)
     assert(not netlink.open("/nonexistent"))]] },
   { "describe", "return require('netlink')", [[
-    for _, object in ipairs { "link", "addr", "route", "rule", "neigh", "vlan" } do
+    for _, object in ipairs { "link", "addr", "route", "rule", "neigh", "vlan", "qdisc", "class", "filter" } do
       (...).describe(object)
     end]] },
   { "check", "return require('netlink')", [[
@@ -91,6 +91,22 @@ local bindings = {
         preferred_lft = 100, valid_lft = 200 } },
       { "add", "route", { dst = "198.51.100.0/24", oif = 1, mtu = 1400, lock = { "mtu" } } },
     })]] },
+  { "send, get and dump, traffic control", "return require('netlink').open('/run/netns/alloc')", [[
+    local h = ...
+    h:send { { "del", "qdisc", { index = 1, parent = "root", handle = "7:" } } }
+    assert(h:send {
+      { "add", "qdisc", { index = 1, parent = "root", handle = "7:", kind = "htb", default = 16 } },
+      { "add", "class", { index = 1, parent = "7:", handle = "7:10", kind = "htb", rate = 1 << 33, ceil = 1 << 33,
+        buffer = 1000, cbuffer = 1000, quantum = 1514 } },
+      { "add", "filter", { index = 1, parent = "7:", protocol = "ip", priority = 1, kind = "u32", class = "7:10",
+        match = { { at = 16, value = 0x0a000000, mask = 0xff000000 } },
+        action = { kind = "mirred", how = "mirror", verdict = "pipe", link = 1 } } },
+      { "add", "qdisc", { index = 1, parent = "7:10", handle = "8:", kind = "tbf", rate = 1000, burst = 2000,
+        limit = 4000 } } })
+    assert(h:get("qdisc", { index = 1, handle = "8:" }).rate == 1000)
+    assert(h:get("class", { index = 1, handle = "7:10" }).rate == 1 << 33)
+    assert(#h:dump("filter", { index = 1, parent = "7:", class = "7:10" }) == 1)
+    assert(h:get("qdisc", { index = 1, handle = "9:" }) == nil)]] },
   { "send with an echo", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
     h:send { { "del", "link", { name = "echo0" } } }

@@ -24,11 +24,11 @@ local function makes_link(entry)
   return with_link(entry) and not (entry.prev and entry.prev.interfaces[1].name == "eth0")
 end
 
--- Without a record nothing tells that an attachment is there; but for a VRF, which the interface is in, and
--- tables of sbr that no other attachment has.
+-- Without a record nothing tells that an attachment is there; but for a VRF, which the interface is in,
+-- tables of sbr that no other attachment has, and what limits a link.
 local function is_untold(entry)
   local conf = plugins.conf(entry)
-  return not makes_link(entry) and not with_leases(entry) and conf.type ~= "vrf"
+  return not makes_link(entry) and not with_leases(entry) and conf.type ~= "vrf" and conf.type ~= "bandwidth"
     and not (conf.type == "sbr" and not conf.table)
 end
 
@@ -129,7 +129,8 @@ local losses = {
       w.pods[1] = nil
     end, again = any, expected = no_pod,
     stays = { { "^host%-device", "kernel%.host%.links%.%a%a%a1[ .]",
-      why = "a pair of links goes with the namespace of either" } } },
+      why = "a pair of links goes with the namespace of either" },
+      { "^bandwidth$", "kernel%.host%.links%.dev1 ", why = "likewise" } } },
   { "the namespace, whose path names another by then,", has = has_no_device, own = true,
     complains = has_own_mac, elsewhere = true, lose = replace_sandbox, again = function() return false end, expected = no_pod },
   { "the records and the namespace, whose path names another by then,", has = has_no_device, own = true,

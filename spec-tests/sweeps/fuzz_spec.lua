@@ -43,6 +43,14 @@ rule add uidrange 5-6 ipproto tcp dport 80-90 lookup 100
 neigh add 10.1.2.9 lladdr 02:00:00:00:00:99 dev v0
 ]]
 
+local qdiscs = [[
+qdisc add dev lo root handle 1: htb default 10
+class add dev lo parent 1: classid 1:10 htb rate 5mbit
+qdisc add dev lo parent 1:10 handle 2: tbf rate 1mbit burst 5000 limit 9000
+filter add dev lo parent 1: protocol ip prio 1 u32 match ip dst 10.0.0.0/8 flowid 1:10
+filter add dev lo parent 1: protocol all prio 3 u32 match u32 0 0 action mirred egress mirror dev v0
+]]
+
 local rules = [[
 table inet t {
   comment "of ours"
@@ -69,6 +77,7 @@ local function filled()
   -- Nobody lives there: a changed answer may have a link deleted that was not meant.
   local host = t.netns(nil, { lo = "up" })
   for line in links:gmatch("[^\n]+") do t.sh("ip " .. line, { host = host }) end
+  for line in qdiscs:gmatch("[^\n]+") do t.sh("tc " .. line, { host = host }) end
   t.sh({ "nft", "-f", "-" }, { host = host, stdin = rules })
   return host
 end

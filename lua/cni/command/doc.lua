@@ -53,9 +53,9 @@ end
 
 -- What a link, an address ... may have: the options of a kind of link, or one key, by its name.
 local function print_keys(object, only)
-  local kinds = object == "link" and pages.kinds() or {}
+  local kinds = pages.kinds(object)
   local heading, of_kind = { "key", "type", "" }, only and pages.keys(object, only) or {}
-  if of_kind[1] and object == "link" then return print_rows(heading, of_kind) end
+  if of_kind[1] and kinds[1] then return print_rows(heading, of_kind) end
   local rows = pages.keys(object)
   for _, kind in ipairs(only and kinds or {}) do
     for _, row in ipairs(pages.keys(object, kind)) do rows[#rows + 1] = row end
@@ -65,7 +65,7 @@ local function print_keys(object, only)
       pages.entries(object))
   end
   if kinds[1] and not only then
-    say.lines { "", "Options of a kind: luacni doc link KIND, of " .. table.concat(kinds, " ") }
+    say.lines { "", ("Options of a kind: luacni doc %s KIND, of %s"):format(object, table.concat(kinds, " ")) }
   end
 end
 

@@ -111,7 +111,7 @@ end
 local function put_keys(lines, object)
   table.move({ "", "--- " .. pages.objects[object], "---@class luacni." .. object:gsub("%-", "_") }, 1, 3,
     #lines + 1, lines)
-  local kinds = object == "link" and pages.kinds() or {}
+  local kinds = pages.kinds(object)
   for i = 0, #kinds do
     for _, row in ipairs(pages.keys(object, kinds[i])) do
       local words = row[2]:find("|", 1, true) or not row[2]:find("^%l+$") and not row[2]:find("^integer")

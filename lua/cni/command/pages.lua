@@ -206,6 +206,9 @@ local objects = {
   route = "what a route has, and add_route takes",
   rule = "what a policy rule has",
   neigh = "what a neighbour, or an entry of a bridge's table, has",
+  qdisc = "what a queueing discipline has, and add_qdisc takes",
+  class = "what a class of one has, and add_class takes",
+  filter = "what a filter of traffic control has, and add_filter takes",
 }
 
 --- The words that @{keys} knows.
@@ -225,11 +228,12 @@ local function rows_of(object)
   end
 end
 
---- The kinds of link that have options of their own.
+--- The kinds of link, queueing discipline and so on that have options of their own.
+-- @tparam string object a word of @{objects}
 -- @treturn {string,...} sorted
-function M.kinds()
+function M.kinds(object)
   local kinds, seen = {}, {}
-  for _, row in ipairs(netlink.describe("link")) do
+  for _, row in ipairs(rows_of(object)) do
     if row.when and not seen[row.when] then
       seen[row.when] = true
       kinds[#kinds + 1] = row.when
@@ -241,7 +245,7 @@ end
 
 --- The keys that an object has.
 -- @tparam string object a word of @{objects}
--- @tparam[opt] string kind of a link: only its options. Without, what every kind has.
+-- @tparam[opt] string kind of it: only its options. Without, what every kind has.
 -- @treturn {table,...} rows of cells: key, type, and "read only" where it is
 function M.keys(object, kind)
   local cells, wanted = {}, object == "bridge-port" and "bridge" or kind
@@ -312,7 +316,7 @@ function M.entries(word)
   end
   if page then names_of(page, names) end
   if objects[word] then names_of(M.keys(word), names) end
-  for _, kind in ipairs(word == "link" and M.kinds() or {}) do
+  for _, kind in ipairs(objects[word] and M.kinds(word) or {}) do
     names[#names + 1] = kind
     names_of(M.keys(word, kind), names)
   end

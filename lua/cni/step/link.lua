@@ -193,13 +193,27 @@ function M.without(step, later)
   return setmetatable({ want = want }, { __index = step })
 end
 
+-- What is set once a link is there: an ADD that died may not have come so far.
+local set_later <const> = { alias = true, carrier = true, proto_down = true, addr_gen_mode = true,
+  ipv6_token = true }
+
+-- Whether a link may be the one that an ADD has begun to make.
+local function may_be(want, link)
+  if want.mac and link.mac ~= want.mac then return false end
+  local at_birth = {}
+  for key, value in pairs(want) do
+    if not set_later[key] then at_birth[key] = value end
+  end
+  return not kinds.odd_option(at_birth, link)
+end
+
 -- Remove the link of a name if it is the step's. When that is not certain, MAC and options have to be right.
 local function remove(step, h, name, certain)
   local want = step.want
   local link = h:link(name, certain and { "kind" } or nil)
   h.plan.missed = h.plan.missed or not link
   if not link or link.kind ~= want.kind then return end
-  if not certain and (want.mac and link.mac ~= want.mac or kinds.odd_option(want, link)) then return end
+  if not certain and not may_be(want, link) then return end
   if h.plan.batch and h.name == "host" then
     h.plan.batch:gone(h, link.index)
     if not h:link(link.index, {}) then return h:forget(name) end

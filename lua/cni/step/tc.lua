@@ -113,13 +113,15 @@ local untold <const> = { handle = true, parent = true, burst = true, peakburst =
 
 -- The first key that differs.
 local function odd(step, have, h)
-  local want = attrs_of(step, h)
+  local want, keys = attrs_of(step, h), {}
+  for key in pairs(want) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return (a == "rate" and "" or a) < (b == "rate" and "" or b) end)
+  for _, key in ipairs(keys) do
+    if not untold[key] and differs(want[key], have[key], key) then return key end
+  end
   if want.burst and want.rate then
     local wanted = ticks(want.burst, want.rate)
     if math.abs(wanted - (have.buffer or 0)) > 16 + wanted / 1000 then return "burst" end
-  end
-  for key, value in pairs(want) do
-    if not untold[key] and differs(value, have[key], key) then return key end
   end
 end
 
