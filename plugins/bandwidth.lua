@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- Limit how much goes through the sandbox's interface. Used in a chain, behind the plugin that makes the
--- interface. Ingress is towards the sandbox, egress from it; rates are bits a second, bursts bits. A burst that
--- is not given, or is one of the numbers that runtimes write for none, is chosen so that each second has its
--- rate, the first one too; a burst is one frame at least.
+-- interface. Ingress is towards the sandbox, egress from it; rates are bits a second, bursts bits. A burst
+-- that is not given, or is one of the numbers that runtimes write for none, is chosen so that each second has
+-- its rate, the first one too; a burst is one frame at least.
 
 local common = require "cni.common"
 local schema = require "cni.schema"
@@ -60,7 +60,7 @@ end
 
 local fields = limits()
 fields.latency = schema.integer { min = 1, max = 10000,
-  doc = "Milliseconds that a packet may wait; default: 25 with a burst, else what TCP needs to keep the rate." }
+  doc = "Milliseconds that a packet may wait; default: 25 with a burst, else what TCP needs." }
 fields.qdisc = schema.enum { values = { "fq_codel", "cake" }, empty = "absent",
   doc = "How those that wait take turns; default: one behind the other." }
 fields.runtimeConfig = schema.record {

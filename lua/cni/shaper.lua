@@ -1,12 +1,13 @@
 -- SPDX-License-Identifier: MIT
---- How much goes through the sandbox's interface, and how fast; towards the sandbox is ingress, from it egress.
+--- How much goes through the sandbox's interface, and how fast. Towards the sandbox is ingress, from it
+-- egress.
 --
 --     host:  [ veth ]--sandbox: [ eth0 ]      sandbox: [ eth0 ]---
 --               |                                         |
 --            [ bwp... ]                                [ bwp... ]
 --
--- Where the other end of the interface is in the host, a token bucket on that end shapes what goes towards the
--- sandbox. What comes from the sandbox is sent through an ifb link of its own, which has a token bucket too.
+-- Where the other end of the interface is in the host, a token bucket on that end shapes what goes towards
+-- the sandbox. What comes from the sandbox is sent through an ifb link, which has a token bucket too.
 -- Any other interface (macvlan, ipvlan, vlan, tap) is shaped where it is, in the sandbox, with the directions
 -- exchanged: so a container that may configure its network can undo it.
 -- @module cni.shaper
@@ -16,27 +17,29 @@ local fail = require "cni.fail"
 
 local M = {}
 
--- A burst is this long, where it is ours to choose; with fair queues shorter, since what is let through at once
--- holds up all others.
+-- A burst is this long, where it is ours to choose; with fair queues shorter, since what is let through at
+-- once holds up all others.
 local burst_ms <const>, fair_burst_ms <const> = 20, 4
 
 -- What the first bytes of a frame take that are no part of the MTU: Ethernet, one VLAN tag.
 local header <const> = 18
 
--- How long a queue is, where nobody has said how long packets may wait. TCP needs so much to keep a rate in each
--- second: with less it loses packets when it begins, and what came behind them counts for a later second. Where
--- the burst is given, it is as the reference has it.
-local usual_ms <const>, roomy <const>, most_ms <const>, least_frames <const> = 25, 256 * 1024, 2000, 16
+-- How long a queue is, where nobody has said how long packets may wait. TCP needs so much to keep a rate in
+-- each second: with less it loses packets when it begins, and what came behind them counts for a later one.
+-- Where the burst is given, it is as the reference has it.
+local usual_ms <const>, roomy <const> = 25, 256 * 1024
+local most_ms <const>, least_frames <const> = 2000, 16
 
 local most <const> = 0xffffffff
 
 -- What goes at a rate in some milliseconds; in two parts, so that large rates do not overflow.
 local function in_time(rate, ms) return rate // 1000 * ms + rate % 1000 * ms // 1000 end
 
--- Tokens, and room to wait, for a limit on a link with that MTU. What is given is kept, but that a frame fits.
+-- Tokens, and room to wait, for a limit on a link with that MTU. What is given is kept, unless no frame fits.
 local function bucket(limit, mtu)
   local rate, frame = limit.rate // 8, mtu + header
-  local burst = limit.burst and limit.burst // 8 or in_time(rate, limit.qdisc and fair_burst_ms or burst_ms)
+  local burst = limit.burst and limit.burst // 8
+    or in_time(rate, limit.qdisc and fair_burst_ms or burst_ms)
   burst = math.min(most, math.max(burst, frame))
   local room = in_time(rate, limit.latency or usual_ms)
   if not limit.burst and not limit.latency then
@@ -71,8 +74,8 @@ local function shape(h, link, limit, mtu, side)
   end
 end
 
--- The name that the reference gives to the ifb link of a container in a network; and one for a second interface
--- of the same container.
+-- The name that the reference gives to the ifb link of a container in a network; and one for a second
+-- interface of the same container.
 local function names_of(req)
   local sha512 = require "cni.reference.sha512"
   local text = req.network .. req.container_id
@@ -99,8 +102,8 @@ end
 
 -- Have what arrives by a link go no faster than that: it is sent through an ifb link first.
 local function shape_arrivals(req, h, link, limit, mtu, side)
-  local ifb = h:add_link { kind = "ifb", name = ifb_name(req, h), mtu = mtu, txqlen = 0, up = true, owned = true,
-    alias = req.plan.mode ~= "verify" and alias_of(req) or nil }
+  local ifb = h:add_link { kind = "ifb", name = ifb_name(req, h), mtu = mtu, txqlen = 0, up = true,
+    owned = true, alias = req.plan.mode ~= "verify" and alias_of(req) or nil }
   shape(h, ifb, limit, mtu, side)
   h:add_qdisc(link, { kind = "ingress" })
   h:add_filter(link, { parent = "ffff:", protocol = "all", priority = 1, redirect = ifb })
@@ -166,8 +169,8 @@ local takes = args.call("shaper.limit", { nil, args.request },
 -- @tparam table limits `ingress`, `egress`, each with
 --   rate      bits a second
 --   burst     bits that may go at once; default: so few that each second has its rate, the first one too
---   latency   how long a packet may wait, in milliseconds; default: as long as TCP needs to keep the rate, and with a
---             burst 25
+--   latency   how long a packet may wait, in milliseconds; default: 25 with a burst, else as long as TCP
+--             needs to keep the rate
 --   qdisc     fq_codel or cake: who waits for whom; default: one queue for all
 --   shaped    networks of the other side: only what comes from there, or goes there, is limited
 --   unshaped  networks of the other side that are not limited

@@ -65,7 +65,8 @@ local function print_keys(object, only)
       pages.entries(object))
   end
   if kinds[1] and not only then
-    say.lines { "", ("Options of a kind: luacni doc %s KIND, of %s"):format(object, table.concat(kinds, " ")) }
+    local list = table.concat(kinds, " ")
+    say.lines { "", ("Options of a kind: luacni doc %s KIND, of %s"):format(object, list) }
   end
 end
 

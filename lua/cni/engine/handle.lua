@@ -108,8 +108,8 @@ end
 --   master  object or name here: what it is plugged into
 --   mac     chosen when absent, but for kinds that take that of `link`
 --   mtu, up, and whatever else a link has
---   owned   true: its name is made of the container's ID or the like, so that it is certainly this attachment's;
---           a DEL without a record takes it away
+--   owned   true: its name is made of the container's ID or the like, so that it is certainly this
+--           attachment's; a DEL without a record takes it away
 -- @treturn table the link
 function M:add_link(want)
   want = takes.add_link(self, want)

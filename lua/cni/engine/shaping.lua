@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Traffic control on the links of one network namespace: queueing disciplines, their classes, filters. Each handle
--- has these verbs beside its others (cni.engine.handle).
+--- Traffic control on the links of one network namespace: queueing disciplines, their classes, filters. Each
+-- handle has these verbs beside its others (cni.engine.handle).
 -- @module cni.engine.shaping
 
 local addr = require "cni.addr"
@@ -55,7 +55,8 @@ end
 --   kind    of the discipline, such as htb
 --   handle  what it is called, in hexadecimal digits
 --   parent  the class that it is in; default: the discipline itself
---   rate, ceil  what it has, and what it may have when others leave that, in bytes a second; default of ceil: rate
+--   rate    what it has, in bytes a second
+--   ceil    what it may have when others leave that; default: rate
 --   burst   bytes that may go at once
 --   and what its kind has: `luacni doc class KIND`
 function M:add_class(link, want)

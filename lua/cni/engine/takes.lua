@@ -264,9 +264,10 @@ local no_index <const> = { index = "is not given as such: the link comes before"
 
 -- The kernel counts the time that a burst takes at its rate, and gets no further than this.
 local function burst_fits(want)
-  local most = want.burst and want.rate and require("cni.step.tc").most_burst(want.rate)
-  if most and want.burst > most then
-    return ("%d takes longer at this rate than the kernel can count: at most %d"):format(want.burst, most), "burst"
+  local fits = want.burst and want.rate and require("cni.step.tc").most_burst(want.rate)
+  if fits and want.burst > fits then
+    local text = "%d takes longer at this rate than the kernel can count: at most %d"
+    return text:format(want.burst, fits), "burst"
   end
 end
 
@@ -289,15 +290,15 @@ M.add_class = args.verb("add_class", { "link", link }, { nil, attributes {
 } })
 
 local function selects_packets(want)
-  local family
+  local of_one
   for _, key in ipairs { "from", "to" } do
     local own = want[key] and (want[key]:find(":", 1, true) and "ipv6" or "ip")
     if own and want.match then return "and match are not given both", key end
     if own and want.kind == "matchall" then return "is not looked at by matchall", key end
-    if own and (family or want.protocol or own) ~= own then
-      return ("is not of the protocol %s"):format(family or want.protocol), key
+    if own and (of_one or want.protocol or own) ~= own then
+      return ("is not of the protocol %s"):format(of_one or want.protocol), key
     end
-    family = family or own
+    of_one = of_one or own
   end
   if want.redirect and want.action then return "and action are not given both", "redirect" end
 end

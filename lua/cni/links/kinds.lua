@@ -29,7 +29,8 @@ local no_options <const> = {
   tun_vnet_hdr = true,
   name = true, peer = true, mac = true, mtu = true, into = true, link = true, master = true,
   up = true, arp = true, named = true, port = true, label = true,
-  group = true, keep = true, owned = true, port_vlans = true, promisc = true, vlan_filtering = true, vrf_table = true,
+  group = true, keep = true, owned = true, port_vlans = true, promisc = true, vlan_filtering = true,
+  vrf_table = true,
 }
 
 -- Whether the kernel has what is wanted; of a list, every entry in any order.

@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
 --- Step `tc`: traffic control. A queueing discipline, a class of one, or a filter, on a link.
 --
--- The step's `want` has `object` (qdisc, class, filter), `link`, `attrs` as netlink takes them but for indices,
--- and `to`, the link that a filter's action sends packets to. What is below a discipline of the same plan goes
--- with it (`covered`), and so does what is on a link of the same plan.
+-- The step's `want` has `object` (qdisc, class, filter), `link`, `attrs` as netlink takes them but for
+-- indices, and `to`, the link that a filter's action sends packets to. What is below a discipline of the same
+-- plan goes with it (`covered`), and so does what is on a link of the same plan.
 -- @module cni.step.tc
 
 local fail = require "cni.fail"
@@ -172,7 +172,7 @@ function M.undo(step, plan)
   local want, h = step.want, plan:at(step.ns)
   local have = h and find(step, h)
   if not have or have.kind ~= want.attrs.kind then return end
-  -- An ADD that died may not have come so far: then one that is there is another one's, unless it is as wanted.
+  -- An ADD that died may not have come so far: then one that is there is another's, unless it is as wanted.
   local certain = not step.unsure and (plan.mode ~= "undo" or plan.record and plan.record.done)
   if not certain and odd(step, have, h) then return end
   local attrs = want.attrs
