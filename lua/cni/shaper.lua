@@ -48,16 +48,20 @@ local function bucket(limit, mtu)
   return rate, burst, math.min(most, room + burst)
 end
 
+-- Faster than any link, in bytes a second.
+local endless <const> = 125000000000
+
 -- Have what a link sends go no faster than that. `side`: from or to, the end that is not the sandbox.
 local function shape(h, link, limit, mtu, side)
   local rate, burst, room = bucket(limit, mtu)
   local shaped, unshaped = limit.shaped or {}, limit.unshaped or {}
-  local class = "1:1"
+  local above = "1:1"
   if not shaped[1] and not unshaped[1] then
     h:add_qdisc(link, { kind = "tbf", rate = rate, burst = burst, limit = room })
   else
-    -- What is in no class goes as it comes.
-    class = "1:10"
+    -- What is in no class goes as it comes. The bucket below it limits nothing: it has packets that the kernel
+    -- has not cut into frames yet cut, which a class sends whole, however large.
+    local class = "1:10"
     h:add_qdisc(link, { kind = "htb", default = unshaped[1] and 0x10 or 0, direct_qlen = 1000 })
     h:add_class(link, { kind = "htb", handle = class, rate = rate, burst = burst, quantum = mtu + header })
     for _, subnet in ipairs(shaped) do
@@ -66,12 +70,11 @@ local function shape(h, link, limit, mtu, side)
     for _, subnet in ipairs(unshaped) do
       h:add_filter(link, { parent = "1:", [side] = subnet, class = "1:" })
     end
+    h:add_qdisc(link, { kind = "tbf", handle = "10:", parent = class, rate = endless, burst = mtu + header,
+      limit = room })
+    above = "10:1"
   end
-  if limit.qdisc then
-    h:add_qdisc(link, { kind = limit.qdisc, handle = "10:", parent = class })
-  elseif class ~= "1:1" then
-    h:add_qdisc(link, { kind = "bfifo", handle = "10:", parent = class, limit = room })
-  end
+  if limit.qdisc then h:add_qdisc(link, { kind = limit.qdisc, handle = "20:", parent = above }) end
 end
 
 -- The name that the reference gives to the ifb link of a container in a network; and one for a second
