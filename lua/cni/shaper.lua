@@ -59,8 +59,8 @@ local function shape(h, link, limit, mtu, side)
   if not shaped[1] and not unshaped[1] then
     h:add_qdisc(link, { kind = "tbf", rate = rate, burst = burst, limit = room })
   else
-    -- What is in no class goes as it comes. The bucket below it limits nothing: it has packets that the kernel
-    -- has not cut into frames yet cut, which a class sends whole, however large.
+    -- What is in no class goes as it comes. The bucket below it limits nothing: it has large packets cut into
+    -- frames, which a class sends whole.
     local class = "1:10"
     h:add_qdisc(link, { kind = "htb", default = unshaped[1] and 0x10 or 0, direct_qlen = 1000 })
     h:add_class(link, { kind = "htb", handle = class, rate = rate, burst = burst, quantum = mtu + header })
