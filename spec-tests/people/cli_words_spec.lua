@@ -142,6 +142,21 @@ describe("what is said of this site's scripts", function()
   end)
 end)
 
+describe("luacni types --json", function()
+  it("says whether the program of a type is this one", function()
+    local bin = "/run/spec/some"
+    t.run { "mkdir", "-p", bin }
+    succeeds { "link", "bridge", "--dir", bin }
+    t.write(bin .. "/ptp", "#!/bin/sh\n")
+    t.run { "chmod", "+x", bin .. "/ptp" }
+    local found = {}
+    for _, entry in ipairs(t.decode((succeeds({ "types", "--json" }, { env = { "CNI_PATH=" .. bin } })))) do
+      found[entry.type] = tostring(entry.luacni)
+    end
+    t.same({ "true", "false", "nil" }, { found.bridge, found.ptp, found.vlan })
+  end)
+end)
+
 describe("luacni link", function()
   it("knows this program by any name, links to it from any folder, and leaves others alone", function()
     local bin = "/run/spec/here"

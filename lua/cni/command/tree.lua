@@ -30,15 +30,26 @@ local function node_of(link, addresses)
     addresses = addresses, below = json.list {} }
 end
 
+-- The interface of an attachment. A script may call its link otherwise than the runtime: the result tells.
+local function interface_of(h, entry)
+  local link = h:get("link", { name = entry.interface }, link_keys)
+  for _, record in ipairs(entry.records) do
+    for _, interface in ipairs(record.done and record.done.interfaces or {}) do
+      link = link or h:get("link", { name = interface.name }, link_keys)
+    end
+  end
+  return link
+end
+
 -- The end of an attachment: what its interface is, and the index of the host's link that it hangs on.
 local function leaf_of(entry)
   local leaf = attachments.told(entry)
   leaf.kind = "attachment"
   local ns <close> = attachments.namespace(entry)
   local h <close> = ns and netlink.open(ns)
-  local link = h and h:get("link", { name = entry.interface }, link_keys)
+  local link = h and interface_of(h, entry)
   if not link then return leaf end
-  leaf.link = { kind = link.kind or "device", up = link.up }
+  leaf.link = { name = link.name, kind = link.kind or "device", up = link.up }
   leaf.addresses = addresses_of(h, link.index)
   -- Without a number the other link is in the same namespace.
   return leaf, link.link_netnsid and link.link, link.index
@@ -99,7 +110,8 @@ local function words_of(node)
       node.addresses[1] and "  " .. table.concat(node.addresses, " ") or "")
   end
   local note = attachments.unusual(node) or not node.link and "there is no such interface"
-  return ("%s %s  network %s%s%s"):format(node.container, node.interface, node.network,
+  local other = node.link and node.link.name ~= node.interface and (" (%s)"):format(node.link.name) or ""
+  return ("%s %s%s  network %s%s%s"):format(node.container, node.interface, other, node.network,
     node.addresses[1] and "  " .. table.concat(node.addresses, " ") or "",
     note and ("  (%s)"):format(note) or "")
 end

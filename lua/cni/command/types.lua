@@ -26,7 +26,7 @@ return {
   text = "Where the script of each comes from, and the program that a runtime calls it by. Without one " ..
     "a type can be used by `luacni run` alone; `luacni link` makes it. (Looked for in CNI_PATH, " ..
     "or in the usual places.)",
-  options = { json = { about = "as JSON" } },
+  options = { json = { about = "as JSON; `luacni`: whether the program is this one" } },
   examples = { "luacni types", "CNI_PATH=/opt/cni/bin luacni types --json" },
   run = function(_, options)
     local folders = require("cni.command.link").folders()
@@ -37,7 +37,7 @@ return {
       host.progress(("types: %s, %d of %d"):format(entry.name, i, #types))
       local path, is_own = program(folders, entry.name)
       local problem = entry.origin ~= "built in" and check.problem(entry.origin) or nil
-      list[i] = { type = entry.name, script = entry.origin, program = path, own = path and is_own,
+      list[i] = { type = entry.name, script = entry.origin, program = path, luacni = path and is_own,
         problem = problem }
       rows[i + 1] = { entry.name, entry.origin, told(path, is_own, entry.name)
         .. (problem and "; cannot be loaded: luacni check-scripts says why" or "") }

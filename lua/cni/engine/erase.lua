@@ -84,7 +84,8 @@ local function find_all(req, plugin)
   local problem, ok = del, nil
   if loads then loads, problem = fail.try(scripts.bounded, read, req, plugin) end
   if loads then
-    ok = fail.try(scripts.call, plugin, "add", req)
+    -- One that never ends has had the time of the ADD already.
+    ok = fail.try(scripts.bounded, scripts.call, plugin, "add", req)
   else
     req.log(("luacni: DEL goes without the script of %s: %s"):format(plugin.type, tostring(problem)))
   end

@@ -344,7 +344,9 @@ end
 -- The sandbox is looked for when the first step needs it: to take back a veth pair its end in the host
 -- is enough.
 local function find_pod(plan, step)
-  if not plan.seek or step.ns ~= "pod" and step.want.into ~= "pod" then return end
+  local want = step.want
+  local there = step.ns == "pod" or want.into == "pod" or want.undo and want.undo.ns == "pod"
+  if not plan.seek or not there then return end
   local found = plan.seek()
   plan.seek = nil
   if found then plan.pod = handle.new(plan, "pod", found) end

@@ -67,7 +67,7 @@ local number = args.integer(0, 0xffffffff)
 -- A reader for a call, with its own keys and those in `more`.
 local function a_call(more, options)
   local fields = { program = args.absolute, args = args.list(args.string), stdin = args.string,
-    timeout = args.number(0, 86400, "seconds") }
+    ns = args.handle, timeout = args.number(0, 86400, "seconds") }
   for key, read in next, more or {} do fields[key] = read end
   return args.record(fields, options)
 end
@@ -78,9 +78,9 @@ local takes = {
   number = args.call("req:number", request, { "pool", pool_name }, { "key", text }, { "min", number },
     { "max", number }),
   call = args.call("req:call", request, { nil,
-    a_call({ ns = args.handle, undo = a_call(), check = a_call() }, { required = { "program" } }) }),
-  http = args.call("req:http", request, { nil, web.request({ ns = args.handle, undo = web.request(),
-    check = web.request() }, { "url" }) }),
+    a_call({ undo = a_call(), check = a_call() }, { required = { "program" } }) }),
+  http = args.call("req:http", request, { nil, web.request({ undo = web.request(), check = web.request() },
+    { "url" }) }),
   delegate = args.call("req:delegate", request, { "type", a_type }, { "changes", optional(args.table) }),
 }
 
@@ -162,9 +162,9 @@ end
 -- - `ns`: the handle of the namespace that it runs in (`req.host`). An `undo` in a sandbox that is gone is
 --   not run, which is logged
 -- - `undo`: the call that takes it back in DEL, GC and rollback, last of all. It has the same keys; its
---   `program` is that of the first call unless it names another. Its `stdin` is what the first call printed,
---   if that came to an end. It must succeed also when there is nothing to take back: its error is an error of
---   the DEL, which is tried again. A program that has been removed is passed over
+--   `program` and `ns` are those of the first call unless it names others. Its `stdin` is what the first
+--   call printed, if that came to an end. It must succeed also when there is nothing to take back: its error
+--   is an error of the DEL, which is tried again. A program that has been removed is passed over
 -- - `check`: the call that CHECK makes, with the same keys. Its error is what differs. Without it CHECK calls
 --   nothing
 -- @treturn string|nil what it printed; in CHECK what it printed then. nil where nothing was called: in a dry
@@ -175,8 +175,9 @@ function M.call(req, what)
   for _, key in ipairs { "call", "undo", "check" } do
     local one = what
     if key ~= "call" then one = what[key] end
+    local ns = one ~= what and one and one.ns
     want[key] = one and { program = one.program or what.program, args = one.args, stdin = one.stdin,
-      timeout = one.timeout or 10 } or nil
+      timeout = one.timeout or 10, ns = ns and ns.name or nil } or nil
   end
   return args.at_once(req.plan, "req:call", require("cni.step.call").obtain, req.plan,
     what.ns and what.ns.name or "host", want)
@@ -204,10 +205,10 @@ end
 -- - `ns`: the handle of the namespace that it is sent from (`req.host`). An `undo` from a sandbox that is
 --   gone is not sent
 -- - `undo`: the request that takes it back in DEL, GC and rollback, last of all, with the same keys. `url`,
---   `socket`, `headers` and `timeout` are those of the first request unless it has its own; its `method` is
---   DELETE, and it accepts 404 and 410. In its `url` `{KEY}` is that member of the JSON that the service
---   answered. Where no answer is known (the ADD was killed before) such a request is not made: so better let
---   the service know the attachment by a name of yours
+--   `socket`, `headers`, `timeout` and `ns` are those of the first request unless it has its own; its
+--   `method` is DELETE, and it accepts 404 and 410. In its `url` `{KEY}` is that member of the JSON that the
+--   service answered. Where no answer is known (the ADD was killed before) such a request is not made: so
+--   better let the service know the attachment by a name of yours
 -- - `check`: the request that CHECK makes, likewise, with GET. Its error is what differs. Without it CHECK
 --   asks nothing
 -- @treturn table|nil `status`, `headers` (by name in small letters), `body`, and `json`: the body decoded,
@@ -223,6 +224,7 @@ function M.http(req, what)
       local problem
       want[key], problem = web.complete(one, key ~= "call" and what or nil, method)
       if problem then args.refuse("req:http", key ~= "call" and key .. ".url" or "url", problem) end
+      want[key].ns = key ~= "call" and one.ns and one.ns.name or nil
     end
   end
   if want.call.url:find "[{}]" then

@@ -513,10 +513,14 @@ end
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
 function M.check(req, plugin)
-  local ns = prepare(req, plugin)
+  local sound, ns = pcall(prepare, req, plugin)
+  local bad_args = not sound and fail.wrap(ns)
+  if bad_args and bad_args.code ~= fail.codes.env then error(bad_args, 0) end
+  if bad_args then ns = caller_of(req) end
   local plan <const> = new_plan("verify", req, ns, nil)
   plan.past = recorded(req, plugin)
   local ok, err = pcall(function()
+    if bad_args then error(bad_args, 0) end
     if plugin.check then return scripts.call(plugin, "check", req) end
     scripts.add(plugin, req)
     local differences = plan:differences()

@@ -63,7 +63,7 @@ end
 local status = args.integer(100, 599)
 
 local fields = { method = method, url = url, socket = socket, headers = headers, body = body, json = as_json,
-  accept = args.list(status), timeout = args.number(0, 86400, "seconds") }
+  accept = args.list(status), ns = args.handle, timeout = args.number(0, 86400, "seconds") }
 
 local function one_body(out)
   if out.body and out.json then return "either this or body is sent", "json" end

@@ -49,13 +49,16 @@ end
 -- @tparam table plan
 -- @tparam string command ADD, CHECK or DEL
 -- @tparam string what it does, in words
--- @tparam table call `program`, `args`, `stdin`, `timeout`
+-- @tparam table call `program`, `args`, `stdin`, `timeout`; `ns` where that is not the step's
 -- @treturn table as of netlink.sys.exec
 -- @treturn[2] nil
 -- @treturn[2] fail why it could not be run, or did not come to an end
 -- @treturn[2] boolean true when it was not even begun
 function M.exec(step, plan, command, what, call)
-  local h = plan[step.ns]
+  local h = plan[call.ns or step.ns]
+  if h.absent then
+    return nil, fail.new { code = fail.codes.netns, msg = what .. ": its sandbox is gone" }
+  end
   local ms = delegate.patience(plan.request or plan, command, call.timeout)
   local ran, msg, errno = sys.exec {
     path = call.program, argv = { call.program, table.unpack(call.args or {}) },
@@ -122,7 +125,9 @@ end
 function M.undo(step, plan)
   local undo = step.want.undo
   if not undo then return end
-  if plan[step.ns].absent then return M.goes_without(plan, words(undo) .. ": its sandbox is gone") end
+  if plan[undo.ns or step.ns].absent then
+    return M.goes_without(plan, words(undo) .. ": its sandbox is gone")
+  end
   local text, err = run(step, plan, "DEL", undo, M.printed(step, plan))
   if not text then M.unless_gone(plan, err) end
 end

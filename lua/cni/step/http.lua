@@ -164,7 +164,8 @@ local function ask(step, plan, command, request, url)
   local program, absent = find_curl()
   if not program then return nil, absent end
   local ran, err = calls.exec(step, plan, command, what, { program = program,
-    args = { "-q", "--config", "-" }, timeout = request.timeout, stdin = options(plan, request, url) })
+    ns = request.ns, args = { "-q", "--config", "-" }, timeout = request.timeout,
+    stdin = options(plan, request, url) })
   if not ran then return nil, err end
   if ran.status ~= 0 then
     local said = ran.stderr:gsub("^curl: %(%d+%) ", ""):gsub("%s+$", "")
@@ -205,7 +206,9 @@ end
 function M.undo(step, plan)
   local undo = step.want.undo
   if not undo then return end
-  if plan[step.ns].absent then return calls.goes_without(plan, words(undo) .. ": its sandbox is gone") end
+  if plan[undo.ns or step.ns].absent then
+    return calls.goes_without(plan, words(undo) .. ": its sandbox is gone")
+  end
   local url, unknown = filled(undo.url, calls.printed(step, plan), words(undo))
   -- No answer was written down: what the service has given, if anything, cannot be named.
   if not url then return calls.goes_without(plan, unknown) end

@@ -252,8 +252,9 @@ function M.say(step)
       want.master and " on " .. want.master or "", want.peer.name,
       want.peer.ns == "pod" and "sandbox" or "host")
   end
-  return ("create %s link %s%s in the %s"):format(want.kind, want.name,
-    want.link and " on " .. want.link or "", home(step) == "pod" and "sandbox" or "host")
+  return ("create %s link %s%s in the %s%s"):format(want.kind, want.name,
+    want.link and " on " .. want.link or "", home(step) == "pod" and "sandbox" or "host",
+    want.master and ", plugged into " .. want.master or "")
 end
 
 return M

@@ -26,6 +26,15 @@ function M.requests(step, handle)
   return { { step.want.new and "add" or "ensure", "route", attributes(step, handle) } }
 end
 
+-- What tells a route from another to the same destination by the same link, in words.
+local function via(want)
+  return want.gw and " via " .. want.gw or ""
+end
+local function of_table(want)
+  return (want.table and (" in table %d"):format(want.table) or "")
+    .. (want.priority and (" with metric %d"):format(want.priority) or "")
+end
+
 -- Whether an address of the link is in one network with the gateway. True also when that cannot be seen: then
 -- it is not named as the cause.
 local function reaches(handle, link, gw)
@@ -130,8 +139,7 @@ function M.verify(step, plan)
   for _, number in ipairs(want.table and {} or tables_by_source(h, link, dst.family)) do
     if is_in(number) then return nil end
   end
-  return ("route %s%s on %s is missing"):format(want.dst, want.gw and " via " .. want.gw or "",
-    want.link)
+  return ("route %s%s on %s is missing"):format(want.dst, via(want) .. of_table(want), want.link)
 end
 
 function M.undo(step, plan)
@@ -148,7 +156,7 @@ end
 
 function M.say(step)
   local want = step.want
-  return ("route %s%s dev %s"):format(want.dst, want.gw and " via " .. want.gw or "", want.link)
+  return ("route %s%s dev %s%s"):format(want.dst, via(want), want.link, of_table(want))
 end
 
 return M

@@ -409,11 +409,20 @@ function M.undo(step, plan)
   take_back(step, plan, whole)
 end
 
+local said <const> = { up = "up", promisc = "promiscuous", vlan_filtering = "filtering VLANs" }
+
 function M.say(step)
   local want = step.want
-  return ("make sure of %s %s in the %s: up%s%s"):format(want.kind, want.name,
-    step.ns == "pod" and "sandbox" or "host",
-    want.promisc and ", promiscuous" or "", want.vlan_filtering and ", filtering VLANs" or "")
+  local words = {}
+  for _, key in ipairs { "up", "promisc", "vlan_filtering" } do
+    if want[key] then words[#words + 1] = said[key] end
+  end
+  if want.master then words[#words + 1] = "plugged into " .. want.master end
+  if want.peer then words[#words + 1] = ("its other end %s plugged into %s"):format(want.peer.name,
+    want.peer.master) end
+  return ("make sure of %s %s%s in the %s%s"):format(want.kind, want.name,
+    want.link and " on " .. want.link or "", step.ns == "pod" and "sandbox" or "host",
+    words[1] and ": " .. table.concat(words, ", ") or "")
 end
 
 return M

@@ -3,6 +3,7 @@
 -- @module cni.step.vlan
 
 local fail = require "cni.fail"
+local netlink = require "netlink"
 
 local M = {}
 
@@ -71,6 +72,8 @@ end
 -- @tparam table want { vid, vid_end, pvid, untagged, absent }; `later`: a list of such that are not looked at
 function M.difference(h, link, want)
   local list, msg, errno = h:socket():dump("vlan", { index = link.index })
+  -- A kernel whose bridges filter none has no VLANs on their ports.
+  if not list and errno == netlink.sys.errno.EOPNOTSUPP then list = {} end
   if not list then fail.kernel("list VLANs of " .. link.name, msg, errno) end
   table.sort(list, function(a, b) return a.vid < b.vid end)
   for _, piece in ipairs(pieces(want)) do
