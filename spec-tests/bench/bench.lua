@@ -22,7 +22,7 @@ local ROUNDS = tonumber(os.getenv("BENCH_N")) or 30
 local WANTED = os.getenv("BENCH_CASES") or ""
 local CALLS, FULL, COLLECTED = 50, 60000, 1000
 local TARGETS = {
-  add_limit = 1.6, bridge = 10, masq = 20, del = 8, memory = 4, size = 1.5, growth = 1.2, last = 1.3, collect = 4,
+  add_limit = 1.6, bridge = 10, masq = 20, del = 8, memory = 4, size = 3, growth = 1.2, last = 1.3, collect = 4,
   other = { wall = 8, cpu = 10 },
 }
 
