@@ -54,6 +54,26 @@ describe("the words of a command line", function()
     succeeds { "status", "demo" }
   end)
 
+  it("are mistakes when they are empty, as what a shell makes of a variable that is not set", function()
+    for _, case in ipairs { { "NETWORK", "add", "", "blue" }, { "NETNS", "add", "demo", "" },
+      { "NETNS", "del", "demo", "" }, { "NETNS", "check", "demo", "" }, { "NETWORK", "gc", "" },
+      { "NETWORK", "status", "" }, { "NETWORK", "version", "" }, { "NETWORK", "list", "" },
+      { "WHO", "list", "demo", "" }, { "WHO", "tree", "demo", "" }, { "WHO", "explain", "demo", "" },
+      { "CONF", "validate", "" }, { "CONF", "run", "", "--", "true" }, { "FILE", "check-scripts", "" },
+      { "FILE", "check-scripts", "x", "" }, { "NAME", "new", "" }, { "TYPE", "link", "" }, { "TYPE", "show", "" },
+      { "the value of --conf-dir", "add", "demo", "blue", "--conf-dir", "" },
+      { "the value of --ifname", "add", "demo", "blue", "--ifname=" } } do
+      fails(2, { table.unpack(case, 2) }, ("luacni: %s: %s is empty"):format(case[2], case[1]))
+    end
+    assert.equal("", (t.sh "ls /var/lib/cni"))
+    -- No argument at all is what a runtime gives as an empty text, and a command may have any words.
+    t.run "ip netns add blue"
+    finally(function() t.run "ip netns del blue" end)
+    succeeds { "add", "demo", "blue", "--args", "" }
+    succeeds { "del", "demo", "blue" }
+    succeeds { "run", "demo", "--", "test", "-z", "" }
+  end)
+
   it("are mistakes when arguments cannot be read", function()
     fails(2, { "add", "demo", "blue", "--cap-args", "{" }, "--cap-args")
     fails(2, { "add", "demo", "blue", "--args", "x" }, "CNI_ARGS")

@@ -20,7 +20,7 @@ local M = {}
 local rows = {
   ["conf-dir"] = { value = "DIR", about = "where the networks are (NETCONFPATH, else /etc/cni/net.d)" },
   ifname = { value = "NAME", short = "i", about = "name of the interface inside (CNI_IFNAME, else eth0)" },
-  args = { value = "ARGS", about = "KEY=VALUE;KEY=VALUE for the plugins (CNI_ARGS)" },
+  args = { value = "ARGS", may_be_empty = true, about = "KEY=VALUE;KEY=VALUE for the plugins (CNI_ARGS)" },
   ["cap-args"] = { value = "JSON", about = "by capability, for plugins that say they take it (CAP_ARGS)" },
   id = { value = "ID", about = "the container's ID, where the namespace does not tell it" },
 }

@@ -8,7 +8,7 @@
 --     text      more of it; the help breaks the lines
 --     least, most   how many words there may be that are no options (0)
 --     options   by name: `about`; `value`, what the help calls its value, nil: it takes none; `short`:
---               a letter for it
+--               a letter for it; `may_be_empty`: the value
 --     conf      its first word is a configuration
 --     network   its first word is a network
 --     calls     it calls plugins
@@ -117,12 +117,25 @@ local function spelled_out(command, arg)
   return arg
 end
 
+-- What the help calls the nth word of a command.
+local function word_name(command, n)
+  local name
+  for one in command.words:gsub("%[OPTION%.%.%.%]", ""):gmatch "%u+" do
+    name, n = one, n - 1
+    if n == 0 then break end
+  end
+  return name
+end
+
 -- Words and options apart. Everything behind -- is a word. `help` is an option of every command.
 local function parse(name, command, args)
   local words, options, i = {}, {}, 2
   local function mistake(text, word)
     if command.command and #words > 1 then text = text .. "; put -- before the command" end
     say.usage(("%s: %s"):format(name, text), word, option_names(command))
+  end
+  local function not_empty(value, what)
+    if value == "" then mistake(what .. " is empty (a variable of the shell that is not set?)") end
   end
   while i <= #args do
     local arg = args[i]
@@ -138,6 +151,8 @@ local function parse(name, command, args)
     elseif key == "help" or arg == "-h" and #words < 2 then
       return words, { help = true }
     elseif not key then
+      -- From the second word on it may be a command's that is to be run.
+      if #words == 0 or not command.command then not_empty(arg, word_name(command, #words + 1)) end
       words[#words + 1] = arg
     else
       local option, has_value = (command.options or {})[key], arg:find("=", 1, true)
@@ -150,6 +165,7 @@ local function parse(name, command, args)
       elseif not option.value and has_value then
         mistake(("--%s takes no value"):format(key))
       end
+      if option.value and not option.may_be_empty then not_empty(value, "the value of --" .. key) end
       options[key] = option.value and value or true
     end
     i = i + 1
