@@ -40,6 +40,7 @@ local takes = {
   add = args.call("ipam.add", { "req", args.request }, { "options", apply_options }),
   apply = args.call("ipam.apply", { "lease", a_lease }, { "pod", args.handle }, { "link", link_of_pod },
     { "options", apply_options }),
+  default_via = args.call("lease:default_via", { "lease", a_lease }, { "gateway", args.ip }),
   forward = args.call("ipam.forward", { "req", args.request }, { "lease", a_lease }),
   answer = args.call("ipam.answer", { "req", args.request }, { "lease", a_lease },
     { "interfaces", args.list(args.any_link) }),
@@ -196,7 +197,9 @@ end
 --- Make sure of a default route through a gateway, unless there is a default route of the
 -- family already.
 -- @tparam string gateway an address
+-- @raise no address
 function Lease:default_via(gateway)
+  gateway = select(2, takes.default_via(self, gateway))
   local default = addr.default(#addr.ip(gateway) == 4 and "inet" or "inet6")
   for _, route in ipairs(self.routes) do
     if addr.parse(route.dst) == default then return end

@@ -4,6 +4,7 @@
 -- @module cni.ipam_conf
 
 local addr = require "cni.addr"
+local args = require "cni.engine.args"
 local common = require "cni.common"
 local fail = require "cni.fail"
 local request = require "cni.protocol.request"
@@ -106,6 +107,10 @@ local function distinct(list)
   return once
 end
 
+local takes_written = args.call("ipam_conf.written", { "req", args.table },
+  { "configured", args.optional(args.list(args.record({ address = args.cidr, gateway = args.ip },
+    { required = { "address" } }))) })
+
 --- Addresses as they are written: those of the capability `ips`, else of `args.cni.ips`, else the
 -- configured ones with those of CNI_ARGS `IP` and `GATEWAY`.
 -- @tparam table req
@@ -113,6 +118,7 @@ end
 -- @treturn {table,...} the same shape
 -- @raise code 4 or 7
 function M.written(req, configured)
+  req, configured = takes_written(req, configured)
   local list, instead = {}, from_runtime(req.conf)
   if not instead or #instead == 0 then instead = from_config(req.conf) or {} end
   for i, text in ipairs(instead) do list[i] = { address = text } end

@@ -52,6 +52,16 @@ local verbs = {
       .. " mac = '02:00:00:00:00:08' } }" },
   },
   {
+    { "require 'cni.ipam_conf'.written(req, { '10.0.0.1/24' })",
+      'ipam_conf.written: configured[1]: expected a table, got "10.0.0.1/24"' },
+    { "require 'cni.ipam_conf'.written(req, { { gateway = '10.0.0.1' } })",
+      "ipam_conf.written: configured[1].address: is missing" },
+    { "ipam.add(req):default_via('10.0.0.1/24')", "lease:default_via: gateway: expected an address without a"
+      .. ' prefix length, such as 10.1.2.3, got "10.0.0.1/24"' },
+    right = { "require 'cni.ipam_conf'.written(req, { { address = '10.0.0.1/24', gateway = '10.0.0.9' } })",
+      "ipam.add(req):default_via('10.0.0.1')" },
+  },
+  {
     { "host:add_link { kind = 'vxlna', name = 'v0' }", "add_link: kind: unknown kind 'vxlna' (did you mean 'vxlan'?)" },
     { "host:add_link { kind = 'vxlan', name = 'v0', vxlanid = 5 }",
       "add_link: unknown key 'vxlanid' (did you mean 'vxlan_id'?)" },

@@ -551,6 +551,9 @@ local function kind_of_options(object, value)
   return found
 end
 
+-- Tables of routes that have a name.
+local tables = { default = 253, main = 254, ["local"] = 255 }
+
 --- Attributes of a netlink object, by the rows of netlink-bindings; and keys that are the verb's own.
 -- @tparam table spec
 --   object           of netlink, such as link
@@ -583,6 +586,7 @@ function M.attributes(spec)
         if type(item) == "table" then item = copy(item) end
         -- As the kernel tells of it, and so comparable.
         if key == "mac" and type(item) == "string" then item = item:lower() end
+        if key == "table" then item = tables[item] or item end
         rest = rest or {}
         out[key], rest[key] = item, item
       end
