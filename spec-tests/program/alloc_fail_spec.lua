@@ -125,6 +125,21 @@ local bindings = {
       assert(h:dump(object))
     end
     assert(h:dump("route", { table = 254, dst = "default" }))]] },
+  { "way", [[
+    local h = require('netlink').open('/run/netns/alloc')
+    assert(h:send { { "set", "link", { index = 1, up = true } } })
+    return h]], [[
+    local h = ...
+    for address, type in pairs { ["127.0.0.1"] = "local", ["2001:db8::1"] = false } do
+      local way, msg, errno = h:way(address)
+      if errno then error(msg, 0) end
+      assert((way and way.type or false) == type)
+    end]] },
+  { "flows and forget", "return require('netlink').nft('/run/netns/alloc')", [[
+    local h = ...
+    local list, msg, errno = h:flows { family = "inet6", proto = 17, dst = "2001:db8::1", port = 53 }
+    if not list and errno ~= 22 then error(msg, 0) end -- the kernel has no connection tracking
+    assert(h:forget {} == 0)]] },
   { "json", "return require('netlink').json", [[
     local json, List, many = ..., {}, {}
     for i = 1, 40 do many["key" .. i] = i end

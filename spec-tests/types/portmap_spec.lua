@@ -81,16 +81,20 @@ describe("portmap", function()
 
   it("is for no other port, protocol, or address, and for nobody once it is taken back", function()
     local w = new(2)
-    t.run("ip addr add 192.0.2.77/32 dev lo; ip link set lo up", { host = w.far })
-    w:sh("ip route add 192.0.2.77/32 via 192.0.2.2")
+    t.run("ip addr add 192.0.2.77/32 dev lo; ip -6 addr add 2001:db8:7::7/128 dev lo nodad; ip link set lo up",
+      { host = w.far })
+    w:sh("ip route add 192.0.2.77/32 via 192.0.2.2; ip route add 2001:db8:7::7/128 via 2001:db8::2")
     publish(w, 1, { both[1] })
     local clients = {
       { w.far, "TCP4", host4, 80 }, { w.far, "TCP4", host4, 8081 }, { w.far, "UDP4", host4, 8080 },
       { w.pods[2], "TCP4", "192.0.2.77", 8080 }, -- routed through
       { w.pods[1], "TCP4", "127.0.0.1", 8080 },
+      { w.far, "TCP6", host6, 80 }, { w.far, "TCP6", host6, 8081 }, { w.far, "UDP6", host6, 8080 },
+      { w.pods[2], "TCP6", "2001:db8:7::7", 8080 }, { w.pods[1], "TCP6", "::1", 8080 },
     }
-    assert.equal("- - - far -", names(talk({ { w.pods[1], "TCP4", 80, "pod1" }, { w.pods[1], "UDP4", 80, "pod1" },
-      { w.far, "TCP4", 8080, "far" } }, clients)))
+    local servers_there = servers(w, 1)
+    servers_there[5], servers_there[6] = { w.far, "TCP4", 8080, "far" }, { w.far, "TCP6", 8080, "far" }
+    assert.equal("- - - far - - - - far -", names(talk(servers_there, clients)))
     unpublish(w, 1, { both[1] })
     assert.equal("- -", names(talk(servers(w, 1), { { w.far, "TCP4", host4, 8080 }, { w.host, "TCP4", "127.0.0.1", 8080 } })))
     assert.equal("", table_of(w))
