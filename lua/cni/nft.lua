@@ -294,4 +294,36 @@ function M.comment(text)
   return (text:gsub('[%c"\127]', "?"):sub(1, 128))
 end
 
+--- Open nf_tables.
+-- @tparam handle h of the namespace
+-- @return the socket
+-- @raise when it cannot be opened, the kernel has none among others
+-- @local
+function M.open(h)
+  local socket, msg, errno = require("netlink").nft(h:namespace())
+  if not socket then require("cni.fail").kernel("open nf_tables", msg, errno) end
+  return socket
+end
+
+--- Open nf_tables, to look for what may be there or to take it back.
+-- @tparam handle h of the namespace
+-- @return the socket; nil: the kernel has no nf_tables, and so nothing in them
+-- @raise when it cannot be opened for another reason
+-- @local
+function M.open_if_any(h)
+  local fail, netlink = require "cni.fail", require "netlink"
+  local errors = netlink.sys.errno
+  local socket, msg, errno = netlink.nft(h:namespace())
+  -- No family of netlink for netfilter.
+  if not socket and errno == errors.EPROTONOSUPPORT then return nil end
+  if not socket then fail.kernel("open nf_tables", msg, errno) end
+  local generation
+  generation, msg, errno = socket:generation()
+  if generation then return socket end
+  socket:close()
+  -- EINVAL is what the kernel says of a subsystem of netfilter that it has not. The question has no
+  -- arguments, so that nothing else could be invalid.
+  if errno ~= errors.EINVAL then fail.kernel("look at nf_tables", msg, errno) end
+end
+
 return M

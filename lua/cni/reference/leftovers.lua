@@ -23,6 +23,7 @@ local addr = require "cni.addr"
 local fail = require "cni.fail"
 local legacy = require "cni.reference.legacy"
 local netlink = require "netlink"
+local nft = require "cni.nft"
 local sha512 = require "cni.reference.sha512"
 
 local errors = netlink.sys.errno
@@ -56,19 +57,6 @@ end
 
 local function rules_of(socket, family, table_name, chain)
   return checked(socket:dump("rule", { family = family, table = table_name, chain = chain })) or {}
-end
-
--- nil: the kernel has no nf_tables, and therefore no such rules.
-local function open(h)
-  local socket, msg, errno = netlink.nft(h:namespace())
-  if not socket then fail.kernel("open nf_tables", msg, errno) end
-  local generation
-  generation, msg, errno = socket:generation()
-  if generation then return socket end
-  socket:close()
-  -- What the kernel says of a subsystem of netfilter that it has not. The question has no arguments, so that
-  -- nothing else could be invalid.
-  if errno ~= errors.EINVAL then fail.kernel("look at the rules of other plugins", msg, errno) end
 end
 
 -- The bytes of the address whose packets a rule sends to a chain, or nil.
@@ -198,7 +186,7 @@ end
 -- @tparam table place of the network's leases, as of cni.leases
 function M.clear(plan, place)
   local kept, owner = others(plan, place), plan.owner
-  local socket <close> = open(plan.host)
+  local socket <close> = nft.open_if_any(plan.host)
   if socket then take_out(socket, owner, kept) end
   legacy.clear(plan, chain_of(owner), ('name: "%s" id: "%s"'):format(owner.network, owner.id), kept)
 end
@@ -336,7 +324,7 @@ end
 -- @tparam table owner
 -- @treturn boolean
 function M.guards(h, owner)
-  local socket <close> = open(h)
+  local socket <close> = nft.open_if_any(h)
   local rules = socket and rules_of(socket, "bridge", "nat", guard_of(owner) .. "-mac") or {}
   local last = rules[#rules] and rules[#rules].exprs
   return last ~= nil and last[#last][1] == "immediate" and last[#last].data.verdict == "drop"
@@ -350,7 +338,7 @@ end
 function M.masquerades(h, owner, address)
   local bytes, chain = addr.ip(address), chain_of(owner)
   local family = #bytes == 4 and "ip" or "ip6"
-  local socket <close> = open(h)
+  local socket <close> = nft.open_if_any(h)
   for _, rule in ipairs(socket and senders(socket, family, chain) or {}) do
     if rule.address == address and hides(socket, family, chain) then return true end
   end

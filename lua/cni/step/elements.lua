@@ -203,7 +203,7 @@ end
 
 function M.run(step, plan)
   local h, layout, want = plan[step.ns], layout_of(step), step.want
-  local socket <close>, group = layouts.open(h), group_of(layout, h)
+  local socket <close>, group = nft.open(h), group_of(layout, h)
   local comment = owner_comment(plan.owner)
   take(plan, group, want, layout)
   local ok, errno, msg
@@ -239,7 +239,7 @@ end
 
 local function differs(step, plan)
   local h, layout = plan[step.ns], layout_of(step)
-  local socket <close>, comment = layouts.open(h), owner_comment(plan.owner)
+  local socket <close>, comment = nft.open(h), owner_comment(plan.owner)
   local missing = layouts.missing(socket, layout)
   if missing then
     return ("%s is missing from table %s %s"):format(missing, layout.family or "inet", layout.table)
@@ -299,11 +299,12 @@ local function take_out(step, plan, socket, layout)
   return ok
 end
 
+-- Without a socket there are no nf_tables: only the books are to be kept.
 local function undo(step, plan, socket)
   local h, layout = plan[step.ns], layout_of(step)
   local group = group_of(layout, h)
   for _ = 1, patience do
-    if take_out(step, plan, socket, layout) then break end
+    if not socket or take_out(step, plan, socket, layout) then break end
   end
   if step.want.theirs then require("cni.reference.leftovers")[step.want.theirs](plan) end
   forget(step, h, socket, layout, true, owner_comment(plan.owner))
@@ -313,7 +314,7 @@ local function undo(step, plan, socket)
   if not shared.leave(group, whole, plan.owner) then return end
   local lock <close> = shared.lock(group, "exclusive")
   if shared.used(group, whole) then return end
-  layouts.drop(socket, layout)
+  if socket then layouts.drop(socket, layout) end
   shared.tidy(group, lock)
 end
 
@@ -322,12 +323,12 @@ function M.undo(step, plan)
   local h, batch = plan[step.ns], plan.batch
   if h.absent then return end
   if batch and step.ns == "host" then
-    batch.nft = batch.nft or layouts.open(h)
+    batch.nft = batch.nft or nft.open_if_any(h)
     return undo(step, plan, batch.nft)
   end
-  local socket <close> = layouts.open(h)
+  local socket <close> = nft.open_if_any(h)
   undo(step, plan, socket)
-  socket:leave_open()
+  if socket then socket:leave_open() end
 end
 
 function M.say(step)

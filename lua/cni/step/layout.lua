@@ -39,15 +39,6 @@ local function of(layout, fields)
 end
 M.of = of
 
---- Open nf_tables.
--- @tparam handle h
--- @return the socket
-function M.open(h)
-  local socket, msg, errno = netlink.nft(h:namespace())
-  if not socket then fail.kernel("open nf_tables", msg, errno) end
-  return socket
-end
-
 -- How often chains are jumped to, by name.
 local function jumps_of(layout)
   local jumps = {}

@@ -17,12 +17,6 @@ local multicast = { "224.0.0.0/4", "ff00::/8" }
 -- How often it is tried again when somebody else changes the rules at the same moment.
 local patience <const> = 100
 
-local function open(h)
-  local socket, msg, errno = netlink.nft(h:namespace())
-  if not socket then fail.kernel("open nf_tables", msg, errno) end
-  return socket
-end
-
 -- No link can have such a name.
 local function group_of(step, h)
   return shared.group(step, h, "nft:masq")
@@ -183,7 +177,7 @@ end
 
 function M.run(step, plan)
   local h = plan[step.ns]
-  local socket <close>, group = open(h), group_of(step, h)
+  local socket <close>, group = nft.open(h), group_of(step, h)
   local function join(how)
     plan:lock(group, how)
     for _, want in ipairs(step.want.addresses) do shared.join(group, mark_of(want), plan.owner) end
@@ -213,7 +207,7 @@ local function of_old(want)
 end
 
 function M.verify(step, plan)
-  local socket <close> = open(plan[step.ns])
+  local socket <close> = nft.open(plan[step.ns])
   local rules = rules_by_mark(socket) or {}
   for _, want in ipairs(step.want.addresses) do
     local what = missing(socket, rules, want)
@@ -231,7 +225,7 @@ local function remove(socket, group, want)
   local lock <close> = shared.lock(group, "exclusive")
   local mark, name = mark_of(want), set_of(want)
   if shared.used(group, mark) then return end
-  change(socket, "stop masquerading " .. want.subnet, function()
+  local function batch_of()
     if #list(socket, "element", in_table { set = name }) > 0 then return {} end
     local batch, last = {}, true
     for _, set in ipairs(list(socket, "set", in_table {})) do
@@ -254,7 +248,8 @@ local function remove(socket, group, want)
         handle = rules[mark].handle } })
     end
     return batch
-  end)
+  end
+  if socket then change(socket, "stop masquerading " .. want.subnet, batch_of) end
   -- Older versions wrote facts about it.
   local facts = shared.facts(group)
   facts.addrs[mark] = nil
@@ -277,6 +272,7 @@ local function take_out(socket, wants, owner)
   return ok
 end
 
+-- Without a socket there are no nf_tables: only the books are to be kept.
 local function undo(socket, step, plan)
   local group = group_of(step, plan[step.ns])
   local wants = table.move(step.want.addresses, 1, #step.want.addresses, 1, {})
@@ -285,7 +281,7 @@ local function undo(socket, step, plan)
     for i = 1, #wants do wants[#wants + 1] = of_old(wants[i]) end
   end
   for _ = 1, patience do
-    if take_out(socket, wants, plan.owner) then break end
+    if not socket or take_out(socket, wants, plan.owner) then break end
   end
   for _, want in ipairs(wants) do
     if shared.leave(group, mark_of(want), plan.owner) then remove(socket, group, want) end
@@ -296,12 +292,12 @@ end
 function M.undo(step, plan)
   local h, batch = plan[step.ns], plan.batch
   if batch then
-    batch.nft = batch.nft or open(h)
+    batch.nft = batch.nft or nft.open_if_any(h)
     return undo(batch.nft, step, plan)
   end
-  local socket <close> = open(h)
+  local socket <close> = nft.open_if_any(h)
   undo(socket, step, plan)
-  socket:leave_open()
+  if socket then socket:leave_open() end
 end
 
 function M.say(step)
