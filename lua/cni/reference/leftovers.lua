@@ -385,7 +385,7 @@ end
 -- @tparam table want of a step: `addresses`
 -- @treturn boolean
 function M.accepts(h, _, want)
-  local socket <close> = open(h)
+  local socket <close> = nft.open_if_any(h)
   local found = {}
   for _, rule in ipairs(socket and accepting(socket, want.addresses) or {}) do found[rule.address] = true end
   for _, address in ipairs(want.addresses) do

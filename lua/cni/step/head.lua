@@ -18,6 +18,7 @@
 local fail = require "cni.fail"
 local layouts = require "cni.step.layout"
 local netlink = require "netlink"
+local nft = require "cni.nft"
 local shared = require "cni.record.shared"
 
 local errors = netlink.sys.errno
@@ -191,7 +192,7 @@ end
 
 function M.run(step, plan)
   local want = step.want
-  local socket <close> = layouts.open(plan[step.ns])
+  local socket <close> = nft.open(plan[step.ns])
   take(plan, want, "shared")
   local handles, lacking = shared.facts(want.group).made or {}, false
   for _, family in ipairs(want.families) do
@@ -222,7 +223,7 @@ end
 
 function M.verify(step, plan)
   local want = step.want
-  local socket <close> = layouts.open(plan[step.ns])
+  local socket <close> = nft.open(plan[step.ns])
   for _, family in ipairs(want.families) do
     local text = differs(socket, want, family)
       or require("cni.reference.legacy").lacks(family, want.bit, want.chain)
@@ -253,24 +254,26 @@ local function is_used(socket, want, unused)
   return checked(socket:get("chain", { family = "inet", table = "luacni", name = want.marks })) ~= nil
 end
 
+-- Without a socket there are no nf_tables, and nobody uses what is in them.
 local function drop(socket, want, unused)
   local facts = shared.facts(want.group)
   local made = facts.made or {}
   facts.made = made
-  if not is_used(socket, want, unused) then
-    layouts.change(socket, "take the rule out of iptables' FORWARD", function()
-      local batch = {}
-      for object in pairs(unused) do
-        local kind, name, family = object:match "^(%a+) (.*) (ip6?)$"
-        if kind == "mark" and has_forward(socket, family) then
-          local rule = find(listed(socket, family), is_accepting, math.tointeger(name))
-          if rule then batch[#batch + 1] = { "del", "rule", forward(family, rule.handle) } end
-        elseif kind == "admin" then
-          drop_admin(batch, socket, family, name, made["there: " .. object])
-        end
+  local function batch_of()
+    local batch = {}
+    for object in pairs(unused) do
+      local kind, name, family = object:match "^(%a+) (.*) (ip6?)$"
+      if kind == "mark" and has_forward(socket, family) then
+        local rule = find(listed(socket, family), is_accepting, math.tointeger(name))
+        if rule then batch[#batch + 1] = { "del", "rule", forward(family, rule.handle) } end
+      elseif kind == "admin" then
+        drop_admin(batch, socket, family, name, made["there: " .. object])
       end
-      return batch
-    end)
+    end
+    return batch
+  end
+  if not socket or not is_used(socket, want, unused) then
+    if socket then layouts.change(socket, "take the rule out of iptables' FORWARD", batch_of) end
     for object in pairs(unused) do
       local kind, name, family = object:match "^(%a+) (.*) (ip6?)$"
       require("cni.reference.legacy").lets_go(family, kind == "mark" and math.tointeger(name) or nil,
@@ -288,9 +291,9 @@ function M.undo(step, plan)
   objects_of(want, function(object)
     if shared.leave(group, object, plan.owner) then unused[object] = true end
   end)
-  local socket <close> = layouts.open(h)
+  local socket <close> = nft.open_if_any(h)
   -- The reference may have made the attachment, before or after we did.
-  require("cni.reference.leftovers").accept_no_more(socket, want.addresses)
+  if socket then require("cni.reference.leftovers").accept_no_more(socket, want.addresses) end
   if not next(unused) then return end
   local lock <close> = shared.lock(group, "exclusive")
   for object in pairs(unused) do
