@@ -60,17 +60,20 @@ describe("Where the kernel has no nf_tables,", function()
     end)
   end
 
-  it("an ADD of a firewall says so, leaves nothing, and its DEL is content", function()
-    local w = new()
-    w:add()
-    local before = w:picture()
-    local call = { type = "firewall", under = under, prev = w.results["c1 eth0"],
-      conf = { type = "firewall", bridge = false, isGateway = false, removeUnused = false, ipam = false } }
-    local e = w:fails("ADD", call)
-    assert.truthy(e.text:find("open nf_tables", 1, true), e.text)
-    assert.is_nil(e.text:find("taking it back failed", 1, true), e.text)
-    t.same(before, w:picture())
-    w:ok("DEL", call)
-    t.same(before, w:picture())
-  end)
+  for chained, more in pairs { firewall = {},
+    portmap = { runtimeConfig = { portMappings = { { hostPort = 8080, containerPort = 80, protocol = "tcp" } } } } } do
+    it("an ADD of " .. chained .. " says so, leaves nothing, and its DEL is content", function()
+      local w = new()
+      w:add()
+      local before = w:picture()
+      local call = { type = chained, under = under, prev = w.results["c1 eth0"], conf = t.merge({ type = chained,
+        bridge = false, isGateway = false, removeUnused = false, ipam = false }, more) }
+      local e = w:fails("ADD", call)
+      assert.truthy(e.text:find("open nf_tables", 1, true), e.text)
+      assert.is_nil(e.text:find("taking it back failed", 1, true), e.text)
+      t.same(before, w:picture())
+      w:ok("DEL", call)
+      t.same(before, w:picture())
+    end)
+  end
 end)

@@ -59,6 +59,8 @@ local function rules_of(socket, family, table_name, chain)
   return checked(socket:dump("rule", { family = family, table = table_name, chain = chain })) or {}
 end
 
+local open = nft.open_if_any
+
 -- The bytes of the address whose packets a rule sends to a chain, or nil.
 local function sends(rule, chain)
   local to, from = false, nil
@@ -186,7 +188,7 @@ end
 -- @tparam table place of the network's leases, as of cni.leases
 function M.clear(plan, place)
   local kept, owner = others(plan, place), plan.owner
-  local socket <close> = nft.open_if_any(plan.host)
+  local socket <close> = open(plan.host)
   if socket then take_out(socket, owner, kept) end
   legacy.clear(plan, chain_of(owner), ('name: "%s" id: "%s"'):format(owner.network, owner.id), kept)
 end
@@ -324,7 +326,7 @@ end
 -- @tparam table owner
 -- @treturn boolean
 function M.guards(h, owner)
-  local socket <close> = nft.open_if_any(h)
+  local socket <close> = open(h)
   local rules = socket and rules_of(socket, "bridge", "nat", guard_of(owner) .. "-mac") or {}
   local last = rules[#rules] and rules[#rules].exprs
   return last ~= nil and last[#last][1] == "immediate" and last[#last].data.verdict == "drop"
@@ -338,7 +340,7 @@ end
 function M.masquerades(h, owner, address)
   local bytes, chain = addr.ip(address), chain_of(owner)
   local family = #bytes == 4 and "ip" or "ip6"
-  local socket <close> = nft.open_if_any(h)
+  local socket <close> = open(h)
   for _, rule in ipairs(socket and senders(socket, family, chain) or {}) do
     if rule.address == address and hides(socket, family, chain) then return true end
   end
@@ -385,7 +387,7 @@ end
 -- @tparam table want of a step: `addresses`
 -- @treturn boolean
 function M.accepts(h, _, want)
-  local socket <close> = nft.open_if_any(h)
+  local socket <close> = open(h)
   local found = {}
   for _, rule in ipairs(socket and accepting(socket, want.addresses) or {}) do found[rule.address] = true end
   for _, address in ipairs(want.addresses) do

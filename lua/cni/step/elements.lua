@@ -194,7 +194,7 @@ local function take(plan, group, want, layout)
 end
 
 local function forget(step, h, socket, layout, removed, comment)
-  if not step.want.flows or h.absent then return end
+  if not socket or not step.want.flows or h.absent then return end
   flows.forget(h, socket, step.want.flows, removed, function(name, flow)
     local found = find(socket, layout, name, { flow.dst, flow.proto, flow.port })
     return found ~= nil and found.comment ~= comment
