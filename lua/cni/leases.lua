@@ -7,6 +7,8 @@
 --     network    its part for this network
 --     sets       range sets of cni.ranges; an address is taken from each
 --     requested  addresses asked for by name
+--     taken      in @{held}, @{problem} and @{release}: these addresses alone, as text
+--     others     likewise: all but these
 --
 -- Everything is done under the lock of the directory, and for all sets or for none. An *owner* is
 -- `{ id =, ifname = }`. Releasing needs `dir` and `network` alone, so that it works when the
@@ -33,9 +35,16 @@ M.index_dir = "/run/luacni/leases"
 --- How long to wait for the directory's lock.
 M.timeout_ms = 30000
 
+--- Whether leases can be where a spec says. Where they cannot be, nothing is leased.
+-- @tparam table spec whatever a script has given
+-- @treturn boolean
+function M.is_place(spec)
+  return type(spec.dir) == "string" and type(spec.network) == "string" and names.is_id(spec.network)
+end
+
 local function path_of(spec)
   if not names.is_id(spec.network) then
-    fail.config("name", spec.network .. " cannot be the name of a directory")
+    fail.config("network", ("%q cannot be the name of a directory"):format(spec.network))
   end
   return spec.dir .. "/" .. spec.network
 end
@@ -62,6 +71,7 @@ end
 
 -- nil when there is no such directory: nothing is leased, and nothing is to be made.
 local function open_existing(spec)
+  if not M.is_place(spec) then return nil end
   local s, msg, errno = store.open_existing(path_of(spec), M.index_dir, M.timeout_ms)
   -- A file in the place of the folder has no leases in it.
   if s or errno == sys.errno.ENOENT or errno == sys.errno.ENOTDIR then return s end
@@ -218,26 +228,18 @@ local function look(s, spec, owner)
   return choose(s, spec, owner), foreign
 end
 
--- Somebody may write the directory without its lock. Then the index has just learned what it did
+-- false: somebody who does not heed the lock has an address by now. The index has just learned what it did
 -- not know, and the next choice is another one.
-local function reserve(s, pick, owner)
-  for _ = 1, 100 do
-    local got = must("allocate", s:reserve(pick.text, owner.id, owner.ifname))
-    if got then return end
-    if pick.asked then break end
-    pick.text, pick.range = next_in(s, pick.set, pick.n)
-    if not pick.text then full(s, pick.spec, pick.set, pick.n) end
-  end
-  fail.throw { msg = ("%s is leased already"):format(pick.text),
-    details = held_by(pick.spec, pick.text) }
-end
-
 local function take(s, picks, owner, taken)
   for _, pick in ipairs(picks) do
-    reserve(s, pick, owner)
+    if not must("allocate", s:reserve(pick.text, owner.id, owner.ifname)) then
+      if not pick.asked then return false end
+      fail.throw { msg = ("%s is leased already"):format(pick.text), details = held_by(pick.spec, pick.text) }
+    end
     taken[#taken + 1] = pick.text
     must("allocate", s:set_last(pick.n, pick.text))
   end
+  return true
 end
 
 local function answer(picks)
@@ -254,8 +256,8 @@ Prepared.__index = Prepared
 -- refused here, before there is anything to write down or to take back.
 -- @tparam table spec
 -- @tparam table owner
--- @treturn table a choice with `ips` (as of @{allocate}), `foreign` (somebody else has changed the
--- directory since the last choice), `commit()` and `close()`; close it
+-- @treturn table a choice with `taken` (the addresses as text, one of each set), `foreign` (somebody else has
+-- changed the directory since the last choice), `commit()` and `close()`; close it
 -- @raise as @{allocate}
 function M.prepare(spec, owner)
   local s = open(spec)
@@ -264,21 +266,23 @@ function M.prepare(spec, owner)
     s:close()
     error(picks, 0)
   end
-  return setmetatable({ store = s, picks = picks, owner = owner, ips = answer(picks),
-    foreign = foreign }, Prepared)
+  local taken = {}
+  for i, pick in ipairs(picks) do taken[i] = addr.text(addr.ip(pick.text)) end
+  return setmetatable({ store = s, picks = picks, owner = owner, taken = taken, foreign = foreign }, Prepared)
 end
 
 --- Take what was chosen: all of it, or on failure none.
--- @treturn {table,...} as of @{allocate}
+-- @treturn[1] {table,...} as of @{allocate}
+-- @treturn[2] nil it is to be chosen anew: somebody has taken it without the lock
 function Prepared:commit()
   local s <const>, taken = self.store, {}
-  local ok, err = pcall(take, s, self.picks, self.owner, taken)
-  if not ok then
+  local ok, whole = pcall(take, s, self.picks, self.owner, taken)
+  if not (ok and whole) then
     for _, text in ipairs(taken) do s:release(text) end
   end
   s:close()
-  if not ok then error(err, 0) end
-  return answer(self.picks)
+  if not ok then error(whole, 0) end
+  return whole and answer(self.picks) or nil
 end
 
 --- Give the lock back; twice is fine.
@@ -290,12 +294,20 @@ Prepared.__close = Prepared.close
 --- Lease one address of each range set: all or none.
 -- @tparam table spec
 -- @tparam table owner
+-- @tparam[opt] function commit is given each choice (@{prepare}) in place of its `commit`, which it calls
 -- @treturn {table,...} `address` with the subnet's prefix length, and `gateway`, a set each
 -- @raise when a set is full, the owner has an address of it already, a requested address cannot be
 --   given; code 11 when the lock is not to be had
-function M.allocate(spec, owner)
-  local choice <close> = M.prepare(spec, owner)
-  return choice:commit()
+function M.allocate(spec, owner, commit)
+  local last
+  for _ = 1, 100 do
+    local choice <close> = M.prepare(spec, owner)
+    local ips = (commit or choice.commit)(choice)
+    if ips then return ips end
+    last = choice.taken
+  end
+  fail.throw { msg = table.concat(last, ", ") .. ": leased already",
+    details = ("somebody takes addresses of %s without its lock"):format(path_of(spec)) }
 end
 
 --- What @{allocate} would give now. Changes nothing.
@@ -340,6 +352,21 @@ local function sort_by_set(spec, list)
   end)
 end
 
+local function set_of(list)
+  local set = {}
+  for _, item in ipairs(list or {}) do set[item] = true end
+  return set
+end
+
+-- What an owner holds, as far as the spec means it.
+local function find(s, spec, owner)
+  local found, taken, others = {}, spec.taken and set_of(spec.taken), set_of(spec.others)
+  for _, text in ipairs(must("read the leases", s:find(owner.id, owner.ifname))) do
+    if (not taken or taken[text]) and not others[text] then found[#found + 1] = text end
+  end
+  return found
+end
+
 --- What an owner holds. Changes nothing; a directory that is not there holds nothing.
 -- @tparam table spec its `sets`, if any, say what prefix length and gateway an address has
 -- @tparam table owner
@@ -347,7 +374,7 @@ end
 function M.held(spec, owner)
   local s <close> = open_existing(spec)
   if not s then return {} end
-  local list = must("read the leases", s:find(owner.id, owner.ifname))
+  local list = find(s, spec, owner)
   sort_by_set(spec, list)
   local ips = {}
   for i, text in ipairs(list) do ips[i] = describe(spec, text) end
@@ -361,23 +388,27 @@ end
 --   no range of the sets are somebody else's business. Without: any address of each set will do.
 -- @treturn ?string nil when nothing is
 function M.problem(spec, owner, expected)
-  local held, sets = {}, spec.sets or {}
-  for _, ip in ipairs(M.held(spec, owner)) do held[addr.parse(ip.address).ip] = true end
+  local s <close> = open_existing(spec) or nothing
+  local all, held, sets = set_of(must("read the leases", s:find(owner.id, owner.ifname))),
+    find(s, spec, owner), spec.sets or {}
+  local function missing(text)
+    return ("%s of network %s is not leased to this attachment"):format(text, spec.network)
+  end
   for _, ip in ipairs(expected or {}) do
-    local bytes = addr.parse(ip.address).ip
+    local text = addr.text(addr.parse(ip.address).ip)
     for _, set in ipairs(sets) do
-      if not held[bytes] and ranges.find(set, addr.text(bytes)) then
-        return ("%s of network %s is not leased to this attachment"):format(addr.text(bytes),
-          spec.network)
-      end
+      if not all[text] and ranges.find(set, text) then return missing(text) end
     end
   end
-  if not next(held) then
+  for _, text in ipairs(spec.taken or {}) do
+    if not all[text] then return missing(text) end
+  end
+  if not held[1] then
     return ("no address of network %s is leased to this attachment"):format(spec.network)
   end
-  for n, set in ipairs(expected and {} or sets) do
+  for n, set in ipairs((expected or spec.taken) and {} or sets) do
     local found = false
-    for bytes in next, held do found = found or ranges.find(set, addr.text(bytes)) end
+    for _, text in ipairs(held) do found = found or ranges.find(set, text) end
     if not found then
       return ("no address of range set %d (%s) of network %s is leased to this attachment"):format(
         n - 1, ranges.text(set), spec.network)
@@ -386,13 +417,22 @@ function M.problem(spec, owner, expected)
 end
 
 --- Free what an owner holds, whatever range it is of. Nothing to free is fine.
--- @tparam table spec `dir` and `network`
+-- @tparam table spec `dir` and `network`; `taken` or `others`
 -- @tparam table owner
 -- @treturn {string,...} the addresses that are free now
 function M.release(spec, owner)
   local s <close> = open_existing(spec)
   if not s then return {} end
-  return must("release", s:release_owner(owner.id, owner.ifname))
+  if not spec.taken and not (spec.others and spec.others[1]) then
+    return must("release", s:release_owner(owner.id, owner.ifname))
+  end
+  local freed = {}
+  for _, text in ipairs(find(s, spec, owner)) do
+    -- A file that names no interface is the container's when it has no other lease; and here it may have.
+    local _, ifname = M.holder(spec, text)
+    if ifname == owner.ifname and must("release", s:release(text)) then freed[#freed + 1] = text end
+  end
+  return freed
 end
 
 -- A lease of an old version has the container ID alone: any interface of that container keeps it.

@@ -119,7 +119,7 @@ local function addresses_of(req)
     if not id or id == req.container_id and ifname == req.ifname then found[text] = true end
   end
   for _, step in ipairs(req.plan.steps) do
-    for _, ip in ipairs(step.kind == "lease" and leases.held(step.want, req.plan.owner) or {}) do
+    for _, ip in ipairs(step.kind == "lease" and plans.kind_of(step).held(step, req.plan) or {}) do
       found[ip.address:match "^[^/]+"] = true
     end
   end

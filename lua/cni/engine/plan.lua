@@ -278,6 +278,13 @@ function M:now(step)
   return self:about("do", step, kind_of(step).run, step, self)
 end
 
+--- Note that a step which was done at once, and written down last, has changed nothing.
+-- @tparam table step
+function M:annul(step)
+  step.did = nil
+  self.record:note_undone(self.next - 2)
+end
+
 -- Kinds of step that are about a link which must be in their namespace already.
 local on_link = { set = true, addr = true, route = true, vlan = true, await = true,
   shared_addr = true, enslave = true, shared_set = true, neigh = true, fdb = true, tc = true }

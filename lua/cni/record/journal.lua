@@ -456,6 +456,28 @@ function M.each(network, type_name)
   end
 end
 
+-- The records of a folder that are not gone, behind those that were found.
+local function read_all(dir, found)
+  for _, name in ipairs(files.list(dir)) do
+    local book = {}
+    load(book, files.read(dir .. "/" .. name) or "")
+    for _, record in ipairs(book.records) do
+      if not record.gone then
+        record.since = (files.unless_absent(sys.stat(dir .. "/" .. name)) or {}).mtime
+        found[#found + 1] = record
+      end
+    end
+  end
+  return found
+end
+
+--- Every record of an attachment, of all types, as @{all} gives them.
+-- @tparam table owner {network, id, ifname}
+-- @treturn table list
+function M.of(owner)
+  return read_all(directory(owner), {})
+end
+
 --- Every record there is, to look at: not locked, and perhaps in the middle of being written.
 -- @tparam[opt] string only the network to look at; nil: all
 -- @treturn table list of { header =, steps =, done =, since = when it was written last }, by network and
@@ -464,17 +486,7 @@ function M.all(only)
   local found = {}
   for _, network in ipairs(only and { component(only) } or files.list(M.root)) do
     for _, attachment in ipairs(files.list(M.root .. "/" .. network)) do
-      local dir = ("%s/%s/%s"):format(M.root, network, attachment)
-      for _, name in ipairs(files.list(dir)) do
-        local book = {}
-        load(book, files.read(dir .. "/" .. name) or "")
-        for _, record in ipairs(book.records) do
-          if not record.gone then
-            record.since = (files.unless_absent(sys.stat(dir .. "/" .. name)) or {}).mtime
-            found[#found + 1] = record
-          end
-        end
-      end
+      read_all(("%s/%s/%s"):format(M.root, network, attachment), found)
     end
   end
   return found

@@ -16,7 +16,11 @@ local function leased(record, spec)
   local found = {}
   for _, step in ipairs(record.steps) do
     local want = step.want
-    if step.kind == "lease" and step.did and want.dir == spec.dir and want.network == spec.network then
+    local here = step.kind == "lease" and step.did and want.dir == spec.dir and want.network == spec.network
+    if here and want.taken then
+      table.move(want.taken, 1, #want.taken, #found + 1, found)
+    elseif here then
+      -- Of an older version: it has not written down what it took.
       for _, address in ipairs(record.done.ips or {}) do
         local text = addr.text(addr.parse(address).ip)
         for _, set in ipairs(want.sets or {}) do

@@ -1,31 +1,89 @@
 -- SPDX-License-Identifier: MIT
---- Step `lease`: addresses from a lease directory. They are given back last. The undo goes by the owner, and
--- names no address: so the step can be written down before an address is chosen.
+--- Step `lease`: addresses from a lease directory. They are given back last. An owner may have several: by
+-- several plugins of a chain, by several steps of one script. So the step names in `taken` those that it
+-- takes, one of each range set. It is written down while the directory is locked, and so before anybody else
+-- can have them.
+--
+-- What names none means all that the owner has and that no record names: a DEL without a record, and the
+-- record of an older version.
 -- @module cni.step.lease
 
 local fail = require "cni.fail"
+local journal = require "cni.record.journal"
 local leases = require "cni.leases"
 
 local M = { last = true, telling = true }
+
+-- What a step of a record has taken from the folder of a spec; nil: nothing, or it does not say.
+local function taken_by(step, spec)
+  local want = step.want
+  local here = step.kind == "lease" and step.did and want.dir == spec.dir and want.network == spec.network
+  return here and want.taken or nil
+end
+
+-- What the step means, for cni.leases.
+local function meant(step, plan)
+  local want, others = step.want, {}
+  if want.taken then return want end
+  for _, record in ipairs(journal.of(plan.owner)) do
+    for _, other in ipairs(record.steps) do
+      local taken = taken_by(other, want)
+      if taken then table.move(taken, 1, #taken, #others + 1, others) end
+    end
+  end
+  return { dir = want.dir, network = want.network, sets = want.sets, others = others }
+end
 
 function M.run(_, plan)
   return plan.choice:commit()
 end
 
 function M.verify(step, plan)
-  return leases.problem(step.want, plan.owner, plan.prev and plan.prev.ips)
+  return leases.problem(meant(step, plan), plan.owner, plan.prev and plan.prev.ips)
 end
 
 function M.undo(step, plan)
-  leases.release(step.want, plan.owner)
+  leases.release(meant(step, plan), plan.owner)
 end
 
 function M.stands(step, plan)
-  return #leases.held(step.want, plan.owner) > 0
+  return #M.held(step, plan) > 0
 end
 
 function M.say(step)
   return ("lease an address of network %s in %s"):format(step.want.network, step.want.dir)
+end
+
+--- The addresses of a step that its owner holds.
+-- @tparam table step
+-- @tparam table plan
+-- @treturn {table,...} as of `held` of cni.leases
+function M.held(step, plan)
+  return leases.held(meant(step, plan), plan.owner)
+end
+
+-- What the ADD took by this step: its record has the steps of the script in the order of its calls.
+local function recorded(plan, spec)
+  local record = plan.past and plan:past()
+  plan.leased = plan.leased or {}
+  for _, step in ipairs(record and record.steps or {}) do
+    if taken_by(step, spec) and not plan.leased[step] then
+      plan.leased[step] = true
+      return step.want.taken
+    end
+  end
+end
+
+local function take(plan, want)
+  return leases.allocate(want, plan.owner, function(choice)
+    plan.choice, plan.foreign = choice, plan.foreign or choice.foreign
+    local step = { kind = "lease", ns = "host", want = { dir = want.dir, network = want.network,
+      sets = want.sets, requested = want.requested, taken = choice.taken } }
+    local ips = plan:now(step)
+    -- Somebody who does not heed the lock was faster: this step has taken nothing.
+    if not ips then plan:annul(step) end
+    return ips
+  end)
 end
 
 --- What the lease gives, by the plan's mode; called for a plugin's `req:lease(spec)`.
@@ -33,19 +91,17 @@ end
 -- @tparam table spec see cni.leases
 -- @treturn table list of { address =, gateway = }
 function M.obtain(plan, spec)
-  local step = { kind = "lease", ns = "host", want = spec }
-  if plan.mode == "apply" then
-    -- Refusals come before the step is written down: its undo frees whatever the owner has, and a
-    -- refused ADD must not free the address of a live attachment of the same owner.
-    local choice <close> = leases.prepare(spec, plan.owner)
-    plan.choice, plan.foreign = choice, choice.foreign
-    return plan:now(step)
-  end
+  if plan.mode == "apply" then return take(plan, spec) end
+  -- Nothing was ever leased where nothing can be.
+  if plan.mode == "erase" and not leases.is_place(spec) then return {} end
+  local step = { kind = "lease", ns = "host", want = { dir = spec.dir, network = spec.network,
+    sets = spec.sets, requested = spec.requested } }
+  if plan.mode == "verify" then step.want.taken = recorded(plan, spec) end
   plan:push_ahead(step)
   if plan.mode == "dry" then return leases.peek(spec, plan.owner) end
   local problem = plan.mode == "verify" and M.verify(step, plan)
   if problem then fail.throw { code = fail.codes.internal, msg = problem } end
-  return leases.held(spec, plan.owner)
+  return M.held(step, plan)
 end
 
 return M
