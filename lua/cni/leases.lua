@@ -5,7 +5,7 @@
 --
 --     dir        the data directory
 --     network    its part for this network
---     sets       range sets of cni.ranges; an address is taken from each
+--     sets       range sets, as `read` of cni.ranges gives them; an address is taken from each
 --     requested  addresses asked for by name
 --     taken      in @{held}, @{problem} and @{release}: these addresses alone, as text
 --     others     likewise: all but these

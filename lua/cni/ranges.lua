@@ -6,6 +6,7 @@
 -- @module cni.ranges
 
 local addr = require "cni.addr"
+local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local ipam_conf = require "cni.ipam_conf"
 local schema = require "cni.schema"
@@ -122,11 +123,13 @@ local function read_set(raw, where)
   return set
 end
 
---- Complete and check range sets.
--- @tparam {table,...} sources `sets` (as declared by @{sets}, may be nil) and `where` each
--- @treturn {table,...} sets; ranges have `subnet`, `first`, `last`, `gateway`, all of them text
--- @raise code 7
-function M.read(sources)
+local range = args.record { subnet = args.network, rangeStart = args.ip, rangeEnd = args.ip, gateway = args.ip }
+
+local takes_read = args.call("ranges.read", { "sources", args.list(args.record({ where = args.string,
+  sets = args.list(args.list(range)) }, { required = { "where" } })) })
+
+-- `single`: the sets of a source are a range each.
+local function read(sources)
   local sets = {}
   for _, source in ipairs(sources) do
     for i, raw in ipairs(source.sets or {}) do
@@ -141,13 +144,25 @@ function M.read(sources)
   return sets
 end
 
+--- Complete and check range sets.
+--
+--     local sets = ranges.read { { where = "pool", sets = { { { subnet = "10.1.0.0/24" } } } } }
+--
+-- @tparam {table,...} sources a list; each has `sets`, a list of range sets as declared by @{sets} (may be
+-- nil), and `where`, the key of the configuration that they are of, to be named in errors
+-- @treturn {table,...} sets; ranges have `subnet`, `first`, `last`, `gateway`, all of them text
+-- @raise code 7
+function M.read(sources)
+  return read((takes_read(sources)))
+end
+
 --- The range sets of a configuration: of the capability `ipRanges`, of `subnet`, of `ranges`.
 -- @tparam table req its `conf` has `ipam` and `runtimeConfig`
 -- @treturn {table,...} sets as of @{read}
 -- @raise code 7 when there is none, or what @{read} raises
 function M.of(req)
   local c, runtime = req.conf.ipam, req.conf.runtimeConfig or {}
-  local sets = M.read {
+  local sets = read {
     { where = "runtimeConfig.ipRanges", sets = runtime.ipRanges },
     { where = "ipam", single = true, sets = c.subnet and { c } },
     { where = "ipam.ranges", sets = c.ranges },

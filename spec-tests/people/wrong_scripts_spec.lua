@@ -25,6 +25,12 @@ frame = frame:gsub("conf = schema.record { ipam = schema.any and nil }, ", "")
 
 local function script_of(step) return (frame:gsub("STEP", function() return step end)) end
 
+-- A lease of one range set, unless other sets are given.
+local function lease(spec, sets)
+  return ("req:lease { %s, sets = %s }"):format(spec, sets
+    or "require('cni.ranges').read { { where = 'x', sets = { { { subnet = '10.0.0.0/24' } } } } }")
+end
+
 -- Of verbs, a group a kind of mistake: steps, and what is said of each; and steps that are right.
 local verbs = {
   {
@@ -230,6 +236,32 @@ local verbs = {
       "add_fdb: link: eth0 is a link of the sandbox, and this is the handle of the host" },
     right = { "assert(req.prev == nil and req.args == nil and req.runtime and req.once)",
       "host:add_rule { from = '10.0.0.3', table = 7 }" },
+  },
+  {
+    { "req:lease()", "req:lease: expected a table, got nil" },
+    { lease "network = 'x', dir = 'leases'", 'req:lease: dir: expected an absolute path, got "leases"' },
+    { lease "network = 'x', dri = '/run/spec/leases'", "req:lease: unknown key 'dri' (did you mean 'dir'?)" },
+    { lease "network = 'x'", "req:lease: dir: is missing" },
+    { lease "dir = '/run/spec/leases', network = 7", "req:lease: network: expected a string, got 7" },
+    { lease "dir = '/run/spec/leases', network = 'a/b'",
+      'req:lease: network: "a/b" cannot be the name of a directory: it has letters, digits, and . _ - behind the first' },
+    { lease("dir = '/run/spec/leases', network = 'x'", "nil"), "req:lease: sets: is missing" },
+    { lease("dir = '/run/spec/leases', network = 'x'", "{ { subnet = '10.0.0.0/24' } }"), "req:lease: sets[1]: "
+      .. "expected a list, got a table with the key 'subnet' (it is to be as ranges.read gives it)" },
+    { lease("dir = '/run/spec/leases', network = 'x'", "{ { { subnet = '10.0.0.0/24' } } }"),
+      "req:lease: sets[1][1].first: is missing (it is to be as ranges.read gives it)" },
+    { lease "dir = '/run/spec/leases', network = 'x', requested = '10.0.0.7'",
+      'req:lease: requested: expected a list, got "10.0.0.7"' },
+    { lease "dir = '/run/spec/leases', network = 'x', requested = { '10.0.0.7/24' }", "req:lease: requested[1]: "
+      .. 'expected an address without a prefix length, such as 10.1.2.3, got "10.0.0.7/24"' },
+    { "require('cni.ranges').read { where = 'x', sets = { { { subnet = '10.0.0.0/24' } } } }",
+      "ranges.read: sources: expected a list, got a table with the key 'sets'" },
+    { "require('cni.ranges').read { { where = 'x', sets = { { subnet = '10.0.0.0/24' } } } }",
+      "ranges.read: sources[1].sets[1]: expected a list, got a table with the key 'subnet'" },
+    { "require('cni.ranges').read { { where = 'x', sets = { { { subnet = '10.0.0.0/24', rangestart = '10.0.0.9' } } } } }",
+      "ranges.read: sources[1].sets[1][1]: unknown key 'rangestart' (did you mean 'rangeStart'?)" },
+    { "require('cni.ranges').read { { sets = {} } }", "ranges.read: sources[1].where: is missing" },
+    right = { lease "dir = '/run/spec/leases', network = 'x', requested = { '10.0.0.7' }" },
   },
 }
 

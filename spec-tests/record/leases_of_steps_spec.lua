@@ -186,3 +186,58 @@ describe("A lease that somebody without the lock is faster with", function()
     plan:close()
   end)
 end)
+
+describe("A lease that a script asks for wrongly", function()
+  local script = [[
+    local ranges = require "cni.ranges"
+    return { add = function(req)
+      local result = req:delegate("bridge")
+      req:lease { %s sets = %s }
+      req.host:set_sysctl { { "net/ipv4/conf/all/proxy_arp_pvlan", "1" } }
+      return result
+    end }]]
+  local given = 'ranges.read { { where = "own", sets = { { { subnet = "10.60.0.0/24" } } } } }'
+  local call = { type = "luacni" }
+
+  before_each(function() t.run "rm -rf /run/spec/leases" end)
+
+  local function new(place, sets)
+    t.write("/etc/luacni/plugins/own.lua", script:format(place, sets or given))
+    local w = world.new({ type = "own", bridge = "br0", removeUnused = true,
+      ipam = { type = "host-local", subnet = "10.1.0.0/24" } }, { neighbours = false })
+    return w, w:picture()
+  end
+
+  for name, case in pairs {
+    ["with a name that no folder has"] = { 'dir = "/run/spec/leases", network = "a/b",',
+      said = '/own.lua:4: req:lease: network: "a/b" cannot be the name of a directory' },
+    ["without a folder"] = { 'network = "x",', said = "/own.lua:4: req:lease: dir: is missing" },
+    ["without a name"] = { 'dir = "/run/spec/leases",', said = "/own.lua:4: req:lease: network: is missing" },
+    ["with sets that are none"] = { 'dir = "/run/spec/leases", network = "x",', '{ { subnet = "10.60.0.0/24" } }',
+      said = "/own.lua:4: req:lease: sets[1]: expected a list" },
+  } do
+    it(name .. ": the ADD says so and leaves nothing, and no DEL fails", function()
+      local w, before = new(case[1], case[2])
+      local said = w:fails("ADD", call).msg
+      assert.truthy(said:find(case.said, 1, true), said)
+      t.same(before, w:picture())
+      w:del(call)
+      w:del(call)
+      t.same(before, w:picture())
+    end)
+
+    it(name .. ": a DEL whose record is lost takes back what there is", function()
+      local w, before = new 'dir = "/run/spec/leases", network = "x",'
+      w:add(call)
+      assert.truthy(t.read "/run/spec/leases/x/10.60.0.2")
+      w:lose_records()
+      t.write("/etc/luacni/plugins/own.lua", script:format(case[1], case[2] or given))
+      w:del(call)
+      assert.is_nil(t.link(w.pods[1], "eth0"))
+      assert.is_nil(world.lease(ours))
+      -- Where it was is still known when only the sets have gone bad.
+      assert.equal(case[2] ~= nil, t.read "/run/spec/leases/x/10.60.0.2" == nil)
+      t.same(before.kernel[w.pods[1].name], w:picture().kernel[w.pods[1].name])
+    end)
+  end
+end)

@@ -49,11 +49,33 @@ local function text(value)
   return args.string(value)
 end
 
+local function directory_name(value)
+  if type(value) ~= "string" then return args.string(value) end
+  if require("cni.names").is_id(value) then return value end
+  return nil, ("%q cannot be the name of a directory: it has letters, digits, and . _ - behind the first"):format(
+    value)
+end
+
+-- A part of a verb's argument that a script gets from a function, and does not write itself.
+local function as_given(read, by)
+  return function(value, self)
+    local out, problem, at = read(value, self)
+    return out, problem and ("%s (it is to be as %s gives it)"):format(problem, by), at
+  end
+end
+
+local range = args.record({ subnet = args.network, first = args.ip, last = args.ip, gateway = args.ip },
+  { required = { "subnet", "first", "last", "gateway" } })
+
+local read_spec = args.record({ dir = args.folder, network = directory_name,
+  sets = as_given(args.list(args.list(range)), "ranges.read"), requested = args.list(args.ip),
+}, { required = { "dir", "network", "sets" } })
+
+-- A DEL without a record goes by the place alone; and where no place can be, nothing was leased.
 local function a_spec(value, self)
-  local spec, problem = args.table(value)
-  if spec and spec.dir ~= nil then problem = select(2, args.folder(spec.dir, self)) end
-  if problem then return nil, problem, spec and "dir" end
-  return spec
+  local spec, problem, at = read_spec(value, self)
+  if not problem or self.plan.mode ~= "erase" then return spec, problem, at end
+  return type(value) == "table" and { dir = value.dir, network = value.network } or {}
 end
 
 local function a_type(value)
@@ -84,10 +106,22 @@ local takes = {
   delegate = args.call("req:delegate", request, { "type", a_type }, { "changes", optional(args.table) }),
 }
 
---- Addresses from a lease directory; see cni.leases for what `spec` says.
+--- Addresses from a lease directory of this machine, one of each range set: all or none.
+--
+--     local sets = ranges.read { { where = "pool", sets = { { { subnet = req.conf.pool } } } } }
+--     local ips = req:lease { dir = "/var/lib/cni/tenants", network = req.conf.tenant, sets = sets }
+--
+-- An attachment may lease several times, in one directory too, but no two addresses of the same set. DEL, GC
+-- and rollback give back what this call took.
 -- @tparam table req
--- @tparam table spec `dir`, `network`, `sets`, `requested`
--- @treturn {table,...} `address` and `gateway` each
+-- @tparam table spec
+--
+-- - `dir`: the data directory, an absolute path
+-- - `network`: the directory in it: letters, digits, and . _ - behind the first
+-- - `sets`: range sets, as `read` or `of` of `cni.ranges` gives them
+-- - `requested`: addresses asked for by name, a list; each lies in another set
+-- @treturn {table,...} `address` with its prefix length, and `gateway`, a set each; in CHECK what the ADD took,
+-- in a DEL without a record what is found
 function M.lease(req, spec)
   req, spec = takes.lease(req, spec)
   return args.at_once(req.plan, "req:lease", require("cni.step.lease").obtain, req.plan, spec)
