@@ -123,10 +123,11 @@ local function read_set(raw, where)
   return set
 end
 
-local range = args.record { subnet = args.network, rangeStart = args.ip, rangeEnd = args.ip, gateway = args.ip }
+local raw_range = args.record { subnet = args.network, rangeStart = args.ip, rangeEnd = args.ip,
+  gateway = args.ip }
 
 local takes_read = args.call("ranges.read", { "sources", args.list(args.record({ where = args.string,
-  sets = args.list(args.list(range)) }, { required = { "where" } })) })
+  sets = args.list(args.list(raw_range)) }, { required = { "where" } })) })
 
 -- `single`: the sets of a source are a range each.
 local function read(sources)

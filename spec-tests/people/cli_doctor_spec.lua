@@ -201,6 +201,25 @@ describe("luacni doctor", function()
     end
   end)
 
+  it("takes no lease of a living pod for a leftover, in whatever folder a script has leased it", function()
+    t.write("/etc/luacni/plugins/bridge.lua", [[
+      local ranges = require "cni.ranges"
+      return { add = function(req)
+        local result = req:delegate "bridge"
+        req:lease { dir = "/var/lib/cni/pools", network = "pool",
+          sets = ranges.read { { where = "own", sets = { { { subnet = "10.60.0.0/24" } } } } } }
+        return result
+      end }]])
+    t.netns "blue"
+    luacni { "add", "demo", "blue" }
+    assert.truthy(t.read "/var/lib/cni/pools/pool/10.60.0.2")
+    t.same({}, (findings()))
+    t.write("/var/lib/cni/pools/pool/10.60.0.9", "c9\r\neth0")
+    mends("leftovers", "10.60.0.9 of network pool is leased to container c9")
+    luacni { "del", "demo", "blue" }
+    assert.is_nil(t.read "/var/lib/cni/pools/pool/10.60.0.2")
+  end)
+
   it("says what the kernel cannot do: broken is what a network needs", function()
     local function levels()
       local by = {}

@@ -46,6 +46,54 @@ after_each(function()
   t.cleanup()
 end)
 
+-- A script of the type bridge that leases one address more, in the folder `pool` beside its network's.
+local own_bridge = [[
+local ranges = require "cni.ranges"
+return { add = function(req)
+  local result = req:delegate "bridge"
+  local sets = ranges.read { { where = "own", sets = { { { subnet = "10.60.0.0/24" } } } } }
+  for _, ip in ipairs(req:lease { dir = "/var/lib/cni/pools", network = "pool", sets = sets }) do
+    table.insert(result.ips, { address = ip.address, interface = result.interfaces[3] })
+  end
+  return result
+end }]]
+
+describe("A lease in a folder of another name", function()
+  local function leased(...)
+    local found = {}
+    for i, lease in ipairs(as_json(0, { "list", "--leases", ... })) do
+      found[i] = ("%s/%s %s %s%s"):format(lease.network, lease.address, lease.container, lease.interface,
+        lease.attached and "" or " nobody's")
+    end
+    return found
+  end
+
+  it("is that of the attachment whose record has it, and no other's", function()
+    t.write("/etc/luacni/plugins/bridge.lua", own_bridge)
+    succeeds { "add", "demo", "blue", "--id", "c1" }
+    succeeds { "add", "other", "red", "--id", "c2" }
+    t.write("/var/lib/cni/pools/pool/10.60.0.9", "c1\r\neth9")
+    local last = { "pool/10.60.0.2 c1 eth0", "pool/10.60.0.3 c2 eth0", "pool/10.60.0.9 c1 eth9 nobody's" }
+    t.same({ "demo/10.9.1.2 c1 eth0", "other/10.9.2.2 c2 eth0", table.unpack(last) }, leased())
+    t.same({ "demo/10.9.1.2 c1 eth0", last[1] }, leased "demo")
+    t.same({ "demo/10.9.1.2 c1 eth0", last[1] }, leased("demo", "blue"))
+    t.same({ "other/10.9.2.2 c2 eth0", last[2] }, leased("other", "c2"))
+    t.same({ "10.9.1.2", "10.60.0.2" }, as_json(0, { "list", "demo" })[1].leases)
+    -- Records alone know of the folder.
+    lose_records()
+    t.same({ "demo/10.9.1.2 c1 eth0", "other/10.9.2.2 c2 eth0" }, leased())
+    t.run "rm -rf /var/lib/cni/pools /var/lib/cni/networks"
+  end)
+
+  it("is none of the network that has the folder's name by chance", function()
+    t.write("/etc/luacni/plugins/bridge.lua", (own_bridge:gsub('"pool"', '"other"')))
+    succeeds { "add", "demo", "blue", "--id", "c1" }
+    t.same({ "demo/10.9.1.2 c1 eth0", "other/10.60.0.2 c1 eth0" }, leased "demo")
+    t.same({}, containers { "list", "other" })
+    t.run "rm -rf /var/lib/cni/pools /var/lib/cni/networks"
+  end)
+end)
+
 describe("WHO of list, explain and tree", function()
   it("is a container's ID, or the name or path of its namespace", function()
     succeeds { "add", "demo", "blue" }

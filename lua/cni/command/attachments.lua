@@ -79,20 +79,30 @@ local function of_begun(entry, mark)
   end
 end
 
--- The folders that have leases, by what is attached.
+-- The folders that have leases, by what is attached. A script may lease in one of another name than its
+-- network's: then the record is what tells whose the lease is.
+-- Returns by folder a set of the names in it that records give; and by lease the key of the attachment.
 local function lease_folders(records)
-  local found = { [leases.default_dir] = true }
+  local found, keys = { [leases.default_dir] = {} }, {}
   for _, record in ipairs(records) do
+    local header = record.header
     for _, step in ipairs(record.steps) do
-      if step.kind == "lease" and type(step.want.dir) == "string" then found[step.want.dir] = true end
+      local want = step.want
+      if step.kind == "lease" and step.did and leases.is_place(want) then
+        found[want.dir] = found[want.dir] or {}
+        found[want.dir][want.network] = true
+        keys[want.dir .. "\0" .. key_of(want.network, header.id, header.ifname)] =
+          key_of(header.network, header.id, header.ifname)
+      end
     end
   end
-  return found
+  return found, keys
 end
 
-local function read_leases(folder, only, list)
+local function read_leases(folder, named, only, list)
   for _, network in ipairs(files.list(folder)) do
-    for _, name in ipairs((not only or only == network) and files.list(folder .. "/" .. network) or {}) do
+    local meant = not only or only == network or named[network]
+    for _, name in ipairs(meant and files.list(folder .. "/" .. network) or {}) do
       local text = addr.ip(name) and files.read(folder .. "/" .. network .. "/" .. name)
       -- Older host-locals wrote the ID alone.
       local id, ifname = (text or ""):match "^%s*([^\r\n]*)[\r\n]*([^\r\n]*)"
@@ -105,13 +115,16 @@ local function read_leases(folder, only, list)
 end
 
 -- Returns by lease the attachment that has it.
-local function give_leases(list, by_key, by_id)
+local function give_leases(list, keys, by_key, by_id)
   local holders = {}
   for _, lease in ipairs(list) do
-    local entry = by_key[key_of(lease.network, lease.container, lease.interface)]
+    local key = key_of(lease.network, lease.container, lease.interface)
+    local recorded = keys[lease.folder .. "\0" .. key]
+    local entry = by_key[recorded] or by_key[key]
       or lease.interface == "" and by_id[lease.network .. "\0" .. lease.container]
+    lease.attached = (entry or recorded) and true
     if entry then
-      lease.attached, holders[lease] = true, entry
+      holders[lease] = entry
       table.insert(entry.leases, lease.address)
     end
   end
@@ -174,14 +187,17 @@ function M.all(network, word)
     end
   end
   local held = json.list {}
-  for folder in pairs(lease_folders(records)) do read_leases(folder, network, held) end
+  local folders, keys = lease_folders(network and journal.all() or records)
+  for folder, named in pairs(folders) do read_leases(folder, named, network, held) end
   table.sort(held, function(a, b)
     if a.network ~= b.network then return a.network < b.network end
     return addr.cmp(addr.ip(a.address), addr.ip(b.address)) < 0
   end)
-  local holders, wanted = give_leases(held, by_key, by_id), json.list {}
+  local holders, wanted = give_leases(held, keys, by_key, by_id), json.list {}
   for _, lease in ipairs(held) do
-    if of_meant[holders[lease]] or is_meant(lease.container) then wanted[#wanted + 1] = lease end
+    -- In a folder of another name are leases of other networks too.
+    local here = not network or lease.network == network
+    if of_meant[holders[lease]] or here and is_meant(lease.container) then wanted[#wanted + 1] = lease end
   end
   return meant, wanted
 end

@@ -52,8 +52,8 @@ end
 local function directory_name(value)
   if type(value) ~= "string" then return args.string(value) end
   if require("cni.names").is_id(value) then return value end
-  return nil, ("%q cannot be the name of a directory: it has letters, digits, and . _ - behind the first"):format(
-    value)
+  return nil, ("%q cannot be the name of a directory: it has letters, digits, and . _ - behind the first")
+    :format(value)
 end
 
 -- A part of a verb's argument that a script gets from a function, and does not write itself.
@@ -120,8 +120,8 @@ local takes = {
 -- - `network`: the directory in it: letters, digits, and . _ - behind the first
 -- - `sets`: range sets, as `read` or `of` of `cni.ranges` gives them
 -- - `requested`: addresses asked for by name, a list; each lies in another set
--- @treturn {table,...} `address` with its prefix length, and `gateway`, a set each; in CHECK what the ADD took,
--- in a DEL without a record what is found
+-- @treturn {table,...} `address` with its prefix length, and `gateway`, a set each; in CHECK what the ADD
+-- took, in a DEL without a record what is found
 function M.lease(req, spec)
   req, spec = takes.lease(req, spec)
   return args.at_once(req.plan, "req:lease", require("cni.step.lease").obtain, req.plan, spec)
