@@ -43,7 +43,9 @@ function M.verify(step, plan)
 end
 
 function M.undo(step, plan)
-  leases.release(meant(step, plan), plan.owner)
+  local freed, taken = leases.release(meant(step, plan), plan.owner), step.want.taken
+  -- Somebody else has freed them, and may have leased others to this owner since.
+  if taken and taken[1] and not freed[1] then plan.missed = true end
 end
 
 function M.stands(step, plan)
@@ -96,7 +98,11 @@ function M.obtain(plan, spec)
   if plan.mode == "erase" and not leases.is_place(spec) then return {} end
   local step = { kind = "lease", ns = "host", want = { dir = spec.dir, network = spec.network,
     sets = spec.sets, requested = spec.requested } }
-  if plan.mode == "verify" then step.want.taken = recorded(plan, spec) end
+  if plan.mode == "verify" then
+    step.want.taken = recorded(plan, spec)
+    -- Where none is left, somebody else may have leased others: the reference, by its DEL and ADD.
+    if #M.held(step, plan) == 0 then step.want.taken = nil end
+  end
   plan:push_ahead(step)
   if plan.mode == "dry" then return leases.peek(spec, plan.owner) end
   local problem = plan.mode == "verify" and M.verify(step, plan)
