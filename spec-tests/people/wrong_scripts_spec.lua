@@ -195,8 +195,8 @@ local verbs = {
       "host:set_link(port, { up = true }) pod:set_link(eth, { up = true }) host:await_up(port, 5)" },
   },
   {
-    { "host:dump 'lnik'", "dump: object: unknown value 'lnik' (did you mean 'link'?), expected one of addr, link, "
-      .. "neigh, route, rule, vlan" },
+    { "host:dump 'lnik'", "dump: object: unknown value 'lnik' (did you mean 'link'?), expected one of addr, class, "
+      .. "filter, link, neigh, qdisc, route, rule, vlan" },
     { "host:dump('link', { kimd = 'bridge' })", "dump: unknown key 'kimd' (did you mean 'kind'?)" },
     { "host:routes { tabel = 254 }", "dump: unknown key 'tabel' (did you mean 'table'?)" },
     { "host:link('lo', { 'mtuu' })", "link: unknown key 'mtuu' (did you mean 'mtu'?)" },

@@ -551,15 +551,6 @@ local function kind_of_options(object, value)
   return found
 end
 
--- Tables of routes that have a name.
-local tables = { default = 253, main = 254, ["local"] = 255 }
-
--- A value as the kernel tells of it, and so comparable.
-local function as_told(key, item)
-  if key == "mac" and type(item) == "string" then return item:lower() end
-  return key == "table" and tables[item] or item
-end
-
 --- Attributes of a netlink object, by the rows of netlink-bindings; and keys that are the verb's own.
 -- @tparam table spec
 --   object           of netlink, such as link
@@ -583,13 +574,15 @@ function M.attributes(spec)
         out[key], problem, at = read(item, self)
         if problem then return nil, problem, below(key, at) end
       elseif lenient then
-        out[key] = as_told(key, copy(item))
+        out[key] = copy(item)
       elseif never[key] then
         return nil, never[key], key
       elseif only and not only[key] then
         return nil, M.unknown(key, sorted(own, only))
       else
-        item = as_told(key, copy(item))
+        if type(item) == "table" then item = copy(item) end
+        -- As the kernel tells of it, and so comparable.
+        if key == "mac" and type(item) == "string" then item = item:lower() end
         rest = rest or {}
         out[key], rest[key] = item, item
       end

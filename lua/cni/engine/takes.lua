@@ -92,6 +92,12 @@ local family = args.word { "inet", "inet6" }
 local seconds = optional(args.number(0, 3600, "seconds"))
 local id = args.integer(0, 0xffffffff)
 
+local tables = { default = 253, main = 254, ["local"] = 255 }
+local number = args.integer(1, 0xffffffff)
+
+-- A table of routes, by its number, which the kernel tells, or by its name.
+local function route_table(value, self) return number(tables[value] or value, self) end
+
 -- Verbs ------------------------------------------------------------------------------
 
 local M = {}
@@ -187,7 +193,7 @@ end
 
 local route = { nil, attributes {
   object = "route",
-  own = { link = link, dst = args.network, gw = args.ip, src = args.ip },
+  own = { link = link, dst = args.network, gw = args.ip, src = args.ip, table = route_table },
   required = { "dst" }, check = route_is_whole,
   never = { oif = "is not given as such: link = a link", multipath = "is not for one link" },
 } }
@@ -219,7 +225,7 @@ local function selects(want)
 end
 
 local rule = { nil, attributes {
-  object = "rule", own = { from = args.networks, to = args.networks },
+  object = "rule", own = { from = args.networks, to = args.networks, table = route_table },
   only = set "family iif oif fwmark fwmask ip_proto invert table action priority", check = selects,
 } }
 
