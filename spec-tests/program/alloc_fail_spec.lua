@@ -105,7 +105,7 @@ local bindings = {
         limit = 4000 } } })
     assert(h:get("qdisc", { index = 1, handle = "8:" }).rate == 1000)
     assert(h:get("class", { index = 1, handle = "7:10" }).rate == 1 << 33)
-    assert(#h:dump("filter", { index = 1, parent = "7:", class = "7:10" }) == 1)
+    assert(#h:dump("filter", { index = 1, parent = "7:", kind = "u32", class = "7:10" }) == 1)
     assert(h:get("qdisc", { index = 1, handle = "9:" }) == nil)]] },
   { "send with an echo", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
