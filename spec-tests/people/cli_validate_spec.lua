@@ -156,8 +156,8 @@ describe("luacni validate", function()
       'plugins[1] (sbr): nothing reads the key "tabel", did you mean "table"?')
     is_fault(list { bridge(), { type = "firewall", backnd = "iptables" } },
       'plugins[1] (firewall): nothing reads the key "backnd", did you mean "backend"?')
-    is_note(list { bridge(), { type = "bandwidth", ingressRat = 5 } },
-      'plugins[1] (bandwidth): note: nothing reads the key "ingressRat", did you mean "ingressRate"?')
+    is_fault(list { bridge(), { type = "bandwidth", ingressRat = 5 } },
+      'plugins[1] (bandwidth): nothing reads the key "ingressRat", did you mean "ingressRate"?')
     is_fault(list { bridge(), { type = "firewall", ingressPolicy = "isolate" } },
       'plugins[1] (firewall): ingressPolicy: "isolate" is not one of open, same-bridge, isolated; did you mean "isolated"?')
     is_fault(list { bridge { ipam = { type = "dhcp", priority = -1 } } },

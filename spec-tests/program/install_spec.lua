@@ -29,7 +29,7 @@ describe("make install", function()
   it("puts one program and a link for each type in place", function()
     if not applies() then return end
     local said = install()
-    assert.is_truthy(said:find("^luacni %d[%d.]* is in " .. bin .. ", for bridge [^\n]* vrf; and in [^\n]*\n$"), said)
+    assert.is_truthy(said:find("^luacni %d[%d.]* is in " .. bin .. ", for bandwidth bridge [^\n]* vrf; and in [^\n]*\n$"), said)
     assert.equal("/opt/cni/bin/luacni", lfs.symlinkattributes(dest .. "/usr/local/sbin/luacni", "target"))
     local count = 0
     for name in lfs.dir(bin) do
@@ -96,7 +96,7 @@ describe("make install", function()
     t.run { "rm", "-rf", build, path }
     local first, rest = said:match "^([^\n]*)\n([^\n]*)\n$"
     assert.equal("without man pages: scdoc is not installed", first, said)
-    assert.is_truthy(rest:find("is in " .. bin .. ", for bridge ", 1, true), said)
+    assert.is_truthy(rest:find("is in " .. bin .. ", for bandwidth bridge ", 1, true), said)
     assert.equal("luacni", lfs.symlinkattributes(bin .. "/bridge", "target"))
     assert.is_nil(lfs.attributes(dest .. "/usr/local/share/man"))
     assert.is_table(t.cni { verb = "VERSION", type = "bridge", bin = bin }.json.supportedVersions)

@@ -191,6 +191,7 @@ describe("A key that the reference's plugins have", function()
     ["host-device"] = "device hwaddr kernelpath pciBusID runtimeConfig ipam dns",
     dummy = "ipam", tap = "multiQueue mtu mac owner group selinuxContext bridge ipam dns args runtimeConfig",
     vrf = "vrfname table", tuning = "sysctl mac promisc mtu txQLen allmulti dataDir args runtimeConfig",
+    bandwidth = "ingressRate ingressBurst egressRate egressBurst shapedSubnets unshapedSubnets runtimeConfig",
     firewall = "backend iptablesAdminChainName firewalldZone ingressPolicy",
     portmap = "backend snat markMasqBit externalSetMarkChain masqAll conditionsV4 conditionsV6 runtimeConfig",
     sbr = "table gateways addSourceHints",
