@@ -499,7 +499,8 @@ for _, entry in ipairs(plugins.list) do
         local row = setmetatable({ w = w, entry = plain }, Row)
         reference(row, "ADD")
         undone(row)
-        w:so_be_it()
+        -- Its chains stay in others' tables.
+        if publishes(entry) then w:so_be_it() end
         t.wipe()
       end)
     end)
