@@ -301,7 +301,7 @@ function M.undo(step, plan)
   end
   drop(socket, want, unused)
   -- It has removed rules: closed here, it would wait until no packet can be in one of them.
-  socket:leave_open()
+  if socket then socket:leave_open() end
   shared.tidy(group, lock)
 end
 
