@@ -47,7 +47,8 @@ local changes <const> = {
   ["req:call { program = '/bin/touch', args = { '/run/spec/touched' } }"] = "req:call",
   ["req:http { url = 'http://127.0.0.1:1/' }"] = "req:http",
   ["req:number('pool', 'key', 1, 9)"] = "req:number",
-  ["req:lease { dir = '/run/spec/leases', network = 'net' }"] = "req:lease",
+  ["req:lease { dir = '/run/spec/leases', network = 'net', sets = require 'cni.ranges'.read { { where = 'ours', "
+    .. "sets = { { { subnet = '10.9.0.0/24' } } } } } }"] = "req:lease",
   ["req:once('value', function() return 1 end)"] = "req:once",
   ["req:delegate 'loopback'"] = "req:delegate",
   ["require('cni.ipam').add(req)"] = "ipam.add",
