@@ -179,7 +179,7 @@ describe("A relative dataDir", function()
       t.write("/etc/luacni/plugins/own.lua", ([[
         return { add = function(req)
           return { ips = req:lease { dir = %q, network = "net", requested = {}, sets = {
-            { { subnet = "10.5.0.0/24", first = "10.5.0.2", last = "10.5.0.9" } } } } }
+            { { subnet = "10.5.0.0/24", first = "10.5.0.2", last = "10.5.0.9", gateway = "10.5.0.1" } } } } }
         end }]]):format(dir))
     end
     write "leases"
