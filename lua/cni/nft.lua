@@ -317,12 +317,15 @@ function M.open_if_any(h)
   -- No family of netlink for netfilter.
   if not socket and errno == errors.EPROTONOSUPPORT then return nil end
   if not socket then fail.kernel("open nf_tables", msg, errno) end
-  local generation
-  generation, msg, errno = socket:generation()
-  if generation then return socket end
+  -- EINVAL is what the kernel says of a subsystem of netfilter that it has not: the question has no
+  -- arguments that could be invalid. It says so each time, and not once, as a call does that fails.
+  for _ = 1, 2 do
+    local generation
+    generation, msg, errno = socket:generation()
+    if generation then return socket end
+    if errno ~= errors.EINVAL then break end
+  end
   socket:close()
-  -- EINVAL is what the kernel says of a subsystem of netfilter that it has not. The question has no
-  -- arguments, so that nothing else could be invalid.
   if errno ~= errors.EINVAL then fail.kernel("look at nf_tables", msg, errno) end
 end
 

@@ -41,11 +41,10 @@ int netns_fd(lua_State *L, int idx)
 
 struct nl_place netns_place_arg(lua_State *L, int arg)
 {
-	static int own_sysctl[2] = { -1, -1 };
 	struct netns *ns;
 
 	if (lua_isnoneornil(L, arg))
-		return (struct nl_place){ .fd = -1, .sysctl = own_sysctl };
+		return (struct nl_place){ .fd = -1 };
 	if (lua_type(L, arg) == LUA_TSTRING)
 		return (struct nl_place){ .fd = -1, .path = lua_tostring(L, arg) };
 	ns = check_open(L, arg);

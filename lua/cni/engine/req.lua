@@ -65,7 +65,7 @@ local function as_given(read, by)
 end
 
 local range = args.record({ subnet = args.network, first = args.ip, last = args.ip, gateway = args.ip },
-  { required = { "subnet", "first", "last", "gateway" } })
+  { required = { "subnet", "first", "last" } })
 
 local read_spec = args.record({ dir = args.folder, network = directory_name,
   sets = as_given(args.list(args.list(range)), "ranges.read"), requested = args.list(args.ip),
