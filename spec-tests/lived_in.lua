@@ -169,7 +169,7 @@ local watched_settings = { rp_filter = true, accept_ra = true, proxy_arp = true,
 local function without_counts(line)
   local kind = line:match "^%a+"
   if kind == "table" then return (line:gsub(" 3:%x+", " 3:~", 1)) end
-  if kind == "chain" then return (line:gsub(" ([56]):0000%x+", " %1:~")) end
+  if kind == "chain" then return (line:gsub(" 6:0000%x+", " 6:~")) end
   if kind == "rules" then return (line:gsub(" 6:%x+", "", 1)) end
   return line
 end
