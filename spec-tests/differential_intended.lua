@@ -36,6 +36,27 @@ local function passes(why, verb)
 end
 
 return {
+  -- bandwidth.
+  ["whose ifb"] = { everywhere = true, needs = "ifb",
+    why = "a link of ours says whose it is, for a DEL without a record",
+    { key = "^host link bwp%x+ alias$", reference = "^%-$", ours = "^bandwidth of eth0$", must = true },
+  },
+  ["limits go"] = { everywhere = true, needs = "ifb", why = "DEL takes back the limits too, where the link stays (W-96)",
+    { key = "^host qdisc v5 ", step = "DEL", ours = none, must = true },
+  },
+  ["a tick of burst"] = { why = "the time of a burst is rounded down to a tick, so that it is never more",
+    { key = "^host qdisc v5 tbf 1:$", reference = "^rate=12500000000.0 ", ours = "^rate=12500000000.0 burst=9999", must = true },
+  },
+  ["CHECK of limits"] = { why = "a limit that is not there is missed; the reference compares those that are",
+    { key = "^status$", step = "CHECK", reference = "^0$", ours = "^1$", must = true },
+    { key = "^error code$", step = "CHECK", reference = none },
+    { key = "^result$", step = "CHECK", ours = none },
+    { key = "^stdout$", step = "CHECK", ours = none },
+  },
+  ["CHECK of no limits"] = { why = "the reference crashes (W-93)",
+    { key = "^status$", step = "CHECK", reference = "^2$", ours = "^0$", must = true },
+    { key = "." },
+  },
   -- tuning.
   ["length of the queue"] = { why = "older: there is no txQLen",
     { key = "^pa link eth0 txqlen$", reference = "^1000$", must = true },

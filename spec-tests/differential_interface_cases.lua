@@ -435,6 +435,31 @@ firewall("a policy, and no link", { ingressPolicy = "isolated" }, { prev = with(
 firewall("DEL with the namespace gone", {}, { steps = gone() })
 firewall("CHECK, the rules are gone", {}, { steps = { "ADD", { sh = "iptables -F CNI-FORWARD; " .. t.flush }, "CHECK", "DEL" } })
 
+-- --- bandwidth ------------------------------------------------------------------
+
+local limited = { cniVersion = "1.0.0", interfaces = { { name = "v5" }, { name = "eth0", sandbox = "/run/netns/pa" } },
+  ips = { { address = "10.1.0.5/24", interface = 1 } } }
+local bandwidth = family("bandwidth", {}, { needs = { "ifb" }, prev = limited,
+  setup = "ip link add v5 type veth peer name eth0 netns pa; ip link set v5 up; ip -n pa link set eth0 up" })
+local limits = { ingressRate = 8000000, ingressBurst = 400000, egressRate = 16000000, egressBurst = 800000 }
+
+bandwidth("both ways", limits)
+bandwidth("towards the container", { ingressRate = 8000000, ingressBurst = 400000 })
+bandwidth("from the container", { egressRate = 8000000, egressBurst = 400000 })
+bandwidth("by the runtime", { runtimeConfig = { bandwidth = limits } })
+bandwidth("more than 32 bits hold", { ingressRate = 100000000000, ingressBurst = 8000000000 },
+  { differs = { "a tick of burst" } })
+bandwidth("no limits", { ingressRate = 0, ingressBurst = 0 })
+bandwidth("nothing", {}, { differs = { "CHECK of no limits" } })
+bandwidth("a burst without a rate", { ingressBurst = 400000 }, { steps = add })
+bandwidth("a rate that is none", { ingressRate = "fast", ingressBurst = 400000 }, { steps = add })
+bandwidth("no chain", limits, { prev = false, steps = add })
+bandwidth("DEL twice", limits, { steps = twice })
+bandwidth("DEL with the namespace gone", limits, { steps = gone() })
+bandwidth("CHECK, the limit is gone", limits, { steps = { "ADD", { sh = "tc qdisc del dev v5 root" }, "CHECK" },
+  differs = { "CHECK of limits" } })
+bandwidth("CHECK, the ifb is gone", limits, { steps = { "ADD", { sh = "ip link del bwp623e1c388032" }, "CHECK" } })
+
 -- --- tuning ---------------------------------------------------------------------
 
 local tuning = family("tuning", {}, { setup_pod = pod_link, prev = chained })

@@ -20,6 +20,14 @@ local function look(ns)
   seen.route4, seen.rule4 = t.ip_batch(ns, "-4", { "route show table all", "rule show" })
   seen.route6, seen.rule6 = t.ip_batch(ns, "-6", { "route show table all", "rule show" })
   seen.settings = t.sh(sysctls, { host = ns })
+  seen.qdiscs = {}
+  for _, link in ipairs(seen.links) do
+    if link.qdisc == "tbf" or link.qdisc == "htb" then
+      local list = t.decode(t.run({ "tc", "-j", "qdisc", "show", "dev", link.ifname }, { host = ns }))
+      table.move(list, 1, #list, #seen.qdiscs + 1, seen.qdiscs)
+      for _, qdisc in ipairs(list) do qdisc.dev = link.ifname end
+    end
+  end
   if t.has("bridge-vlan") then seen.vlans = t.bridge(ns, "-compressvlans vlan show") end
   return seen
 end
@@ -167,6 +175,11 @@ local function facts_of(names, where, seen, into, host)
   for line in seen.settings:gmatch("[^\n]+") do
     local key, value = line:match("^([^:]+):(.*)$")
     into[("%s sysctl %s"):format(where, plain(names, key))] = value
+  end
+  for _, qdisc in ipairs(seen.qdiscs) do
+    local options = qdisc.options or {}
+    into[("%s qdisc %s %s %s"):format(where, plain(names, qdisc.dev), qdisc.kind, qdisc.handle)] =
+      ("rate=%s burst=%s lat=%s"):format(options.rate or "-", options.burst or "-", options.lat or "-")
   end
   for _, n in ipairs(seen.neigh) do
     into[("%s neigh %s"):format(where, n.dst)] = plain(names, n.dev .. " " .. (n.lladdr or "-"))
