@@ -202,14 +202,11 @@ end
 
 local errors = netlink.sys.errno
 
--- What the kernel says where it has no nf_tables, none of bridges, no such table or set, or one of other
--- keys: nothing is guarded there.
-local no_nfnetlink = { [errors.EPROTONOSUPPORT] = true }
-local no_element = { [errors.ENOENT] = true, [errors.EINVAL] = true, [errors.EAFNOSUPPORT] = true,
-  [errors.EOPNOTSUPP] = true }
+-- What the kernel says where it has no nf_tables of bridges, no such table or set: nothing is guarded there.
+local no_element = { [errors.ENOENT] = true, [errors.EAFNOSUPPORT] = true, [errors.EOPNOTSUPP] = true }
 
-local function unless(none, found, msg, errno)
-  if found ~= nil or not errno or none[errno] then return found end
+local function there(found, msg, errno)
+  if found ~= nil or not errno or no_element[errno] then return found end
   fail.kernel("look at the guards of bridges", msg, errno)
 end
 
@@ -221,9 +218,9 @@ end
 -- @raise code 7
 -- @local
 function M.need_known(host, other, name, mac)
-  local socket <close> = unless(no_nfnetlink, netlink.nft(host:namespace()))
+  local socket <close> = nft.open_if_any(host)
   local function find(set, key)
-    return socket and unless(no_element, socket:get("element", { family = M.macs.family, table = M.macs.table,
+    return socket and there(socket:get("element", { family = M.macs.family, table = M.macs.table,
       set = set.name, key_type = set.key_type, key = key }))
   end
   local guarded, macs = table.unpack(M.macs.sets)
