@@ -36,6 +36,7 @@ local function link(w) return t.link(w.pods[1], "eth0") end
 -- How many router solicitations come to a namespace by links of such names from now on, those of the host but for:
 -- the links need not be there yet.
 local function count_solicitations(ns, links)
+  t.needs("nft-nat")
   t.run(([[nft 'table inet spec { chain pre { type filter hook prerouting priority 0;
     iifname "%s" ip6 saddr != fe80::1 icmpv6 type nd-router-solicit counter; }; }']]):format(links), { host = ns })
   return function()
