@@ -52,6 +52,79 @@ end
 
 local both = { { hostPort = 8080, containerPort = 80, protocol = "tcp" }, { hostPort = 8081, containerPort = 80, protocol = "udp" } }
 
+-- Sends to a port of the host ten times a second, always from one port; at each line of input once more, and says at which
+-- of the servers that one came in. By TCP a connection to another port stands all the time; `tcp` says whether a byte
+-- comes through it.
+local steady = [[
+import ctypes, select, socket, sys
+libc = ctypes.CDLL(None)
+def at(path):
+    with open(path) as f:
+        assert libc.setns(f.fileno(), 0x40000000) == 0
+far, to, port, tcp_at, tcp_port = sys.argv[1:6]
+servers = {}
+for word in sys.argv[6:]:
+    name, path, number = word.split("=")
+    at(path)
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("", int(number)))
+    servers[s] = name
+at(tcp_at)
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("", 80))
+listener.listen(1)
+at(far)
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.bind(("", 4321))
+stands, accepted = None, None
+number, asked = 0, None
+def send():
+    global number
+    number += 1
+    try: client.sendto(b"%d" % number, (to, int(port)))
+    except OSError: pass
+    return number
+while True:
+    ready = select.select([*servers, sys.stdin], [], [], 0.1)[0]
+    if not ready: send()
+    for s in ready:
+        if s is not sys.stdin: s.recv(99)
+        elif not (line := sys.stdin.readline().strip()): sys.exit(0)
+        elif line == "tcp":
+            if not stands:
+                stands = socket.create_connection((to, int(tcp_port)), 3)
+                accepted = listener.accept()[0]
+                accepted.settimeout(2)
+            stands.send(b"x")
+            try: print(accepted.recv(9) == b"x", flush=True)
+            except OSError: print(False, flush=True)
+        else:
+            wanted, found, rest = send(), "-", 10
+            while found == "-" and rest:
+                rest -= 1
+                for at_one in select.select(list(servers), [], [], 0.1)[0]:
+                    if int(at_one.recv(99)) == wanted: found = servers[at_one]
+            print(found, flush=True)
+]]
+
+-- A client as above: a function that asks it a word, and one that ends it.
+local function start_steady(w, words)
+  t.write("/run/spec/steady.py", steady)
+  t.sh(("rm -f /run/spec/to /run/spec/said; mkfifo /run/spec/to; exec 3<>/run/spec/to; " ..
+    "python3 /run/spec/steady.py %s %s <&3 >/run/spec/said 2>&1 & sleep 0.3"):format(w.far.path, words))
+  local count = 0
+  local function ask(word)
+    count = count + 1
+    t.sh(("echo %s >/run/spec/to; for i in $(seq 100); do [ $(grep -c . /run/spec/said) -ge %d ] && break; sleep 0.05; done")
+      :format(word, count))
+    local lines = {}
+    for line in t.read("/run/spec/said"):gmatch "[^\n]+" do lines[#lines + 1] = line end
+    return lines[count]
+  end
+  return ask, function() t.sh("echo >/run/spec/to; for i in $(seq 40); do pgrep -f /run/spec/steady.p[y] >/dev/null || break; sleep 0.05; done") end
+end
+
 local function table_of(w) return t.sh("nft list table inet luacni", { host = w.host }) end
 
 describe("portmap", function()
@@ -218,6 +291,66 @@ describe("portmap", function()
     unpublish(w, 1, { mapping })
     assert.equal(2, kept())
     assert.equal("host", names(talk(all, client)))
+  end)
+
+  it("has a client that never stops reach the next one with the first datagram after its ADD, and leaves TCP's as they are", function()
+    local w = new(3)
+    local udp, tcp = { hostPort = 8125, containerPort = 80, protocol = "udp" }, { hostPort = 8125, containerPort = 80, protocol = "tcp" }
+    publish(w, 3, { tcp })
+    publish(w, 1, { udp })
+    local ask, stop = start_steady(w, ("%s 8125 %s 8125 pod1=%s=80 pod2=%s=80 host=%s=8125"):format(host4, w.pods[3].path,
+      w.pods[1].path, w.pods[2].path, w.host.path))
+    t.same({ "pod1", "True" }, { ask "udp", ask "tcp" })
+    unpublish(w, 1, { udp })
+    t.sh "sleep 0.3"
+    assert.equal("host", ask "udp")
+    publish(w, 2, { udp })
+    assert.equal("pod2", ask "udp")
+    -- The end of its own mapping cuts no connection that stands, while anything is translated here.
+    unpublish(w, 3, { tcp })
+    assert.equal("True", ask "tcp")
+    publish(w, 3, { tcp })
+    unpublish(w, 2, { udp })
+    t.same({ "host", "True" }, { ask "udp", ask "tcp" })
+    stop()
+  end)
+
+  it("takes no address, 0.0.0.0 and :: for all of the host's, of both families or of that one", function()
+    local w = new(1)
+    local all = { { w.far, "TCP4", host4, 8080 }, { w.host, "TCP4", "192.0.2.11", 8080 }, { w.host, "TCP4", "127.0.0.1", 8080 },
+      { w.far, "TCP6", host6, 8080 }, { w.host, "TCP6", "2001:db8::11", 8080 } }
+    for _, case in ipairs { { "", "pod1 pod1 pod1 pod1 pod1" }, { "0.0.0.0", "pod1 pod1 pod1 - -" }, { "::", "- - - pod1 pod1" } } do
+      local mapping = t.merge(both[1], { hostIP = case[1] })
+      publish(w, 1, { mapping })
+      assert.equal(case[2], names(talk(servers(w, 1), all)))
+      unpublish(w, 1, { mapping })
+    end
+    assert.equal("- - - - -", names(talk(servers(w, 1), all)))
+    assert.equal("", table_of(w))
+  end)
+
+  it("leaves a table of another's alone, whatever is in it and whatever it is called", function()
+    local w = new(1)
+    w:sh [[nft -f - <<'X'
+      table ip nat {
+        set theirs { type ipv4_addr . inet_service; flags interval; elements = { 203.0.113.0/24 . 80-90 }; }
+        map to { type inet_service : ipv4_addr . inet_service; elements = { 7000 : 203.0.113.7 . 70 }; }
+        chain pre { type nat hook prerouting priority -100; ip daddr . tcp dport @theirs return; dnat ip to tcp dport map @to; }
+      }
+      table ip6 nat { set theirs { type ipv6_addr; elements = { 2001:db8:9::1 }; }
+        chain pre { type nat hook prerouting priority -100; ip6 daddr @theirs return; }
+      }
+X]]
+    local function theirs() return t.run("nft list table ip nat; nft list table ip6 nat", { host = w.host }) end
+    local before = theirs()
+    publish(w, 1, both)
+    assert.equal("pod1 pod1", names(talk(servers(w, 1), { { w.far, "TCP4", host4, 8080 }, { w.far, "TCP6", host6, 8080 } })))
+    w:ok("CHECK", with_prev(w, call(1, both)))
+    assert.equal(before, theirs())
+    unpublish(w, 1, both)
+    assert.equal(before, theirs())
+    assert.equal("", table_of(w))
+    w:sh "nft delete table ip nat; nft delete table ip6 nat"
   end)
 
   it("goes after others that translate the same, and leaves the administrator's chain as it is", function()
