@@ -271,6 +271,7 @@ static const luaL_Reg functions[] = {
 	{ "run", command_run },
 	{ "script_at", place_at },
 	{ "script_line", place_line },
+	{ "script_raised", place_raised },
 	{ "settings", watch_settings },
 	{ "source", scripts_source },
 	{ "text", pages_text },

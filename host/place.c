@@ -2,10 +2,12 @@
 /***
 @submodule host
 */
+#include <stdbool.h>
 #include <string.h>
 
 #include <lauxlib.h>
 
+#include "attr/attr.h"
 #include "image.h"
 #include "place.h"
 
@@ -95,4 +97,44 @@ int place_at(lua_State *L)
 	}
 
 	return 0;
+}
+
+/* Whether the function on top is one that a script raises an error with. [-1, +0, m] */
+static bool is_raiser(lua_State *L)
+{
+	static const char *const names[] = { "error", "assert" };
+	bool found = false;
+
+	lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		lua_getfield(L, -1, names[i]);
+		found = found || lua_rawequal(L, -1, -3);
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 2);
+
+	return found;
+}
+
+/***
+Whether a script has raised an error itself, by `error` or `assert`; to be asked by a message handler.
+@function script_raised
+@treturn boolean false: Lua has, or the library
+*/
+int place_raised(lua_State *L)
+{
+	lua_Debug raiser, caller;
+	bool by_script = false;
+
+	/* 0 is this function, 1 the handler. */
+	if (lua_getstack(L, 2, &raiser) && lua_getinfo(L, "ft", &raiser) && is_raiser(L)) {
+		by_script = raiser.istailcall;
+		if (!by_script && lua_getstack(L, 3, &caller)) {
+			lua_getinfo(L, "S", &caller);
+			by_script = is_script(caller.source);
+		}
+	}
+	lua_pushboolean(L, by_script);
+
+	return 1;
 }

@@ -14,5 +14,6 @@ int place_push(lua_State *L, int only);
 /* Functions of the Lua module `host`; see the comments above them. */
 int place_at(lua_State *L);
 int place_line(lua_State *L);
+int place_raised(lua_State *L);
 
 #endif

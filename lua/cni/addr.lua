@@ -19,6 +19,18 @@ local M = {}
 local Cidr = { __name = "cidr" }
 Cidr.__index = Cidr
 
+local function refuse(what, wanted, given)
+  local text = type(given) == "string" and ("%q"):format(given) or tostring(given)
+  if type(given) == "table" and getmetatable(given) ~= Cidr then text = "a table" end
+  error(("%s: expected %s, got %s"):format(what, wanted, text), 0)
+end
+
+-- Raise unless a function of this module has got the bytes of an address: scripts have it as text, mostly.
+local function need(bytes, what)
+  if type(bytes) == "string" and (#bytes == 4 or #bytes == 16) then return end
+  refuse(what, "the bytes of an address, as addr.ip(text) or the field ip of a cidr has them", bytes)
+end
+
 local function make(bytes, len)
   return setmetatable({
     ip = bytes, len = len, family = #bytes == 4 and "inet" or "inet6",
@@ -88,10 +100,11 @@ end
 -- @treturn boolean
 function Cidr:contains(what)
   local bytes = what
-  if type(what) == "table" then
+  if getmetatable(what) == Cidr then
     if what.len < self.len then return false end
     bytes = what.ip
   end
+  need(bytes, "cidr:contains")
   return #bytes == #self.ip and cut(bytes, self.len) == cut(self.ip, self.len)
 end
 
@@ -99,6 +112,9 @@ end
 -- @tparam cidr other
 -- @treturn boolean
 function Cidr:overlaps(other)
+  if getmetatable(other) ~= Cidr then
+    refuse("cidr:overlaps", "a cidr, as addr.parse(text) gives it", other)
+  end
   if #self.ip ~= #other.ip then return false end
   local len = math.min(self.len, other.len)
   return cut(self.ip, len) == cut(other.ip, len)
@@ -108,6 +124,7 @@ end
 -- @tparam string bytes
 -- @treturn cidr
 function Cidr:with_ip(bytes)
+  need(bytes, "cidr:with_ip")
   return make(bytes, self.len)
 end
 
@@ -137,6 +154,7 @@ end
 -- @tparam string bytes
 -- @treturn string
 function M.text(bytes)
+  need(bytes, "addr.text")
   return to_text(bytes)
 end
 
@@ -161,6 +179,10 @@ end
 -- @tparam[opt] integer len the whole address when absent
 -- @treturn cidr
 function M.cidr(bytes, len)
+  need(bytes, "addr.cidr")
+  if len and not (math.type(len) == "integer" and len >= 0 and len <= #bytes * 8) then
+    refuse("addr.cidr: len", ("a whole number from 0 to %d"):format(#bytes * 8), len)
+  end
   return make(bytes, len or #bytes * 8)
 end
 
@@ -175,6 +197,9 @@ end
 -- @string family `"inet"` or `"inet6"`
 -- @treturn cidr
 function M.default(family)
+  if family ~= "inet" and family ~= "inet6" then
+    refuse("addr.default: family", '"inet" or "inet6"', family)
+  end
   return make(family == "inet" and "\0\0\0\0" or ("\0"):rep(16), 0)
 end
 
@@ -182,6 +207,7 @@ end
 -- @tparam string bytes
 -- @treturn string `"inet"` or `"inet6"`
 function M.family(bytes)
+  need(bytes, "addr.family")
   return #bytes == 4 and "inet" or "inet6"
 end
 
@@ -190,6 +216,8 @@ end
 -- @tparam string b bytes
 -- @treturn integer below, equal to, or above 0
 function M.cmp(a, b)
+  need(a, "addr.cmp")
+  need(b, "addr.cmp")
   if a == b then return 0 end
   if #a ~= #b then return #a - #b end
   if #a == 4 then return unpack(">I4", a) < unpack(">I4", b) and -1 or 1 end
@@ -203,6 +231,7 @@ end
 -- @tparam string bytes
 -- @treturn ?string nil after the very last
 function M.next(bytes)
+  need(bytes, "addr.next")
   if #bytes == 4 then
     local n = unpack(">I4", bytes) + 1
     return n <= 0xFFFFFFFF and pack(">I4", n) or nil
@@ -220,6 +249,7 @@ end
 -- @tparam string bytes
 -- @treturn ?string nil before the very first
 function M.prev(bytes)
+  need(bytes, "addr.prev")
   if #bytes == 4 then
     local n = unpack(">I4", bytes)
     return n > 0 and pack(">I4", n - 1) or nil
@@ -236,6 +266,7 @@ end
 -- @tparam string bytes
 -- @treturn boolean
 function M.is_multicast(bytes)
+  need(bytes, "addr.is_multicast")
   local first = bytes:byte()
   if #bytes == 4 then return first >= 224 and first < 240 end
   return first == 255
@@ -245,6 +276,7 @@ end
 -- @tparam string bytes
 -- @treturn boolean
 function M.is_link_local(bytes)
+  need(bytes, "addr.is_link_local")
   local first, second = bytes:byte(1, 2)
   if #bytes == 4 then return first == 169 and second == 254 end
   return first == 0xFE and second & 0xC0 == 0x80
@@ -254,6 +286,7 @@ end
 -- @tparam string bytes
 -- @treturn boolean
 function M.is_loopback(bytes)
+  need(bytes, "addr.is_loopback")
   if #bytes == 4 then return bytes:byte() == 127 end
   return bytes == ("\0"):rep(15) .. "\1"
 end
@@ -262,6 +295,7 @@ end
 -- @tparam string bytes
 -- @treturn boolean
 function M.is_unspecified(bytes)
+  need(bytes, "addr.is_unspecified")
   return not bytes:find("[^\0]")
 end
 

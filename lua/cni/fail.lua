@@ -80,7 +80,7 @@ end
 -- @tparam table|string fields the message alone, or `msg`; `code` (999 when absent, or none), `details`;
 -- `hint`: what to do about it, which runtimes are given at the end of the details; `errno`; `retry`: chance
 -- was to blame, so that the ADD may go well when it is made once more; `mistake`: a script is to blame,
--- whatever the machine is like
+-- whatever the machine is like; or `runtime`, unless what only a runtime says was missing
 -- @treturn fail
 function M.new(fields)
   if type(fields) ~= "table" then fields = { msg = fields } end

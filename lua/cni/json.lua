@@ -76,11 +76,22 @@ local words = {
   T_BOOLEAN = "true or false", T_NULL = "null", T_END = "the end of the text",
 }
 
+-- What other formats allow, by what stands where the fault was found: the pattern, and what is said of it.
+local habits = {
+  { "^//", "JSON has no comments" }, { "^/%*", "JSON has no comments" }, { "^#", "JSON has no comments" },
+  { "^'", "a string stands in double quotes" },
+}
+
 local function refuse_syntax(what, err, text)
   local reason, at = err:match("^(.-) at character (%d+)$")
   if not reason then reason = err end
-  reason = gsub(gsub(reason, "^%u", string.lower), "T_[A-Z_]+", words)
-  refuse(what, reason, text, tonumber(at))
+  reason, at = gsub(gsub(reason, "^%u", string.lower), "T_[A-Z_]+", words), tonumber(at)
+  local comma = at and find(text, "^[%]}]", at) and find(sub(text, 1, at - 1), ",%s*$")
+  if comma then refuse(what, "there is a comma before ] or }", text, comma) end
+  for _, habit in ipairs(at and habits or {}) do
+    if find(text, habit[1], at) then reason = habit[2] end
+  end
+  refuse(what, reason, text, at)
 end
 
 -- The end of the string that opens at `from`.

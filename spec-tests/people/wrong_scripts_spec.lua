@@ -288,7 +288,7 @@ local answers = {
   { "{}", "interfaces: eth0 in the sandbox is missing, which add has made" },
   { "{ ips = pod:addrs(eth) }", "interfaces: eth0 in the sandbox is missing, which add has made" },
   { "{ interfaces = { port } }", "interfaces: eth0 in the sandbox is missing, which add has made" },
-  { "{ routes = { { dst = '0.0.0.0/0', via = '10.0.0.1' } } }", "routes[1]: unknown key 'via'" },
+  { "{ routes = { { dst = '0.0.0.0/0', via = '10.0.0.1' } } }", "routes[1]: unknown key 'via' (here it is 'gw')" },
   { "{ dns = { nameserver = { '10.0.0.1' } } }", "dns: unknown key 'nameserver' (did you mean 'nameservers'?)" },
   { "{ dns = { nameservers = '10.0.0.1' } }", 'dns.nameservers: expected a list, got "10.0.0.1"' },
 }

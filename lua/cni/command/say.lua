@@ -5,6 +5,7 @@
 local fail = require "cni.fail"
 local host = require "host"
 local json = require "cni.json"
+local sys = require("netlink").sys
 
 local M = {}
 
@@ -48,6 +49,14 @@ function M.status_of(err)
   local status = type(err) == "table" and err[status_mark]
   if status then return err.cause, status end
   return err
+end
+
+--- Whether a path leads to this program.
+-- @string path
+-- @treturn boolean
+function M.is_own(path)
+  local own, found = sys.stat(assert(host.exe())), sys.stat(path)
+  return own ~= nil and found ~= nil and found.dev == own.dev and found.ino == own.ino
 end
 
 --- Print bytes as they are.

@@ -5,14 +5,12 @@ local files = require "cni.record.files"
 local host = require "host"
 local json = require "cni.json"
 local say = require "cni.command.say"
-local sys = require("netlink").sys
 
 -- The program of a type in one of these folders, as a runtime looks for it, and whether it is this one.
 local function program(folders, name)
   local path = files.program(folders, name)
   if not path then return nil end
-  local own, found = sys.stat(assert(host.exe())), sys.stat(path)
-  return path, own and found and found.dev == own.dev and found.ino == own.ino
+  return path, say.is_own(path)
 end
 
 local function told(path, is_own, name)

@@ -107,7 +107,10 @@ local function check_program(job, reader, problem, remark)
     return problem(("type %s cannot be loaded: %s"):format(reader.name, tostring(reader.bad)))
   end
   local path, unseen = files.program(request.split_path(job.path), reader.name)
-  if path then
+  if path and not reader.script and say.is_own(path) then
+    return problem(("%s is luacni, which has no type of that name: its script is gone"):format(path),
+      "luacni types lists what there is; rm takes the link away")
+  elseif path then
     if not reader.script and not reader.conf then
       remark(("type %s is not luacni's: its keys cannot be told here"):format(reader.name))
     end
@@ -149,7 +152,8 @@ local function check_unknown(reader, plugin, raw, seen, problem, remark)
     if not is_read then
       local tell = reader.script and problem or remark
       tell(("nothing reads the key %q%s"):format(key.path,
-        key.nearest and (', did you mean "%s"?'):format(key.nearest) or ""))
+        key.nearest and (', did you mean "%s"?'):format(key.nearest) or ""),
+        not key.nearest and reader.script and ("luacni doc %s lists what is read"):format(reader.name) or nil)
     end
   end
 end
@@ -220,12 +224,12 @@ local function tell_failure(err, seen, given, problem, remark)
   table.sort(wanted)
   -- What is missing of CNI_ARGS the script asks for by its declaration.
   if is_own and err.code == fail.codes.env and err.msg:find "^CNI_ARGS" then wanted[1] = "--args" end
-  if err.mistake or fail.stopped(err) then
+  if err.mistake == true or fail.stopped(err) then
     problem(tostring(err))
   elseif wanted[1] then
     remark("without what a runtime would say: " .. tostring(err), ("the script asks for it, %s %s it")
       :format(table.concat(wanted, " or "), wanted[2] and "give" or "gives"))
-  elseif err.code == fail.codes.config then
+  elseif err.mistake or err.code == fail.codes.config then
     problem(tostring(err))
   else
     remark("on this machine: " .. tostring(err))
@@ -236,8 +240,8 @@ end
 -- it: `ran` to its end; `delegates`, what the types declare that the script delegates to; `runtime`, a set,
 -- the capabilities that it has read; `wanted`, another: the options for what it has asked for in vain;
 -- `is_delegating`: what it has delegated to was not through. `chain`: `result`, that of the plugins before as
--- it would be, which this one's takes the place of; `is_unknown`: it cannot be told; `made`: the host's links
--- that they would have made, nil when one of them is not known.
+-- it would be, which this one's takes the place of; `is_unknown`: it cannot be told; `made`: the links
+-- that they would have made, as of cni.engine.lacks; nil when one of them is not known.
 local function check_plan(job, plugin, reader, chain, problem, remark)
   local seen = { delegates = {}, runtime = {}, wanted = {} }
   local prev = chain.result
@@ -261,8 +265,10 @@ local function check_plan(job, plugin, reader, chain, problem, remark)
     verbs.equip(req, host)
     if reader.is_site then watch(req, seen) end
     local script = require("cni.engine.script").plugin(host, plugin.type)
-    local _, planned, lacking = verbs.dry_run(req, script, made)
+    if made then made.by = chain.at end
+    local _, planned, lacking, twice = verbs.dry_run(req, script, made)
     chain.result, chain.is_unknown, chain.made = planned, not planned, made
+    for _, other in ipairs(twice) do problem(tostring(other)) end
     for _, lack in ipairs(lacking) do remark("on this machine: " .. tostring(lack)) end
   end)
   for _, name in ipairs(req and req.plan and req.plan.delegates or {}) do
@@ -335,9 +341,10 @@ function M.findings(network, want)
   if misnamed then told(network.file)(misnamed) end
   check_list(network, network.text, problem, remark)
   seek_doubles(splice.compact(network.text), "", problem)
-  local chain = { made = {} }
+  local chain = { made = { host = {}, pod = {} } }
   for i, plugin in ipairs(network.plugins) do
-    problem, remark = told(("plugins[%d] (%s)"):format(i - 1, plugin.type))
+    chain.at = ("plugins[%d] (%s)"):format(i - 1, plugin.type)
+    problem, remark = told(chain.at)
     if plugin.is_sibling then seek_doubles(splice.compact(plugin.text), "", problem) end
     check_plugin(job, plugin, chain, problem, remark)
   end

@@ -17,9 +17,7 @@
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
-local netlink = require "netlink"
 
-local check = netlink.check
 local M = {}
 
 --- The function of a script that is being run, to name when its call of a verb has left the stack (a tail
@@ -33,6 +31,10 @@ local function host()
   local has_host, module = pcall(require, "host")
   return has_host and module.script_line and module or nil
 end
+
+--- The module of the program around this library.
+-- @treturn table|nil nil: there is none, or one of another kind
+M.program = host
 
 --- Where in a script the program is.
 -- @treturn string|nil FILE:LINE; nil outside of any
@@ -149,6 +151,7 @@ local function is_lenient(self)
   local plan = self.plan
   return plan ~= nil and plan.mode == "erase"
 end
+M.is_lenient = is_lenient
 
 -- Values in words --------------------------------------------------------------------
 
@@ -160,9 +163,13 @@ function M.handles_are(metatable)
   Handle = metatable
 end
 
+--- Whether a value is a handle.
+-- @param value anything
+-- @treturn boolean
 local function is_handle(value)
   return Handle ~= nil and getmetatable(value) == Handle
 end
+M.is_handle = is_handle
 
 -- A value in words.
 local function said(value)
@@ -171,6 +178,15 @@ local function said(value)
   if type(value) == "function" then return "a function" end
   if type(value) == "table" then return "a table" end
   return value == nil and "nil" or require("cni.json").show(value)
+end
+
+--- What a table is, when it is one that its fields alone do not make: a handle, a request, a cidr.
+-- @tparam table value
+-- @treturn ?string in words; nil: it is another
+function M.object_of_ours(value)
+  if is_handle(value) then return "a handle" end
+  if addr.is_cidr(value) then return ("the cidr %s: tostring(it) can"):format(tostring(value)) end
+  if value.plan ~= nil and value.host ~= nil then return "req" end
 end
 
 --- What is wrong with a value of another kind.
@@ -187,13 +203,16 @@ M.said, M.expected = said, expected
 -- @param key what was given, a word or another value
 -- @tparam {string,...} valid
 -- @string[opt="key"] what it is
+-- @tparam[opt] string|boolean page of `luacni doc` that lists the valid ones; false: they are told elsewhere
 -- @treturn string
-function M.unknown(key, valid, what)
-  local text = ("unknown %s '%s'"):format(what or "key", tostring(key))
-  local near = type(key) == "string" and require("cni.protocol.hints").nearest(key, valid)
-  return near and ("%s (did you mean '%s'?)"):format(text, near) or text
+function M.unknown(key, valid, what, page)
+  return ("unknown %s '%s'%s"):format(what or "key", tostring(key),
+    require("cni.protocol.hints").instead(tostring(key), valid, page))
 end
 
+--- The keys of some sets.
+-- @tparam table ... sets
+-- @treturn {string,...} sorted
 local function sorted(...)
   local names = {}
   for _, set in ipairs { ... } do
@@ -203,19 +222,27 @@ local function sorted(...)
   return names
 end
 
--- Where in a value: keys and places in lists, one behind the other.
+--- Where in a value: keys and places in lists, one behind the other.
+-- @tparam string|integer key
+-- @tparam ?string at where in what is there
+-- @treturn string
 local function below(key, at)
   if type(key) ~= "string" then key = ("[%s]"):format(tostring(key)) end
   if not at then return key end
   return at:find("^%[") and key .. at or key .. "." .. at
 end
 
+--- A copy of a value, the tables in it too, but for objects.
+-- @param value
+-- @return the copy
 local function copy(value)
   if type(value) ~= "table" or getmetatable(value) then return value end
   local out = {}
   for key, item in next, value do out[key] = copy(item) end
   return out
 end
+
+M.sorted, M.below, M.copy = sorted, below, copy
 
 -- Links ------------------------------------------------------------------------------
 
@@ -347,7 +374,7 @@ function M.word(list)
   return function(value)
     if valid[value] then return value end
     if type(value) ~= "string" then return nil, expected("one of " .. table.concat(list, ", "), value) end
-    return nil, M.unknown(value, list, "value") .. ", expected one of " .. table.concat(list, ", ")
+    return nil, M.unknown(value, list, "value", false) .. ", expected one of " .. table.concat(list, ", ")
   end
 end
 
@@ -477,10 +504,32 @@ function M.list(read)
   end
 end
 
+-- The first of some keys that is missing.
 local function missing(out, required)
   for i = 1, #required do
     if out[required[i]] == nil then return required[i] end
   end
+end
+
+-- What is said of a required key that is missing: it may be there by the name that others have for it.
+local function absence(value, absent)
+  for key in next, value do
+    if type(key) == "string" and require("cni.protocol.hints").here(key, { absent }) then
+      return M.unknown(key, { absent })
+    end
+  end
+  return "is missing", absent
+end
+
+--- What is wrong with a table that lacks a key.
+-- @tparam table value as it was given
+-- @tparam table out what was read of it
+-- @tparam {string,...} required
+-- @treturn ?string nil: it has all
+-- @treturn ?string where
+function M.lacking(value, out, required)
+  local absent = missing(out, required)
+  if absent then return absence(value, absent) end
 end
 
 --- For `loose`: a table may have anything else.
@@ -509,97 +558,10 @@ function M.record(fields, more)
         out[key] = item
       end
     end
-    local absent = missing(out, required)
-    if absent then return nil, "is missing", absent end
+    local problem, at = M.lacking(value, out, required)
+    if problem then return nil, problem, at end
     if check_whole then
-      local problem, at = check_whole(out, self)
-      if problem then return nil, problem, at end
-    end
-    return out
-  end
-end
-
--- The keys of an object that can be given, with those of its kind.
-local function keys_of(object, kind)
-  local keys = {}
-  for _, row in ipairs(netlink.describe(object)) do
-    if not row.readonly and (not row.when or row.when == kind) then keys[row.key] = true end
-  end
-  return keys
-end
-
--- What the rows say is wrong, in terms of the table that the verb was given: the problem, and where in it.
-local function problem_of(text, spec, value)
-  local at, problem = text:match "^%a+(.-): (.*)$"
-  if not problem then return text end
-  local key = at == "" and problem:match "^unknown key '([^']*)'"
-  if key then
-    return M.unknown(key, sorted(spec.own, spec.only or keys_of(spec.object, value.kind)))
-  end
-  return problem, at ~= "" and at:gsub("^%.", "") or nil
-end
-
--- The kind of link that has the options that are given, when there is but one.
-local function kind_of_options(object, value)
-  local found
-  for _, row in ipairs(netlink.describe(object)) do
-    if row.when and value[row.key] ~= nil and row.when ~= found then
-      if found then return nil end
-      found = row.when
-    end
-  end
-  return found
-end
-
---- Attributes of a netlink object, by the rows of netlink-bindings; and keys that are the verb's own.
--- @tparam table spec
---   object           of netlink, such as link
---   own              reader by key, for keys that the rows do not see
---   only             set of the keys of the rows that can be given; nil: all
---   never            by key, why it cannot be given
---   infers           true: the options tell the kind
---   required, check  as for `record`
-function M.attributes(spec)
-  local own, only, never = spec.own or {}, spec.only, spec.never or {}
-  local required, check_whole = spec.required or {}, spec.check
-  spec.own = own
-  local object = spec.object
-  return function(value, self)
-    if type(value) ~= "table" or is_handle(value) then return nil, expected("a table", value) end
-    local out, lenient, rest = {}, is_lenient(self), nil
-    for key, item in next, value do
-      local read = own[key]
-      if read then
-        local problem, at
-        out[key], problem, at = read(item, self)
-        if problem then return nil, problem, below(key, at) end
-      elseif lenient then
-        out[key] = copy(item)
-      elseif never[key] then
-        return nil, never[key], key
-      elseif only and not only[key] then
-        return nil, M.unknown(key, sorted(own, only))
-      else
-        if type(item) == "table" then item = copy(item) end
-        -- As the kernel tells of it, and so comparable.
-        if key == "mac" and type(item) == "string" then item = item:lower() end
-        rest = rest or {}
-        out[key], rest[key] = item, item
-      end
-    end
-    local absent = missing(out, required)
-    if absent then return nil, "is missing", absent end
-    if rest then
-      local ok, text = pcall(check, object, rest)
-      local kind = not ok and spec.infers and not rest.kind and kind_of_options(object, rest)
-      if kind then
-        out.kind, rest.kind = kind, kind
-        ok, text = pcall(check, object, rest)
-      end
-      if not ok then return nil, problem_of(text, spec, value) end
-    end
-    if check_whole then
-      local problem, at = check_whole(out, self)
+      problem, at = check_whole(out, self)
       if problem then return nil, problem, at end
     end
     return out
@@ -692,7 +654,8 @@ function M.guard(t, what, names, req)
     if not place then return nil end
     local verb = what == "req" and type(rawget(Handle, key)) == "function" and not key:find "^_"
     local problem = verb and ("'%s' is a verb of its handles: req.host:%s, req.pod:%s"):format(key, key, key)
-    M.refuse(what, nil, problem or M.unknown(key, sorted(names), "name"), nil, place)
+    M.refuse(what, nil, problem or M.unknown(key, sorted(names), "name", what == "req" and what), nil,
+      place)
   end })
 end
 

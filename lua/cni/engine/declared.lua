@@ -114,7 +114,8 @@ function M.options(t, options)
     end
     if not read then
       local names = sorted(common, t.options)
-      args.refuse(what, nil, args.unknown(key, names, "option"), "it takes " .. table.concat(names, ", "))
+      args.refuse(what, nil, args.unknown(key, names, "option", false),
+        "it takes " .. table.concat(names, ", "))
     end
     local _, problem, at = read(options[key])
     if problem then args.refuse(what, key .. (at or ""), problem) end
@@ -208,7 +209,7 @@ function M.no_method(what, name, place, methods, others)
   local near = others and require("cni.protocol.hints").nearest(name, names_of(others))
   local hint = near and ("'%s' is a method of records: schema.record { ... }:%s(...)"):format(near, near)
     or others and "what a type takes is written in braces, such as schema.string { optional = true }"
-  args.refuse(what, nil, args.unknown(name, names_of(methods), "method"), hint or nil, place)
+  args.refuse(what, nil, args.unknown(name, names_of(methods), "method", false), hint or nil, place)
 end
 
 --- Raise unless a key is one of a record.

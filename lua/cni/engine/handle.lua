@@ -53,7 +53,7 @@ setmetatable(M, { __index = function(_, key)
   for name, value in next, M do
     if type(value) == "function" then verbs[#verbs + 1] = name end
   end
-  args.refuse("a handle", nil, args.unknown(key, verbs, "verb"))
+  args.refuse("a handle", nil, args.unknown(key, verbs, "verb", "handle"))
 end })
 
 local function push(self, kind, want, more)

@@ -151,7 +151,7 @@ function M.once(req, name, decide)
   end
   if found then return value end
   value = decide()
-  local problem, at = once.problem(value)
+  local problem, at = once.problem(value, args.object_of_ours)
   if problem then args.refuse("req:once", at and name .. at or name, problem) end
   return once.keep(plan, req.type, name, value)
 end

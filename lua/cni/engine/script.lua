@@ -41,7 +41,7 @@ end
 
 local function check_field(file, key, value)
   local wanted = type_of[key]
-  if not wanted then refuse(file, args.unknown(key, names, "field"), "a script's table has " ..
+  if not wanted then refuse(file, args.unknown(key, names, "field", false), "a script's table has " ..
     table.concat(names, ", ")) end
   if type(value) ~= wanted and math.type(value) ~= wanted then
     refuse(file, ("field '%s' must be %s %s, it is a %s"):format(key, wanted == "integer" and "an" or "a",
@@ -169,13 +169,39 @@ end
 
 -- Calls ------------------------------------------------------------------------------
 
--- A Lua error that was raised in the library, because of what a script gave it, gets the script's line too.
+-- What tells of a table that was raised in place of an error.
+local function key_of(value)
+  local key = type(value) == "table" and not getmetatable(value) and next(value)
+  return key and (" with the key '%s'"):format(tostring(key)) or ""
+end
+
+local function has_text(value)
+  if fail.is(value) or type(value) == "string" then return true end
+  local meta = getmetatable(value)
+  if type(meta) == "table" and rawget(meta, "__tostring") then return true end
+  return type(value) == "table" and not meta and type(value.msg) == "string"
+end
+
+-- An error that was raised in the library, because of what a script gave it, gets the script's line too. What
+-- Lua or the library has raised, and not the script of its own accord, is the script's mistake.
 local function with_place(err)
-  if type(err) ~= "string" then return err end
-  local place = args.place()
-  local file = place and place:match "^(.*):%d+$"
-  if not file or err:sub(1, #file + 1) == file .. ":" then return err end
-  return place .. ": " .. err
+  if fail.is(err) then return err end
+  local module, place = args.program(), args.place()
+  if not place then return err end
+  if not has_text(err) then
+    return fail.new { mistake = "runtime", msg = place .. ": error: " ..
+      args.expected("a text, or a table with a text as msg", err) .. key_of(err) }
+  end
+  if type(err) ~= "string" or err == "not enough memory" then return err end
+  local file = place:match "^(.*):%d+$"
+  local text = err:sub(1, #file + 1) == file .. ":" and err or nil
+  if not text and err:find "^cni/[%w_/]*%.lua:%d+: " then
+    local _, verb = module.script_at(args.entry)
+    text = ("%s: %sthis cannot do with what it is given: %s"):format(place, verb and verb .. ": " or "", err)
+  end
+  text = text or place .. ": " .. err
+  if fail.stopped(text) or module.script_raised() then return text end
+  return fail.new { msg = text, mistake = text:find("lobal '", 1, true) and true or "runtime" }
 end
 
 local function call(f, req)

@@ -6,7 +6,8 @@
 local args = require "cni.engine.args"
 local kinds = require "cni.links.kinds"
 
-local attributes, list, optional, record = args.attributes, args.list, args.optional, args.record
+local attributes = require("cni.engine.attributes").reader
+local list, optional, record = args.list, args.optional, args.record
 local boolean, link = args.boolean, args.link
 
 local function set(text)
@@ -28,9 +29,14 @@ local function new_name(value, self)
     hint and " (" .. hint .. ")" or "")
 end
 
-local function a_kind(want)
-  local meant = want.kind and kinds.meant(want.kind)
-  if meant then return ("unknown kind '%s' (did you mean '%s'?)"):format(want.kind, meant), "kind" end
+-- A kind that is a misspelt one, or a link that lacks the one that it stands on.
+local function a_kind(want, self)
+  local kind = want.kind
+  local meant = type(kind) == "string" and kinds.meant(kind)
+  if meant then return ("unknown kind '%s' (did you mean '%s'?)"):format(kind, meant), "kind" end
+  if kinds.stands_on[kind] and want.link == nil and not args.is_lenient(self) then
+    return ("is missing: a %s stands on another link"):format(kind), "link"
+  end
 end
 
 -- Keys that a script cannot give, and why.
@@ -105,7 +111,7 @@ local M = {}
 M.add_link = args.verb("add_link", { nil, attributes {
   object = "link",
   own = { ns = args.handle, master = link, link = link, name = new_name, owned = boolean },
-  required = { "name", "kind" }, check = a_kind,
+  required = { "name", "kind" }, first = a_kind,
   never = but_for { peer = "is of add_veth" },
 } })
 
@@ -133,7 +139,7 @@ M.ensure_link = args.verb("ensure_link", { nil, attributes {
   object = "link",
   own = { name = new_name, link = link, master = link, keep = boolean, port_vlans = list(vlan),
     peer = record { master = link, name = new_name } },
-  required = { "name", "kind" }, check = a_kind, never = but_for {},
+  required = { "name", "kind" }, first = a_kind, never = but_for {},
 } })
 
 M.agree = args.verb("agree", { "link", link }, { "kind", args.string }, { "value", args.string })

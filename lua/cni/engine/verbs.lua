@@ -61,7 +61,13 @@ for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 function M.equip(req, host, watch)
   req.environ, req.time_left = host.environ, host.time_left
   -- Among verbs it is called like one, too.
-  req.log = function(text, more) host.log(text == req and more or text) end
+  req.log = function(text, more)
+    if text == req then text = more end
+    if type(text) ~= "string" and type(text) ~= "number" then
+      args.refuse("req.log", nil, args.expected("a text", text), "tostring(value) makes one of anything")
+    end
+    host.log(text)
+  end
   if watch and watch.records then
     req.watch = watch
     req.environ = function() return watch:environ() end
@@ -547,12 +553,13 @@ end
 --- A dry run of ADD.
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
--- @tparam[opt] table made set of the host's links that the chain would have made by now, to look for those
--- that are not there; those of this plugin come to it
+-- @tparam[opt] table made the links that the chain would have made by now, as of cni.engine.lacks; those of
+-- this plugin come to it
 -- @treturn {string,...} the steps in words
 -- @treturn ?string what the ADD would answer, for a dry run of the next plugin in the chain; nil when that
 -- cannot be told
 -- @treturn {fail,...} with `made`: what the ADD would say of links that are not there
+-- @treturn {fail,...} with `made`: links that two plugins would make
 function M.dry_run(req, plugin, made)
   read_conf(req, plugin)
   read_prev(req)
@@ -563,9 +570,11 @@ function M.dry_run(req, plugin, made)
   local ok, text = pcall(function()
     return require("cni.protocol.result").render(result_of(req, given, plugin), req.version)
   end)
-  local lacking = made and require("cni.engine.lacks").links(plan, made) or {}
+  local lacks = made and require "cni.engine.lacks"
+  local twice = lacks and lacks.twice(plan, made) or {}
+  local lacking = lacks and lacks.links(plan, made) or {}
   plan:close()
-  return words, ok and text or nil, lacking
+  return words, ok and text or nil, lacking, twice
 end
 
 -- Whether GC takes a record back. A valid attachment stays when it cannot be told whether it is stale.

@@ -13,6 +13,9 @@ local list <const> = "amt bareudp batadv bond bridge can dsa dummy erspan geneve
 local known = {}
 for kind in list:gmatch "%S+" do known[kind] = true end
 
+--- Set of the kinds that the kernel makes on another link only.
+M.stands_on = { ipvlan = true, ipvtap = true, macsec = true, macvlan = true, macvtap = true, vlan = true }
+
 --- The kind that was probably meant by an unknown one.
 -- @string kind
 -- @treturn string|nil nil: it is one, or may be one that we do not know

@@ -39,12 +39,26 @@ local function neighbours(step, handle)
   return found
 end
 
+--- Why a link cannot have an MTU.
+-- @string name of the link that it stands on
+-- @tparam ?table below that link
+-- @tparam ?int mtu
+-- @treturn ?string nil: that is not the cause
+function M.too_large(name, below, mtu)
+  if mtu and below and below.mtu and mtu > below.mtu then
+    return ("mtu %d is above that of %s, on which it stands: %d"):format(mtu, name, below.mtu)
+  end
+end
+
 -- By kind: why a link cannot be made on its master.
 local reasons = {}
 
 function reasons.vlan(step, handle, errno)
-  if errno ~= errors.EEXIST then return nil end
   local want = step.want
+  if errno == errors.EINVAL or errno == errors.ERANGE then
+    return M.too_large(want.link, handle:link(want.link), want.mtu)
+  end
+  if errno ~= errors.EEXIST then return nil end
   local protocol = want.vlan_protocol or "802.1Q"
   for _, other in ipairs(neighbours(step, handle)) do
     if other.want.kind == "vlan" and other.want.vlan_id == want.vlan_id
@@ -63,6 +77,8 @@ function reasons.macvlan(step, handle, errno)
   if errno ~= errors.EBUSY and errno ~= errors.EINVAL then return nil end
   local want = step.want
   local parent = handle:link(want.link)
+  local large = errno == errors.EINVAL and M.too_large(want.link, parent, want.mtu)
+  if large then return large end
   if parent and parent.master then
     local owner = handle:link(parent.master)
     return ("%s is a port of %s"):format(want.link, owner and owner.name or "another link"),
@@ -81,7 +97,7 @@ function reasons.macvlan(step, handle, errno)
     end
   end
 end
-reasons.ipvlan = reasons.macvlan
+reasons.ipvlan, reasons.macvtap, reasons.ipvtap = reasons.macvlan, reasons.macvlan, reasons.macvlan
 
 -- Whether a step made, or lent, a link of that name in that namespace.
 local function is_of(step, ns, name)

@@ -205,6 +205,62 @@ function M.nearest(word, valid)
   return (not found or found_at > 1) and longer(folded, valid) or found
 end
 
+-- What other tools and configurations call what our verbs call otherwise, for each the names here.
+local elsewhere <const> = {
+  via = "gw", gateway = "gw", nexthop = "gw", gw = "gateway", dev = "link", device = "link", parent = "link",
+  lower = "link", metric = "priority", pref = "priority", preference = "priority", prio = "priority",
+  qlen = "txqlen", txqueuelen = "txqlen", address = "mac", lladdr = "mac", hwaddr = "mac", type = "kind",
+  to = "dst", dest = "dst", destination = "dst", prefix = "dst", addr = "address", ip = "address dst",
+  cidr = "address", namespace = "ns", state = "up", lookup = "table", vid = "vlan", vlan = "vid", id = "vid",
+  dstport = "vxlan_port port", hwmode = "port", nomaster = "master",
+}
+
+-- The shortest valid word that ends in _WORD, such as macvlan_mode of mode; nil when two are as short.
+local function ending(word, valid)
+  local found
+  for _, candidate in ipairs(valid) do
+    if candidate:sub(-#word - 1) == "_" .. word then
+      if found and #found == #candidate then return nil end
+      if not found or #candidate < #found then found = candidate end
+    end
+  end
+  return found
+end
+
+--- What a word that others use is called here.
+-- @string word
+-- @tparam {string,...} valid
+-- @treturn ?string one of `valid`
+function M.here(word, valid)
+  local is_valid = {}
+  for _, candidate in ipairs(valid) do is_valid[candidate] = true end
+  for name in (elsewhere[word] or ""):gmatch "%S+" do
+    if is_valid[name] then return name end
+  end
+end
+
+-- More names than this are no help.
+local most_named <const> = 16
+
+--- What to write in place of an unknown word: what it is called here, the nearest, or all that there are.
+-- @tparam string word
+-- @tparam {string,...} valid
+-- @tparam ?string|boolean page of `luacni doc` that lists them, where they are many; false: they are told
+-- elsewhere
+-- @treturn string " (...)"; or ""
+function M.instead(word, valid, page)
+  local name = M.here(word, valid)
+  if name then return (" (here it is '%s')"):format(name) end
+  name = M.nearest(word, valid) or ending(word, valid)
+  if name then return (" (did you mean '%s'?)"):format(name) end
+  if page == false or not valid[1] then return "" end
+  if #valid <= most_named then
+    return (" (there %s %s)"):format(valid[2] and "are" or "is", table.concat(valid, ", "))
+  end
+  return page and (" (`luacni doc %s` lists them)"):format(page)
+    or (" (there are %s and %d more)"):format(table.concat(valid, ", ", 1, most_named), #valid - most_named)
+end
+
 --- A question to put at the end of an error, or nil.
 -- @string word
 -- @tparam {string,...} valid

@@ -58,11 +58,21 @@ local function flag(raw, key)
   return word == "true"
 end
 
+-- Where a key that is missing may stand by another name: these are not folded as a plugin's own are.
+local function mistyped(raw, key)
+  local keys = {}
+  for name in pairs(raw) do keys[#keys + 1] = name end
+  table.sort(keys)
+  local near = require("cni.protocol.hints").nearest(key, keys)
+  return near and ("%q is there: it is written %q"):format(near, key) or nil
+end
+
 local function add_plugin(network, text, where)
   local raw = json.decode(text, where, { object = true }) or {}
   if type(raw.type) ~= "string" or raw.type == "" or raw.type:find("/", 1, true) then
     fail.config(where .. ".type", raw.type == nil and "is missing: it names the plugin"
-      or json.show(raw.type) .. " is not the name of a plugin")
+      or json.show(raw.type) .. " is not the name of a plugin",
+      raw.type == nil and mistyped(raw, "type") or nil)
   end
   network.plugins[#network.plugins + 1] = { type = raw.type, text = text, raw = raw, where = where }
 end
@@ -159,7 +169,8 @@ function M.read(text, what, folder)
   if raw == nil then fail.config(what, "null is not a configuration") end
   if type(raw.name) ~= "string" or raw.name == "" then
     fail.config("name", raw.name == nil and "is missing: it names the network"
-      or json.show(raw.name) .. " is not the name of a network")
+      or json.show(raw.name) .. " is not the name of a network",
+      raw.name == nil and mistyped(raw, "name") or nil)
   end
   local network = { name = raw.name, version = version_of(raw), plugins = {}, text = text, bytes = text,
     disable_check = flag(raw, "disableCheck"), disable_gc = flag(raw, "disableGC"),
@@ -171,7 +182,9 @@ function M.read(text, what, folder)
   end
   add_inlined(network, raw, text)
   if folder then add_siblings(network, folder) end
-  if not network.plugins[1] then fail.config("plugins", "is missing, and no other file has them") end
+  if not network.plugins[1] then
+    fail.config("plugins", "is missing, and no other file has them", mistyped(raw, "plugins"))
+  end
   return network
 end
 

@@ -70,8 +70,14 @@ end
 
 function M.run(step, plan)
   local want, h = step.want, plan[step.ns]
-  local vrf = h:link(want.master, { "vrf_table" })
-  local ok, msg, errno = put(h, h:link(want.link), step.had, vrf.index, main, vrf.vrf_table)
+  local link, vrf = h:link(want.link), h:link(want.master, { "vrf_table" })
+  for name, found in pairs { [want.link] = link or false, [want.master] = vrf or false } do
+    if not found then
+      fail.throw { msg = ("%s: link %s is not in the %s"):format(M.say(step), name,
+        step.ns == "pod" and "sandbox" or "host") }
+    end
+  end
+  local ok, msg, errno = put(h, link, step.had, vrf.index, main, vrf.vrf_table)
   if not ok then fail.kernel(M.say(step), msg, errno) end
 end
 

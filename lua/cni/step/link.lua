@@ -23,7 +23,10 @@ end
 local home = M.home
 
 function M.links(step)
-  return { step.want.master, step.want.link }
+  local want = step.want
+  local names = { want.master }
+  names[#names + 1] = want.link
+  return names
 end
 
 function M.requests(step, handle)

@@ -28,21 +28,25 @@ end
 
 --- What keeps a value from being written down.
 -- @param value
+-- @tparam[opt] function object what a table is in words, when it is one of ours that has more to it than its
+-- fields; nil for any other
 -- @tparam[opt] integer depth how deep in another value it is
 -- @treturn ?string nil when nothing does
 -- @treturn ?string where in the value
-function M.problem(value, depth)
+function M.problem(value, object, depth)
   local kind = type(value)
   if value == nil or kind == "string" or kind == "number" or kind == "boolean" then return nil end
   if kind ~= "table" then
     return "a string, number, boolean or table of such can be kept, not a " .. kind
   end
+  local what = object and object(value)
+  if what then return "a string, number, boolean or table of such can be kept, not " .. what end
   if (depth or 0) > 30 then return "it is too deep" end
   for key, item in next, value do
     if type(key) ~= "string" and math.type(key) ~= "integer" then
       return "keys are strings, or those of a list", ("[%s]"):format(tostring(key))
     end
-    local problem, at = M.problem(item, (depth or 0) + 1)
+    local problem, at = M.problem(item, object, (depth or 0) + 1)
     if problem then return problem, (math.type(key) and "[%d]%s" or ".%s%s"):format(key, at or "") end
   end
 end

@@ -64,6 +64,17 @@ local function in_the_way(want, handle)
   end
 end
 
+-- What makes the kernel take a gateway that no address of the link reaches.
+local function remedy(step, gw)
+  local is_v6 = gw:find(":", 1, true)
+  local host = gw .. (is_v6 and "/128" or "/32")
+  if not step.entry then
+    return ('a route before it leads there: { "dst": "%s"%s }'):format(host, is_v6 and "" or ', "scope": 253')
+  end
+  return ("onlink = true takes it for a neighbour all the same; or a route to it comes before: "
+    .. '{ dst = "%s", link = the same%s }'):format(host, is_v6 and "" or ', scope = "link"')
+end
+
 function M.cause(step, handle, errno)
   local want = step.want
   if errno == errors.EEXIST then return in_the_way(want, handle) end
@@ -71,7 +82,8 @@ function M.cause(step, handle, errno)
     and require("cni.protocol.hints").ipv6_off(handle, want.link)
   if off then return off end
   if want.gw and unreachable[errno] and not want.onlink and not reaches(handle, want.link, want.gw) then
-    return ("no address of %s is in one network with the gateway %s"):format(want.link, want.gw)
+    return ("no address of %s is in one network with the gateway %s; %s"):format(want.link, want.gw,
+      remedy(step, want.gw))
   end
 end
 

@@ -69,8 +69,8 @@ local function put(h, link, routes)
     if i == #statuses then return end
   end
   local route = routes[index or 1]
-  local cause = require("cni.step.route").cause({ want = { dst = route.dst, gw = route.gw, link = link.name,
-    onlink = route.onlink } }, h, statuses and statuses[index] or errno)
+  local cause = require("cni.step.route").cause({ entry = true, want = { dst = route.dst, gw = route.gw,
+    link = link.name, onlink = route.onlink } }, h, statuses and statuses[index] or errno)
   fail.kernel(("add route %s dev %s"):format(words(route), link.name), msg, errno, nil, cause)
 end
 

@@ -25,6 +25,20 @@ function M.requests(step, handle)
   return { { "set", "link", attributes(handle, step.want.link, step.want) } }
 end
 
+-- The link in the host, or here, on which another one stands.
+local function below(handle, link)
+  if not (link and link.link and require("cni.links.kinds").stands_on[link.kind]) then return nil end
+  local home = link.link_netnsid and handle.plan.host or handle
+  return home:link(link.link, { "mtu" })
+end
+
+function M.cause(step, handle, errno)
+  local want = step.want
+  if not want.mtu or errno ~= errors.EINVAL and errno ~= errors.ERANGE then return nil end
+  local master = below(handle, handle:link(want.link))
+  return master and require("cni.links.obstacle").too_large(master.name, master, want.mtu)
+end
+
 local function words(values)
   local list = {}
   for key, value in pairs(values) do

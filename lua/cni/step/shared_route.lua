@@ -51,7 +51,7 @@ local M = entry.kind {
   end,
   cause = function(want, h, errno)
     if not want.link then return nil end
-    return require("cni.step.route").cause({ want = { dst = want.entry.dst, gw = want.entry.gw,
+    return require("cni.step.route").cause({ entry = true, want = { dst = want.entry.dst, gw = want.entry.gw,
       link = want.link, onlink = want.entry.onlink } }, h, errno)
   end,
 }
