@@ -409,7 +409,7 @@ local declarations = {
     { "schema.list(schema.string):check(print)", "a type: unknown method 'check'" },
     { "schema.read({}, {})", "schema.read: rec: expected a record of cni.schema, got a table" },
     { "schema.record { x = schema.boolean }:implies('x')", "record:implies: b: expected a string, got nil" },
-    { "schema.record { x = schema.boolean }:never_both('x', 'zone')", "record:never_both: unknown key 'zone'" },
+    { "schema.record { x = schema.boolean }:never_both('x', 'zone')", "record:never_both: unknown key 'zone' (there is x)" },
     { "schema.record { x = schema.boolean }:idle('x', 'y', 'z')",
       'record:idle: idle: expected a function, got "y"' },
     right = { "schema.read(schema.record { x = schema.boolean }, {})", "schema.string { doc = 'x' }:describe()",
