@@ -548,6 +548,8 @@ local function closer(ns)
   local addrs, routes, rules, given = {}, {}, {}, {}
   for _, qdisc in ipairs(qdiscs) do
     qdisc.refcnt = nil
+    -- Packets that found no class are counted among htb's options.
+    if qdisc.options then qdisc.options.direct_packets_stat = nil end
     -- The kernel itself gives a link one that has no name.
     if qdisc.handle ~= "0:" then given[#given + 1] = qdisc end
   end
