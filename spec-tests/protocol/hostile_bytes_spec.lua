@@ -71,7 +71,8 @@ describe("Bytes of the kernel's that are no UTF-8", function()
   it("are an address's label again when the last attachment gives it back", function()
     local w = world.new(t.with(bridge, { isGateway = true, forceAddress = true }), { pods = 2 })
     for _, label in ipairs({ "br0:" .. ("\xff"):rep(11), "br0:\u{EFFF}\xc3", "br0:\u{E9}" }) do
-      w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none up")
+      -- Both at once would be up first.
+      w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none; ip link set br0 up")
       t.run({ "ip", "addr", "add", "10.5.0.77/24", "dev", "br0", "label", label }, { host = w.host })
       local function seen() return w:sh("ip -o addr show dev br0"):gsub("^%d+", "") end
       local before = seen()

@@ -140,7 +140,7 @@ describe("The bridge", function()
 
   it("of somebody else loses the gateway's address that an attachment put there", function()
     local w = new({ removeUnused = true, ipMasq = false })
-    w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none up; ip addr add 10.7.0.1/24 dev br0")
+    w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none; ip link set br0 up; ip addr add 10.7.0.1/24 dev br0")
     w:add()
     t.same({ "10.1.0.1/24", "10.7.0.1/24" }, world.addrs(w.host, "br0"))
     w:del()
@@ -183,7 +183,7 @@ describe("The bridge", function()
 
   it("of somebody else that had its MAC from the port gets back the one before", function()
     local w = new({ removeUnused = true, isGateway = false, ipMasq = false })
-    w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none up")
+    w:sh("ip link add br0 type bridge; ip link set br0 addrgenmode none; ip link set br0 up")
     local before = t.link(w.host, "br0").address
     w:add()
     assert.not_equal(before, t.link(w.host, "br0").address)
