@@ -134,10 +134,11 @@ test: deps fetched ## all specs, as root. SPECS="NAME...": some; ONLY=PATTERN: t
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
 # Left out: what compares two programs, kills one at its system calls or lets those fail, or starts
-# kernels. What goes the same way many times goes it less often (t.sanitized in spec-tests/support.lua).
+# kernels; and what is about words, long, and asks nothing of the C that others do not.
+# What goes the same way many times goes it less often (t.sanitized in spec-tests/support.lua).
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-ASAN_SPECS := $(filter-out $(foreach s,differential other_kernels kill_sweep errno errno_sweep,\
-                %/$(s)_spec.lua),\
+ASAN_SPECS := $(filter-out $(foreach s,differential other_kernels kill_sweep errno errno_sweep run_killed lost\
+                changeover cli cli_test doc make_doc progress completion demo entries,%/$(s)_spec.lua),\
                 $(wildcard spec-tests/*/*_spec.lua))
 
 $(BUILD)/asan/.built: FORCE
