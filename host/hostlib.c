@@ -220,6 +220,18 @@ static int host_bounded(lua_State *L)
 }
 
 /***
+Whether the deadline has passed.
+@function is_over
+@treturn boolean
+*/
+static int host_is_over(lua_State *L)
+{
+	lua_pushboolean(L, state_deadline_passed());
+
+	return 1;
+}
+
+/***
 How long this call may still run: to the deadline, or to the end of the program once it has passed.
 @function time_left
 @treturn number|nil seconds; nil without a deadline
@@ -261,6 +273,7 @@ static const luaL_Reg functions[] = {
 	{ "has_plugin", scripts_has },
 	{ "held_signal", command_held_signal },
 	{ "hold_signals", command_hold_signals },
+	{ "is_over", host_is_over },
 	{ "load_plugin", scripts_load },
 	{ "load_script", scripts_load_text },
 	{ "log", host_log },

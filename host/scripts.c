@@ -146,6 +146,68 @@ static void close_module(lua_State *L, const char *name)
 	lua_setmetatable(L, -2);
 }
 
+/*
+ * pcall and xpcall for plugins: as the manual has them, but the error of a deadline that has passed is not
+ * caught. A loop around one of them would never end.
+ */
+
+/* Raises when a call has failed because its time is over; the error is on top. [-0, +0, e] */
+static void let_pass(lua_State *L)
+{
+	const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+
+	if (!state_deadline_passed())
+		return;
+	if (text && strstr(text, STATE_STOPPED))
+		lua_error(L);
+	state_stop(L);
+}
+
+static int room_pcall(lua_State *L)
+{
+	int err;
+
+	luaL_checkany(L, 1);
+	err = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+	if (err)
+		let_pass(L);
+	lua_pushboolean(L, !err);
+	lua_insert(L, 1);
+
+	return lua_gettop(L);
+}
+
+/* Calls the handler that a script gave, in upvalue 1; but not where nothing could end it any more. */
+static int room_handler(lua_State *L)
+{
+	if (state_deadline_passed())
+		return 1;
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_insert(L, 1);
+	lua_call(L, 1, 1);
+
+	return 1;
+}
+
+static int room_xpcall(lua_State *L)
+{
+	int count = lua_gettop(L), err;
+
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	lua_pushvalue(L, 2);
+	lua_pushcclosure(L, room_handler, 1);
+	lua_replace(L, 2);
+	lua_pushvalue(L, 1);
+	lua_insert(L, 3);
+	err = lua_pcall(L, count - 2, LUA_MULTRET, 2);
+	if (err)
+		let_pass(L);
+	lua_pushboolean(L, !err);
+	lua_replace(L, 2);
+
+	return lua_gettop(L) - 1;
+}
+
 /* require for plugins: the library made for them, and nothing else. */
 static int room_require(lua_State *L)
 {
@@ -223,7 +285,11 @@ static int room_index(lua_State *L)
 {
 	const char *name = luaL_checkstring(L, 2);
 
-	if (is_among(name, plain_names, ARRAY_SIZE(plain_names))) {
+	if (!strcmp(name, "pcall")) {
+		lua_pushcfunction(L, room_pcall);
+	} else if (!strcmp(name, "xpcall")) {
+		lua_pushcfunction(L, room_xpcall);
+	} else if (is_among(name, plain_names, ARRAY_SIZE(plain_names))) {
 		state_push_global(L, name);
 	} else if (is_among(name, library_names, ARRAY_SIZE(library_names))) {
 		state_push_global(L, name);

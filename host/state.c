@@ -229,21 +229,46 @@ lua_State *state_new(void)
 
 static struct deadline deadline;
 static volatile sig_atomic_t deadline_passed;
+/* Whether something has got the error of this deadline, and may have caught it. */
+static bool deadline_told;
 
-static void on_deadline_hook(lua_State *L, lua_Debug *where)
+/* Instructions after which a script that has caught the error gets it again. */
+#define AGAIN_COUNT 1000
+
+int state_stop(lua_State *L)
 {
 	int base = lua_gettop(L);
 
-	(void)where;
-	lua_sethook(L, NULL, 0, 0);
 	/* What a script has called may be what is at work. */
 	if (place_push(L, -1))
 		lua_pushliteral(L, ": ");
 	else
 		luaL_where(L, 0);
-	lua_pushfstring(L, "stopped: it ran for more than %d seconds", (int)deadline.seconds);
+	lua_pushfstring(L, STATE_STOPPED " %d seconds", (int)deadline.seconds);
 	lua_concat(L, lua_gettop(L) - base);
-	lua_error(L);
+
+	return lua_error(L);
+}
+
+static void on_deadline_hook(lua_State *L, lua_Debug *where)
+{
+	bool is_first = !deadline_told;
+
+	(void)where;
+	deadline_told = true;
+	lua_sethook(L, on_deadline_hook, LUA_MASKCOUNT, AGAIN_COUNT);
+	if (!is_first) {
+		/* The library takes back in peace what the script has done. */
+		if (!place_push(L, -1))
+			return;
+		lua_pop(L, 1);
+	}
+	state_stop(L);
+}
+
+bool state_deadline_passed(void)
+{
+	return deadline_passed;
 }
 
 static void on_alarm(int sig)
@@ -278,6 +303,8 @@ void state_deadline(lua_State *L, unsigned seconds)
 
 	deadline = (struct deadline){ L, seconds, sys_now_ms() + (int64_t)seconds * 1000 };
 	deadline_passed = 0;
+	deadline_told = false;
+	lua_sethook(L, NULL, 0, 0);
 	sigaction(SIGALRM, &act, NULL);
 	/* Our caller may have blocked it, for itself. */
 	sigemptyset(&alarm);
@@ -305,6 +332,7 @@ void state_deadline_again(const struct deadline *outer)
 	lua_sethook(deadline.L, NULL, 0, 0);
 	deadline = *outer;
 	deadline_passed = 0;
+	deadline_told = false;
 	if (outer->seconds)
 		start_timer(left > 0 ? left : 1);
 }

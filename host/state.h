@@ -38,6 +38,15 @@ void state_push_global(lua_State *L, const char *name);
 #define GRACE_SECONDS 5
 void state_deadline(lua_State *L, unsigned seconds);
 
+/* What its error says, and how long. */
+#define STATE_STOPPED "stopped: it ran for more than"
+
+/* Whether the deadline has passed: a script must not go on then, whatever it has caught. */
+bool state_deadline_passed(void);
+
+/* Raise its error. [-0, +0, e] */
+int state_stop(lua_State *L);
+
 struct deadline {
 	lua_State *L; /* whose functions get the error */
 	unsigned seconds; /* 0: there is none */

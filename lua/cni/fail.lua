@@ -169,12 +169,20 @@ function M.stopped(err)
   return type(text) == "string" and text:find("stopped: it ran for more than", 1, true) ~= nil
 end
 
---- As pcall, for what may be refused with good reason; but what failed in a system call fails here too.
+-- Whether a script that is being run has to end, since its time is over.
+local function is_over(err)
+  if not M.stopped(err) then return false end
+  local is_program, host = pcall(require, "host")
+  return is_program and host.script_line ~= nil and host.is_over() and host.script_line() ~= nil
+end
+
+--- As pcall, for what may be refused with good reason; but what failed in a system call fails here too, and
+-- a script whose time is over ends.
 -- @tparam function fn
 -- @param ... its arguments
 function M.try(fn, ...)
   local results = table.pack(pcall(fn, ...))
-  if not results[1] and M.of_system(results[2]) then error(results[2], 0) end
+  if not results[1] and (M.of_system(results[2]) or is_over(results[2])) then error(results[2], 0) end
   return table.unpack(results, 1, results.n)
 end
 

@@ -13,9 +13,9 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -142,30 +142,54 @@ static int make_pipes(int ours[3], int theirs[3])
 	return 0;
 }
 
-/* Starts the program in a process group of its own, with no signal blocked or ignored. */
+/* What a child does with the memory of its parent, up to its own: nothing that allocates. */
+static _Noreturn void become(const char *path, char **argv, char **env, const int theirs[3],
+			     pid_t parent, volatile int *ret_err)
+{
+	struct sigaction usual = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	/* Before any is let in: a handler of our own would run with the parent's memory. */
+	for (int sig = 1; sig <= SIGRTMAX; sig++)
+		sigaction(sig, &usual, NULL);
+	setpgid(0, 0);
+	/* What is killed cannot end what it has started; and nobody may take back what is still being made. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(127);
+	for (int i = 0; i < 3; i++)
+		if (theirs[i] == i ? fcntl(i, F_SETFD, 0) < 0 : dup2(theirs[i], i) < 0) {
+			*ret_err = errno;
+			_exit(127);
+		}
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execve(path, argv, env);
+	*ret_err = errno;
+	_exit(127);
+}
+
+/* Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us. */
 static int spawn(const char *path, char **argv, char **env, int theirs[3], pid_t *pid)
 {
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int err;
+	volatile int err = 0;
+	pid_t parent = getpid(), child;
+	sigset_t all, old;
 
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attr);
-	sigemptyset(&none);
 	sigfillset(&all);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setpgroup(&attr, 0);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						POSIX_SPAWN_SETPGROUP);
-	err = 0;
-	for (int i = 0; i < 3 && !err; i++)
-		err = posix_spawn_file_actions_adddup2(&actions, theirs[i], i);
-	if (!err)
-		err = posix_spawn(pid, path, &actions, &attr, argv, env);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	child = vfork();
+	if (child == 0)
+		become(path, argv, env, theirs, parent, &err);
+	if (child < 0)
+		err = errno;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	if (child > 0 && err) {
+		while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+			;
+	} else if (child > 0) {
+		*pid = child;
+	}
 
 	return -err;
 }
@@ -447,7 +471,8 @@ static void set_status(lua_State *L, const char *key, int value)
 Run a program, without a shell, and wait for it.
 
 It runs in a process group of its own, which is killed as a whole when time is up. Its output is
-read until it ends; a background process it leaves behind is not waited for.
+read until it ends; a background process it leaves behind is not waited for. When we are killed, it is killed
+too: what it was about to make would come after somebody has taken back the rest.
 
 A signal that would end us (INT, TERM, HUP, QUIT) ends the program before: with TERM, so that it can end what
 it has started, and then with KILL.

@@ -99,6 +99,27 @@ describe("a luacni add that was killed", function()
     nothing()
   end)
 
+  it("takes the plugin that it has called along, and what that has called", function()
+    -- Who is killed, and what the plugin does behind that: it leaves a mark unless it is ended.
+    local late = "sleep 0.4; [ $CNI_COMMAND != ADD ] || >/run/spec/marks/late"
+    local function ends(words)
+      foreign("two", words)
+      local _, status = luacni({ "add", "net", "blue" }, { env = { "CNI_PATH=/run/spec/bin:" .. t.build .. "/cni-bin" } })
+      t.run "sleep 1"
+      local is_late = t.read "/run/spec/marks/late" ~= nil
+      foreign "two"
+      succeeds({ "del", "net", "blue" }, spies)
+      t.run "rm -f /run/spec/marks/*"
+      return { status, is_late }
+    end
+    t.same({ 137, false }, ends("[ $CNI_COMMAND != ADD ] || kill -9 $PPID; " .. late))
+    t.same({ 0, true }, ends(late))
+    -- A type of ours stands between.
+    put { type = "ptp", ipam = { type = "two" } }
+    t.same({ 137, false },
+      ends("[ $CNI_COMMAND != ADD ] || kill -9 $(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status); " .. late))
+  end)
+
   it("is taken back by del, with what it was given, though the network is another now", function()
     killed("--args", "A=b", "--cap-args", '{"mac":"0a:00:00:00:00:01"}')
     put { type = "none" }

@@ -46,6 +46,17 @@ local ways = {
   ["in its declaration"] = { DECLARE = "conf:check(function() " .. loop .. " end)", line = 4 },
 }
 
+-- Ways to go on behind what stops a script.
+local again = {
+  ["while true do pcall(function() LOOP end) end"] = true,
+  ["while true do xpcall(function() LOOP end, function() return 'mine' end) end"] = true,
+  ["while true do xpcall(function() LOOP end, function() LOOP end) end"] = true,
+  ["xpcall(error, function() LOOP end)"] = true,
+  ["local fail = require 'cni.fail' while true do fail.try(function() LOOP end) end"] = true,
+  ["local function f() pcall(f) return f() end f()"] = true,
+  ["while true do local x <close> = setmetatable({}, { __close = function() LOOP end }) local y = nil + 1 end"] = true,
+}
+
 local function write(name, text, way)
   t.write("/etc/luacni/plugins/" .. name .. ".lua", (text:gsub("%u%u%u%u+", function(word)
     if word == "LOAD" or word == "DECLARE" then return way and way[word] or "" end
@@ -175,6 +186,51 @@ describe("An ADD", function()
     local got = timed(w, "ADD")
     assert.equal(1, got.rc)
     assert.matches(path .. ":2: stopped: it ran for more than 8 seconds", got.json.msg, 1, true)
+    t.same(before, w:picture())
+  end)
+end)
+
+describe("A script that catches what stops it", function()
+  it("is stopped all the same, in its time", function()
+    local file = "/run/spec/again.lua"
+    for way in pairs(again) do
+      t.write(file, (way:gsub("LOOP", loop)) .. "\nreturn { add = function() end }")
+      local before = os.time()
+      local out, status = t.sh({ t.build .. "/luacni", "check-scripts", file }, { timeout = 30 })
+      t.same({ file .. ":1: stopped: it ran for more than 5 seconds\n", 1 }, { out, status }, way)
+      assert.is_true(os.time() - before <= 8, way)
+    end
+    -- Before that, both are as the manual has them.
+    t.write(file, [[
+      local function same(a, ...) assert(select("#", ...) == #a) for i, v in ipairs { ... } do assert(a[i] == v) end end
+      same({ true, 1, 2 }, pcall(function(...) return ... end, 1, 2))
+      same({ true, 1, 2 }, xpcall(function(...) return ... end, error, 1, 2))
+      same({ false, "mine" }, pcall(error, "mine", 0))
+      same({ false, "MINE" }, xpcall(error, string.upper, "mine", 0))
+      assert(not pcall(pcall) and not pcall(xpcall, error))
+      return { add = function() end }]])
+    t.same({ "the only one is fine\n", 0, "" }, { t.sh { t.build .. "/luacni", "check-scripts", file } })
+    os.remove(file)
+  end)
+
+  it("holds no DEL without a record, and an ADD with it is taken back", function()
+    local w, before = new()
+    local caught = whole:gsub("local port", "while true do pcall(function() " .. loop:gsub("%%", "%%%%")
+      .. " end) end\n    local port", 1)
+    w:add { type = "luacni" }
+    t.run "rm -r /run/luacni/attachments"
+    write("slow", caught)
+    local got, took = timed(w, "DEL")
+    assert.equal(0, got.rc, got.out)
+    assert.is_true(took < soon, took .. " s")
+    t.same(before, w:picture())
+    t.impatient(8, "/run/spec/luacni")
+    finally(function() os.remove "/run/spec/luacni" end)
+    w.bin = "/run/spec"
+    got, took = timed(w, "ADD")
+    assert.equal(1, got.rc)
+    assert.matches(path .. ":7: stopped: it ran for more than 8 seconds", got.json.msg, 1, true)
+    assert.is_true(took <= 11, took .. " s")
     t.same(before, w:picture())
   end)
 end)
