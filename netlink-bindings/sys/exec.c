@@ -153,7 +153,7 @@ static _Noreturn void become(const char *path, char **argv, char **env, const in
 	for (int sig = 1; sig <= SIGRTMAX; sig++)
 		sigaction(sig, &usual, NULL);
 	setpgid(0, 0);
-	/* What is taken back must not be made meanwhile, and who is killed can end nothing that he has begun. */
+	/* What is taken back must not be made meanwhile; who is killed ends nothing himself. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(127);
