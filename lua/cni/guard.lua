@@ -218,7 +218,7 @@ end
 -- @raise code 7
 -- @local
 function M.need_known(host, other, name, mac)
-  local socket <close> = nft.open_if_any(host)
+  local socket = nft.open_if_any(host)
   local function find(set, key)
     return socket and there(socket:get("element", { family = M.macs.family, table = M.macs.table,
       set = set.name, key_type = set.key_type, key = key }))

@@ -294,23 +294,35 @@ function M.comment(text)
   return (text:gsub('[%c"\127]', "?"):sub(1, 128))
 end
 
---- Open nf_tables.
+-- Who keeps the socket: the handle; or, where many attachments are taken back together, what they have in
+-- common. One that is closed waits for RCU when anything has just been deleted, by whatever socket: so a call
+-- has one alone, to look and to change.
+local function keeper_of(h)
+  return h.name == "host" and h.plan.batch or h
+end
+
+--- The socket of nf_tables, opened when it is first needed and closed with the handle.
 -- @tparam handle h of the namespace
--- @return the socket
+-- @return the socket; do not close it
 -- @raise when it cannot be opened, the kernel has none among others
 -- @local
 function M.open(h)
+  local keeper = keeper_of(h)
+  if keeper.nft then return keeper.nft end
   local socket, msg, errno = require("netlink").nft(h:namespace())
   if not socket then require("cni.fail").kernel("open nf_tables", msg, errno) end
+  keeper.nft = socket
   return socket
 end
 
---- Open nf_tables, to look for what may be there or to take it back.
+--- The same, to look for what may be there or to take it back.
 -- @tparam handle h of the namespace
--- @return the socket; nil: the kernel has no nf_tables, and so nothing in them
+-- @return the socket; do not close it. nil: the kernel has no nf_tables, and so nothing in them
 -- @raise when it cannot be opened for another reason
 -- @local
 function M.open_if_any(h)
+  local keeper = keeper_of(h)
+  if keeper.nft then return keeper.nft end
   local fail, netlink = require "cni.fail", require "netlink"
   local errors = netlink.sys.errno
   local socket, msg, errno = netlink.nft(h:namespace())
@@ -322,7 +334,10 @@ function M.open_if_any(h)
   for _ = 1, 2 do
     local generation
     generation, msg, errno = socket:generation()
-    if generation then return socket end
+    if generation then
+      keeper.nft = socket
+      return socket
+    end
     if errno ~= errors.EINVAL then break end
   end
   socket:close()

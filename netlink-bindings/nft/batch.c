@@ -169,6 +169,7 @@ static void put_entry(lua_State *L, struct nft *h, int batch, lua_Integer nth)
 			luaL_error(L, "request %I: expected { verb, object, attributes }",
 				   (LUAI_UACINT)nth);
 	verb = verb_of(L, lua_tostring(L, entry + 1));
+	h->deletes |= verb->what != ADD || verb->flags & NLM_F_REPLACE;
 	object = nft_object_of(L, lua_tostring(L, entry + 2));
 	if (!empty_list(L, object, entry + 3))
 		put_object(L, h, verb, object, entry + 3, nth);
@@ -389,6 +390,7 @@ int nft_commit(lua_State *L)
 	luaL_checkstack(L, 16, "batch");
 	nl_clear(&h->nl);
 	nl_buf_clear(&h->origins);
+	h->deletes = false;
 	put_frame(L, h, NFNL_MSG_BATCH_BEGIN, generation);
 	for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, 2); i++)
 		put_entry(L, h, 2, i);
@@ -399,6 +401,8 @@ int nft_commit(lua_State *L)
 	/* Refusals come unasked; one answer that is asked for tells that there was a commit. */
 	if (last) {
 		nl_at(&h->nl.out, last)->nlmsg_flags |= NLM_F_ACK;
+		if (h->deletes)
+			nl_leave_open(&h->nl);
 		err = nl_transact(&h->nl, NL_WHOLE, timeout_ms, &fail);
 	}
 

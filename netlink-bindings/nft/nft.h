@@ -12,6 +12,7 @@ struct nft {
 	struct nl nl;
 	struct nl_buf origins;    /* a struct origin per message in nl.out, see nft/batch.c */
 	lua_Integer next_element; /* to go on with in another message; 0: none left */
+	bool deletes;             /* whether the batch does */
 };
 
 /* The open handle at argument 1; raises when it is closed. */

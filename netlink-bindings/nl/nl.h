@@ -44,6 +44,7 @@ void nl_buf_free(struct nl_buf *buf);
 struct nl {
 	int fd; /* -1 once closed */
 	int protocol;
+	bool left_open; /* see nl_leave_open() */
 	uint32_t seq;
 	struct nl_buf out; /* the batch being built */
 	struct nl_buf in;  /* answers to the last query, whole messages, see nl_first() */
@@ -104,7 +105,7 @@ int nl_cookie(int fd, uint64_t *ret);
 void nl_close(struct nl *nl);
 
 /*
- * Free all but the socket, which stays open until the process ends; in a detached sender (nl/detached.h),
+ * Have nl_close() leave the descriptor open, until the process ends; in a detached sender (nl/detached.h),
  * which has a copy, even longer. Closing an nf_tables socket that has deleted something waits some 10 ms for
  * RCU; the process that closes it last waits.
  */

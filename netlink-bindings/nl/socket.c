@@ -147,7 +147,7 @@ int nl_open_beside(struct nl *nl, const struct nl *other)
 
 void nl_close(struct nl *nl)
 {
-	if (nl->fd >= 0)
+	if (nl->fd >= 0 && !nl->left_open)
 		close(nl->fd);
 	nl_buf_free(&nl->out);
 	nl_buf_free(&nl->in);
@@ -160,11 +160,10 @@ static size_t left_open_count;
 
 void nl_leave_open(struct nl *nl)
 {
-	if (nl->fd >= 0 && left_open_count < ARRAY_SIZE(left_open)) {
-		left_open[left_open_count++] = nl->fd;
-		nl->fd = -1;
-	}
-	nl_close(nl);
+	if (nl->left_open || left_open_count == ARRAY_SIZE(left_open))
+		return;
+	left_open[left_open_count++] = nl->fd;
+	nl->left_open = true;
 }
 
 size_t nl_left_open(const int **ret_fds)

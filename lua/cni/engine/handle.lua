@@ -39,7 +39,7 @@ for name, what in next, (require "cni.engine.shaping") do M[name] = what end
 function M.new(plan, ns, where)
   return setmetatable({
     plan = plan, name = ns, where = where and where.ns, sandbox = where and where.sandbox,
-    absent = where and where.absent or false, sock = false, cookie = false, known = {}, fresh = {},
+    absent = where and where.absent or false, sock = false, nft = false, cookie = false, known = {}, fresh = {},
     planned = {},
   }, M)
 end

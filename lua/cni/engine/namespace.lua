@@ -57,11 +57,12 @@ function M:group(name)
   return name .. ":" .. self.cookie
 end
 
---- Close the socket, if there is one.
+--- Close the sockets that there are.
 -- @local
 function M:close()
   if self.sock then self.sock:close() end
-  self.sock = false
+  if self.nft then self.nft:close() end
+  self.sock, self.nft = false, false
 end
 
 --- Stands for the name of a link that is gone, when a step needs one and the name is not known any more. No

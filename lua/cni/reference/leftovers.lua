@@ -188,7 +188,7 @@ end
 -- @tparam table place of the network's leases, as of cni.leases
 function M.clear(plan, place)
   local kept, owner = others(plan, place), plan.owner
-  local socket <close> = open(plan.host)
+  local socket = open(plan.host)
   if socket then take_out(socket, owner, kept) end
   legacy.clear(plan, chain_of(owner), ('name: "%s" id: "%s"'):format(owner.network, owner.id), kept)
 end
@@ -277,7 +277,7 @@ end
 -- @tparam table plan its `owner` and handles
 function M.unpublish(plan)
   local addresses = addresses_of(plan)
-  local socket <close> = open(plan.host)
+  local socket = open(plan.host)
   if socket and publishes_here(socket) then
     change(socket, function(batch) drop_ports(batch, socket, plan.owner, addresses) end)
   end
@@ -295,7 +295,7 @@ function M.publishes(h, owner, want)
     if element.data then wanted[element.set:find("6$") and "ip6" or "ip"] = true end
   end
   local from, chain = "CNI-HOSTPORT-DNAT", port_chains(owner)["CNI-HOSTPORT-DNAT"]
-  local socket <close> = open(h)
+  local socket = open(h)
   local function is_published(family)
     if socket and #of_container(socket, family, "hostports", owner, {}) > 0 then return true end
     if socket and get_chain(socket, family, "nat", chain) and #rules_of(socket, family, "nat", chain) > 0 then
@@ -326,7 +326,7 @@ end
 -- @tparam table owner
 -- @treturn boolean
 function M.guards(h, owner)
-  local socket <close> = open(h)
+  local socket = open(h)
   local rules = socket and rules_of(socket, "bridge", "nat", guard_of(owner) .. "-mac") or {}
   local last = rules[#rules] and rules[#rules].exprs
   return last ~= nil and last[#last][1] == "immediate" and last[#last].data.verdict == "drop"
@@ -340,7 +340,7 @@ end
 function M.masquerades(h, owner, address)
   local bytes, chain = addr.ip(address), chain_of(owner)
   local family = #bytes == 4 and "ip" or "ip6"
-  local socket <close> = open(h)
+  local socket = open(h)
   for _, rule in ipairs(socket and senders(socket, family, chain) or {}) do
     if rule.address == address and hides(socket, family, chain) then return true end
   end
@@ -387,7 +387,7 @@ end
 -- @tparam table want of a step: `addresses`
 -- @treturn boolean
 function M.accepts(h, _, want)
-  local socket <close> = open(h)
+  local socket = open(h)
   local found = {}
   for _, rule in ipairs(socket and accepting(socket, want.addresses) or {}) do found[rule.address] = true end
   for _, address in ipairs(want.addresses) do

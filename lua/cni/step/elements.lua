@@ -203,7 +203,7 @@ end
 
 function M.run(step, plan)
   local h, layout, want = plan[step.ns], layout_of(step), step.want
-  local socket <close>, group = nft.open(h), group_of(layout, h)
+  local socket, group = nft.open(h), group_of(layout, h)
   local comment = owner_comment(plan.owner)
   take(plan, group, want, layout)
   local ok, errno, msg
@@ -239,7 +239,7 @@ end
 
 local function differs(step, plan)
   local h, layout = plan[step.ns], layout_of(step)
-  local socket <close>, comment = nft.open(h), owner_comment(plan.owner)
+  local socket, comment = nft.open(h), owner_comment(plan.owner)
   local missing = layouts.missing(socket, layout)
   if missing then
     return ("%s is missing from table %s %s"):format(missing, layout.family or "inet", layout.table)
@@ -318,17 +318,9 @@ local function undo(step, plan, socket)
   shared.tidy(group, lock)
 end
 
--- A socket that has deleted elements waits for RCU when it is closed: many attachments share one.
 function M.undo(step, plan)
-  local h, batch = plan[step.ns], plan.batch
-  if h.absent then return end
-  if batch and step.ns == "host" then
-    batch.nft = batch.nft or nft.open_if_any(h)
-    return undo(step, plan, batch.nft)
-  end
-  local socket <close> = nft.open_if_any(h)
-  undo(step, plan, socket)
-  if socket then socket:leave_open() end
+  local h = plan[step.ns]
+  if not h.absent then undo(step, plan, nft.open_if_any(h)) end
 end
 
 function M.say(step)

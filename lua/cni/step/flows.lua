@@ -25,10 +25,34 @@ local function local_to(h)
   end
 end
 
-local function tracked(socket, flow)
-  local one = flow.first == flow.last
-  local list, msg, errno = socket:flows { family = flow.family, proto = flow.proto, dst = flow.dst,
-    port = one and flow.first or nil }
+-- Flows by protocol: `filter`, what those of it have in common, since each list that the kernel gives costs it a
+-- walk through all that is tracked on the machine; `at`, those of one port by it; `ranges`, the others.
+local function by_protocol(flows)
+  local all = {}
+  for _, flow in ipairs(flows) do
+    local port = flow.first == flow.last and flow.first or nil
+    local same = all[flow.proto]
+    if not same then
+      same = { at = {}, ranges = {},
+        filter = { proto = flow.proto, family = flow.family, dst = flow.dst, port = port } }
+      all[flow.proto] = same
+    end
+    local filter = same.filter
+    if flow.family ~= filter.family then filter.family = nil end
+    if flow.dst ~= filter.dst or not filter.family then filter.dst = nil end
+    if port ~= filter.port then filter.port = nil end
+    local list = same.ranges
+    if port then
+      list = same.at[port] or {}
+      same.at[port] = list
+    end
+    list[#list + 1] = flow
+  end
+  return all
+end
+
+local function tracked(socket, filter)
+  local list, msg, errno = socket:flows(filter)
   -- Nothing is tracked where the kernel cannot be asked: its module is loaded by the question.
   if not list and errno == netlink.sys.errno.EINVAL then return {} end
   if not list then fail.kernel("list tracked flows", msg, errno) end
@@ -42,21 +66,24 @@ end
 -- @tparam boolean removed whether the elements are gone
 -- @tparam function taken (name of a set, flow): whether an element of somebody else has it
 function M.forget(h, socket, flows, removed, taken)
-  local is_local, lists, doomed = local_to(h), {}, {}
-  for _, flow in ipairs(flows) do
-    -- Many ranges of one protocol are one look.
-    local key = ("%s %d %s %s"):format(flow.family, flow.proto, flow.dst or "",
-      flow.first == flow.last and #flows < 4 and flow.first or "")
-    lists[key] = lists[key] or tracked(socket, #flows < 4 and flow
-      or { family = flow.family, proto = flow.proto, dst = flow.dst, first = 0, last = 65535 })
-    for _, found in ipairs(lists[key]) do
-      local mine = found.to == flow.to
-      local meant = found.port >= flow.first and found.port <= flow.last and mine == removed
-      if meant and not removed then
-        meant = is_local(found.dst)
-        for _, name in ipairs(meant and flow.unless or {}) do meant = meant and not taken(name, found) end
+  local is_local, doomed = local_to(h), {}
+  local function is_meant(found, flow)
+    if found.family ~= flow.family or found.port < flow.first or found.port > flow.last
+      or flow.dst and found.dst ~= flow.dst or (found.to == flow.to) ~= removed then return false end
+    if removed then return true end
+    if not is_local(found.dst) then return false end
+    for _, name in ipairs(flow.unless or {}) do
+      if taken(name, found) then return false end
+    end
+    return true
+  end
+  for _, same in pairs(by_protocol(flows)) do
+    for _, found in ipairs(tracked(socket, same.filter)) do
+      for _, list in ipairs { same.at[found.port] or {}, same.ranges } do
+        for _, flow in ipairs(list) do
+          if is_meant(found, flow) then doomed[#doomed + 1] = found end
+        end
       end
-      if meant then doomed[#doomed + 1] = found end
     end
   end
   local count, msg, errno = socket:forget(doomed)

@@ -192,7 +192,7 @@ end
 
 function M.run(step, plan)
   local want = step.want
-  local socket <close> = nft.open(plan[step.ns])
+  local socket = nft.open(plan[step.ns])
   take(plan, want, "shared")
   local handles, lacking = shared.facts(want.group).made or {}, false
   for _, family in ipairs(want.families) do
@@ -223,7 +223,7 @@ end
 
 function M.verify(step, plan)
   local want = step.want
-  local socket <close> = nft.open(plan[step.ns])
+  local socket = nft.open(plan[step.ns])
   for _, family in ipairs(want.families) do
     local text = differs(socket, want, family)
       or require("cni.reference.legacy").lacks(family, want.bit, want.chain)
@@ -291,7 +291,7 @@ function M.undo(step, plan)
   objects_of(want, function(object)
     if shared.leave(group, object, plan.owner) then unused[object] = true end
   end)
-  local socket <close> = nft.open_if_any(h)
+  local socket = nft.open_if_any(h)
   -- The reference may have made the attachment, before or after we did.
   if socket then require("cni.reference.leftovers").accept_no_more(socket, want.addresses) end
   if not next(unused) then return end
@@ -300,8 +300,6 @@ function M.undo(step, plan)
     if shared.used(group, object) then unused[object] = nil end
   end
   drop(socket, want, unused)
-  -- It has removed rules: closed here, it would wait until no packet can be in one of them.
-  if socket then socket:leave_open() end
   shared.tidy(group, lock)
 end
 

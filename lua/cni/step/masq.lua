@@ -177,7 +177,7 @@ end
 
 function M.run(step, plan)
   local h = plan[step.ns]
-  local socket <close>, group = nft.open(h), group_of(step, h)
+  local socket, group = nft.open(h), group_of(step, h)
   local function join(how)
     plan:lock(group, how)
     for _, want in ipairs(step.want.addresses) do shared.join(group, mark_of(want), plan.owner) end
@@ -207,7 +207,7 @@ local function of_old(want)
 end
 
 function M.verify(step, plan)
-  local socket <close> = nft.open(plan[step.ns])
+  local socket = nft.open(plan[step.ns])
   local rules = rules_by_mark(socket) or {}
   for _, want in ipairs(step.want.addresses) do
     local what = missing(socket, rules, want)
@@ -288,16 +288,8 @@ local function undo(socket, step, plan)
   end
 end
 
--- A socket that has deleted elements waits for RCU when it is closed: many attachments share one.
 function M.undo(step, plan)
-  local h, batch = plan[step.ns], plan.batch
-  if batch then
-    batch.nft = batch.nft or nft.open_if_any(h)
-    return undo(batch.nft, step, plan)
-  end
-  local socket <close> = nft.open_if_any(h)
-  undo(socket, step, plan)
-  if socket then socket:leave_open() end
+  undo(nft.open_if_any(plan[step.ns]), step, plan)
 end
 
 function M.say(step)
