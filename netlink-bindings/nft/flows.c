@@ -3,11 +3,11 @@
 @submodule netlink.nft
 */
 /*
- * Connection tracking: which flows there are, and forgetting some of them. The kernel has one table for all
- * namespaces and walks all of it for each list, 12 ms where it has 262,144 buckets; how many flows it has in
- * one namespace it knows. So it is asked that first. It picks by addresses and ports of one family while it
- * walks (since 5.8), so only what was asked for is copied; an older one gives all of a family, and the rest is
- * left out here.
+ * Connection tracking: which flows there are, and forgetting some of them. The kernel has one table for
+ * all namespaces and walks all of it for each list, 12 ms where it has 262,144 buckets; how many flows it
+ * has in one namespace it knows. So it is asked that first. It picks by addresses and ports of one family
+ * while it walks (since 5.8), so only what was asked for is copied; an older one gives all of a family, and
+ * the rest is left out here.
  */
 
 #include "nft/nft.h"
@@ -228,7 +228,8 @@ static void set_number(lua_State *L, const char *key, lua_Integer value)
 	lua_setfield(L, -2, key);
 }
 
-static void push_flow(lua_State *L, struct attr_in *flow, const struct tuple *orig, const struct tuple *reply)
+static void push_flow(lua_State *L, struct attr_in *flow, const struct tuple *orig,
+		      const struct tuple *reply)
 {
 	lua_createtable(L, 0, 10);
 	lua_pushstring(L, orig->dst_len == 4 ? "inet" : "inet6");
@@ -269,7 +270,9 @@ static long count_flows(lua_State *L, struct nft *h, int timeout_ms, struct nl_f
 	stats.attrs = mnl_nlmsg_get_payload_offset(msg, sizeof(struct nfgenmsg));
 	stats.len = mnl_nlmsg_get_payload_len(msg) - sizeof(struct nfgenmsg);
 	count = attr_find(&stats, CTA_STATS_GLOBAL_ENTRIES);
-	return count && mnl_attr_get_payload_len(count) >= 4 ? (long)ntohl(mnl_attr_get_u32(count)) : -ENODATA;
+	if (!count || mnl_attr_get_payload_len(count) < 4)
+		return -ENODATA;
+	return (long)ntohl(mnl_attr_get_u32(count));
 }
 
 /* Add what is meant to the list at the top, which has `n`; of one family only what the kernel has picked. */
