@@ -39,8 +39,8 @@ for name, what in next, (require "cni.engine.shaping") do M[name] = what end
 function M.new(plan, ns, where)
   return setmetatable({
     plan = plan, name = ns, where = where and where.ns, sandbox = where and where.sandbox,
-    absent = where and where.absent or false, sock = false, nft = false, cookie = false, known = {}, fresh = {},
-    planned = {},
+    absent = where and where.absent or false, sock = false, nft = false, cookie = false, known = {},
+    fresh = {}, planned = {},
   }, M)
 end
 

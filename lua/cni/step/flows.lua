@@ -25,8 +25,8 @@ local function local_to(h)
   end
 end
 
--- Flows by protocol: `filter`, what those of it have in common, since each list that the kernel gives costs it
--- a walk through all that is tracked on the machine; `at`, those of one port by it; `ranges`, the others.
+-- Flows by protocol: `filter`, what those of it have in common, since each list that the kernel gives costs
+-- it a walk through all that is tracked on the machine; `at`, those of one port by it; `ranges`, the others.
 local function by_protocol(flows)
   local all = {}
   for _, flow in ipairs(flows) do
