@@ -18,6 +18,7 @@
 #include "alloc.h"
 #include "image.h"
 #include "make_image.h"
+#include "nl/detached.h"
 #include "report.h"
 #include "state.h"
 
@@ -140,6 +141,7 @@ int main(int argc, char **argv)
 	lua_pushlightuserdata(L, &inv);
 	if (lua_pcall(L, 1, 0, 1) != LUA_OK)
 		inv.status = fail(L);
+	detached_close();
 
 #ifdef __SANITIZE_ADDRESS__
 	lua_close(L); /* so that what is left over is a leak */

@@ -195,6 +195,17 @@ function M.dnat_by(proto, names, map, port)
   return list
 end
 
+--- Put fields of a packet into a set, which is `dynamic`.
+-- @tparam string proto `"ip"` or `"ip6"`: the packets that it is about
+-- @tparam {string,...} names of the fields, see `fields_in`
+-- @tparam string set name of a set of the same table
+-- @treturn table expressions
+function M.fields_into(proto, names, set)
+  local list = fields_of(proto, names)
+  list[#list + 1] = { "dynset", set = set, op = "add", sreg_key = first_register }
+  return list
+end
+
 --- Match connections whose destination was translated.
 -- @treturn table expressions
 function M.is_dnatted()

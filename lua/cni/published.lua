@@ -11,6 +11,8 @@
 --       set   limited4, permits4   mappings that not all may use, and who may
 --       map   any_ports4, ...      the same for every address of this host; looked at after those
 --       set   hairpin4, neighbours4, from_loopback4, masquerade_all4   whose senders are hidden
+--       set   asked_udp            ports of this host that somebody has sent a datagram to: of others no flow is
+--                                  tracked, and none is looked for when they are published
 --
 -- The same with a 6. A packet costs the same with one mapping and with thirty thousand: only the first
 -- packet of a connection comes here, and no rule is of an attachment. What an attachment has in the sets,
@@ -40,6 +42,7 @@ local loopback <const> = "127.0.0.0/8"
 local order <const> = { "inet", "inet6" }
 
 local target <const> = " . inet_proto . inet_service"
+local asked <const> = "asked_udp"
 
 local function sets()
   local list = {}
@@ -61,12 +64,14 @@ local function sets()
     if family == "inet" then set("from_loopback", p.type, {}) end
     set("masquerade_all", p.type, {})
   end
+  list[#list + 1] = { name = asked, key_type = "inet_service", tracks = 17,
+    comment = "ports of this host that were sent to" }
   return list
 end
 
 -- The look-ups of one family, first by address, protocol and port, then without the address.
 local function look_ups(p)
-  local rules = {}
+  local rules = { nft.rule(nft.meta("l4proto", "\17"), nft.fields_into(p.word, { "dport" }, asked)) }
   for _, any in ipairs { "", "any_" } do
     local key = any == "" and { "daddr", "l4proto", "dport" } or { "l4proto", "dport" }
     local function name(what) return any .. what .. p.suffix end
@@ -98,7 +103,7 @@ local function build()
   local look_up = { nft.rule(nft.fib_daddr "local", nft.nfproto "ipv4", nft.verdict("jump", "published4")),
     nft.rule(nft.fib_daddr "local", nft.nfproto "ipv6", nft.verdict("jump", "published6")) }
   return {
-    table = "luacni", name = "published", version = "1", comment = require("cni.step.layout").of_luacni,
+    table = "luacni", name = "published", version = "2", comment = require("cni.step.layout").of_luacni,
     sets = sets(),
     chains = {
       { name = "admin", kept = true, comment = "yours: sees first what arrives, and is never changed" },
@@ -363,7 +368,7 @@ function M.add(req, ips, mappings, options)
       publish(elements, p, ip, mapping)
       if mapping.proto == "udp" then
         flows[#flows + 1] = { family = family, proto = 17, first = mapping.first, last = mapping.last,
-          dst = mapping.host, to = ip,
+          dst = mapping.host, to = ip, asked = asked,
           unless = not mapping.host and { "ports" .. p.suffix, "ranges" .. p.suffix } or nil }
       end
     end

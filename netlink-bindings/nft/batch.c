@@ -402,7 +402,7 @@ int nft_commit(lua_State *L)
 	if (last) {
 		nl_at(&h->nl.out, last)->nlmsg_flags |= NLM_F_ACK;
 		if (h->deletes)
-			nl_leave_open(&h->nl);
+			nl_note_slow(&h->nl);
 		err = nl_transact(&h->nl, NL_WHOLE, timeout_ms, &fail);
 	}
 

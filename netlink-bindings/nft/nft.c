@@ -343,9 +343,21 @@ static int nft_fd(lua_State *L)
 }
 
 /***
-Close the handle; closing twice is fine. The end of a socket that has deleted something waits some 10 ms for
-RCU. So that one is left to the end of the process, or to that of the child which a quick deletion detaches
-(`rtnl:del_link_quick`).
+Close it for this program. Closing a socket that has deleted something waits some 10 ms for RCU: so that one
+is left to a time after the end of the process.
+@function nft:leave_open
+*/
+static int nft_leave_open(lua_State *L)
+{
+	struct nft *h = luaL_checkudata(L, 1, HANDLE);
+
+	nl_leave_open(&h->nl);
+	nl_buf_free(&h->origins);
+	return 0;
+}
+
+/***
+Close the handle; closing twice is fine.
 @function nft:close
 */
 static int nft_close(lua_State *L)
@@ -396,8 +408,8 @@ int luaopen_netlink_nft(lua_State *L)
 	static const luaL_Reg methods[] = {
 		{ "commit", nft_commit }, { "get", nft_get },   { "dump", nft_dump },
 		{ "generation", nft_generation }, { "keys", nft_keys }, { "fd", nft_fd },
-		{ "close", nft_close },   { "flows", nft_flows },
-		{ "forget", nft_forget },
+		{ "close", nft_close },   { "leave_open", nft_leave_open },
+		{ "flows", nft_flows },   { "forget", nft_forget },
 		{ NULL, NULL },
 	};
 	static const luaL_Reg meta[] = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sender is a plain child, a copy of us: that costs a fraction of a millisecond, and nothing that it
+ * The process is a plain child, a copy of us: that costs a fraction of a millisecond, and nothing that it
  * does can touch us. First it closes its copies of our descriptors and leaves our working directory: our
  * caller may be waiting for their end.
  */
@@ -16,16 +16,24 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
 	SENDERS = 4, /* at a time: an attachment deletes two links at most */
-	KEPT = 2 + NL_LEFT_OPEN,
+	KEPT = 2 + NL_SLOW,
 };
 
-static pid_t senders[SENDERS]; /* 0: free */
+/*
+ * Several times what the kernel waits for. A socket that is closed earlier holds up whoever wants to change
+ * the rules of the namespace, until the kernel is through with what was deleted.
+ */
+static const struct timespec close_delay = { .tv_nsec = 100000000 };
 
-/*** In the sender ***/
+static pid_t senders[SENDERS]; /* 0: free */
+static size_t handed;          /* how many of the sockets of nl_note_slow() a sender has */
+
+/*** In the child ***/
 
 static int by_number(const void *a, const void *b)
 {
@@ -34,15 +42,23 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Closes all descriptors but these two and the sockets of nl_leave_open(), which close when it ends. */
+/*
+ * Leaves the session and the folder of our caller. Closes all descriptors but these two (-1: none) and the
+ * sockets of nl_note_slow(), which close when it ends.
+ */
 static void let_go(int sock, int life)
 {
 	unsigned int keep[KEPT], from = 0;
 	const int *late;
-	size_t kept = 0, count = nl_left_open(&late);
+	size_t kept = 0, count = nl_slow(&late);
 
-	keep[kept++] = (unsigned int)sock;
-	keep[kept++] = (unsigned int)life;
+	setsid();
+	if (chdir("/") < 0)
+		_exit(1);
+	if (sock >= 0)
+		keep[kept++] = (unsigned int)sock;
+	if (life >= 0)
+		keep[kept++] = (unsigned int)life;
 	for (size_t i = 0; i < count; i++)
 		keep[kept++] = (unsigned int)late[i];
 	qsort(keep, kept, sizeof *keep, by_number);
@@ -59,9 +75,6 @@ _Noreturn static void send_and_end(int sock, int life, const void *msg, size_t l
 {
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 
-	setsid();
-	if (chdir("/") < 0)
-		_exit(1);
 	let_go(sock, life);
 	sendto(sock, msg, len, 0, (const struct sockaddr *)&kernel, sizeof kernel);
 	_exit(0);
@@ -89,6 +102,7 @@ int detached_send(const struct nl *nl, const void *msg, size_t len, int *ret_fd)
 {
 	pid_t *sender = free_sender(), pid;
 	sigset_t all, before;
+	const int *late;
 	int life[2], err;
 
 	if (!sender)
@@ -110,5 +124,22 @@ int detached_send(const struct nl *nl, const void *msg, size_t len, int *ret_fd)
 	}
 	*sender = pid;
 	*ret_fd = life[0];
+	handed = nl_slow(&late);
 	return 0;
+}
+
+void detached_close(void)
+{
+	const int *late;
+	size_t count = nl_slow(&late);
+	bool sends = false;
+
+	detached_reap();
+	for (size_t i = 0; i < SENDERS; i++)
+		sends |= senders[i] != 0;
+	if (count == 0 || (sends && handed == count) || fork() != 0)
+		return;
+	let_go(-1, -1);
+	nanosleep(&close_delay, NULL);
+	_exit(0);
 }

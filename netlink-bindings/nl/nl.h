@@ -44,7 +44,7 @@ void nl_buf_free(struct nl_buf *buf);
 struct nl {
 	int fd; /* -1 once closed */
 	int protocol;
-	bool left_open; /* see nl_leave_open() */
+	bool slow; /* see nl_note_slow() */
 	uint32_t seq;
 	struct nl_buf out; /* the batch being built */
 	struct nl_buf in;  /* answers to the last query, whole messages, see nl_first() */
@@ -105,15 +105,17 @@ int nl_cookie(int fd, uint64_t *ret);
 void nl_close(struct nl *nl);
 
 /*
- * Have nl_close() leave the descriptor open, until the process ends; in a detached sender (nl/detached.h),
- * which has a copy, even longer. Closing an nf_tables socket that has deleted something waits some 10 ms for
- * RCU; the process that closes it last waits.
+ * Closing an nf_tables socket that has deleted something waits some 10 ms for RCU; the process that closes
+ * it last waits. Note that it is such a one: detached children (nl/detached.h) keep their copies of those to
+ * their ends. nl_leave_open() frees all but such a socket, which stays open until the process ends; it
+ * closes any other one.
  */
+void nl_note_slow(struct nl *nl);
 void nl_leave_open(struct nl *nl);
 
-/* The sockets that were left open; returns how many. */
-#define NL_LEFT_OPEN 16
-size_t nl_left_open(const int **ret_fds);
+/* Those sockets, whether left open or still in use; returns how many. */
+#define NL_SLOW 16
+size_t nl_slow(const int **ret_fds);
 
 /* Forget any half-built batch. Call it first in every operation. */
 void nl_clear(struct nl *nl);

@@ -145,31 +145,53 @@ int nl_open_beside(struct nl *nl, const struct nl *other)
 	return err;
 }
 
-void nl_close(struct nl *nl)
+static int slow[NL_SLOW];
+static size_t slow_count;
+
+void nl_note_slow(struct nl *nl)
 {
-	if (nl->fd >= 0 && !nl->left_open)
-		close(nl->fd);
+	if (nl->slow || slow_count == ARRAY_SIZE(slow))
+		return;
+	slow[slow_count++] = nl->fd;
+	nl->slow = true;
+}
+
+size_t nl_slow(const int **ret_fds)
+{
+	*ret_fds = slow;
+	return slow_count;
+}
+
+static void forget_slow(int fd)
+{
+	for (size_t i = 0; i < slow_count; i++)
+		if (slow[i] == fd)
+			slow[i] = slow[--slow_count];
+}
+
+static void free_buffers(struct nl *nl)
+{
 	nl_buf_free(&nl->out);
 	nl_buf_free(&nl->in);
 	free(nl->status);
 	nl_init(nl);
 }
 
-static int left_open[NL_LEFT_OPEN];
-static size_t left_open_count;
+void nl_close(struct nl *nl)
+{
+	if (nl->slow)
+		forget_slow(nl->fd);
+	if (nl->fd >= 0)
+		close(nl->fd);
+	free_buffers(nl);
+}
 
 void nl_leave_open(struct nl *nl)
 {
-	if (nl->left_open || left_open_count == ARRAY_SIZE(left_open))
-		return;
-	left_open[left_open_count++] = nl->fd;
-	nl->left_open = true;
-}
-
-size_t nl_left_open(const int **ret_fds)
-{
-	*ret_fds = left_open;
-	return left_open_count;
+	if (nl->slow)
+		free_buffers(nl);
+	else
+		nl_close(nl);
 }
 
 void nl_clear(struct nl *nl)

@@ -334,6 +334,9 @@ local bindings = {
 }
 
 
+-- What is let off: it is there to keep a descriptor open, and takes no memory.
+local let_off = { ["nft:leave_open"] = true }
+
 -- Every function that the module gives: { [function] = name }, those of its handles among them. What
 -- the collector calls is called at the end of every run.
 local function functions()
@@ -390,7 +393,7 @@ describe("with memory running out", function()
     for _, binding in ipairs(bindings) do listen(called, binding[2], binding[3]) end
     -- Only now: some types of handles are made when they are first needed.
     for f, name in pairs(functions()) do
-      if not called[f] then left[#left + 1] = name end
+      if not called[f] and not let_off[name] then left[#left + 1] = name end
     end
     table.sort(left)
     t.same({}, left)

@@ -317,7 +317,7 @@ describe("Masquerading while others change the rules:", function()
       end
     end
     local proxy = { __close = function(self) self.real:close() end, __index = {} }
-    for _, method in ipairs { "get", "dump", "commit", "generation", "close" } do
+    for _, method in ipairs { "get", "dump", "commit", "generation", "leave_open", "close" } do
       proxy.__index[method] = interfere(method)
     end
     netlink.nft = function(ns) return setmetatable({ real = assert(real(ns)) }, proxy) end

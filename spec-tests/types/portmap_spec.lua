@@ -353,6 +353,37 @@ X]]
     w:sh "nft delete table ip nat; nft delete table ip6 nat"
   end)
 
+  it("looks for flows of ports alone that datagrams were sent to, and of all while that is not known", function()
+    local w = new(2)
+    local mapping = { hostPort = 8125, containerPort = 80, protocol = "udp" }
+    local all = { { w.pods[1], "UDP4", 80, "pod1" }, { w.host, "UDP4", 8125, "host" }, { w.host, "UDP4", 8127, "host" } }
+    local client = { { w.far, "UDP4", host4, 8125, 4321 } }
+    local function asked(text) return table_of(w):match("set asked_udp %b{}"):find("%f[%w]" .. text .. "%f[%W]") ~= nil end
+    local function flush(more)
+      w:sh("nft flush set inet luacni asked_udp; " .. (more or ""))
+      assert.is_false(asked("8125"))
+    end
+    w:sh("nft add table inet x; nft 'add chain inet x c { type filter hook prerouting priority 0; }'; nft add rule inet x c ct state new accept")
+    assert.equal("host", names(talk(all, { { w.far, "UDP4", host4, 8127, 4321 } })))
+    publish(w, 2, { { hostPort = 8126, containerPort = 80, protocol = "udp" } })
+    assert.is_true(asked("8127"))
+    assert.is_false(asked("8125") or asked("0"))
+    assert.equal("host", names(talk(all, client)))
+    assert.is_true(asked("8125"))
+    publish(w, 1, { mapping })
+    assert.equal("pod1", names(talk(all, client)))
+    unpublish(w, 1, { mapping })
+    assert.equal("host", names(talk(all, client)))
+    flush("nft add element inet luacni asked_udp '{ 0 }'")
+    publish(w, 1, { mapping })
+    assert.equal("pod1", names(talk(all, client)))
+    unpublish(w, 1, { mapping })
+    assert.equal("host", names(talk(all, client)))
+    flush()
+    publish(w, 1, { mapping })
+    assert.equal("host", names(talk(all, client)))
+  end)
+
   it("goes after others that translate the same, and leaves the administrator's chain as it is", function()
     local w = new(2)
     publish(w, 1, { both[1] })

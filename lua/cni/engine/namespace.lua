@@ -61,7 +61,7 @@ end
 -- @local
 function M:close()
   if self.sock then self.sock:close() end
-  if self.nft then self.nft:close() end
+  if self.nft then self.nft:leave_open() end
   self.sock, self.nft = false, false
 end
 

@@ -102,7 +102,7 @@ end
 -- @treturn table fail values of actions that raised one
 function M:finish()
   settle(self)
-  if self.nft then self.nft:close() end
+  if self.nft then self.nft:leave_open() end
   return self.errors
 end
 

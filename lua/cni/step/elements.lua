@@ -195,7 +195,11 @@ end
 
 local function forget(step, h, socket, layout, removed, comment)
   if not socket or not step.want.flows or h.absent then return end
-  flows.forget(h, socket, step.want.flows, removed, function(name, flow)
+  local tracked = step.want.flows
+  if not removed or not layouts.missing(socket, layout) then
+    tracked = layouts.may_track(socket, layout, tracked)
+  end
+  flows.forget(h, socket, tracked, removed, function(name, flow)
     local found = find(socket, layout, name, { flow.dst, flow.proto, flow.port })
     return found ~= nil and found.comment ~= comment
   end)
@@ -270,7 +274,7 @@ end
 local function unrecorded(socket, layout, comment)
   local list = {}
   for _, set in ipairs(layout.sets) do
-    local found = answer(socket, layout, set, socket:dump("element", listed(layout, set, {})))
+    local found = set.tracks and {} or answer(socket, layout, set, socket:dump("element", listed(layout, set, {})))
     for _, element in ipairs(found or {}) do
       if element.comment == comment then
         list[#list + 1] = { set = set.name, key = element.key, key_end = element.key_end }

@@ -6,6 +6,9 @@
 --       sets = { { name =, key_type =, data_type =, interval =, comment = }, ... },
 --       chains = { { name =, comment =, rules = { { ... }, ... } }, ... } }
 --
+-- A set that `tracks` a protocol has the ports that its flows go to: rules put them there, and when these are made,
+-- what is tracked already is looked at. Until that is done it has port 0.
+--
 -- A chain comes behind those that it jumps to; a base chain has `type`, `hook`, `priority` too. A chain with
 -- `kept` is the administrator's: what is in it is never changed, and the chain stays while it has a rule.
 --
@@ -92,7 +95,57 @@ function M.change(socket, what, build)
   fail.kernel(what, msg, errno, nil, batch[at] and require("cni.protocol.hints").batch(batch[at], msg, errno))
 end
 
-local function flags_of(set) return set.interval and { "interval" } or nil end
+local function flags_of(set)
+  return set.interval and { "interval" } or set.tracks and { "dynamic" } or nil
+end
+
+local function port_of(layout, set, ports)
+  local list = {}
+  for i, port in ipairs(ports) do list[i] = { key = port } end
+  return of(layout, { set = set.name, key_type = set.key_type, elements = list })
+end
+
+-- What is tracked was sent before there was a rule to see it.
+local function look_back(socket, layout, set)
+  local list, msg, errno = socket:flows { proto = set.tracks }
+  -- The kernel has no tracking that can be asked.
+  if not list and errno ~= errors.EINVAL then fail.kernel("list tracked flows", msg, errno) end
+  local ports, seen = {}, { [0] = true }
+  for _, flow in ipairs(list or {}) do
+    if not seen[flow.port] then ports[#ports + 1], seen[flow.port] = flow.port, true end
+  end
+  local ok
+  ok, msg, errno = socket:commit { { "add", "element", port_of(layout, set, ports) },
+    { "del", "element", port_of(layout, set, { 0 }) } }
+  if not ok and errno ~= errors.ENOENT then fail.kernel("look at nf_tables", msg, errno) end
+end
+
+-- To look for so many ports costs less than to list what is tracked.
+local few <const> = 200
+
+--- Which flows (cni.step.flows) there may be.
+-- @param socket
+-- @tparam table layout which stands
+-- @tparam {table,...} flows
+-- @treturn {table,...} those that nothing is known of are among them
+function M.may_track(socket, layout, flows)
+  local count, list = 0, {}
+  for _, flow in ipairs(flows) do count = count + flow.last - flow.first + 1 end
+  if count > few then return flows end
+  local function has(name, from, to)
+    for port = from, to do
+      local key = of(layout, { set = name, key_type = "inet_service", key = port })
+      if checked(socket:get("element", key)) then return true end
+    end
+    return false
+  end
+  for _, flow in ipairs(flows) do
+    if not flow.asked or has(flow.asked, 0, 0) or has(flow.asked, flow.first, flow.last) then
+      list[#list + 1] = flow
+    end
+  end
+  return list
+end
 
 local function add_set(layout, set)
   return { "add", "set", of(layout, { name = set.name, key_type = set.key_type, data_type = set.data_type,
@@ -122,6 +175,7 @@ function M.make(socket, layout, what)
         add("del", "set", of(layout, { name = set.name }))
       end
       batch[#batch + 1] = add_set(layout, set)
+      if set.tracks then add("add", "element", port_of(layout, set, { 0 })) end
     end
     for _, chain in ipairs(layout.chains) do
       add("add", "chain", of(layout, { name = chain.name, type = chain.type, hook = chain.hook,
@@ -136,6 +190,9 @@ function M.make(socket, layout, what)
     end
     return batch
   end)
+  for _, set in ipairs(layout.sets) do
+    if set.tracks then look_back(socket, layout, set) end
+  end
 end
 
 --- The end of a batch that removes chains and sets of a table: the table itself, when nothing else is in it.
@@ -168,7 +225,8 @@ function M.drop(socket, layout)
       -- One of other keys is somebody else's.
       if found and found.key_type == set.key_type and found.data_type == set.data_type then
         there[#there + 1], gone[set.name] = set.name, true
-        if #(checked(socket:dump("element", of(layout, { set = set.name }))) or {}) > 0 then return {} end
+        local elements = set.tracks and {} or checked(socket:dump("element", of(layout, { set = set.name })))
+        if #(elements or {}) > 0 then return {} end
       end
     end
     local chains = {}
