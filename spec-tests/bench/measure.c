@@ -7,6 +7,9 @@
  *     set NAME VALUE                        an environment variable of the plugins
  *     node PATH                             enter this network namespace
  *     config FILE                           what the plugins read
+ *     chain FILE                            what the plugins of a chain read: one a line, its type and the
+ *                                           members of its configuration. PROGRAM of a run is then their
+ *                                           folder, and COUNT is 1. Ends with the next `config`
  *     fill DIRECTORY A.B FIRST COUNT        leases A.B.x.y of other containers, as host-local's
  *     settle MILLISECONDS                   rest between two runs
  *     do PROGRAM ARG..                      something that does not count, and may fail
@@ -22,9 +25,11 @@
 #include <fcntl.h>
 #include <linux/acct.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -36,12 +41,15 @@ enum { WORDS = 16, CALLS = 256 };
 
 static const char account[] = "/run/bench-account";
 
+enum { PLUGINS = 8, TEXT = 65536 };
+
 struct call {
 	pid_t pid;
 	int out;
 	long long started;
 	long long wall;
 	long rss;
+	char said[TEXT];
 };
 
 struct run {
@@ -52,6 +60,15 @@ struct run {
 };
 
 static const char *config = "/dev/null";
+
+/* The plugins of a chain, and what its ADD has answered last. */
+static struct {
+	char text[TEXT];
+	const char *type[PLUGINS], *members[PLUGINS];
+	int count;
+	char result[TEXT];
+} chain;
+
 static struct timespec settle = { .tv_nsec = 10000000 };
 
 static _Noreturn void give_up(const char *what)
@@ -74,18 +91,23 @@ static long long cpu_of(const struct rusage *usage)
 	       usage->ru_utime.tv_usec + usage->ru_stime.tv_usec;
 }
 
-static void start(struct call *call, const struct run *run, int number)
+static void name_container(int number)
 {
 	char id[32], netns[64];
-	int out[2], in;
 
 	snprintf(id, sizeof(id), "c%d", number);
 	snprintf(netns, sizeof(netns), "/run/netns/pod%d", number);
 	setenv("CNI_CONTAINERID", id, 1);
 	setenv("CNI_NETNS", netns, 1);
-	in = open(config, O_RDONLY | O_CLOEXEC);
+}
+
+/* Starts a program that reads `in`, and closes that. */
+static void start(struct call *call, char *const *argv, int in)
+{
+	int out[2];
+
 	if (in < 0 || pipe2(out, O_CLOEXEC) < 0)
-		give_up(config);
+		give_up(argv[0]);
 	call->out = out[0];
 	call->started = now();
 	call->pid = vfork();
@@ -94,7 +116,7 @@ static void start(struct call *call, const struct run *run, int number)
 	if (call->pid == 0) {
 		dup2(in, STDIN_FILENO);
 		dup2(out[1], STDOUT_FILENO);
-		execv(run->words[4], run->words + 4);
+		execv(argv[0], argv);
 		_exit(127);
 	}
 	close(in);
@@ -103,18 +125,17 @@ static void start(struct call *call, const struct run *run, int number)
 
 static void finish(struct call *call, int status, const struct rusage *usage)
 {
-	char text[16384];
 	size_t used = 0;
 	ssize_t len;
 
-	while ((len = read(call->out, text + used, sizeof(text) - 1 - used)) > 0)
+	while ((len = read(call->out, call->said + used, sizeof(call->said) - 1 - used)) > 0)
 		used += (size_t)len;
+	call->said[used] = '\0';
 	call->wall = now() - call->started;
 	call->rss = usage->ru_maxrss;
 	close(call->out);
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-		text[used] = '\0';
-		fprintf(stderr, "measure: status 0x%x: %s\n", (unsigned int)status, text);
+		fprintf(stderr, "measure: status 0x%x: %s\n", (unsigned int)status, call->said);
 		exit(1);
 	}
 }
@@ -174,6 +195,38 @@ static void count_processes(void)
 	(void)acct(account);
 }
 
+/* A file with the configuration of a plugin of the chain. */
+static int chain_config(const char *members)
+{
+	int fd = memfd_create("config", MFD_CLOEXEC);
+	const char *prev = chain.result[0] ? ",\"prevResult\":" : "";
+
+	if (fd < 0 || dprintf(fd, "{%s%s%s}", members, prev, chain.result) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		give_up("a chain's configuration");
+	return fd;
+}
+
+/* One plugin after the other, as runtimes do it: DEL in the other order, with what ADD has answered last. */
+static void run_chain(struct run *run, struct call *call)
+{
+	bool is_add = strcmp(getenv("CNI_COMMAND"), "ADD") == 0;
+	long long began = now();
+
+	if (is_add)
+		chain.result[0] = '\0';
+	for (int i = 0; i < chain.count; i++) {
+		int nth = is_add ? i : chain.count - 1 - i;
+		char path[512], *argv[] = { path, NULL };
+
+		snprintf(path, sizeof(path), "%s/%s", run->words[4], chain.type[nth]);
+		start(call, argv, chain_config(chain.members[nth]));
+		reap(run, call, 1);
+		if (is_add)
+			memcpy(chain.result, call->said, sizeof(chain.result));
+	}
+	call->wall = now() - began;
+}
+
 static void do_run(struct run *run)
 {
 	static struct call calls[CALLS];
@@ -187,9 +240,15 @@ static void do_run(struct run *run)
 	if (run->counted)
 		count_processes();
 	began = now();
-	for (i = 0; i < run->count; i++)
-		start(&calls[i], run, run->first + i);
-	reap(run, calls, run->count);
+	for (i = 0; i < run->count; i++) {
+		name_container(run->first + i);
+		if (chain.count)
+			run_chain(run, &calls[i]);
+		else
+			start(&calls[i], run->words + 4, open(config, O_RDONLY | O_CLOEXEC));
+	}
+	if (!chain.count)
+		reap(run, calls, run->count);
 	wall = now() - began;
 	reap(run, calls, -1);
 	settled = now() - began;
@@ -252,6 +311,27 @@ static void enter(const char *path)
 	close(fd);
 }
 
+static void read_chain(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, chain.text, sizeof(chain.text) - 1);
+
+	if (len < 0)
+		give_up(path);
+	close(fd);
+	chain.text[len] = '\0';
+	chain.count = 0;
+	for (char *line = strtok(chain.text, "\n"); line && chain.count < PLUGINS; line = strtok(NULL, "\n")) {
+		char *blank = strchr(line, ' ');
+
+		if (!blank)
+			give_up(line);
+		*blank = '\0';
+		chain.type[chain.count] = line;
+		chain.members[chain.count++] = blank + 1;
+	}
+}
+
 static int split(char *line, char **words)
 {
 	char *save = NULL, *word = strtok_r(line, " \n", &save);
@@ -275,6 +355,9 @@ static void obey(struct run *run, int count)
 		enter(words[1]);
 	} else if (strcmp(words[0], "config") == 0 && count == 2) {
 		config = strdup(words[1]);
+		chain.count = 0;
+	} else if (strcmp(words[0], "chain") == 0 && count == 2) {
+		read_chain(words[1]);
 	} else if (strcmp(words[0], "fill") == 0 && count == 5) {
 		fill(words);
 	} else if (strcmp(words[0], "settle") == 0 && count == 2) {
