@@ -11,8 +11,8 @@
 --       set   limited4, permits4   mappings that not all may use, and who may
 --       map   any_ports4, ...      the same for every address of this host; looked at after those
 --       set   hairpin4, neighbours4, from_loopback4, masquerade_all4   whose senders are hidden
---       set   asked_udp            ports of this host that somebody has sent a datagram to: of others no flow is
---                                  tracked, and none is looked for when they are published
+--       set   asked_udp            ports of this host that somebody has sent a datagram to: of others no flow
+--                                  is tracked, and none is looked for when they are published
 --
 -- The same with a 6. A packet costs the same with one mapping and with thirty thousand: only the first
 -- packet of a connection comes here, and no rule is of an attachment. What an attachment has in the sets,

@@ -274,7 +274,8 @@ end
 local function unrecorded(socket, layout, comment)
   local list = {}
   for _, set in ipairs(layout.sets) do
-    local found = set.tracks and {} or answer(socket, layout, set, socket:dump("element", listed(layout, set, {})))
+    local found = not set.tracks
+      and answer(socket, layout, set, socket:dump("element", listed(layout, set, {})))
     for _, element in ipairs(found or {}) do
       if element.comment == comment then
         list[#list + 1] = { set = set.name, key = element.key, key_end = element.key_end }

@@ -4,8 +4,8 @@
 --
 -- A `flow` of a step: `family`, `proto` (a number), `first` and `last`, ports of the host; `dst`, its
 -- address, or nil for all of this host; `to`, who answers by the elements; `unless`, names of sets: what an
--- element of somebody else has there by address, protocol and port is that one's; `asked`, the set of the layout
--- that tracks the protocol, if there is one (cni.step.layout).
+-- element of somebody else has there by address, protocol and port is that one's; `asked`, the set of the
+-- layout that tracks the protocol, if there is one (cni.step.layout).
 --
 -- @module cni.step.flows
 

@@ -6,8 +6,8 @@
 --       sets = { { name =, key_type =, data_type =, interval =, comment = }, ... },
 --       chains = { { name =, comment =, rules = { { ... }, ... } }, ... } }
 --
--- A set that `tracks` a protocol has the ports that its flows go to: rules put them there, and when these are made,
--- what is tracked already is looked at. Until that is done it has port 0.
+-- A set that `tracks` a protocol has the ports that its flows go to: rules put them there, and when these are
+-- made, what is tracked already is looked at. Until that is done it has port 0.
 --
 -- A chain comes behind those that it jumps to; a base chain has `type`, `hook`, `priority` too. A chain with
 -- `kept` is the administrator's: what is in it is never changed, and the chain stays while it has a rule.
