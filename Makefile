@@ -169,13 +169,13 @@ doc: deps ## HTML of the library and the bindings, by LDoc, in build/doc; what i
 
 include spec-tests/bench/bench.mk
 
-bench: all $(BUILD)/bench/limit $(BUILD)/bench/measure ## measure against the reference plugins and the kernel's own time; KERNEL=second: what this kernel cannot do
+bench: all $(BUILD)/bench/limit $(BUILD)/bench/measure $(BUILD)/bench/flood ## measure against the reference plugins and the kernel's own time; KERNEL=second: what this kernel cannot do
 ifeq ($(KERNEL),second)
 	@dir=$$(mktemp -d) && BUILD=$(BUILD) BENCH_CASES=$${BENCH_CASES-$$(BENCH_CASES=missing $(LUA) spec-tests/bench/bench.lua)} \
 		spec-tests/second-kernel $$dir $(LUA) spec-tests/bench/bench.lua; \
 		status=$$?; cat $$dir/output; rm -rf $$dir; exit $$status
 else
-	@BUILD=$(BUILD) $(LUA) spec-tests/bench/bench.lua
+	@for what in $(BENCH); do BUILD=$(BUILD) $(LUA) spec-tests/bench/$$what.lua || exit 1; done
 endif
 
 demo: ## join two sandboxes to a bridge network, and show what happens, step by step

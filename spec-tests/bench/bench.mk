@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 # The programs `make bench` needs beside ours. Included by the Makefile at the root.
 
+# Which of them: calls; a chain of plugins, on an empty and a full node; packets to published ports.
+BENCH ?= bench chain packets
+
 BENCH_CFLAGS := -std=c11 -D_GNU_SOURCE -O2 $(WARN)
 
 $(BUILD)/bench/limit: $(wildcard spec-tests/bench/limit*.c spec-tests/bench/limit.h)
@@ -11,3 +14,7 @@ $(BUILD)/bench/limit: $(wildcard spec-tests/bench/limit*.c spec-tests/bench/limi
 $(BUILD)/bench/measure: spec-tests/bench/measure.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(BENCH_CFLAGS) -static -o $@ $<
+
+$(BUILD)/bench/flood: spec-tests/bench/flood.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $<
