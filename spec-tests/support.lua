@@ -803,8 +803,9 @@ local kernel = {
   ["iptables"] = can_make("iptables -t nat -S && ip6tables -t nat -S"),
 }
 
--- What a machine has, whatever its kernel.
+-- What a machine has, whatever its kernel; and what none of the kernels that these tests know has.
 local machine = {
+  ["netkit"] = can_make("ip link add n0 type netkit"),
   ["reference"] = function() return lfs.attributes("/usr/lib/cni/bridge") ~= nil end,
   ["guests"] = function() return not M.guest end,
   -- User-mode Linux does not tell which system call a traced process is in.

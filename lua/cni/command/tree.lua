@@ -6,6 +6,7 @@ local fail = require "cni.fail"
 local host = require "host"
 local job = require "cni.command.job"
 local json = require "cni.json"
+local kinds = require "cni.links.kinds"
 local netlink = require "netlink"
 local say = require "cni.command.say"
 
@@ -55,14 +56,15 @@ local function leaf_of(entry)
   return leaf, link.link_netnsid and link.link, link.index
 end
 
--- A veth pair's ends name each other; other kinds name the link that they stand on.
+-- A pair's ends name each other; other kinds name the link that they stand on.
 local function belongs(link, leaf, index)
-  return link ~= nil and (leaf.link.kind ~= "veth" or link.kind == "veth" and link.link == index)
+  local kind = leaf.link.kind
+  return link ~= nil and (not kinds.pairs[kind] or link.kind == kind and link.link == index)
 end
 
--- The index of the link that one is plugged into or stands on. A veth pair's ends stand side by side.
+-- The index of the link that one is plugged into or stands on. A pair's ends stand side by side.
 local function parent_of(link)
-  return link.master or link.kind ~= "veth" and not link.link_netnsid and link.link or nil
+  return link.master or not kinds.pairs[link.kind] and not link.link_netnsid and link.link or nil
 end
 
 -- The nodes of the host's links, hung together: those with an attachment below them, and what else is plugged

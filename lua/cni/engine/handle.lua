@@ -20,6 +20,7 @@ local addr = require "cni.addr"
 local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
+local kinds = require "cni.links.kinds"
 local netlink = require "netlink"
 local takes = require "cni.engine.takes"
 
@@ -118,7 +119,7 @@ function M:add_link(want)
   want.master, want.link = name_of(want.master), name_of(parent)
   local later
   if not takes_mac(want) then
-    want.mac = want.mac or random_mac()
+    want.mac = want.mac or kinds.has_mac(want) and random_mac() or nil
   elseif want.macvlan_mode == "passthru" then
     later, want.mac = want.mac, nil
   end
@@ -224,30 +225,47 @@ local function find_port(self, peer_ns, peer_name)
   if port then return port.name, port.mac, eth.mac end
 end
 
---- Make a veth pair, both ends born in place.
+--- Make a veth pair, both ends born in place; or a pair of another kind.
+--
+--     req.host:add_veth { peer = { ns = req.pod, name = req.ifname } }
+--     req.host:add_veth { kind = "netkit", netkit_mode = "l2", peer = { ns = req.pod, name = req.ifname } }
+--
 -- @tparam table want
 --   name    of this end; default: random
 --   peer    the other end: { ns = handle, name =, mac = }
 --   master  object or name here: what this end is plugged into
 --   mac     of this end; chosen when absent
 --   mtu     of both
+--   kind    default: veth; or netkit, with its options (`luacni doc link netkit`), where the kernel has it. It
+--           has MACs with netkit_mode = "l2" alone
 -- @treturn table this end
 -- @treturn table the peer
 function M:add_veth(want)
   want = takes.add_veth(self, want)
   local plan, peer = self.plan, want.peer
+  local kind = want.kind or "veth"
   local name, mac, peer_mac = want.name, want.mac, nil
   if plan.mode == "verify" or plan.mode == "erase" then
     name, mac, peer_mac = find_port(self, peer.ns, peer.name)
     name = name or M.gone
   end
   name = name or random_name()
-  mac, peer_mac = mac or random_mac(), peer.mac or peer_mac or random_mac()
-  push(self, "link", {
-    name = name, kind = "veth", mac = mac, mtu = want.mtu, master = name_of(want.master),
+  if kinds.has_mac { kind = kind, netkit_mode = want.netkit_mode } then
+    mac, peer_mac = mac or random_mac(), peer.mac or peer_mac or random_mac()
+  else
+    mac, peer_mac = nil, nil
+  end
+  local step = {
+    name = name, kind = kind, mac = mac, mtu = want.mtu, master = name_of(want.master),
     named = want.name,
     peer = { ns = peer.ns.name, name = peer.name, mac = peer_mac },
-  })
+  }
+  if kind ~= "veth" then
+    for key, value in next, want do
+      if step[key] == nil and key ~= "mac" then step[key] = value end
+    end
+  end
+  push(self, "link", step)
   return object(self, name, mac), object(peer.ns, peer.name, peer_mac)
 end
 

@@ -7,6 +7,7 @@ local addr = require "cni.addr"
 local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
+local kinds = require "cni.links.kinds"
 local netlink = require "netlink"
 local sandbox = require "cni.record.sandbox"
 local takes = require "cni.engine.takes"
@@ -123,7 +124,7 @@ function M:default_link()
   end
 end
 
---- The link here that is one end of a veth pair whose other end is in another namespace.
+--- The link here that is one end of a veth pair, or another pair, whose other end is in another namespace.
 --
 --     local port = req.host:other_end(req.pod, req.ifname)
 --
@@ -131,15 +132,15 @@ end
 -- @tparam table|string link there, object or name
 -- @treturn[1] table the link, as `link` gives it
 -- @treturn[1] table the one there, likewise
--- @return[2] nil it is no veth, or its other end is not here
+-- @return[2] nil it is of no pair, or its other end is not here
 function M:other_end(ns, link)
   ns, link = takes.other_end(self, ns, link)
   local eth = ns:link(type(link) == "table" and link.name or link)
-  if not eth or eth.kind ~= "veth" or not eth.link or not eth.link_netnsid then return nil end
+  if not eth or not kinds.pairs[eth.kind] or not eth.link or not eth.link_netnsid then return nil end
   -- The index is one of an unknown namespace: only if name and MAC are the same there as here, it is the link
   -- here.
   local here, there = self:link(eth.link), { index = eth.link, netnsid = eth.link_netnsid }
-  if not here or here.kind ~= "veth" then return nil end
+  if not here or here.kind ~= eth.kind then return nil end
   local end_of, msg, errno = ns:socket():get("link", there, { "name", "mac" })
   if errno then fail.kernel("look up the other end of " .. eth.name, msg, errno) end
   if end_of and end_of.name == here.name and end_of.mac == here.mac then return here, eth end

@@ -126,13 +126,24 @@ M.lend_link = args.verb("lend_link", { "find", args.func }, { nil, record({
   ns = args.handle, name = new_name, wanted = args.any,
 }, { required = { "ns", "name" } }) })
 
+-- A pair's kind; and no MAC where there is none.
+local function a_pair(want)
+  if want.kind and not kinds.pairs[want.kind] then
+    return args.unknown(want.kind, { "netkit", "veth" }, "kind of pair"), "kind"
+  end
+  if kinds.has_mac(want) then return nil end
+  local key = want.mac and "mac" or want.peer.mac and "peer.mac"
+  if key then return 'a netkit has one with netkit_mode = "l2" alone', key end
+end
+
 M.add_veth = args.verb("add_veth", { nil, attributes {
   object = "link",
   own = { name = new_name, master = link, peer = attributes {
     object = "link", own = { ns = args.handle, name = new_name },
     only = set "mac", required = { "ns", "name" },
   } },
-  only = set "mac mtu", required = { "peer" },
+  only = set("kind mac mtu netkit_mode netkit_policy netkit_peer_policy netkit_scrub netkit_peer_scrub "
+    .. "netkit_headroom netkit_tailroom"), required = { "peer" }, first = a_pair,
 } })
 
 M.ensure_link = args.verb("ensure_link", { nil, attributes {

@@ -16,6 +16,16 @@ for kind in list:gmatch "%S+" do known[kind] = true end
 --- Set of the kinds that the kernel makes on another link only.
 M.stands_on = { ipvlan = true, ipvtap = true, macsec = true, macvlan = true, macvtap = true, vlan = true }
 
+--- Set of the kinds that are born as pairs, each end naming the other.
+M.pairs = { netkit = true, veth = true }
+
+--- Whether a link has a MAC that can be chosen: a netkit has one in its mode l2 alone.
+-- @tparam table want `kind`, and its options
+-- @treturn boolean
+function M.has_mac(want)
+  return want.kind ~= "netkit" or want.netkit_mode == "l2"
+end
+
 --- The kind that was probably meant by an unknown one.
 -- @string kind
 -- @treturn string|nil nil: it is one, or may be one that we do not know

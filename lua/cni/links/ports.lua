@@ -5,13 +5,14 @@
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
+local kinds = require "cni.links.kinds"
 local shared = require "cni.record.shared"
 
 local M = {}
 
 -- The other end of a pair that is here with both its ends.
 local function end_here(h, link)
-  if link.kind ~= "veth" or not link.link or link.link_netnsid then return nil end
+  if not kinds.pairs[link.kind] or not link.link or link.link_netnsid then return nil end
   return h:link(link.link, { "master" })
 end
 
@@ -68,7 +69,7 @@ end
 -- Whether the other end of a port has another address of a network. nil: it tells nothing, since it is not in
 -- another namespace or has no address at all (a virtual machine behind it may have one).
 local function leads_to(h, port, cidr)
-  if port.kind ~= "veth" or not port.link_netnsid then return nil end
+  if not kinds.pairs[port.kind] or not port.link_netnsid then return nil end
   local list, msg, errno = h:socket():dump("addr",
     { index = port.link, netnsid = port.link_netnsid, family = cidr.family }, { "address", "scope" })
   if not list then

@@ -147,7 +147,7 @@ function M.verify(step, plan)
   end
   local link = h:link(want.name)
   if not link then
-    return want.peer and ("link %s in the %s has no veth end %s"):format(want.peer.name, peer_place,
+    return want.peer and ("link %s in the %s has no %s end %s"):format(want.peer.name, peer_place, want.kind,
       h.name == "pod" and "in the sandbox" or "here")
       or ("link %s is not in the %s"):format(want.name, place)
   end
@@ -251,7 +251,7 @@ end
 function M.say(step)
   local want = step.want
   if want.peer then
-    return ("create veth pair %s%s, peer %s in the %s"):format(want.name,
+    return ("create %s pair %s%s, peer %s in the %s"):format(want.kind, want.name,
       want.master and " on " .. want.master or "", want.peer.name,
       want.peer.ns == "pod" and "sandbox" or "host")
   end
