@@ -53,6 +53,23 @@ after_each(function()
 end)
 
 describe("luacni new", function()
+  it("makes a spec that passes in /run itself too, and in folders there that the test has as well", function()
+    luacni { "new", "wire" }
+    for _, folder in ipairs { "/run", "/run/netns", "/run/luacni-test" } do
+      t.run(("mkdir -p %s; mv /etc/luacni/plugins/wire.lua /etc/luacni/spec/wire_spec.lua %s"):format(folder, folder))
+      local before = t.files "/run"
+      for _, words in ipairs { { "test", folder .. "/wire_spec.lua" }, { "test", "./wire_spec.lua", cwd = folder } } do
+        local out, status, err = t.sh { "env", "-C", words.cwd or "/", path, "TERM=dumb", "luacni", words[1], words[2] }
+        assert.equal(0, status, out .. err)
+        has(out, "3 successes / 0 failures / 0 errors")
+      end
+      t.same(before, t.files "/run")
+      t.run(("mkdir -p /etc/luacni/spec; mv %s/wire.lua /etc/luacni/plugins; mv %s/wire_spec.lua /etc/luacni/spec")
+        :format(folder, folder))
+    end
+    t.run "rmdir /run/luacni-test"
+  end)
+
   it("makes a type and its spec, which passes at once", function()
     local before = t.snapshot()
     t.same({ "/etc/luacni/plugins/wire.lua\n/etc/luacni/spec/wire_spec.lua\n", 0,

@@ -49,6 +49,27 @@ describe("The bridge", function()
     t.same(was, bridge(w))
   end)
 
+  it("goes with removeUnused also when somebody has given it another MAC, and stays when he has made it anew", function()
+    local w = new(gone, { pods = 2 })
+    for change, left in pairs {
+      ["ip link set br0 address 02:11:22:33:44:55"] = false,
+      ["ip link del br0; ip link add br0 type bridge; ip link set br0 address 02:11:22:33:44:55"] = true,
+    } do
+      w:add()
+      w:sh(change)
+      if not left then
+        w:in_pod "ip neigh flush dev eth0"
+        w:check()
+        -- The next attachment does not forget whose it is.
+        w:add { id = "c2", pod = 2 }
+        w:del { id = "c2", pod = 2 }
+      end
+      w:del()
+      assert.equal(left, bridge(w) ~= nil, change)
+      w:sh "ip link del br0 2>/dev/null; true"
+    end
+  end)
+
   it("stays too when /run is too full to write that down, and the rest goes", function()
     local w = new()
     t.run("mkdir -p /run/luacni && mount -t tmpfs -o size=64k,mode=0700 spec /run/luacni")

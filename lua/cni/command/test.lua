@@ -49,7 +49,13 @@ links /etc /.etc cni luacni
 links /var /.var lib
 links /var/lib /.var/lib cni
 mount -t sysfs sysfs $root/sys 2>/dev/null || mount --rbind /sys $root/sys
-case $dir/ in /run/*) mkdir -p "$root$dir"; mount --no-canonicalize --rbind . "$root$dir" ;; esac
+# What is made there must not land in the machine's own /run.
+case $dir/ in
+/run/ | /run/netns/* | /run/luacni-test/*)
+	mkdir -p "$root$dir"
+	for entry in ./*; do [ ! -f "$entry" ] || cp "$entry" "$root$dir/"; done ;;
+/run/*) mkdir -p "$root$dir"; mount --no-canonicalize --rbind . "$root$dir" ;;
+esac
 # The site's scripts, those of a folder plugins beside that of the spec, those beside the spec.
 for script in /etc/luacni/plugins/*.lua ../plugins/*.lua ./*.lua; do
 	case $script in *_spec.lua) continue ;; esac

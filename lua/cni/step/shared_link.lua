@@ -154,10 +154,17 @@ local function plug_peer(step, h)
   if not ok then fail.kernel("plug " .. peer.name .. " into " .. peer.master, msg, errno) end
 end
 
--- Write down what a link of others is like before anything is done to it.
+-- Whether a link is the one that was made here: somebody may have given it another MAC since, but nobody makes
+-- one anew with its index.
+local function is_same(known, link)
+  return link.kind == known.kind and (link.mac == known.mac or link.index == known.index)
+end
+
+-- Write down what a link of others is like before anything is done to it; and of ours, which it is.
 local function remember(step, h, link, facts)
   local want = step.want
   facts.link = facts.link or { before = { mac = link.mac } }
+  if not facts.link.before and link.mac == facts.link.mac then facts.link.index = link.index end
   local before = facts.link.before
   for _, key in ipairs(before and switches or {}) do
     if want[key] and not link[key] then before[key] = false end
@@ -206,7 +213,7 @@ end
 local function facts_of(group, link)
   local facts = shared.facts(group)
   local made = facts.link and not facts.link.before
-  if link and made and (link.kind ~= facts.link.kind or link.mac ~= facts.link.mac) then
+  if link and made and not is_same(facts.link, link) then
     facts.link, facts.addrs = nil, {}
   end
   return facts
@@ -330,7 +337,7 @@ local function remove(step, plan, facts, gone)
   local others <close> = along.begin(plan, group_of(step, h))
   local link, ports_of, all = look(h, want.name, #others.links > 0)
   if not link then return end
-  if link.kind ~= facts.link.kind or link.mac ~= facts.link.mac then
+  if not is_same(facts.link, link) then
     plan.missed = true -- somebody has made it anew
     return
   end
