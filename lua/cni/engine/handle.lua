@@ -236,8 +236,8 @@ end
 --   master  object or name here: what this end is plugged into
 --   mac     of this end; chosen when absent
 --   mtu     of both
---   kind    default: veth; or netkit, with its options (`luacni doc link netkit`), where the kernel has it. It
---           has MACs with netkit_mode = "l2" alone
+--   kind    default: veth; or netkit, with its options (`luacni doc link netkit`), where the kernel has it.
+--           It has MACs with netkit_mode = "l2" alone
 -- @treturn table this end
 -- @treturn table the peer
 function M:add_veth(want)

@@ -154,8 +154,8 @@ local function plug_peer(step, h)
   if not ok then fail.kernel("plug " .. peer.name .. " into " .. peer.master, msg, errno) end
 end
 
--- Whether a link is the one that was made here: somebody may have given it another MAC since, but nobody makes
--- one anew with its index.
+-- Whether a link is the one that was made here: somebody may have given it another MAC since, but nobody
+-- makes one anew with its index.
 local function is_same(known, link)
   return link.kind == known.kind and (link.mac == known.mac or link.index == known.index)
 end
