@@ -45,6 +45,9 @@ luacni.8)
 	_/etc/luacni/plugins/TYPE.lua_
 		Types of this site's own; owned and writable by root alone, or refused.
 
+	_/etc/luacni/hooks.d/NAME.lua_
+		Hooks of this site, round every attachment, see *luacni doc hook*; likewise.
+
 	_/etc/luacni/settings.json_
 		Settings of this machine, see *luacni doc settings* and below; owned and writable by root alone, or refused.
 

@@ -334,17 +334,17 @@ static void set_room(lua_State *L)
  */
 
 /*
- * Pushes the path and the text of the site's script for a type. 0: there is none, nothing is
+ * Pushes the path and the text of a script in one of the site's folders. 0: there is none, nothing is
  * pushed. -errno: it could not be read, and why is pushed. Raises when it is not to be trusted.
  * [-0, +(0|1|2), v]
  */
-static int push_site_text(lua_State *L, const char *type)
+static int push_site_text(lua_State *L, const char *dir, const char *name)
 {
 	char small[8192], *text = small, path[300], why[600];
 	size_t size = sizeof small, len = 0;
 	int ret;
 
-	snprintf(path, sizeof path, SITE_DIR "/%s.lua", type);
+	snprintf(path, sizeof path, "%s/%s.lua", dir, name);
 	while ((ret = site_read(path, text, size, &len, why, sizeof why)) == -E2BIG &&
 	       size <= SITE_LIMIT) {
 		size *= 8;
@@ -367,11 +367,15 @@ static int push_site_text(lua_State *L, const char *type)
 	return 1;
 }
 
-/* Raises unless the value on top is a plugin, called `file`; `own`: it came with us. [-0, +0, e] */
-static void check_plugin(lua_State *L, const char *file, int own)
+/* The modules whose `check` knows what a script has to return. */
+#define A_PLUGIN "cni.engine.script"
+#define A_HOOK "cni.engine.hooks"
+
+/* Raises unless the value on top is what it has to be, called `file`; `own`: it came with us. [-0, +0, e] */
+static void check_returned(lua_State *L, const char *what, const char *file, int own)
 {
 	state_push_global(L, "require");
-	lua_pushliteral(L, "cni.engine.script");
+	lua_pushstring(L, what);
 	lua_call(L, 1, 1);
 	lua_getfield(L, -1, "check");
 	lua_remove(L, -2);
@@ -381,16 +385,16 @@ static void check_plugin(lua_State *L, const char *file, int own)
 	lua_call(L, 3, 0);
 }
 
-/* Runs the chunk on top in a room of its own: the plugin it returns. [-1, +1, e] */
-static void run_chunk(lua_State *L, const char *file, int own)
+/* Runs the chunk on top in a room of its own: what it returns. [-1, +1, e] */
+static void run_chunk(lua_State *L, const char *what, const char *file, int own)
 {
 	set_room(L);
 	lua_call(L, 0, 1);
-	check_plugin(L, file, own);
+	check_returned(L, what, file, own);
 }
 
 /* Loads and runs a script of the site's. [-0, +1, e] */
-static void run_text(lua_State *L, const char *path, const char *text, size_t len)
+static void run_text(lua_State *L, const char *what, const char *path, const char *text, size_t len)
 {
 	if (len && *text == *LUA_SIGNATURE) {
 		lua_pushfstring(L, "%s: refused: it is bytecode, and only source text is run",
@@ -400,7 +404,7 @@ static void run_text(lua_State *L, const char *path, const char *text, size_t le
 	if (luaL_loadbufferx(L, text, len, lua_pushfstring(L, "@%s", path), "t") != LUA_OK)
 		lua_error(L);
 	lua_remove(L, -2);
-	run_chunk(L, path, 0);
+	run_chunk(L, what, path, 0);
 }
 
 /* Puts the plugin on top into a table of the registry. [-0, +0, m] */
@@ -434,13 +438,13 @@ static int push_site_plugin(lua_State *L, const char *type)
 
 	if (push_loaded(L, type, SITE_PLUGINS))
 		return 1;
-	ret = push_site_text(L, type);
+	ret = push_site_text(L, SITE_DIR, type);
 	if (ret <= 0)
 		return ret;
 
 	path = lua_tostring(L, -2);
 	text = lua_tolstring(L, -1, &len);
-	run_text(L, path, text, len);
+	run_text(L, A_PLUGIN, path, text, len);
 	keep_plugin(L, type, SITE_PLUGINS);
 
 	return 1;
@@ -459,7 +463,7 @@ static int push_builtin_plugin(lua_State *L, const char *type)
 		return 0;
 
 	image_push_chunk(L, file, type);
-	run_chunk(L, type, 1);
+	run_chunk(L, A_PLUGIN, type, 1);
 	keep_plugin(L, type, BUILTIN_PLUGINS);
 
 	return 1;
@@ -508,6 +512,7 @@ Load a script that is not in the site's folder, for somebody who looks at it. It
 @function load_script
 @tparam string path what to call it
 @tparam string text
+@tparam[opt] boolean hook it is a hook, and no plugin
 @treturn table what the script returned
 @raise as load_plugin
 */
@@ -516,7 +521,78 @@ int scripts_load_text(lua_State *L)
 	size_t len;
 	const char *path = luaL_checkstring(L, 1), *text = luaL_checklstring(L, 2, &len);
 
-	run_text(L, path, text, len);
+	run_text(L, lua_toboolean(L, 3) ? A_HOOK : A_PLUGIN, path, text, len);
+
+	return 1;
+}
+
+/***
+The site's hooks: the scripts in /etc/luacni/hooks.d.
+@function hooks
+@treturn {string,...}|nil their names, without .lua, in no order; nil alone when there is none
+@treturn[2] nil
+@treturn[2] string why the folder cannot be read
+@treturn[2] integer errno
+*/
+int scripts_hooks(lua_State *L)
+{
+	char names[16384];
+	size_t len;
+	int ret = site_list(HOOK_DIR, names, sizeof names, &len);
+
+	if (ret < 0) {
+		lua_pushnil(L);
+		lua_pushfstring(L, "list " HOOK_DIR ": %s", strerror(-ret));
+		lua_pushinteger(L, -ret);
+		return 3;
+	}
+	lua_newtable(L);
+	for (const char *name = names; name < names + len; name += strlen(name) + 1) {
+		/* An editor's, of a file that it has open. */
+		if (*name == '.')
+			continue;
+		lua_pushstring(L, name);
+		lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+	}
+	if (!lua_rawlen(L, -1))
+		lua_pushnil(L);
+
+	return 1;
+}
+
+/***
+Load a hook of the site's.
+@function load_hook
+@tparam string name
+@treturn table|nil what the script returned; nil alone when there is none of this name
+@return[2] nil
+@treturn[2] string why it could not be read
+@treturn[2] integer errno
+@raise text that begins with the file's name, when the script is refused, broken, or no hook
+*/
+int scripts_load_hook(lua_State *L)
+{
+	size_t len;
+	const char *name = luaL_checklstring(L, 1, &len), *path, *text;
+	int ret;
+
+	if (!is_type_name(name, len))
+		return luaL_error(L, HOOK_DIR "/%s.lua: a hook's name has letters and digits, and behind the "
+				     "first also . _ -", name);
+	ret = push_site_text(L, HOOK_DIR, name);
+	if (ret < 0) {
+		lua_pushnil(L);
+		lua_insert(L, -2);
+		lua_pushinteger(L, -ret);
+		return 3;
+	}
+	if (!ret) {
+		lua_pushnil(L);
+		return 1;
+	}
+	path = lua_tostring(L, -2);
+	text = lua_tolstring(L, -1, &len);
+	run_text(L, A_HOOK, path, text, len);
 
 	return 1;
 }
@@ -564,7 +640,7 @@ int scripts_source(lua_State *L)
 		lua_pushnil(L);
 		return 1;
 	}
-	ret = push_site_text(L, type);
+	ret = push_site_text(L, SITE_DIR, type);
 	if (ret < 0)
 		lua_error(L);
 	file = embedded_find(embedded_plugins, embedded_plugins_count, type);

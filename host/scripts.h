@@ -9,12 +9,15 @@
 #include <lua.h>
 
 #define SITE_DIR "/etc/luacni/plugins"
+#define HOOK_DIR "/etc/luacni/hooks.d"
 
 /* Run a built-in script ahead of its use. [-0, +0, e] */
 void scripts_prepare(lua_State *L, const char *type);
 
 /* Functions of the Lua module `host`; see the comments above them. */
+int scripts_hooks(lua_State *L);
 int scripts_load(lua_State *L);
+int scripts_load_hook(lua_State *L);
 int scripts_has(lua_State *L);
 int scripts_load_text(lua_State *L);
 int scripts_source(lua_State *L);

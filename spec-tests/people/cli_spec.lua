@@ -155,10 +155,14 @@ describe("the command line", function()
   end)
 
   it("has scripts in the README that work as they stand: ADD, CHECK, DEL", function()
-    local scripts = {}
+    local scripts, hook = {}, nil
     for script in t.read("README.md"):gmatch("```lua\n(.-)```") do
       -- Others are parts of one.
-      if ("\n" .. script):find "\nreturn {" then scripts[#scripts + 1] = script end
+      if script:find "^return {\n  match" then
+        hook = script
+      elseif ("\n" .. script):find "\nreturn {" then
+        scripts[#scripts + 1] = script
+      end
     end
     assert.equal(3, #scripts)
     local function try(type, script, config)
@@ -191,6 +195,19 @@ describe("the command line", function()
     assert.equal("arp0", result.interfaces[1].name)
     assert.equal("1\n", t.run({ "cat", "/proc/sys/net/ipv4/conf/arp0/proxy_arp" }, { host = w.host }))
     finish()
+
+    w = world.new { type = "bridge", bridge = "br0", removeUnused = true,
+      ipam = { type = "host-local", subnet = "10.9.8.0/24" } }
+    t.write("/etc/luacni/hooks.d/tenants.lua", assert(hook))
+    local before = w:picture()
+    local blue = { conf = { name = "tenant-a" }, args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=blue" }
+    assert.same({ nameservers = { "192.0.2.53" } }, w:add(blue).dns)
+    assert.equal(1450, t.link(w.pods[1], "eth0").mtu)
+    assert.matches("prohibit 169%.254%.169%.254", t.run({ "ip", "route" }, { host = w.pods[1] }))
+    w:check(blue)
+    w:del(blue)
+    t.same(before, w:picture())
+    assert.is_nil(w:add({ conf = { name = "tenant-a" } }).dns)
   end)
 
   it("has a tutorial in the README whose commands work as they stand", function()

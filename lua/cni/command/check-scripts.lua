@@ -10,22 +10,29 @@ local say = require "cni.command.say"
 local sys = require("netlink").sys
 
 local folder <const> = "/etc/luacni/plugins"
+local hooks <const> = require("cni.engine.hooks").folder
 
 local M = {
   words = "[FILE...]",
   about = "look for what is wrong with this site's scripts",
-  text = "Loads each script of " .. folder .. ", or those that are given, as a call of a runtime " ..
-    "would: who can write it (only of those in that folder), its syntax, what it requires, what is " ..
-    "in the table that it returns, and the keys that it declares. Nothing is attached; what its " ..
-    "functions do with a request, `luacni run --dry-run` shows. Exit status 1 when a script is bad; " ..
-    "what is said goes to standard output.",
+  text = "Loads each script of " .. folder .. " and " .. hooks .. ", or those that " ..
+    "are given, as a call of a runtime would: who can write it (only of those in these folders), its " ..
+    "syntax, what it requires, what is in the table that it returns, and the keys that it declares. One " ..
+    "in a folder hooks.d is a hook. Nothing is attached; what its functions do with a request, `luacni " ..
+    "run --dry-run` shows. Exit status 1 when a script is bad; what is said goes to standard output.",
   most = math.huge,
   options = { json = { about = "as JSON" } },
   examples = { "luacni check-scripts", "luacni check-scripts ./wire.lua" },
 }
 
+local function name_in(where, path)
+  return files.absolute(path):match("^" .. where:gsub("%p", "%%%0") .. "/([^/]+)%.lua$")
+end
+
 local function load(path)
-  local name = files.absolute(path):match("^" .. folder .. "/([^/]+)%.lua$")
+  local hook = name_in(hooks, path)
+  if hook and files.exists(path) then return host.load_hook(hook) end
+  local name = name_in(folder, path)
   if name and host.has_plugin(name) then return host.load_plugin(name) end
   if name and files.exists(path) then
     fail.throw { msg = path .. ": no type can have this name",
@@ -33,7 +40,7 @@ local function load(path)
   end
   local text, msg, errno = sys.read_file(path)
   if not text then fail.throw { code = fail.codes.io, msg = msg, errno = errno } end
-  return host.load_script(path, text)
+  return host.load_script(path, text, files.absolute(path):find "/hooks%.d/[^/]+$" ~= nil)
 end
 
 --- Look at one script.
@@ -72,13 +79,18 @@ function M.problems(paths)
 end
 
 --- The scripts of this site.
--- @treturn {string,...} their paths
+-- @treturn {string,...} their paths: types, then hooks
+-- @treturn integer how many of them are hooks
 function M.of_site()
   local list = {}
   for _, name in ipairs(files.list(folder)) do
     if name:find "%.lua$" then list[#list + 1] = folder .. "/" .. name end
   end
-  return list
+  local types = #list
+  for _, name in ipairs(require("cni.engine.hooks").names(host)) do
+    list[#list + 1] = ("%s/%s.lua"):format(hooks, name)
+  end
+  return list, #list - types
 end
 
 --- Look at scripts.
@@ -92,7 +104,7 @@ function M.run(words, options)
   if options.json then
     say.json(found)
   elseif #paths == 0 then
-    return say.nothing(nil, nil, "there is no script in " .. folder)
+    return say.nothing(nil, nil, "there is no script in " .. folder .. ", and none in " .. hooks)
   elseif #bad == 0 then
     say.lines { #paths == 1 and "the only one is fine" or ("all %d are fine"):format(#paths) }
   else

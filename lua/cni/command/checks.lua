@@ -208,7 +208,7 @@ end
 
 local function folders(on, broken, doubtful)
   local list = { "/run/luacni", "/var/lib/cni", "/var/lib/cni/networks", "/var/lib/cni/results", on.folder,
-    "/etc/luacni/plugins" }
+    "/etc/luacni/plugins", "/etc/luacni/hooks.d" }
   table.move(request.split_path(on.job.path), 1, #request.split_path(on.job.path), #list + 1, list)
   for _, path in ipairs(list) do
     local stat = files.unless_absent(sys.stat(path))
@@ -238,13 +238,13 @@ end
 
 local function scripts(_, broken)
   local check = require "cni.command.check-scripts"
-  local list = check.of_site()
+  local list, hooks = check.of_site()
   for _, why in ipairs((check.problems(list))) do
     local command = why:match "; (ch%l+ .-) mends it"
     local plain = command and why:gsub("; ch%l+ .- mends it", "") or why
     broken("a script of this site cannot be loaded: " .. plain, command)
   end
-  return ("this site has %d types of its own"):format(#list)
+  return ("this site has %d types of its own, %d hooks"):format(#list - hooks, hooks)
 end
 
 local function settings(_, broken, doubtful)

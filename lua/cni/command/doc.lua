@@ -91,6 +91,22 @@ local function print_script(only)
   end
 end
 
+-- What the table may have that a hook returns, and its `match`.
+local function print_hook(only)
+  local hooks = require "cni.engine.hooks"
+  local found = print_rows({ "name", "type", "" }, hooks.fields, only)
+  if found and only then return end
+  if not only then
+    say.lines { "", "Scripts in " .. hooks.folder .. ", called in the order of their names. What they ask of",
+      "req.host, req.pod and req is taken back, and compared, with the type's own work. `req.conf` is the",
+      "configuration as it is given. All of `match` has to match: a text in which * is anything and ? one",
+      "character, or a list of such, of which one has to.", "" }
+  end
+  if not print_rows({ "match", "" }, hooks.matches, only) then
+    say.usage(("a hook's table has no %q"):format(only), only, pages.entries "hook")
+  end
+end
+
 -- What /etc/luacni/settings.json may have.
 local function print_settings(only)
   local settings = require "cni.watch.settings"
@@ -118,6 +134,7 @@ local function print_list()
   rows[#rows + 1] = { "", "" }
   rows[#rows + 1] = { "For scripts", "" }
   rows[#rows + 1] = { "  script", "What the table may have that a script returns." }
+  rows[#rows + 1] = { "  hook", "The same for what a site has done round all attachments." }
   for _, name in ipairs(host.pages()) do
     rows[#rows + 1] = { "  " .. name, sentence(pages.module(name).text) }
   end
@@ -185,6 +202,8 @@ return {
       return (name and print_key or print_type)(word, name)
     elseif word == "script" then
       print_script(name)
+    elseif word == "hook" then
+      print_hook(name)
     elseif word == "settings" then
       print_settings(name)
     elseif page then

@@ -14,7 +14,7 @@ end
 
 local function steps_of(record)
   local steps = json.list {}
-  for i, step in ipairs(record.steps) do steps[i] = plan.kind_of(step).say(step) end
+  for i, step in ipairs(record.steps) do steps[i] = plan.say(step) end
   return steps
 end
 

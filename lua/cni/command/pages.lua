@@ -311,6 +311,9 @@ function M.entries(word)
     return names_of(manual.args(plugin), names)
   elseif word == "script" then
     return names_of(require("cni.engine.script").fields, names)
+  elseif word == "hook" then
+    local hooks = require "cni.engine.hooks"
+    return names_of(hooks.matches, names_of(hooks.fields, names))
   elseif word == "settings" then
     return names_of(require("cni.command.manual").keys { conf = require("cni.watch.settings").record }, names)
   end
@@ -326,7 +329,7 @@ end
 --- All words that can be looked up.
 -- @treturn {string,...}
 function M.words()
-  local words = { "script", "settings", table.unpack(host.pages()) }
+  local words = { "script", "hook", "settings", table.unpack(host.pages()) }
   for _, entry in ipairs(host.types()) do words[#words + 1] = entry.name end
   for object in next, objects do
     if not M.module(object) then words[#words + 1] = object end

@@ -10,7 +10,7 @@
 --     erase    do nothing, then take back what they would have done (DEL without a record)
 --     undo     steps come from a record and are taken back        (DEL, GC, debris)
 --
--- A step is plain data, `{ kind=, ns="host"|"pod", want={...}, had={...}, covered=true }`, and
+-- A step is plain data, `{ kind=, ns="host"|"pod", want={...}, had={...}, covered=true, by= }`, and
 -- its kind is a module `cni.step.<kind>` with some of these functions:
 --
 --     requests(step, handle)  netlink requests that do it; neighbours travel in one send
@@ -32,8 +32,9 @@
 --                             `later`, to which it adds its names. CHECK goes through the steps backwards:
 --                             so it does not miss a value that a later step has set anew
 --
--- `had` is what was there before, for undo. `covered` marks a step whose thing goes with a link that the same
--- plan makes: it is not taken back by itself. A kind has these fields for what is true of all its steps:
+-- `had` is what was there before, for undo. `by` is the hook of the site that has asked for it. `covered`
+-- marks a step whose thing goes with a link that the same plan makes: it is not taken back by itself. A kind
+-- has these fields for what is true of all its steps:
 --
 --     last          its undo gives back something that others may then be given, such as an address: it is
 --                   done only when all newer steps are undone
@@ -109,6 +110,7 @@ end
 function M:push(step)
   args.may_change(self)
   if self.mode == "apply" or self.mode == "dry" then args.note_place(step) end
+  step.by = self.by
   self.steps[#self.steps + 1] = step
   return step
 end
@@ -118,6 +120,7 @@ end
 -- @tparam table step
 function M:push_ahead(step)
   args.may_change(self)
+  step.by = self.by
   table.insert(self.steps, self.next, step)
 end
 
@@ -325,11 +328,19 @@ function M:tell(text)
   if log then log("luacni: " .. text) end
 end
 
+--- A step in words, and the hook that has asked for it.
+-- @tparam table step
+-- @treturn string
+function M.say(step)
+  local words = kind_of(step).say(step)
+  return step.by and ("%s (hook %s)"):format(words, step.by) or words
+end
+
 --- The steps in words.
 -- @treturn table of strings
 function M:words()
   local words = {}
-  for i, step in ipairs(self.steps) do words[i] = kind_of(step).say(step) end
+  for i, step in ipairs(self.steps) do words[i] = M.say(step) end
   return words
 end
 

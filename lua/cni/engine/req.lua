@@ -29,6 +29,7 @@
 -- @module cni.engine.req
 
 local args = require "cni.engine.args"
+local changing = require "cni.engine.changes"
 local fail = require "cni.fail"
 local json = require "cni.json"
 local once = require "cni.step.once"
@@ -143,17 +144,18 @@ end
 function M.once(req, name, decide)
   req, name, decide = takes.once(req, name, decide)
   local plan = req.plan
+  local of = plan.by and "hook " .. plan.by or req.type
   args.may_change(plan, "req:once")
-  local found, value = once.find(plan.steps, req.type, name)
+  local found, value = once.find(plan.steps, of, name)
   if not found and plan.past then
     local record = plan:past()
-    found, value = once.find(record and record.steps or {}, req.type, name)
+    found, value = once.find(record and record.steps or {}, of, name)
   end
   if found then return value end
   value = decide()
   local problem, at = once.problem(value, args.object_of_ours)
   if problem then args.refuse("req:once", at and name .. at or name, problem) end
-  return once.keep(plan, req.type, name, value)
+  return once.keep(plan, of, name, value)
 end
 
 --- A number that goes with a key, such as the VLAN of a tenant.
@@ -303,22 +305,6 @@ local function check_keys(script, changes)
   end
 end
 
--- A configuration with changes laid over it, as a JSON merge patch is (RFC 7396).
-local function merge(base, changes)
-  local out = {}
-  for key, value in next, base do out[key] = value end
-  for key, value in next, changes do
-    if value == json.null then
-      out[key] = nil
-    elseif is_object(value) then
-      out[key] = merge(is_object(out[key]) and out[key] or {}, value)
-    else
-      out[key] = value
-    end
-  end
-  return out
-end
-
 -- The script of a type. A site's script that asks for its own name gets the one that came with the program.
 local function find_script(req, type_name)
   local within = req.within or { [req.type] = "site" }
@@ -385,13 +371,13 @@ local function opened(answer, prev)
 end
 
 local function delegate(req, type_name, changes)
-  local raw = merge(req.raw, changes)
+  local raw = changing.merge(req.raw, changes)
   local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
   -- It is for addresses when the caller is an IPAM plugin, or when the configuration has it as ipam.type. Any
   -- other type makes an interface.
   local for_addresses = names(req.raw, req.type) or names(raw, type_name)
   if for_addresses then
-    raw.ipam = merge(is_object(raw.ipam) and raw.ipam or {}, { type = type_name })
+    raw.ipam = changing.merge(is_object(raw.ipam) and raw.ipam or {}, { type = type_name })
   else
     raw.type = type_name
   end

@@ -140,6 +140,10 @@ end
 -- it is not checked again at run time.
 local is_own = setmetatable({}, { __mode = "k" })
 
+--- Take what a function gives to verbs, and returns, as it is.
+-- @tparam function f of this program
+function M.trust(f) is_own[f] = true end
+
 --- Raise unless a value is what a script has to return.
 -- @param plugin what it has returned
 -- @tparam string file what to call the script
@@ -163,7 +167,7 @@ function M.check(plugin, file, own)
   end
   if plugin.args then check_args(file, plugin.args) end
   for _, value in next, plugin do
-    if own and type(value) == "function" then is_own[value] = true end
+    if own and type(value) == "function" then M.trust(value) end
   end
 end
 
@@ -204,12 +208,12 @@ local function with_place(err)
   return fail.new { msg = text, mistake = text:find("lobal '", 1, true) and true or "runtime" }
 end
 
-local function call(f, req)
+local function call(f, req, ...)
   local entry, trusted = args.entry, args.trusted
   local own = is_own[f] or false
   -- What a script has one of ours do is told as what it does itself.
   args.entry, args.trusted = not own and f or entry, own
-  local ok, answer = xpcall(f, with_place, req)
+  local ok, answer = xpcall(f, with_place, req, ...)
   args.entry, args.trusted = entry, trusted
   if not ok then error(answer, 0) end
   return answer
@@ -254,9 +258,10 @@ end
 -- @tparam table plugin
 -- @tparam string name `check`, `del`, `gc`, `status`; for `add` see there
 -- @tparam table req
+-- @param ... what it is given beside
 -- @return what it returns
-function M.call(plugin, name, req)
-  return call(plugin[name], req)
+function M.call(plugin, name, req, ...)
+  return call(plugin[name], req, ...)
 end
 
 -- Answers ----------------------------------------------------------------------------
@@ -368,6 +373,17 @@ local function check_told(add, req, last, answer)
   end
 end
 
+--- Look at an answer: what `add` returns, or a result that a script has changed.
+-- @param answer
+-- @tparam table req
+-- @tparam function f that has returned it
+-- @treturn table a copy; what the chain had so far is given as it is
+function M.answer(answer, req, f)
+  local clean, problem, at = read_answer(answer, req)
+  if problem then args.refuse("what add returns", at, problem, nil, args.place_of(f)) end
+  return answer == req.prev and answer or clean
+end
+
 --- Call a script's `add`, and look at what it returns.
 -- @tparam table plugin
 -- @tparam table req
@@ -377,16 +393,9 @@ function M.add(plugin, req)
   local last = steps[#steps]
   local answer = call(add, req)
   if is_own[add] then return answer end
-  if answer == nil then
-    check_told(add, req, last, nil)
-    return nil
-  end
-  local clean, problem, at = read_answer(answer, req)
-  if problem then
-    args.refuse("what add returns", at, problem, nil, args.place_of(add))
-  end
+  local clean = answer ~= nil and M.answer(answer, req, add) or nil
   check_told(add, req, last, answer)
-  return answer == req.prev and answer or clean
+  return clean
 end
 
 return M

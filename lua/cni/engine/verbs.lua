@@ -53,6 +53,7 @@ for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 -- @tparam table req it gets the verbs of cni.engine.req, and
 --   log, environ, time_left  of the program
 --   deliver(text)            gives the answer to the caller, or raises
+--   hooks(), load_hook(name) of the site, as of host
 --   load_plugin(type)        our own IPAM script of a type, or nil
 --   load_script(type, true)  the script of any type; with true the one that came with the program
 --   near(word)               a hint: the type that was meant
@@ -60,6 +61,7 @@ for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 -- @tparam[opt] table watch of cni.watch.call: takes note of the steps
 function M.equip(req, host, watch)
   req.environ, req.time_left = host.environ, host.time_left
+  req.hooks, req.load_hook = host.hooks, host.load_hook
   -- Among verbs it is called like one, too.
   req.log = function(text, more)
     if text == req then text = more end
@@ -96,6 +98,17 @@ function M.equip(req, host, watch)
   req.valid_attachments = request.valid_attachments
   for name, verb in next, (require "cni.engine.req") do req[name] = verb end
   args.guard(req, "req", names_of_req, req)
+end
+
+-- The plugin with the site's hooks for this call round it. `lenient`: a hook that is not to be had is none.
+local function with_hooks(req, plugin, lenient)
+  local some, msg = req.hooks()
+  if not (some or msg) then return plugin end
+  local hooks = require "cni.engine.hooks"
+  local ok, names = pcall(hooks.names, req)
+  if not ok and not lenient then error(names, 0) end
+  if not ok then req.log("luacni: DEL goes without hooks: " .. tostring(names)) end
+  return ok and hooks.around(req, plugin, names, lenient) or plugin
 end
 
 local function owner_of(req)
@@ -389,6 +402,7 @@ end
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
 function M.add(req, plugin)
+  plugin = with_hooks(req, plugin)
   local ns = prepare(req, plugin)
   if plugin.conf and plugin.conf.notes then
     for _, note in ipairs(require("cni.schema").notes(plugin.conf, req.conf)) do
@@ -425,6 +439,7 @@ end
 -- A DEL without a record: take back what `add` would make, by name and by owner, and what the reference
 -- plugins have made, which write no records.
 local function erase(req, plugin, ns)
+  plugin = with_hooks(req, plugin, true)
   local plan = new_plan("erase", req, ns, nil)
   local shared = journal.elsewhere(owner_of(req))
   local ok, err = pcall(require("cni.engine.erase").find, req, plugin, shared)
@@ -519,6 +534,7 @@ end
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
 function M.check(req, plugin)
+  plugin = with_hooks(req, plugin)
   local sound, ns = pcall(prepare, req, plugin)
   local bad_args = not sound and fail.wrap(ns)
   if bad_args and bad_args.code ~= fail.codes.env then error(bad_args, 0) end
@@ -561,6 +577,7 @@ end
 -- @treturn {fail,...} with `made`: what the ADD would say of links that are not there
 -- @treturn {fail,...} with `made`: links that two plugins would make
 function M.dry_run(req, plugin, made)
+  plugin = with_hooks(req, plugin)
   read_conf(req, plugin)
   read_prev(req)
   local plan = new_plan("dry", req, nil, nil)
@@ -656,7 +673,12 @@ end
 -- @tparam table req the request
 -- @tparam table plugin what the script returned
 function M.status(req, plugin)
-  read_conf(req, plugin)
+  local ok, err = pcall(read_conf, req, plugin)
+  if not ok then
+    -- What it lacks a hook may add.
+    if not req.hooks() then error(err, 0) end
+    req.conf = require("cni.schema").salvage(plugin.conf, req.raw)
+  end
   local _ <close> = look(req)
   if plugin.status then
     scripts.call(plugin, "status", req)

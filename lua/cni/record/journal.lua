@@ -287,6 +287,7 @@ function Record:append(steps, first, last)
     local step = steps[i]
     lines[#lines + 1] = json.note {
       kind = step.kind, ns = step.ns, want = step.want, had = step.had, covered = step.covered,
+      by = step.by,
     }
   end
   lines[#lines + 1] = ""
