@@ -118,7 +118,7 @@ local function add(req)
   local c = req.conf
   local br = ensure_bridge(req)
   local port, eth = plug(req, br)
-  local options = { dad = c.enabledad, announce = true }
+  local options = { dad = c.enabledad == true, announce = true }
   local lease = ipam.add(req, options)
   if c.macspoofchk then guard.add(req, port, eth.mac, c.ipSpoofChk and lease.ips or nil) end
   local gateway = c.isGateway and #lease.ips > 0 and gateway_link(req, br)

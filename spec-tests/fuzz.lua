@@ -20,6 +20,7 @@ local function pick(list) return list[dice(#list)] end
 local filters = {
   link = { {}, { kind = "bridge" }, { name = "v0" }, { up = true } },
   addr = { {}, { family = "inet6" }, { address = "10.1.2.3/24" } },
+  group = { { family = "inet6" }, { family = "inet6", index = 1 } },
   route = { {}, { table = "main" }, { dst = "default" }, { table = 100 } },
   rule = { {}, { family = "inet" } },
   neigh = { {}, { index = 1 } },

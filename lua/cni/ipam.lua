@@ -109,13 +109,15 @@ local function has_ipv6(lease)
   return false
 end
 
--- Sysctls of the link before it is up. An address that is unique by construction does not wait for
--- duplicates to be detected.
+-- Sysctls of the link before it is up.
 local function prepare_link(pod, link, options, ipv6)
   local conf4, conf6 = "net/ipv4/conf/" .. link.name, "net/ipv6/conf/" .. link.name
-  local list = { { conf6 .. "/accept_dad", options.dad and "1" or "0", true } }
+  local list = {}
   local function set(path, value, optional) list[#list + 1] = { path, value, optional } end
-  if options.dad then set(conf6 .. "/enhanced_dad", "1", true) end
+  if options.dad then
+    set(conf6 .. "/accept_dad", "1", true)
+    set(conf6 .. "/enhanced_dad", "1", true)
+  end
   if options.announce then
     set(conf4 .. "/arp_notify", "1", true)
     if ipv6 then set(conf6 .. "/ndisc_notify", "1", true) end
@@ -125,7 +127,14 @@ local function prepare_link(pod, link, options, ipv6)
     set(conf6 .. "/disable_ipv6", "0", true)
     set(conf6 .. "/keep_addr_on_down", "1", true)
   end
-  pod:set_sysctl(list, { link = link })
+  if #list > 0 then pod:set_sysctl(list, { link = link }) end
+end
+
+-- Without detection an address is accepted at once. But for the link's own one it goes on: when that is
+-- accepted the kernel asks for routers, and what a later plugin of the chain says of those comes first.
+local function end_detection(pod, link)
+  pod:await_dad(link)
+  pod:set_sysctl({ { "net/ipv6/conf/" .. link.name .. "/accept_dad", "0", true } }, { link = link })
 end
 
 -- What others say, in our words: no interfaces, destinations without host bits, no gateway of 0.0.0.0 or ::.
@@ -257,7 +266,8 @@ end
 -- @tparam table lease from `add`
 -- @tparam table pod the sandbox's handle
 -- @tparam table link the link there
--- @tparam[opt] table options `dad`: detect duplicate IPv6 addresses, and wait for the outcome;
+-- @tparam[opt] table options `dad`: detect duplicate IPv6 addresses, and wait for the outcome; false: do not,
+-- the addresses to come included; absent: those of the lease need none, and of others the kernel decides;
 -- `announce`: tell the neighbours of the addresses when the link comes up; `routes`: what
 -- `pod:add_route` takes, to be added before the lease's, the only ones then: the addresses bring
 -- no routes to their networks
@@ -285,6 +295,7 @@ function M.apply(lease, pod, link, options)
   end
   add_routes(lease, pod, link, options.routes ~= nil)
   if options.dad and has_ipv6(lease) then pod:await_addrs(link) end
+  if options.dad == false and not lease.none then end_detection(pod, link) end
 end
 
 --- Let the host forward packets of every family that a lease has an address of.

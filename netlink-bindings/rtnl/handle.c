@@ -238,7 +238,8 @@ A handle on the rtnetlink of one namespace: it stays there whatever the process 
 
 A request is `{ verb, object, attrs }`. Verbs: `add` (must be new), `ensure` (create), `replace`,
 `append`, `set` (must exist), `del`. Objects: `link`, `addr`, `route`, `rule`, `neigh`, `vlan` (of a
-bridge port), `qdisc`, `class`, `filter`. What keys the attributes of an object may have,
+bridge port), `qdisc`, `class`, `filter`; and `group`, the multicast groups of IPv6 that a link has joined,
+which can only be looked at. What keys the attributes of an object may have,
 `netlink.describe` tells.
 @type rtnl
 */
@@ -487,7 +488,7 @@ static int rtnl_tostring(lua_State *L)
 /***
 List the keys that the attributes of an object may have.
 @function describe
-@tparam string object `link`, `addr`, `route`, `rule`, `neigh`, `vlan`, `qdisc`, `class`, `filter`
+@tparam string object `link`, `addr`, `group`, `route`, `rule`, `neigh`, `vlan`, `qdisc`, `class`, `filter`
 @treturn table list of `{ key=, kind=, words=, min=, max=, readonly=, when=, fields= }`; `when` is the kind
   of link, or of its master, that has the key; `fields` is such a list for what is a table itself
 */

@@ -390,7 +390,7 @@ bool rtnl_encode(lua_State *L, struct rtnl *h, int idx, lua_Integer nth)
 Look at attributes as `rtnl:send` does before it sends them: every key and value by its row. No socket is
 needed, and what only the whole request tells (a link's alias cannot go with `netns`) is not looked at.
 @function check
-@tparam string object `link`, `addr`, `route`, `rule`, `neigh`, `vlan`, `qdisc`, `class`, `filter`
+@tparam string object `link`, `addr`, `group`, `route`, `rule`, `neigh`, `vlan`, `qdisc`, `class`, `filter`
 @tparam table attrs
 @raise unknown key, wrong type, number out of range
 */

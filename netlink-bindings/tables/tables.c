@@ -99,6 +99,19 @@ static const struct attr_row addr_filter_rows[] = {
 static const struct attr_table addr_filter =
 	ATTR_TABLE("addr", addr_filter_rows, sizeof(struct ifaddrmsg));
 
+/*** Groups that a link has joined ***/
+
+static const struct attr_row group_rows[] = {
+	{ .key = "family", ATTR_FIELD(struct ifaddrmsg, ifa_family), .kind = ATTR_U8,
+	  .words = ATTR_WORDS(family_words) },
+	{ .key = "index", ATTR_FIELD(struct ifaddrmsg, ifa_index), .kind = ATTR_U32, .min = 1,
+	  .max = INT32_MAX },
+	{ .key = "address", .type = IFA_MULTICAST, .kind = ATTR_IP, .max = 16, .flags = ATTR_READONLY },
+};
+
+static const struct attr_table group_table =
+	ATTR_TABLE("group", group_rows, sizeof(struct ifaddrmsg));
+
 /*** Routes ***/
 
 static const struct attr_word route_type_words[] = {
@@ -435,6 +448,9 @@ const struct rtnl_object rtnl_objects[] = {
 	{ .name = "addr", .table = &addr_table, .filter = &addr_filter, .add = RTM_NEWADDR,
 	  .del = RTM_DELADDR, .get = RTM_GETADDR, .group = RTNLGRP_IPV4_IFADDR,
 	  .group6 = RTNLGRP_IPV6_IFADDR },
+	/* Only to be looked at; the kernel refuses the other two. */
+	{ .name = "group", .table = &group_table, .filter = &addr_filter,
+	  .add = RTM_GETMULTICAST - 2, .del = RTM_GETMULTICAST - 1, .get = RTM_GETMULTICAST },
 	{ .name = "route", .table = &rtnl_route_table, .filter = &route_filter,
 	  .add = RTM_NEWROUTE, .del = RTM_DELROUTE, .get = RTM_GETROUTE,
 	  .group = RTNLGRP_IPV4_ROUTE, .group6 = RTNLGRP_IPV6_ROUTE },

@@ -715,6 +715,16 @@ describe("addresses", function()
     assert.equal(22, errno)
   end)
 
+  it("the groups that IPv6 has joined for them, to be looked at alone", function()
+    send({ "add", "addr", { index = index, address = "fd00::1:2345/64" } })
+    local joined = {}
+    for _, group in ipairs(assert(h:dump("group", { family = "inet6", index = index }))) do joined[group.address] = group.index end
+    assert.equal(index, joined["ff02::1:ff01:2345"])
+    for _, verb in ipairs { "add", "del" } do
+      assert.is_nil(h:send({ { verb, "group", { index = index, family = "inet6" } } }))
+    end
+  end)
+
   it("IPv6 with nodad, noprefixroute", function()
     send({ "add", "addr", { index = index, address = "FD00:0::5/64", nodad = true,
       noprefixroute = true } })
@@ -1505,7 +1515,7 @@ describe("describe", function()
   end)
 
   it("shows no key twice, unless two kinds are the same", function()
-    for _, object in ipairs { "link", "addr", "route", "rule", "neigh", "vlan", "qdisc", "class", "filter" } do
+    for _, object in ipairs { "link", "addr", "group", "route", "rule", "neigh", "vlan", "qdisc", "class", "filter" } do
       local seen = {}
       for _, row in ipairs(netlink.describe(object)) do
         local other = seen[row.key]

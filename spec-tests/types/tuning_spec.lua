@@ -285,8 +285,14 @@ describe("Who listens at the other end from the start", function()
     solicited({ type = "macvlan", master = "up0", ipam = v4 }, "far", "up0")
   end)
 
-  it("sees none behind a bridge with enabledad", function()
-    solicited({ type = "bridge", bridge = "br0", enabledad = true, ipam = v4 }, "host", "br0")
+  for _, detects in ipairs { true, false } do
+    it("sees none behind a bridge " .. (detects and "with enabledad" or "without enabledad"), function()
+      solicited({ type = "bridge", bridge = "br0", enabledad = detects, ipam = v4 }, "host", "br0")
+    end)
+  end
+
+  it("sees none behind ptp", function()
+    solicited({ type = "ptp", ipam = v4 }, "host", "veth*")
   end)
 end)
 

@@ -662,4 +662,13 @@ function M:await_addrs(link, seconds)
   push(self, "await", { link = name_of(link), addrs = true, seconds = seconds or 5 })
 end
 
+--- Wait until the kernel has begun to look for duplicates of a link's own address, if it does: what switches
+-- that off is for other addresses from then on. The kernel asks for routers when it has ended, a second later
+-- at the soonest; without it, it does so at once.
+-- @tparam table link object
+-- @local
+function M:await_dad(link)
+  push(self, "await", { link = name_of(link), dad = true })
+end
+
 return M
