@@ -562,3 +562,92 @@ describe("Ports that the reference publishes", function()
     assert.not_equal(0, w.publish("ours", "CHECK", 1).rc)
   end)
 end)
+
+-- A veth of its own for each pod, whose other end the chain has named.
+local veths = "for i in 1 2 3; do ip link add dev$i address 02:00:00:00:01:0$i type veth peer name eth0 netns pod$i; " ..
+  "ip addr add 10.9.$i.1/24 dev dev$i; ip link set dev$i addrgenmode none up; ip -n pod$i addr add 10.9.$i.2/24 dev eth0; " ..
+  "ip -n pod$i link set eth0 addrgenmode none up; done"
+
+local function behind_veth(w, n)
+  return { cniVersion = "1.0.0", interfaces = { { name = "dev" .. n, mac = "02:00:00:00:01:0" .. n },
+    { name = "eth0", sandbox = w.pods[n].path } }, ips = { { address = ("10.9.%d.2/24"):format(n), interface = 1 } } }
+end
+
+-- What goes by a pod's interface has 10 Mbit/s towards it, 5 from it, over two seconds after the first; a busy machine has
+-- hiccups: one more try.
+local function limited(w, n)
+  for _, way in ipairs { { w.host, w.pods[n], 2, 10 }, { w.pods[n], w.host, 1, 5 } } do
+    local share, out
+    for _ = 1, 2 do
+      local sum, first = 0, nil
+      out = t.run { t.helper "pour", way[1].path, way[2].path, ("10.9.%d.%d"):format(n, way[3]), 3 }
+      for count in out:gmatch "%d+" do
+        sum = sum + (first and count or 0)
+        first = first or count
+      end
+      share = sum * 8 / (2 * way[4] * 1000000)
+      if share > 0.85 and share < 1.15 then break end
+    end
+    assert.is_true(share > 0.85 and share < 1.15, out)
+  end
+end
+
+describe("A node that changes over with bandwidth", function()
+  local function of_limits()
+    t.needs("reference", "ifb")
+    local w = world.new({ type = "bandwidth", cniVersion = "1.0.0", ingressRate = 10000000, ingressBurst = 400000,
+      egressRate = 5000000, egressBurst = 400000 }, { pods = 3, lived_in = false, neighbours = false })
+    w:sh(veths)
+    function w.by(set, verb, n, more)
+      return w:ok(verb, t.merge({ pod = n, id = "c" .. n, bin = set, prev = behind_veth(w, n) }, more or {}))
+    end
+    return w, w:picture()
+  end
+  local function ifbs(w) return #t.ip(w.host, "link show type ifb") end
+
+  it("has what the reference made taken back by our DEL, after our CHECK was content, and no other's", function()
+    local w, before = of_limits()
+    w.by("ours", "ADD", 2)
+    local with_other = w:picture()
+    w.by("reference", "ADD", 1)
+    limited(w, 1)
+    w.by("ours", "CHECK", 1)
+    w.by("ours", "DEL", 1)
+    t.same(with_other, w:picture())
+    w.by("ours", "DEL", 1)
+    limited(w, 2)
+    w.by("ours", "CHECK", 2)
+    w.by("ours", "DEL", 2)
+    t.same(before, w:picture())
+  end)
+
+  it("has it taken back when the sandbox is gone", function()
+    local w = of_limits()
+    w.by("reference", "ADD", 1)
+    assert.equal(1, ifbs(w))
+    local path, prev = w.pods[1].path, behind_veth(w, 1)
+    t.remove_netns(w.pods[1])
+    w.by("ours", "DEL", 1, { pod = path, prev = prev })
+    assert.equal(0, ifbs(w))
+  end)
+
+  it("has what we made found right by the reference's CHECK, and taken back by its DEL; ours leaves nothing then", function()
+    local w, before = of_limits()
+    w.by("ours", "ADD", 1)
+    w.by("ours", "ADD", 2)
+    limited(w, 1)
+    w.by("reference", "CHECK", 1)
+    w.by("reference", "DEL", 1)
+    assert.equal(1, ifbs(w))
+    limited(w, 2)
+    w.by("ours", "CHECK", 2)
+    w.by("ours", "DEL", 1)
+    w.by("ours", "DEL", 2)
+    t.same(before, w:picture())
+    for n = 1, 3 do w.by(n == 2 and "reference" or "ours", "ADD", n) end
+    limited(w, 3)
+    w:gc({}, { conf = { cniVersion = "1.1.0" } })
+    w.by("ours", "DEL", 2)
+    t.same(before, w:picture())
+  end)
+end)
