@@ -17,9 +17,8 @@ local fail = require "cni.fail"
 
 local M = {}
 
--- A burst is this long, where it is ours to choose; with fair queues shorter, since what is let through at
--- once holds up all others.
-local burst_ms <const>, fair_burst_ms <const> = 20, 4
+-- A burst is this long, where it is ours to choose.
+local burst_ms <const> = 20
 
 -- What the first bytes of a frame take that are no part of the MTU: Ethernet, one VLAN tag.
 local header <const> = 18
@@ -38,8 +37,7 @@ local function in_time(rate, ms) return rate // 1000 * ms + rate % 1000 * ms // 
 -- Tokens, and room to wait, for a limit on a link with that MTU. What is given is kept, unless no frame fits.
 local function bucket(limit, mtu)
   local rate, frame = limit.rate // 8, mtu + header
-  local burst = limit.burst and limit.burst // 8
-    or in_time(rate, limit.qdisc and fair_burst_ms or burst_ms)
+  local burst = limit.burst and limit.burst // 8 or in_time(rate, burst_ms)
   burst = math.min(most, math.max(burst, frame))
   local room = in_time(rate, limit.latency or usual_ms)
   if not limit.burst and not limit.latency then
@@ -51,16 +49,27 @@ end
 -- Faster than any link, in bytes a second.
 local endless <const> = 125000000000
 
+-- What TCP hands down in one piece can have so many bytes. From this rate on it is let through in a millisecond.
+local piece <const> = 65536
+local quick <const> = piece * 1000
+
 -- Have what a link sends go no faster than that. `side`: from or to, the end that is not the sandbox.
 local function shape(h, link, limit, mtu, side)
   local rate, burst, room = bucket(limit, mtu)
   local shaped, unshaped = limit.shaped or {}, limit.unshaped or {}
   local above = "1:1"
+  -- A bucket that limits nothing, but has large packets cut into frames.
+  local function cut(parent)
+    h:add_qdisc(link, { kind = "tbf", handle = "10:", parent = parent, rate = endless, burst = mtu + header,
+      limit = room })
+    above = "10:1"
+  end
   if not shaped[1] and not unshaped[1] then
     h:add_qdisc(link, { kind = "tbf", rate = rate, burst = burst, limit = room })
+    -- Of those whose turn it is one sends a frame, not a piece that all others wait for.
+    if limit.qdisc and rate < quick then cut "1:1" end
   else
-    -- What is in no class goes as it comes. The bucket below it limits nothing: it has large packets cut into
-    -- frames, which a class sends whole.
+    -- What is in no class goes as it comes. A class sends large packets whole.
     local class = "1:10"
     h:add_qdisc(link, { kind = "htb", default = unshaped[1] and 0x10 or 0, direct_qlen = 1000 })
     h:add_class(link, { kind = "htb", handle = class, rate = rate, burst = burst, quantum = mtu + header })
@@ -70,9 +79,7 @@ local function shape(h, link, limit, mtu, side)
     for _, subnet in ipairs(unshaped) do
       h:add_filter(link, { parent = "1:", [side] = subnet, class = "1:" })
     end
-    h:add_qdisc(link, { kind = "tbf", handle = "10:", parent = class, rate = endless, burst = mtu + header,
-      limit = room })
-    above = "10:1"
+    cut(class)
   end
   if limit.qdisc then h:add_qdisc(link, { kind = limit.qdisc, handle = "20:", parent = above }) end
 end
