@@ -60,8 +60,8 @@ local function shape(h, link, limit, mtu, side)
   local above = "1:1"
   -- A bucket that limits nothing, but has large packets cut into frames.
   local function cut(parent)
-    h:add_qdisc(link, { kind = "tbf", handle = "10:", parent = parent, rate = endless, burst = mtu + header,
-      limit = room })
+    h:add_qdisc(link, { kind = "tbf", handle = "10:", parent = parent, rate = endless,
+      burst = mtu + header, limit = room })
     above = "10:1"
   end
   if not shaped[1] and not unshaped[1] then

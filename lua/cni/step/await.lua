@@ -77,7 +77,9 @@ function M.verify(step, plan)
 end
 
 function M.say(step)
-  if step.want.dad then return "wait until duplicates of the own address of " .. step.want.link .. " are looked for" end
+  if step.want.dad then
+    return ("wait until duplicates of the own address of %s are looked for"):format(step.want.link)
+  end
   return step.want.addrs and "wait until the addresses of " .. step.want.link .. " are accepted"
     or "wait until " .. step.want.link .. " is operational"
 end
