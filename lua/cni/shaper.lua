@@ -49,7 +49,7 @@ end
 -- Faster than any link, in bytes a second.
 local endless <const> = 125000000000
 
--- What TCP hands down in one piece can have so many bytes. From this rate on it is let through in a millisecond.
+-- What TCP hands down in one piece can have so many bytes. From this rate on it goes within a millisecond.
 local piece <const> = 65536
 local quick <const> = piece * 1000
 
