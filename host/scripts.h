@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Plugin scripts: found by type, a site's own before the built-in ones. Each runs in a *room*, an environment
- * with globals of its own. A site script runs as root, so it is checked first who could have written it.
+ * Plugin scripts: found by type, a site's own before the built-in ones. Each runs in a
+ * *room* (room.h). A site script runs as root, so it is checked first who could have written it.
  */
 #ifndef HOST_SCRIPTS_H
 #define HOST_SCRIPTS_H
