@@ -79,7 +79,7 @@ on no link of the host
     local out = luacni({ "tree" }, plain)
     assert.is_truthy(out:find("\n|  `- c2 eth0  network demo  10.9.8.3/24 10.9.8.77/24\n", 1, true), out)
     assert.is_truthy(out:find("\n|- c1 eth0  network demo  10.9.8.2/24  (its namespace is gone)\n", 1, true), out)
-    assert.is_truthy(out:find("\n`- c3 p0  network pair  10.3.0.2/24  (there is no such interface)\n", 1, true), out)
+    assert.is_truthy(out:find("\n`- c3 p0  network pair  10.3.0.2/24  (its interface is gone)\n", 1, true), out)
   end)
 
   it("puts what stands on a link below it", function()

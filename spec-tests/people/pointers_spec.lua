@@ -285,3 +285,54 @@ describe("luacni validate", function()
       .. "as well; another interface is another attachment, with an interface name of its own\n", 1 }, got)
   end)
 end)
+
+describe("An interface that somebody has deleted, in a namespace that lives,", function()
+  local blue
+  before_each(function()
+    t.wipe()
+    cli.host = t.host("node", { lived_in = false })
+    blue = t.netns "blue"
+    t.netns "red"
+    t.write("/etc/cni/net.d/10-net.conflist", t.json { cniVersion = "1.0.0", name = "net",
+      plugins = { { type = "ptp", ipam = { type = "host-local", subnet = "10.1.0.0/24" } } } })
+  end)
+  after_each(function()
+    t.run "rm -rf /etc/cni/net.d /var/lib/cni/results"
+    t.cleanup()
+  end)
+
+  it("is told by list, doctor, gc and check, with the command that takes back the rest, and by none before", function()
+    local path_of = { env = { "CNI_PATH=" .. t.build .. "/cni-bin" } }
+    local function doctor()
+      for _, item in ipairs(t.decode((cli.luacni { "doctor", "--json" }))) do
+        if item.check == "leftovers" then return { item.level, item.mend } end
+      end
+    end
+    local function states()
+      local list = {}
+      for _, entry in ipairs(t.decode((cli.succeeds { "list", "--json" }))) do list[#list + 1] = entry.state end
+      return list
+    end
+    for _, id in ipairs { "", "c1" } do
+      local more = id ~= "" and { "--id", id } or {}
+      cli.succeeds({ "add", "net", "blue", table.unpack(more) }, path_of)
+      cli.succeeds({ "add", "net", "red" }, path_of)
+      local command = "luacni del net blue" .. (id ~= "" and " --id " .. id or "")
+      t.same({ { "attached", "attached" }, "ok" }, { states(), doctor()[1] })
+      t.same({ "", "nothing is left of anything dead\n" }, { cli.succeeds { "gc" } })
+      t.run("ip link del eth0", { host = blue })
+      local list = states()
+      table.sort(list)
+      t.same({ { "attached", "unplugged" }, { "warning", command } }, { list, doctor() })
+      assert.matches("10.1.0.%d+/24 %(its interface is gone%)\n", (cli.succeeds { "list" }))
+      local name = id ~= "" and id or "cnitool%-%x+"
+      assert.matches("eth0 of container " .. name .. ", network net, is gone, but its namespace lives: "
+        .. command:gsub("%-", "%%-") .. " takes back the rest\n$", (select(2, cli.succeeds { "gc" })))
+      cli.fails(1, { "check", "net", "blue", table.unpack(more) },
+        "; " .. command .. " takes back the rest, and then an ADD makes it anew", path_of)
+      cli.succeeds({ "del", "net", "blue", table.unpack(more) }, path_of)
+      cli.succeeds({ "del", "net", "red" }, path_of)
+      t.same({ {}, "ok" }, { states(), doctor()[1] })
+    end
+  end)
+end)

@@ -12,6 +12,7 @@ local job = require "cni.command.job"
 local journal = require "cni.record.journal"
 local json = require "cni.json"
 local leases = require "cni.leases"
+local netlink = require "netlink"
 local sandbox = require "cni.record.sandbox"
 
 local M = {}
@@ -131,10 +132,39 @@ local function give_leases(list, keys, by_key, by_id)
   return holders
 end
 
--- The state of an attachment whose namespace is gone; and whether it is the one that a word means.
+-- Whether a step has brought the interface of an attachment into its namespace.
+local function brings(step, ifname)
+  local want = step.want
+  if step.kind == "move" then return want.into == "pod" and want.name == ifname end
+  if step.kind ~= "link" and step.kind ~= "tap" then return false end
+  local peer = want.peer
+  return (want.into or step.ns) == "pod" and want.name == ifname
+    or peer ~= nil and peer.ns == "pod" and peer.name == ifname
+end
+
+-- Whether the interface that was made for an attachment is not there any more. What cannot be looked at is.
+local function is_unplugged(entry, ns)
+  for _, record in ipairs(entry.records) do
+    for _, step in ipairs(record.steps) do
+      if step.did and brings(step, entry.interface) then
+        local h <close> = netlink.open(ns)
+        if not h then return false end
+        local link, _, errno = h:get("link", { name = entry.interface }, { "index" })
+        return not link and not errno
+      end
+    end
+  end
+  return false
+end
+
+-- The state of an attachment whose namespace, or interface, is gone; and whether it is the one that a word
+-- means.
 local function look_at(entry, is_meant)
   local ns <close>, gone = namespace_of(entry)
-  if not ns and gone and entry.state == "attached" then entry.state = "gone" end
+  if entry.state == "attached" then
+    if not ns and gone then entry.state = "gone" end
+    if ns and is_unplugged(entry, ns) then entry.state = "unplugged" end
+  end
   return is_meant(entry.container, ns, entry.sandbox)
 end
 
@@ -144,7 +174,8 @@ local function anyone() return true end
 -- @string[opt] network only of this one
 -- @string[opt] word only of this container: its ID, or its namespace's name or path
 -- @treturn {table,...} `network`, `container`, `interface`, `sandbox` (path), `types`, `addresses`, `leases`,
--- `state` (attached, unfinished, half deleted, gone: its namespace is, begun: its ADD was killed), `since`;
+-- `state` (attached, unfinished, half deleted, gone: its namespace is, unplugged: its interface is, begun:
+-- its ADD was killed), `since`;
 -- `recorded`, `stored`: whether luacni's records or what runtimes store know it; `problem`: why it cannot be
 -- told what was begun; `records`, and `header` of one
 -- @treturn {table,...} leases, those of a container whose ID is the word and of its attachments, or all:
@@ -219,7 +250,18 @@ function M.told(entry)
   return copy
 end
 
-local unusual = { gone = "its namespace is gone", begun = "begun and not ended" }
+--- The command that takes an attachment away.
+-- @tparam table entry of @{all}, whose namespace lives
+-- @treturn string
+function M.del_command(entry)
+  local words = { "luacni del", entry.network, job.netns_name(entry.sandbox) }
+  if entry.container ~= job.id_of(entry.sandbox) then words[#words + 1] = "--id " .. entry.container end
+  if entry.interface ~= "eth0" then words[#words + 1] = "--ifname " .. entry.interface end
+  return table.concat(words, " ")
+end
+
+local unusual = { gone = "its namespace is gone", begun = "begun and not ended",
+  unplugged = "its interface is gone" }
 
 --- What is unusual about the state of an attachment, for people.
 -- @tparam table entry of @{all}

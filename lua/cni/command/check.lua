@@ -6,6 +6,18 @@ local host = require "host"
 local job_of = require "cni.command.job"
 local say = require "cni.command.say"
 
+-- An interface that is gone nothing brings back but another ADD.
+local function with_remedy(err, network, want)
+  local attachments = require "cni.command.attachments"
+  for _, entry in ipairs((attachments.all(network, want.id))) do
+    if entry.state == "unplugged" and entry.container == want.id and entry.interface == want.ifname then
+      err.hint = err.hint or ("%s takes back the rest, and then an ADD makes it anew"):format(
+        attachments.del_command(entry))
+    end
+  end
+  return err
+end
+
 return {
   words = "NETWORK NETNS",
   about = "ask whether an attachment is as it was made",
@@ -27,7 +39,9 @@ return {
         .. "behind the network's"):format(want.id, network.name))
     end
     local job = job_of.new(network, want)
-    if require("cni.runtime.verbs").check(job) then return end
+    local ok, checked = pcall(require("cni.runtime.verbs").check, job)
+    if not ok then error(with_remedy(fail.wrap(checked), network.name, want), 0) end
+    if checked then return end
     host.log(("luacni: network %s says disableCheck: nothing is looked at"):format(network.name))
   end,
 }

@@ -285,7 +285,13 @@ local function leftovers(on, broken, doubtful)
       broken(found.text, "luacni gc")
     end
   end
-  local _, leases = attachments.all()
+  local list, leases = attachments.all()
+  for _, entry in ipairs(list) do
+    if entry.state == "unplugged" then
+      doubtful(("%s of container %s, network %s, is gone, and its namespace lives: a DEL takes back the rest")
+        :format(entry.interface, entry.container, entry.network), attachments.del_command(entry))
+    end
+  end
   for _, lease in ipairs(leases) do
     if not lease.attached then
       local path = ("%s/%s/%s"):format(lease.folder, lease.network, lease.address)

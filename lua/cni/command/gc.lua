@@ -2,6 +2,7 @@
 --- luacni gc
 -- @module cni.command.gc
 
+local attachments = require "cni.command.attachments"
 local begun = require "cni.runtime.begun"
 local cache = require "cni.runtime.cache"
 local config = require "cni.runtime.config"
@@ -236,8 +237,14 @@ function M.run(words, options)
   if network and not dry then collect(network, valid, alive, told) end
   if options.json then
     say.json(list)
-  elseif told.count == 0 and not told.failed then
-    host.log "nothing is left of anything dead"
+  else
+    if told.count == 0 and not told.failed then host.log "nothing is left of anything dead" end
+    for _, entry in ipairs((attachments.all(only))) do
+      if entry.state == "unplugged" then
+        host.log(("%s of container %s, network %s, is gone, but its namespace lives: %s takes back the rest")
+          :format(entry.interface, entry.container, entry.network, attachments.del_command(entry)))
+      end
+    end
   end
   return told.failed and 1 or 0
 end

@@ -51,7 +51,8 @@ return {
     "from what luacni has begun. " ..
     "\"no record\": a runtime has stored it, but luacni's records do not know it. Either another's plugin " ..
     "made it, or its record is lost. \"begun and not ended\": the `luacni add` or `run` that made it was " ..
-    "killed, or could not take back what it had done; `luacni del` and `luacni gc` do. WHO is a " ..
+    "killed, or could not take back what it had done; `luacni del` and `luacni gc` do. \"its interface is " ..
+    "gone\": somebody has deleted it, and its namespace lives; `luacni del` takes back the rest. WHO is a " ..
     "namespace's name or path, or the container's ID. --leases: from the lease directories, and whether " ..
     "the one who has an address is attached.",
   least = 0, most = 2, network = true,
