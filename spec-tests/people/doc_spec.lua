@@ -135,6 +135,22 @@ describe("The page of a module", function()
     assert.truthy(out:find("\n +options  table, optional"), out)
   end)
 
+  it("of what req has beside its verbs is that one's alone, however it is asked for", function()
+    local count = 0
+    for names in printed("req"):gmatch "\n    (%l[%w_, ]-)  +%S" do
+      for name in names:gmatch "[%w_]+" do
+        count = count + 1
+        local line = printed("req", name)
+        assert.truthy(line:find("^%l[%w_, ]*" .. name) or line:find("^" .. name), line)
+        assert.equal(line, printed("req." .. name))
+        assert.equal(line, printed("req:" .. name))
+      end
+    end
+    assert.is_true(count >= 15, count)
+    assert.equal("log                     a function that prints a line to standard error\n", printed("req", "log"))
+    refused("there is no lgo in req", "req", "lgo")
+  end)
+
   it("of one function is that one's alone; another name gets the nearest", function()
     refused('did you mean "add_veth"?', "handle", "add_vteh")
     refused("there is no xyzzy in schema", "schema", "xyzzy")

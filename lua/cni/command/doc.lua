@@ -70,9 +70,21 @@ local function print_keys(object, only)
   end
 end
 
+-- What a module's own text lists by name, in a table of names and what they are: the lines of one of them.
+local function listed(name, only)
+  local found, is_it = {}, false
+  for _, line in ipairs(pages.module(name).text) do
+    local words = line:match "^    (%l[%w_, ]-)  +%S"
+    if words then is_it = (", " .. words .. ","):find(", " .. only .. ",", 1, true) ~= nil end
+    if not line:find "^    " then is_it = false end
+    if is_it then found[#found + 1] = line:sub(5) end
+  end
+  return found[1] and found or nil
+end
+
 -- A module, and where its name is that of an object too, what that has.
 local function print_module(page, name, only, owner)
-  local lines = pages.lines(page, name, only, owner)
+  local lines = pages.lines(page, name, only, owner) or only and listed(name, only)
   if lines then say.lines(lines) end
   if pages.objects[name] and not only then
     say.lines { "", "Keys: " .. pages.objects[name], "" }
