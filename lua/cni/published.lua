@@ -198,24 +198,24 @@ end
 -- one.
 local many <const> = 16
 
-local function is_before(a, b)
-  for _, key in ipairs { "proto", "host" } do
-    local one, other = a[key] or "", b[key] or ""
-    if one ~= other then return one < other end
-  end
-  return a.first < b.first
+local function is_before(a, b) return a.place < b.place end
+
+local function of_host(mapping)
+  local host = mapping.host or "*"
+  return host:find(":", 1, true) and "[" .. host .. "]" or host
 end
 
 local function in_words(mapping)
-  local host = mapping.host or "*"
-  if host:find(":", 1, true) then host = "[" .. host .. "]" end
   local to = mapping.last > mapping.first and "-" .. mapping.last or ""
-  return ("%s:%d%s/%s"):format(host, mapping.first, to, mapping.proto)
+  return ("%s:%d%s/%s"):format(of_host(mapping), mapping.first, to, mapping.proto)
 end
 
 -- The mappings of a family in order, neighbours joined; two for one port are an error.
 local function joined(mappings)
   local list, out = table.move(mappings, 1, #mappings, 1, {}), {}
+  for _, item in ipairs(list) do
+    item.place = ("%s %s %05d"):format(item.proto, item.host or "", item.first)
+  end
   table.sort(list, is_before)
   for _, item in ipairs(list) do
     local before = out[#out]
@@ -251,12 +251,14 @@ local function publish(elements, p, ip, mapping)
     add { set = name "ranges", key = key(mapping.first), key_end = key(mapping.last), data = ip,
       excludes = { name "ports", name "ranges" }, says = ("publish %s to %s"):format(in_words(mapping), to) }
   else
-    for port = mapping.first, mapping.last do
-      local one = { proto = mapping.proto, host = host, first = port, last = port }
-      add { set = name "ports", key = key(port), data = { ip, port + mapping.offset },
-        excludes = { name "ranges" },
-        says = ("publish %s to %s:%d"):format(in_words(one), to, port + mapping.offset) }
+    local first = mapping.first + mapping.offset
+    local one = { set = name "ports", key = key(mapping.first), data = { ip, first },
+      excludes = { name "ranges" }, says = ("publish %s to %s:%d"):format(in_words(mapping), to, first) }
+    if count > 1 then
+      one.each, one.says = count, ("%s-%d"):format(one.says, first + count - 1)
+      one.says_each = ("publish %s:%%d/%s to %s:%%d"):format(of_host(mapping), mapping.proto, to)
     end
+    add(one)
   end
   local limits = mapping.limits
   if not limits then return end

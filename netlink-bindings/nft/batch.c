@@ -193,12 +193,16 @@ static void elements_encode(struct attr_out *out, const struct attr_row *row, in
 {
 	struct nft *h = (struct nft *)(void *)((uint8_t *)out->buf - offsetof(struct nft, nl.out));
 	size_t at = attr_nest(out, row->type);
-	lua_Integer i, count;
+	lua_Integer i, count, most;
 
 	if (lua_type(out->L, idx) != LUA_TTABLE)
 		attr_error(out, row, "expected a list, got a %s", luaL_typename(out->L, idx));
 	count = (lua_Integer)lua_rawlen(out->L, idx);
-	for (i = h->next_element; i <= count && out->buf->len - at < LIST_BYTES; i++) {
+	if (h->at_once && count > h->next_element + h->at_once - 1)
+		most = h->next_element + h->at_once - 1;
+	else
+		most = count;
+	for (i = h->next_element; i <= most && out->buf->len - at < LIST_BYTES; i++) {
 		lua_rawgeti(out->L, idx, i);
 		nft_put_element(out, lua_gettop(out->L), i);
 		lua_pop(out->L, 1);
@@ -391,6 +395,7 @@ int nft_commit(lua_State *L)
 	nl_clear(&h->nl);
 	nl_buf_clear(&h->origins);
 	h->deletes = false;
+	h->at_once = 0;
 	put_frame(L, h, NFNL_MSG_BATCH_BEGIN, generation);
 	for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, 2); i++)
 		put_entry(L, h, 2, i);

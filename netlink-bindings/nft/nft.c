@@ -18,10 +18,14 @@ in nft/rows.h. lua/cni/nft.lua builds readable rules.
 
 #define HANDLE "netlink.nft"
 
-enum { DEFAULT_TIMEOUT_MS = 5000 };
+enum {
+	DEFAULT_TIMEOUT_MS = 5000,
+	FOUND_AT_ONCE = 64, /* so that the answers fit the default receive buffer */
+};
 
 static const char *const element_names[] = { "family", "table", "set", "key", NULL };
 static const char *const list_names[] = { "family", "table", "set", NULL };
+static const char *const found_names[] = { "family", "table", "set", "elements", NULL };
 
 static const struct attr_row generation_rows[] = {
 	{ ROW("id", NFTA_GEN_ID, BE32) },
@@ -225,6 +229,79 @@ static int nft_get(lua_State *L)
 	return 1;
 }
 
+/* Put the elements that came into the result at the top, from place `next` on. Returns the next one. */
+static lua_Integer take_elements(lua_State *L, struct nft *h, const struct nft_object *object,
+				 const struct nft_types *key, const struct nft_types *data, lua_Integer next)
+{
+	int result = lua_gettop(L);
+
+	for (const struct nlmsghdr *msg = nl_first(&h->nl); msg; msg = nl_next(&h->nl, msg)) {
+		push_answer(L, object, msg);
+		type_elements(L, key, data);
+		lua_rawgeti(L, -1, 1);
+		lua_rawseti(L, result, next++);
+		lua_settop(L, result);
+	}
+	return next;
+}
+
+/***
+Find elements of one set, which has no intervals: many in one question.
+@function nft:find
+@tparam table list `{ family, table, set, elements }`, the elements as `{ key = }`; `key_type` and `data_type`
+for values instead of bytes
+@int[opt=5000] timeout_ms for each 64 of them
+@treturn[1] {table|boolean,...} for each key its element, or false: there is none
+@return[2] nil
+@treturn[2] string what went wrong
+@treturn[2] int errno
+@see nft:get
+*/
+static int nft_find(lua_State *L)
+{
+	struct nft *h = nft_check(L);
+	const struct nft_object *object = nft_object_of(L, "element");
+	int timeout_ms = nft_timeout_arg(L, 3);
+	struct nft_types key, data;
+	lua_Integer count, next = 1;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_settop(L, 2);
+	nft_check_needs(L, 2, found_names, "find", object->name, 0);
+	lua_getfield(L, 2, "elements");
+	luaL_argcheck(L, lua_istable(L, 3), 2, "no list of elements");
+	count = (lua_Integer)lua_rawlen(L, 3);
+	lua_settop(L, 2);
+	types_asked(L, object, 2, &key, &data);
+	lua_newtable(L);
+	while (next <= count) {
+		lua_Integer first = next;
+		struct nl_failure fail;
+		long at;
+		int err;
+
+		nl_clear(&h->nl);
+		h->next_element = next;
+		h->at_once = FOUND_AT_ONCE;
+		at = nl_begin(&h->nl.out, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM, NLM_F_ACK, 0);
+		nft_check_room(L, at);
+		attr_encode_some(L, &h->nl.out, 2, object->table, object->table);
+		nl_end(&h->nl.out, (size_t)at);
+		err = nl_transact(&h->nl, NL_ECHOES, timeout_ms, &fail);
+		if (err && err != -ENOENT)
+			return push_nl_failure(L, &fail, "find elements");
+		next = take_elements(L, h, object, &key, &data, next);
+		/* The kernel ends at the first that it has not. */
+		if (err) {
+			lua_pushboolean(L, 0);
+			lua_rawseti(L, 3, next++);
+		}
+		if (next == first)
+			return push_failure(L, EBADMSG, "find elements");
+	}
+	return 1;
+}
+
 /***
 List objects.
 
@@ -408,7 +485,7 @@ int luaopen_netlink_nft(lua_State *L)
 	static const luaL_Reg methods[] = {
 		{ "commit", nft_commit }, { "get", nft_get },   { "dump", nft_dump },
 		{ "generation", nft_generation }, { "keys", nft_keys }, { "fd", nft_fd },
-		{ "close", nft_close },   { "leave_open", nft_leave_open },
+		{ "find", nft_find },     { "close", nft_close },   { "leave_open", nft_leave_open },
 		{ "flows", nft_flows },   { "forget", nft_forget },
 		{ NULL, NULL },
 	};

@@ -12,6 +12,7 @@ struct nft {
 	struct nl nl;
 	struct nl_buf origins;    /* a struct origin per message in nl.out, see nft/batch.c */
 	lua_Integer next_element; /* to go on with in another message; 0: none left */
+	lua_Integer at_once;      /* elements in a message at most; 0: as many as there is room for */
 	bool deletes;             /* whether the batch does */
 };
 

@@ -224,6 +224,30 @@ describe("nft", function()
       assert.matches("%(elements%[2718%]%): No such file", msg)
       assert.equal(3000, #h:dump("element", in_t({ set = "s" })))
     end)
+
+    it("tell which of many keys they have, each in its place", function()
+      local types = { key_type = "inet_proto . inet_service", data_type = "ipv4_addr . inet_service" }
+      local elements, keys = {}, {}
+      for i = 1, 200 do
+        elements[i] = { key = { "tcp", 1000 + i }, data = { "10.0.0.1", i }, comment = "c" .. i }
+        keys[i] = { key = { "tcp", 1000 + i } }
+      end
+      keys[1], keys[64], keys[65], keys[201] = { key = { "udp", 1001 } }, { key = { "tcp", 1 } }, { key = { "tcp", 2 } },
+        { key = { "tcp", 3 } }
+      types.name = "m"
+      elements_of(types, elements)
+      local function find(set, asked)
+        return h:find(in_t { set = set, key_type = types.key_type, data_type = types.data_type, elements = asked })
+      end
+      local found = find("m", keys)
+      assert.equal(201, #found)
+      for i = 1, 201 do
+        local absent = i == 1 or i == 64 or i == 65 or i == 201
+        assert.same(not absent and { "c" .. i, { "10.0.0.1", i } }, found[i] and { found[i].comment, found[i].data })
+      end
+      assert.same({}, find("m", {}))
+      assert.same({ false, false }, find("none", { keys[2], keys[3] }))
+    end)
   end)
 
   describe("comments", function()

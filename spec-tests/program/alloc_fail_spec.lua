@@ -136,6 +136,17 @@ local bindings = {
       if errno then error(msg, 0) end
       assert((way and way.type or false) == type)
     end]] },
+  { "nft find", [[
+    local h = require('netlink').nft('/run/netns/alloc')
+    assert(h:commit { { "add", "table", { family = "ip", name = "found" } },
+      { "add", "set", { family = "ip", table = "found", name = "s", key_type = "inet_service" } },
+      { "add", "element", { family = "ip", table = "found", set = "s", key_type = "inet_service",
+        elements = { { key = 80, comment = "here" } } } } })
+    return h]], [[
+    local h, keys = ..., { { key = 81 }, { key = 80 } }
+    local list = assert(h:find { family = "ip", table = "found", set = "s", key_type = "inet_service",
+      elements = keys })
+    assert(#list == 2 and not list[1] and list[2].comment == "here")]] },
   { "flows and forget", "return require('netlink').nft('/run/netns/alloc')", [[
     local h = ...
     for _, filter in ipairs { { family = "inet6", proto = 17, dst = "2001:db8::1", port = 53 }, { proto = 17 } } do

@@ -230,6 +230,27 @@ describe("portmap", function()
       { { w.far, "UDP4", host4, 5999 }, { w.far, "UDP4", host4, 5000 }, { w.far, "UDP4", host4, 6000 } })))
   end)
 
+  it("leads each port of a range to its own, one that another has is named, and that one's stays", function()
+    local w = new(2)
+    local range = { { hostPort = 5000, containerPort = 6000, protocol = "udp", range = 300, hostIP = host4 } }
+    publish(w, 2, { { hostPort = 5299, containerPort = 80, protocol = "udp", hostIP = host4 } })
+    local err = refused(w, 1, range)
+    assert.matches("publish 192.0.2.1:5299/udp to 10.1.0.2:6299: net/c2/eth0 has it already", err.msg, 1, true)
+    assert.is_nil(table_of(w):find("c1", 1, true))
+    range[1].range = 299
+    publish(w, 1, range)
+    w:ok("CHECK", with_prev(w, call(1, range)))
+    assert.equal("pod1 pod1 pod2", names(talk({ { w.pods[1], "UDP4", 6000, "pod1" }, { w.pods[1], "UDP4", 6298, "pod1" },
+      { w.pods[2], "UDP4", 80, "pod2" } }, { { w.far, "UDP4", host4, 5000 }, { w.far, "UDP4", host4, 5298 },
+      { w.far, "UDP4", host4, 5299 } })))
+    w:sh "nft delete element inet luacni ports4 '{ 192.0.2.1 . udp . 5123 }'"
+    local got = w:call("CHECK", with_prev(w, call(1, range)))
+    assert.matches("publish 192.0.2.1:5123/udp to 10.1.0.2:6123: its element in set ports4 is missing", got.json.msg, 1, true)
+    unpublish(w, 1, range)
+    assert.is_nil(table_of(w):find("c1", 1, true))
+    assert.matches("5299 comment \"net/c2/eth0\"", table_of(w), 1, true)
+  end)
+
   it("is for those alone whom allow names", function()
     local w = new(2)
     publish(w, 1, { { hostPort = 8080, containerPort = 80, protocol = "tcp", allow = { "192.0.2.11/32", "10.1.0.0/24" } },

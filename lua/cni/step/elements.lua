@@ -9,6 +9,8 @@
 --                               is in the way
 --     replace                   true: an element that is there already is replaced, whoever it belonged to
 --     says                      the element in words
+--     each                      how many elements it stands for: the last number of key and of data goes up
+--                               by one from each to the next; `says_each` has one in words, with %d for both
 --
 -- `want.flows` are those of connection tracking that end with such a change, see cni.step.flows.
 --
@@ -50,10 +52,32 @@ local function owner_comment(owner)
   return nft.comment(text)
 end
 
-local function set_of(layout, name)
-  for _, set in ipairs(layout.sets) do
-    if set.name == name then return set end
+-- All elements that those of a step stand for.
+local function all_of(elements)
+  local list = {}
+  for _, element in ipairs(elements) do
+    if not element.each then list[#list + 1] = element end
+    local key, data = element.key, element.data
+    for i = 0, (element.each or 0) - 1 do
+      local one, to = table.move(key, 1, #key, 1, {}), table.move(data, 1, #data, 1, {})
+      one[#one], to[#to] = one[#one] + i, to[#to] + i
+      list[#list + 1] = { set = element.set, key = one, data = to, excludes = element.excludes,
+        replace = element.replace, run = element }
+    end
   end
+  return list
+end
+
+local sets_by_name = setmetatable({}, { __mode = "k" })
+
+local function set_of(layout, name)
+  local by = sets_by_name[layout]
+  if not by then
+    by = {}
+    for _, set in ipairs(layout.sets) do by[set.name] = set end
+    sets_by_name[layout] = by
+  end
+  if by[name] then return by[name] end
   fail.throw { code = fail.codes.internal, msg = ("there is no set %s"):format(name) }
 end
 
@@ -86,6 +110,28 @@ local function find(socket, layout, name, key)
   return answer(socket, layout, set, socket:get("element", listed(layout, set, { key = key })))
 end
 
+-- The element for each of some in a set, or false. Many are one question.
+local function find_all(socket, layout, elements)
+  local found, lists = {}, {}
+  for i, element in ipairs(elements) do
+    local set = set_of(layout, element.set)
+    if set.interval then
+      found[i] = find(socket, layout, element.set, element.key) or false
+    else
+      local list = lists[set] or {}
+      lists[set] = list
+      list[#list + 1] = i
+    end
+  end
+  for set, list in pairs(lists) do
+    local keys = {}
+    for n, i in ipairs(list) do keys[n] = { key = elements[i].key } end
+    local all = answer(socket, layout, set, socket:find(listed(layout, set, { elements = keys })))
+    for n, i in ipairs(list) do found[i] = all and all[n] or false end
+  end
+  return found
+end
+
 -- All keys of an element: of an interval, those from its first port, or number, to the last.
 local function keys_of(element)
   local key, to = element.key, element.key_end
@@ -101,6 +147,8 @@ local function keys_of(element)
 end
 
 local function said(element)
+  local key, to, run = element.key, element.data, element.run
+  if run and run.says_each then return run.says_each:format(key[#key], to[#to]) end
   if (element.says or "") ~= "" then return element.says end
   local function text(value)
     return type(value) == "table" and table.concat(value, " . ") or tostring(value)
@@ -115,18 +163,23 @@ local function occupied(element, by)
     details = "its owner is written network/container/interface" }
 end
 
--- Raise when somebody has one of the keys of an element in another set, or in its own between its ends.
-local function look_for_others(socket, layout, element, group, comment)
-  local names = {}
-  for _, name in ipairs(element.excludes or {}) do
-    if not set_of(layout, name).noted or shared.used(group, name) then names[#names + 1] = name end
+-- Raise when somebody has one of the keys of elements in another set, or in its own between its ends.
+local function look_for_others(socket, layout, elements, group, comment)
+  local used = {}
+  local function is_used(name)
+    if used[name] == nil then used[name] = not set_of(layout, name).noted or shared.used(group, name) end
+    return used[name]
   end
-  if #names == 0 then return end
-  for _, key in ipairs(keys_of(element)) do
-    for _, name in ipairs(names) do
-      local found = find(socket, layout, name, key)
-      if found and found.comment ~= comment then occupied(element, found.comment or "somebody") end
+  local asked = {}
+  for _, element in ipairs(elements) do
+    for _, name in ipairs(element.excludes or {}) do
+      for _, key in ipairs(is_used(name) and keys_of(element) or {}) do
+        asked[#asked + 1] = { set = name, key = key, of = element }
+      end
     end
+  end
+  for i, found in ipairs(find_all(socket, layout, asked)) do
+    if found and found.comment ~= comment then occupied(asked[i].of, found.comment or "somebody") end
   end
 end
 
@@ -153,9 +206,13 @@ end
 
 -- Of the elements those that are there; of somebody else only such as are to be replaced.
 local function there(socket, layout, elements, comment, only)
-  local list = {}
+  local list, asked = {}, {}
   for _, element in ipairs(elements) do
-    local found = (not only or element[only]) and find(socket, layout, element.set, element.key)
+    if not only or element[only] then asked[#asked + 1] = element end
+  end
+  local all = find_all(socket, layout, asked)
+  for i, element in ipairs(asked) do
+    local found = all[i]
     if found and (found.comment == comment or element.replace) then
       list[#list + 1] = element
     elseif found and only ~= "replace" then
@@ -208,7 +265,7 @@ end
 function M.run(step, plan)
   local h, layout, want = plan[step.ns], layout_of(step), step.want
   local socket, group = nft.open(h), group_of(layout, h)
-  local comment = owner_comment(plan.owner)
+  local comment, elements = owner_comment(plan.owner), all_of(want.elements)
   take(plan, group, want, layout)
   local ok, errno, msg
   for _ = 1, patience do
@@ -217,14 +274,14 @@ function M.run(step, plan)
       take(plan, group, want, layout)
       layouts.make(socket, layout, M.say(step))
     end
-    for _, element in ipairs(want.elements) do look_for_others(socket, layout, element, group, comment) end
-    ok, errno, msg = commit(socket, layout, want.elements, comment,
-      there(socket, layout, want.elements, comment, "replace"))
+    look_for_others(socket, layout, elements, group, comment)
+    ok, errno, msg = commit(socket, layout, elements, comment,
+      there(socket, layout, elements, comment, "replace"))
     if not ok and (errno == errors.EEXIST or errno == errors.ENOTEMPTY) then
       -- Somebody has one of them: that is said. Or a killed call of this very attachment has left some.
-      local mine = there(socket, layout, want.elements, comment)
-      overlap(socket, layout, want.elements, comment)
-      ok, errno, msg = commit(socket, layout, want.elements, comment, mine)
+      local mine = there(socket, layout, elements, comment)
+      overlap(socket, layout, elements, comment)
+      ok, errno, msg = commit(socket, layout, elements, comment, mine)
     end
     if ok then return forget(step, h, socket, layout, false, comment) end
     -- Gone since we looked, or come.
@@ -248,9 +305,10 @@ local function differs(step, plan)
   if missing then
     return ("%s is missing from table %s %s"):format(missing, layout.family or "inet", layout.table)
   end
-  for _, element in ipairs(step.want.elements) do
-    local set = set_of(layout, element.set)
-    local found = find(socket, layout, element.set, element.key)
+  local elements = all_of(step.want.elements)
+  local all = find_all(socket, layout, elements)
+  for i, element in ipairs(elements) do
+    local set, found = set_of(layout, element.set), all[i]
     if not found then
       return ("%s: its element in set %s is missing"):format(said(element), element.set)
     elseif found.comment ~= comment and not element.replace then
@@ -291,10 +349,9 @@ local function take_out(step, plan, socket, layout)
   if plan.mode == "erase" then
     elements = unrecorded(socket, layout, comment)
   else
-    local mine = {}
-    for _, element in ipairs(elements) do
-      local found = find(socket, layout, element.set, element.key)
-      if found and found.comment == comment then mine[#mine + 1] = element end
+    local mine, all = {}, all_of(elements)
+    for i, found in ipairs(find_all(socket, layout, all)) do
+      if found and found.comment == comment then mine[#mine + 1] = all[i] end
     end
     elements = mine
   end
