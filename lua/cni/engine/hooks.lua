@@ -13,6 +13,7 @@
 
 local args = require "cni.engine.args"
 local changing = require "cni.engine.changes"
+local facts = require "cni.engine.facts"
 local fail = require "cni.fail"
 local once = require "cni.step.once"
 local scripts = require "cni.engine.script"
@@ -126,38 +127,13 @@ end
 
 -- Which hooks are for an attachment ----------------------------------------------------
 
-local function pattern_of(text)
-  return "^" .. text:gsub("%W", "%%%0"):gsub("%%%*", ".*"):gsub("%%%?", ".") .. "$"
-end
-
-local function is_one(value, texts)
-  if type(value) ~= "string" then return false end
-  for _, text in ipairs(type(texts) == "table" and texts or { texts }) do
-    if value:find(pattern_of(text)) then return true end
-  end
-  return false
-end
+local is_one <const> = facts.is_one
 
 local function are_all(values, wanted)
   for key, texts in next, wanted or {} do
     if not is_one(values[key], texts) then return false end
   end
   return true
-end
-
--- CNI_ARGS, whichever keys it has. One that is no list of pairs has none: the type says so, if it minds.
-local function args_of(req)
-  local any = setmetatable({}, { __index = function() return true end })
-  local request = require "cni.protocol.request"
-  local ok, found = pcall(request.args, request.args_text(req), any)
-  return ok and found or {}
-end
-
--- They are whatever somebody has written who may make a pod.
-local function annotations_of(req)
-  local runtime = type(req.raw.runtimeConfig) == "table" and req.raw.runtimeConfig or {}
-  local found = runtime["io.kubernetes.cri.pod-annotations"]
-  return type(found) == "table" and found or {}
 end
 
 local function is_for(hook, req, plugin)
@@ -169,8 +145,8 @@ local function is_for(hook, req, plugin)
   end
   return (not match.network or is_one(req.network, match.network))
     and (not match.ifname or is_one(req.ifname, match.ifname))
-    and (not match.args or are_all(args_of(req), match.args))
-    and (not match.annotations or are_all(annotations_of(req), match.annotations))
+    and (not match.args or are_all(req.workload.args, match.args))
+    and (not match.annotations or are_all(req.workload.annotations, match.annotations))
 end
 
 -- Running them -------------------------------------------------------------------------

@@ -108,16 +108,18 @@ function M:link(key, keys)
   return link or self.plan.mode == "dry" and self.planned[key] or nil
 end
 
---- The link of the default route: IPv4's, else IPv6's, of the main table.
+--- The link of the default route of the main table.
 --
 --     local uplink = req.host:default_link() or fail.throw "this node has no default route"
 --
+-- @tparam[opt] string family inet or inet6; by default IPv4's, else IPv6's
 -- @treturn[1] table the link, as `link` gives it
 -- @return[2] nil there is no default route
-function M:default_link()
-  for _, family in ipairs { "inet", "inet6" } do
-    local default = addr.default(family)
-    for _, route in ipairs(self:routes { family = family, table = 254 }) do
+function M:default_link(family)
+  family = takes.default_link(self, family)
+  for _, name in ipairs { family or "inet", not family and "inet6" or nil } do
+    local default = addr.default(name)
+    for _, route in ipairs(self:routes { family = name, table = 254 }) do
       local oif = route.oif or route.multipath and route.multipath[1].oif
       if oif and addr.parse(route.dst) == default then return self:link(oif) end
     end

@@ -19,6 +19,15 @@
 --     args                    CNI_ARGS as the script's `args` reads it; without one as text, or nil
 --     runtime                 what the runtime gave for capabilities, by their names
 --     prev                    the result that the chain has so far; nil in the first plugin of one
+--     node                    of the node, each fact asked for when it is read: `name`, its host name; `uplink`
+--                             and `uplink6`, the link of the default route of IPv4 and of IPv6, or nil;
+--                             `links { name =, altname =, driver =, subnet = }`, a method: the links that
+--                             have all of these, in a list. `*` in a text is anything, `?` one character;
+--                             a list has several, of which one is enough; `subnet` that of an address
+--     workload                whose attachment it is, as far as the runtime tells: `name`, `namespace`,
+--                             `uid` (the pod's; nil: not told), `annotations`, `labels` and `args` (all of
+--                             CNI_ARGS), tables of texts by their names. Whoever may make a pod has written
+--                             them: they are texts, and nothing more is sure
 --     log                     a function that prints a line to standard error
 --     valid_attachments       a method for GC: the list that the runtime gave, and the same as a set
 --

@@ -346,6 +346,8 @@ local function name_or_any_link(value)
   return args.any_link(value)
 end
 
+M.default_link = args.verb("default_link", { "family", optional(family) })
+
 M.other_end = args.verb("other_end", { "ns", args.handle }, { "link", name_or_any_link })
 
 M.free_name = args.verb("free_name", { "names", list(args.string) })

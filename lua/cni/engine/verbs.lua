@@ -44,9 +44,9 @@ local M = {}
 
 -- The names that a request may have: fields, of which some are often absent, and verbs.
 local names_of_req = { args = true, command = true, conf = true, container_id = true, environ = true,
-  host = true, ifname = true, log = true, netns = true, network = true, path = true, plan = true, pod = true,
-  prev = true, raw = true, runtime = true, stdin = true, time_left = true, type = true,
-  version = true, watch = true }
+  host = true, ifname = true, log = true, netns = true, network = true, node = true, path = true, plan = true,
+  pod = true, prev = true, raw = true, runtime = true, stdin = true, time_left = true, type = true,
+  version = true, watch = true, workload = true }
 for name in next, (require "cni.engine.req") do names_of_req[name] = true end
 
 --- Give a request what only the program has.
@@ -97,6 +97,13 @@ function M.equip(req, host, watch)
   end
   req.valid_attachments = request.valid_attachments
   for name, verb in next, (require "cni.engine.req") do req[name] = verb end
+  for _, name in ipairs { "node", "workload" } do
+    req[name] = setmetatable({}, { __index = function(facts, key)
+      local real = require("cni.engine.facts")[name](req)
+      setmetatable(facts, { __index = real })
+      return real[key]
+    end })
+  end
   args.guard(req, "req", names_of_req, req)
 end
 
