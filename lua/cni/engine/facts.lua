@@ -17,7 +17,7 @@ local M = {}
 
 --- Whether a value is a text that is wanted.
 -- @param value
--- @tparam string|{string,...} texts in which `*` is anything and `?` one character; one of several has to match
+-- @tparam string|{string,...} texts in which `*` is anything and `?` one character; one has to match
 -- @treturn boolean
 function M.is_one(value, texts)
   if type(value) ~= "string" then return false end
@@ -88,7 +88,7 @@ local node = {
 
 -- The workload ------------------------------------------------------------------------
 
--- Somebody has written all of this who may make a pod. What is longer than it can be, or no text, is not there.
+-- Somebody has written all of this who may make a pod. What is too long, or no text, is not there.
 local function text(value, most)
   return type(value) == "string" and #value <= most and value ~= "" and value or nil
 end

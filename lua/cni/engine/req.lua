@@ -19,7 +19,7 @@
 --     args                    CNI_ARGS as the script's `args` reads it; without one as text, or nil
 --     runtime                 what the runtime gave for capabilities, by their names
 --     prev                    the result that the chain has so far; nil in the first plugin of one
---     node                    of the node, each fact asked for when it is read: `name`, its host name; `uplink`
+--     node                    of the node, asked for when it is read: `name`, its host name; `uplink`
 --                             and `uplink6`, the link of the default route of IPv4 and of IPv6, or nil;
 --                             `links { name =, altname =, driver =, subnet = }`, a method: the links that
 --                             have all of these, in a list. `*` in a text is anything, `?` one character;
