@@ -8,6 +8,7 @@ local addr = require "cni.addr"
 local common = require "cni.common"
 local conditions = require "cni.conditions"
 local fail = require "cni.fail"
+local forwarded = require "cni.forwarded"
 local published = require "cni.published"
 local schema = require "cni.schema"
 
@@ -98,6 +99,12 @@ local function add(req)
   if #list > 0 and #ips == 0 and (mode == "apply" or mode == "verify") then
     fail.config("prevResult", "has no address of " .. req.ifname,
       "ports are published to an address of the sandbox")
+  end
+  if #list > 0 and req.command == "ADD" and forwarded.is_strict() then
+    fail.throw { msg = "firewalld lets no published port pass: StrictForwardPorts is on", hint = ("say " ..
+      "StrictForwardPorts=no in /etc/firewalld/firewalld.conf and reload it, or have firewalld publish: " ..
+      "firewall-cmd --add-forward-port=port=%d:proto=%s:toport=%d:toaddr=%s"):format(list[1].first,
+      list[1].proto, list[1].first + list[1].offset, ips[1] and addr.parse(ips[1]):text() or "ADDRESS") }
   end
   published.add(req, ips, list, {
     hide = c.snat ~= false, masq_all = c.masqAll,

@@ -810,6 +810,10 @@ local machine = {
   ["guests"] = function() return not M.guest end,
   -- User-mode Linux does not tell which system call a traced process is in.
   ["calls"] = function() return M.guest ~= "second" end,
+  ["firewalld"] = function()
+    return lfs.attributes("build/unpacked/firewalld/.fetched") ~= nil
+      and select(2, M.sh("/usr/bin/python3 -c 'import dbus, gi'")) == 0
+  end,
   ["jsonschema"] = function() return select(2, M.sh("python3 -c 'import jsonschema'")) == 0 end,
 }
 for _, name in ipairs({ "busybox", "chattr", "containerd", "curl", "debugfs", "docker", "dockerd", "dnsmasq", "fish",

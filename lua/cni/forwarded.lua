@@ -280,4 +280,8 @@ end
 -- @treturn boolean
 function M.has_firewalld() return require("cni.step.zone").is_there() end
 
+--- Whether firewalld runs and has `StrictForwardPorts`: then it lets no port pass that others publish.
+-- @treturn boolean
+function M.is_strict() return require("cni.step.zone").is_strict() end
+
 return M

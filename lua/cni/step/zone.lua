@@ -140,4 +140,14 @@ function M.is_there()
     and installed() ~= nil
 end
 
+--- Whether firewalld runs and, from its version 2.3 on, lets nothing pass whose destination others have
+-- translated, as its configuration says.
+-- @treturn boolean
+function M.is_strict()
+  if not M.is_there() then return false end
+  local text, value = "\n" .. (files.read "/etc/firewalld/firewalld.conf" or ""), nil
+  for word in text:gmatch "\n%s*StrictForwardPorts%s*=%s*(%w+)" do value = word:lower() end
+  return value == "yes" or value == "true"
+end
+
 return M
