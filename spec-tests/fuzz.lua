@@ -60,11 +60,20 @@ local operations = {
   end,
   function() return nft:get("chain", { family = "inet", table = "t", name = "c" }, TIMEOUT) end,
   function() return nft:generation(TIMEOUT) end,
+  function()
+    return nft:flows(pick { { proto = 17 }, { proto = 17, family = "inet", port = 5001 },
+      { proto = 17, family = "inet", dst = "127.0.0.1", port = 5002 }, { proto = 6, family = "inet6" } }, TIMEOUT)
+  end,
   function() return nft:commit({ { "add", "table", { family = "inet", name = "t" } } }, TIMEOUT) end,
 }
 
 -- Those that wait longer, for the kernel or for what it no longer says.
 local slow = {
+  function()
+    local flows, msg, errno = nft:flows({ proto = 17, family = "inet", port = 5003 }, TIMEOUT)
+    if not flows then return flows, msg, errno end
+    return nft:forget(flows, TIMEOUT)
+  end,
   function() return rt:await("link", { name = "v0" }, { up = dice(2) == 1 }, nil, 2) end,
   function() return rt:await("addr", { index = 1 }, { tentative = false }, nil, 2) end,
   function()

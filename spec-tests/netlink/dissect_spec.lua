@@ -114,6 +114,7 @@ describe("netlink.dissect", function()
     local rule = "\1\0\0\0" .. table_name .. attr(2, "c\0") .. nest(4, nest(1, attr(1, "cmp\0"), nest(2, attr(1, "\0\0\0\1"),
       attr(2, "\0\0\0\0"), nest(3, attr(1, "\10\0\0\1")))), nest(1, attr(1, "immediate\0"), nest(2, attr(1, "\0\0\0\0"),
       nest(2, nest(2, attr(1, "\255\255\255\253"), attr(2, "c\0"))))))
+    local tc = ("<BBI2i4I4I4I4"):pack(0, 0, 0, 1, 0x10000, 0xffffffff, 0)
     local hop = ("<I2BBI4"):pack(16, 0, 0, 3) .. attr(5, "\10\0\0\9")
     local seeds = {
       { 0, message(16, 1, link(0, 1, 1) .. port .. veth) }, { 0, message(16, 1, link(0, 0, 0) .. deep) },
@@ -122,6 +123,14 @@ describe("netlink.dissect", function()
       { 0, message(20, 1, ("<BBBBI4"):pack(10, 64, 0, 0, 3) .. attr(2, ("\1"):rep(16)) .. attr(6, ("\2"):rep(16))) },
       { 0, message(19, 1, ("<BBI2i4I4I4"):pack(7, 0, 0, 4, 0, 0) .. nest(26, attr(2, "\0\0\1\0"))) },
       { 0, message(112, 1, ("<BBI2I4"):pack(7, 0, 0, 4) .. nest(1, attr(1, "\0\0\1\0"), attr(2, "\5\0"))) },
+      { 0, message(36, 1, tc .. attr(1, "tbf\0") .. nest(2, attr(1, ("\1"):rep(36)), attr(4, "\0\0\0\0\0\0\0\1"))) },
+      { 0, message(36, 1, tc .. attr(1, "htb\0") .. nest(2, attr(2, ("\3"):rep(20)), attr(5, "\0\0\0\9"))) },
+      { 0, message(40, 1, tc .. attr(1, "htb\0") .. nest(2, attr(1, ("\1"):rep(48)))) },
+      { 0, message(44, 1, tc .. attr(1, "u32\0") .. nest(2, attr(1, "\1\0\1\0"), attr(5, ("\2"):rep(32)), nest(7, nest(1,
+        attr(1, "mirred\0"), nest(2, attr(2, ("\4"):rep(28))))))) },
+      -- A flow, of which there are no rows.
+      { 12, message(0x100, 1, "\2\0\0\0" .. nest(1, nest(1, attr(1, "\10\0\0\1"), attr(2, "\10\0\0\2")), nest(2, attr(1, "\17"),
+        attr(2, "\0\80"), attr(3, "\0\81")))) },
       { 12, message(0xa06, 1, rule) },
       { 12, message(0xa0c, 1, "\1\0\0\0" .. table_name .. attr(2, "s\0") .. nest(3, nest(1, nest(1, attr(1, "\10\0\0\1"))))) },
       { 12, message(0xa09, 1, "\1\0\0\0" .. table_name .. attr(2, "s\0") .. attr(4, "\0\0\0\7") .. nest(9, attr(1, "\0\0\0\9"))) },

@@ -79,6 +79,9 @@ local function filled()
   for line in links:gmatch("[^\n]+") do t.sh("ip " .. line, { host = host }) end
   for line in qdiscs:gmatch("[^\n]+") do t.sh("tc " .. line, { host = host }) end
   t.sh({ "nft", "-f", "-" }, { host = host, stdin = rules })
+  -- Flows, which are tracked where there are such rules.
+  t.sh("for p in 5001 5002 5003; do echo x | socat -u - UDP4-SENDTO:127.0.0.1:$p; " ..
+    "echo x | socat -u - UDP6-SENDTO:[::1]:$p; done", { host = host })
   return host
 end
 

@@ -103,6 +103,23 @@ describe("Beside firewalld", function()
     t.same(before, w:picture())
   end)
 
+  it("firewall executes the one program that asks firewalld, and no other", function()
+    t.needs("strace", "calls")
+    local w = new(1)
+    for _, verb in ipairs { "ADD", "CHECK", "DEL" } do
+      local c = call(w, "firewall", 1)
+      c.under = "strace -f -qq -o /run/spec/trace -e signal=none -e trace=execve,execveat "
+      w:ok(verb, c)
+      local programs, seen = {}, false
+      for name in t.read("/run/spec/trace"):gmatch 'execve%("[^"]*/([^"/]+)"[^\n]*= 0\n' do
+        if seen then programs[#programs + 1] = name end
+        seen = seen or name == "firewall"
+      end
+      assert.is_true(#programs > 0)
+      for _, name in ipairs(programs) do assert.equal("busctl", name) end
+    end
+  end)
+
   it("a reload leaves our table, and takes the sources: CHECK says so, and the next ADD brings them back", function()
     local w = new(2)
     w:ok("ADD", call(w, "firewall", 1))
