@@ -153,9 +153,11 @@ describe("An author of a script", function()
       ["host:enslave(port, 'red')"] = "enslave: put port0 into VRF red: link red is not in the host",
     } do is_told(step, msg) end
     -- What no function says by itself has the line at least, and the name where it has one.
-    for _, step in ipairs { "require('cni.ranges').of(7)", "require('cni.nft').rule(7)", "require('cni.names').is_id({}, 7, nil):x()" } do
-      local got = call("ADD", step)
-      assert.matches("^" .. path .. ":5: ", got.json.msg, step)
+    for step, name in pairs { ["require('cni.ranges').of(7)"] = "ranges.of", ["require('cni.json').list(7)"] = "json.list",
+      ["require('cni.names').is_id()"] = "names.is_id", ["require('cni.leases').place()"] = "leases.place" } do
+      local got, start = call("ADD", step), path .. ":5: " .. name .. ": cannot do with what it is given: cni/"
+      t.same({ start, ("`luacni doc %s` says what it takes"):format(name:gsub("%.", " ")) },
+        { got.json.msg:sub(1, #start), got.json.details }, step)
     end
     is_right("local b = addr.next(addr.ip('10.0.0.1')) req.log(5) req:log('x') assert(addr.parse('10.0.0.0/8'):contains(b))"
       .. " assert(req:once('x', function() return { a = { 1 } } end).a[1] == 1)")

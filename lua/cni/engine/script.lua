@@ -186,6 +186,15 @@ local function has_text(value)
   return type(value) == "table" and not meta and type(value.msg) == "string"
 end
 
+-- What a script has called that has raised an error of Lua's: its name as scripts have it, and where it can be
+-- looked up, as far as the error's place tells them.
+local function called(err, verb)
+  local name = err:match "^cni/([%w_]+)%.lua:"
+  local module = name and require("cni." .. name)
+  if not (verb and module and rawget(module, verb)) then return verb end
+  return name .. "." .. verb, ("`luacni doc %s %s` says what it takes"):format(name, verb)
+end
+
 -- An error that was raised in the library, because of what a script gave it, gets the script's line too. What
 -- Lua or the library has raised, and not the script of its own accord, is the script's mistake.
 local function with_place(err)
@@ -198,14 +207,15 @@ local function with_place(err)
   end
   if type(err) ~= "string" or err == "not enough memory" then return err end
   local file = place:match "^(.*):%d+$"
-  local text = err:sub(1, #file + 1) == file .. ":" and err or nil
+  local text, hint = err:sub(1, #file + 1) == file .. ":" and err or nil, nil
   if not text and err:find "^cni/[%w_/]*%.lua:%d+: " then
-    local _, verb = module.script_at(args.entry)
-    text = ("%s: %sthis cannot do with what it is given: %s"):format(place, verb and verb .. ": " or "", err)
+    local name
+    name, hint = called(err, select(2, module.script_at(args.entry)))
+    text = ("%s: %scannot do with what it is given: %s"):format(place, name and name .. ": " or "", err)
   end
   text = text or place .. ": " .. err
   if fail.stopped(text) or module.script_raised() then return text end
-  return fail.new { msg = text, mistake = text:find("lobal '", 1, true) and true or "runtime" }
+  return fail.new { msg = text, hint = hint, mistake = text:find("lobal '", 1, true) and true or "runtime" }
 end
 
 local function call(f, req, ...)
