@@ -186,8 +186,8 @@ local function has_text(value)
   return type(value) == "table" and not meta and type(value.msg) == "string"
 end
 
--- What a script has called that has raised an error of Lua's: its name as scripts have it, and where it can be
--- looked up, as far as the error's place tells them.
+-- What a script has called that has raised an error of Lua's: its name as scripts have it, and where it is
+-- looked up, as far as the place of the error tells them.
 local function called(err, verb)
   local name = err:match "^cni/([%w_]+)%.lua:"
   local module = name and require("cni." .. name)
