@@ -120,6 +120,25 @@ describe("a luacni add that was killed", function()
       ends("[ $CNI_COMMAND != ADD ] || kill -9 $(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status); " .. late))
   end)
 
+  it("is taken back by one del, gc or add though a plugin fails at half of what it was killed over, once", function()
+    local words = "[ $CNI_COMMAND != DEL ] || rm /run/spec/half 2>/dev/null && exit 1"
+    for _, take in ipairs { { "del", "net", "blue" }, { "gc" } } do
+      killed()
+      foreign("two", words)
+      t.write("/run/spec/half", "")
+      succeeds(take, spies)
+      assert.is_nil(t.read "/run/spec/half")
+      nothing()
+    end
+    -- One that goes on failing fails.
+    killed()
+    foreign("two", "[ $CNI_COMMAND != DEL ] || exit 1")
+    fails(1, { "del", "net", "blue" }, "DEL two: ", spies)
+    foreign "two"
+    succeeds({ "del", "net", "blue" }, spies)
+    nothing()
+  end)
+
   it("is taken back by del, with what it was given, though the network is another now", function()
     killed("--args", "A=b", "--cap-args", '{"mac":"0a:00:00:00:00:01"}')
     put { type = "none" }

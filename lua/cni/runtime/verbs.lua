@@ -190,6 +190,13 @@ local function with_way_out(err)
   return err
 end
 
+-- Detach what has begun and not ended. Half of what a plugin was killed over can be what its DEL fails at, and
+-- not the next one: the reference's bridge 1.1 has removed all by then but a rule that was never made.
+local function detach_begun(job, go_on)
+  local failures = M.detach(job, go_on)
+  return failures[1] and M.detach(job, go_on) or failures
+end
+
 --- Take back what an ADD that was killed has left. The file of it stays, and says that nothing is begun.
 -- @tparam Begun mark of cni.runtime.begun, locked
 -- @tparam table job any, for what it lends to that one's
@@ -197,7 +204,7 @@ end
 function M.recover(mark, job)
   if mark.problem then error(mark.problem, 0) end
   if not mark.kept then return end
-  local failures = M.detach(begun.job(mark.kept, job), true)
+  local failures = detach_begun(begun.job(mark.kept, job), true)
   if failures[1] then error(with_way_out(fail.join(failures)), 0) end
   mark:forget()
 end
@@ -246,7 +253,7 @@ function M.del(job)
   local mark <close> = begun.find(owner_of(job))
   -- What has a namespace of its own is done with when that is gone too.
   job.begun = not (mark and mark.kept and mark.kept.namespace) and mark or nil
-  local failures = M.detach(job)
+  local failures = (mark and mark.kept and detach_begun or M.detach)(job)
   if failures[1] then error(mark and mark.kept and with_way_out(failures[1]) or failures[1], 0) end
 end
 
