@@ -190,8 +190,8 @@ local function with_way_out(err)
   return err
 end
 
--- Detach what has begun and not ended. Half of what a plugin was killed over can be what its DEL fails at, and
--- not the next one: the reference's bridge 1.1 has removed all by then but a rule that was never made.
+-- Detach what has begun and not ended. Half of what a plugin was killed over can be what its DEL fails at,
+-- and not the next one: the reference's bridge 1.1 has removed all by then but a rule that was never made.
 local function detach_begun(job, go_on)
   local failures = M.detach(job, go_on)
   return failures[1] and M.detach(job, go_on) or failures
