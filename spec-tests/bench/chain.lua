@@ -55,6 +55,10 @@ local function ports(count, offset)
   return list
 end
 
+local function range(count)
+  return { { hostPort = 50000, containerPort = 60000, protocol = "tcp", range = count } }
+end
+
 --- Nodes --------------------------------------------------------------------------------------
 
 local function new_node(name)
@@ -159,8 +163,11 @@ local function print_all(f)
     f["empty:ADD"], TARGETS.full)
   compare(("portmap of 206 ports beside %d mappings, and beside none"):format(MAPPINGS), f["ports:many:ADD"],
     f["empty:many:ADD"], TARGETS.many)
-  print(("portmap of 1000 ports with an offset: ADD %.2f ms (<= %d), DEL %.2f"):format(f["ports:offset:ADD"].wall,
-    TARGETS.offset, f["ports:offset:DEL"].wall))
+  for _, what in ipairs { "range", "offset" } do
+    local words = what == "range" and "a range of 1000 ports" or "1000 mappings, no two side by side,"
+    print(("portmap of %s with an offset: ADD %.2f ms (<= %d), DEL %.2f"):format(words,
+      f[("ports:%s:ADD"):format(what)].wall, TARGETS.offset, f[("ports:%s:DEL"):format(what)].wall))
+  end
 end
 
 local function main()
@@ -187,6 +194,7 @@ local function main()
   for _, node in ipairs { "empty", "ports" } do
     write(("/run/%s-many"):format(node), portmap(node, ports(206, 0)))
     write(("/run/%s-offset"):format(node), portmap(node, ports(1000, 1)))
+    write(("/run/%s-range"):format(node), portmap(node, range(1000)))
   end
   for round = 0, ROUNDS do
     local how = round == 0 and "count" or "run"
@@ -196,6 +204,7 @@ local function main()
     plan.portmap(how, "empty", "many")
     plan.portmap(how, "ports", "many")
     plan.portmap(how, "ports", "offset")
+    plan.portmap(how, "ports", "range")
   end
   write("/run/plan", table.concat(plan.lines, "\n") .. "\n")
   sh("%s/bench/measure </run/plan >/run/raw", BUILD)
