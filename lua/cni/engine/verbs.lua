@@ -322,7 +322,8 @@ local function claim(req, plugin, ns, book, alone)
   if not alone then
     for found in book:others(plugin.type) do
       local other <close> = found
-      clear_debris(other, caller, req)
+      -- What this chain has made so far stands: its first plugin has looked at what was there before.
+      if not (req.prev and other:is_settled(cookie)) then clear_debris(other, caller, req) end
     end
   end
   return book:begin {

@@ -194,6 +194,16 @@ function Book:living()
   return list
 end
 
+--- Whether it has only records of answered ADDs for one sandbox.
+-- @tparam string cookie of the sandbox
+-- @treturn boolean
+function Book:is_settled(cookie)
+  for _, record in ipairs(self:living()) do
+    if not record:is_whole() or record.header.cookie ~= cookie then return false end
+  end
+  return true
+end
+
 --- Begin a record for an ADD.
 -- @tparam table header who asked: network, id, ifname, type, digest (see @{digest}), netns, cookie,
 -- config, args, path
