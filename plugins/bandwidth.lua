@@ -8,8 +8,9 @@ local common = require "cni.common"
 local schema = require "cni.schema"
 local shaper = require "cni.shaper"
 
--- What runtimes write where nobody has asked for a burst: containerd, and CRI-O.
-local none <const> = { [0] = true, [0xffffffff] = true, [0x100000000] = true, [34359738359] = true }
+-- What runtimes write where nobody has asked for a burst: cri-dockerd, containerd, and CRI-O.
+local none <const> = { [0] = true, [0x7fffffff] = true, [0xffffffff] = true, [0x100000000] = true,
+  [34359738359] = true }
 
 -- The kernel counts the seconds that a burst takes at its rate up to this, and the bytes up to 2^32-1.
 local most_seconds <const>, most_bytes <const> = 274, 0xffffffff

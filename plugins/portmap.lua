@@ -2,7 +2,8 @@
 --- Publish ports of the host: what comes to them goes to the sandbox. Used in a chain, behind the plugin
 -- that gives the sandbox its address. Which ports, the runtime says (capability `portMappings`). A mapping
 -- is for every address of the host, or for that of `hostIP`; the most specific one counts. Two containers
--- cannot have one port.
+-- cannot have one port. One container in several networks can: the port leads there by the first of them, and
+-- by another one when that has gone.
 
 local addr = require "cni.addr"
 local common = require "cni.common"

@@ -211,7 +211,7 @@ describe("bandwidth", function()
     local w = new()
     w:add()
     local port = w:port(1).ifname
-    for _, burst in ipairs { false, 0, 4294967295, 4294967296, 34359738359 } do
+    for _, burst in ipairs { false, 0, 2147483647, 4294967295, 4294967296, 34359738359 } do
       local limited = { ingressRate = 10000000, ingressBurst = burst or nil }
       add(w, limited)
       local options = qdisc(w.host, port, "tbf").options

@@ -220,6 +220,52 @@ describe("portmap", function()
     publish(w, 1, { { hostPort = 8089, containerPort = 80, protocol = "tcp" } }, { name = "other" })
   end)
 
+  it("of a container in two networks leads there by the first, and by the other when that has gone", function()
+    local w = new(3)
+    local before = t.nft(w.host)
+    local mappings = { both[1], both[2], { hostPort = 60, containerPort = 60, protocol = "udp", range = 40 } }
+    local first, third = call(1, mappings), call(3, mappings, { name = "third" })
+    local second = call(2, mappings, { name = "a-network-whose-name-is-long-enough-for-comments-to-be-cut" })
+    first.id = ("c"):rep(64)
+    for _, c in ipairs { first, second, third } do
+      c.id = first.id
+      with_prev(w, c)
+    end
+    local all = {}
+    for n = 1, 3 do for _, server in ipairs(servers(w, n)) do all[#all + 1] = server end end
+    local function answers()
+      return names(talk(all, { { w.far, "TCP4", host4, 8080 }, { w.far, "UDP4", host4, 80 }, { w.host, "TCP6", host6, 8080 },
+        { w.far, "UDP6", host6, 8081 } }))
+    end
+    w:ok("ADD", first)
+    w:ok("ADD", second)
+    assert.equal("pod1 pod1 pod1 pod1", answers())
+    -- Another container has neither.
+    assert.matches("has it already", refused(w, 2, { both[1] }).msg)
+    w:ok("ADD", third)
+    for _, c in ipairs { first, second, third } do w:ok("CHECK", c) end
+
+    w:ok("DEL", third)
+    assert.equal("pod1 pod1 pod1 pod1", answers())
+    w:ok("ADD", third)
+    -- As after a kill: taken out, and not yet handed on.
+    t.sh("nft delete element inet luacni any_ports4 '{ tcp . 8080 }'", { host = w.host })
+    w:ok("DEL", first)
+    local next_one = answers():match "%w+"
+    assert.is_truthy(next_one == "pod2" or next_one == "pod3", next_one)
+    assert.equal((next_one .. " "):rep(3) .. next_one, answers())
+    for _, c in ipairs { second, third } do w:ok("CHECK", c) end
+    w:ok("ADD", first)
+    assert.equal((next_one .. " "):rep(3) .. next_one, answers())
+    w:ok("DEL", second)
+    w:ok("DEL", third)
+    assert.equal("pod1 pod1 pod1 pod1", answers())
+    w:ok("CHECK", first)
+    w:ok("DEL", first)
+    assert.equal("- - - -", answers())
+    t.same(before, t.nft(w.host))
+  end)
+
   it("has one element a family for a range", function()
     local w = new(1)
     publish(w, 1, { { hostPort = 5000, containerPort = 5000, protocol = "udp", range = 1000 } })

@@ -489,6 +489,25 @@ function M.of(owner)
   return read_all(directory(owner), {})
 end
 
+--- Every record of a container, of all its attachments, as @{all} gives them.
+-- @tparam string id the container's
+-- @treturn table list
+function M.of_container(id)
+  local found, prefix = {}, component(id .. ":")
+  for _, network in ipairs(files.list(M.root)) do
+    for _, attachment in ipairs(files.list(M.root .. "/" .. network)) do
+      if attachment:sub(1, #prefix) == prefix then
+        read_all(("%s/%s/%s"):format(M.root, network, attachment), found)
+      end
+    end
+  end
+  local list = {}
+  for _, record in ipairs(found) do
+    if record.header.id == id then list[#list + 1] = record end
+  end
+  return list
+end
+
 --- Every record there is, to look at: not locked, and perhaps in the middle of being written.
 -- @tparam[opt] string only the network to look at; nil: all
 -- @treturn table list of { header =, steps =, done =, since = when it was written last }, by network and

@@ -18,7 +18,8 @@
 -- same, and `want.theirs` one that takes back what it has done.
 --
 -- To whom an element belongs, its comment says. One batch adds all of them, and one removes them. An element
--- that somebody else has is an error which names him; nothing is added then.
+-- that somebody else has is an error which names him; nothing is added then. What another attachment of the
+-- same container has is left to it until it goes (cni.step.siblings).
 --
 -- @module cni.step.elements
 
@@ -28,6 +29,7 @@ local layouts = require "cni.step.layout"
 local netlink = require "netlink"
 local nft = require "cni.nft"
 local shared = require "cni.record.shared"
+local siblings = require "cni.step.siblings"
 
 local errors = netlink.sys.errno
 local M = {}
@@ -158,13 +160,30 @@ local function said(element)
     data and " : " .. text(data.verdict and { data.verdict, data.chain } or data) or "", element.set)
 end
 
-local function occupied(element, by)
+-- Elements that are left out, since another attachment of an owner's container has them: itself a key of it.
+local function left_out(owner) return { owner = owner, known = {} } end
+
+local function is_siblings(apart, comment)
+  local known = apart.known
+  if comment and known[comment] == nil then
+    known[comment] = siblings.any(apart.owner, function(other) return owner_comment(other) == comment end)
+  end
+  return comment ~= nil and known[comment]
+end
+
+-- Somebody has an element: it is left out when that is a sibling, or else an error.
+local function occupied(apart, element, found)
+  local by = found.comment or "somebody"
+  if is_siblings(apart, found.comment) then
+    apart[element], apart.some = true, true
+    return
+  end
   fail.throw { msg = ("%s: %s has it already"):format(said(element), by),
     details = "its owner is written network/container/interface" }
 end
 
--- Raise when somebody has one of the keys of elements in another set, or in its own between its ends.
-local function look_for_others(socket, layout, elements, group, comment)
+-- See who has one of the keys of elements in another set, or in its own between its ends.
+local function look_for_others(socket, layout, elements, group, comment, apart)
   local used = {}
   local function is_used(name)
     if used[name] == nil then used[name] = not set_of(layout, name).noted or shared.used(group, name) end
@@ -179,7 +198,7 @@ local function look_for_others(socket, layout, elements, group, comment)
     end
   end
   for i, found in ipairs(find_all(socket, layout, asked)) do
-    if found and found.comment ~= comment then occupied(asked[i].of, found.comment or "somebody") end
+    if found and found.comment ~= comment then occupied(apart, asked[i].of, found) end
   end
 end
 
@@ -205,7 +224,7 @@ local function batch_of(layout, verb, elements, comment)
 end
 
 -- Of the elements those that are there; of somebody else only such as are to be replaced.
-local function there(socket, layout, elements, comment, only)
+local function there(socket, layout, elements, comment, apart, only)
   local list, asked = {}, {}
   for _, element in ipairs(elements) do
     if not only or element[only] then asked[#asked + 1] = element end
@@ -216,7 +235,7 @@ local function there(socket, layout, elements, comment, only)
     if found and (found.comment == comment or element.replace) then
       list[#list + 1] = element
     elseif found and only ~= "replace" then
-      occupied(element, found.comment or "somebody")
+      occupied(apart, element, found)
     end
   end
   return list
@@ -226,16 +245,26 @@ end
 local function commit(socket, layout, elements, comment, replaced)
   local batch = batch_of(layout, "del", replaced)
   table.move(batch_of(layout, "create", elements, comment), 1, #elements, #batch + 1, batch)
+  if #batch == 0 then return true end
   local ok, msg, errno = socket:commit(batch)
   return ok, errno, msg
 end
 
 -- Whether there is an element that would be in the way of an interval, without having its first key.
-local function overlap(socket, layout, elements, comment)
+local function overlap(socket, layout, elements, comment, apart)
   for _, element in ipairs(elements) do
     local found = element.key_end and find(socket, layout, element.set, element.key_end)
-    if found and found.comment ~= comment then occupied(element, found.comment or "somebody") end
+    if found and found.comment ~= comment then occupied(apart, element, found) end
   end
+end
+
+local function but_for(apart, elements)
+  if not apart.some then return elements end
+  local list = {}
+  for _, element in ipairs(elements) do
+    if not apart[element] then list[#list + 1] = element end
+  end
+  return list
 end
 
 local function take(plan, group, want, layout)
@@ -267,21 +296,30 @@ function M.run(step, plan)
   local socket, group = nft.open(h), group_of(layout, h)
   local comment, elements = owner_comment(plan.owner), all_of(want.elements)
   take(plan, group, want, layout)
-  local ok, errno, msg
+  local ok, errno, msg, waits
+  local function try()
+    local apart = left_out(plan.owner)
+    look_for_others(socket, layout, elements, group, comment, apart)
+    ok, errno, msg = commit(socket, layout, but_for(apart, elements), comment,
+      there(socket, layout, elements, comment, apart, "replace"))
+    if not ok and (errno == errors.EEXIST or errno == errors.ENOTEMPTY) then
+      -- Somebody has one of them: that is said. Or a killed call of this very attachment has left some.
+      local mine = there(socket, layout, elements, comment, apart)
+      overlap(socket, layout, elements, comment, apart)
+      ok, errno, msg = commit(socket, layout, but_for(apart, elements), comment, mine)
+    end
+    return ok and apart.some
+  end
   for _ = 1, patience do
     if layouts.missing(socket, layout) then
       plan:lock(group, "exclusive")
       take(plan, group, want, layout)
       layouts.make(socket, layout, M.say(step))
     end
-    look_for_others(socket, layout, elements, group, comment)
-    ok, errno, msg = commit(socket, layout, elements, comment,
-      there(socket, layout, elements, comment, "replace"))
-    if not ok and (errno == errors.EEXIST or errno == errors.ENOTEMPTY) then
-      -- Somebody has one of them: that is said. Or a killed call of this very attachment has left some.
-      local mine = there(socket, layout, elements, comment)
-      overlap(socket, layout, elements, comment)
-      ok, errno, msg = commit(socket, layout, elements, comment, mine)
+    if try() and not waits then
+      siblings.wait(group, plan.owner)
+      waits = true
+      try()
     end
     if ok then return forget(step, h, socket, layout, false, comment) end
     -- Gone since we looked, or come.
@@ -306,17 +344,21 @@ local function differs(step, plan)
     return ("%s is missing from table %s %s"):format(missing, layout.family or "inet", layout.table)
   end
   local elements = all_of(step.want.elements)
-  local all = find_all(socket, layout, elements)
+  local all, apart = find_all(socket, layout, elements), left_out(plan.owner)
   for i, element in ipairs(elements) do
     local set, found = set_of(layout, element.set), all[i]
+    local others = found and found.comment ~= comment
     if not found then
       return ("%s: its element in set %s is missing"):format(said(element), element.set)
-    elseif found.comment ~= comment and not element.replace then
+    elseif others and is_siblings(apart, found.comment) then
+      goto continue
+    elseif others and not element.replace then
       return ("%s: its element in set %s belongs to %s"):format(said(element), element.set,
         found.comment or "somebody")
     elseif set.data_type and set.data_type ~= "verdict" and not same(element.data, found.data) then
       return ("%s: its element in set %s leads elsewhere"):format(said(element), element.set)
     end
+    ::continue::
   end
 end
 
@@ -361,13 +403,32 @@ local function take_out(step, plan, socket, layout)
   return ok
 end
 
+-- What is gone is made for those who have waited for it; one by one where a third has some of it.
+local function hand_on(step, plan, socket, layout, group)
+  siblings.hand_on(group, plan.owner, step.want, function(owner, elements)
+    local comment, all, missing = owner_comment(owner), all_of(elements), {}
+    for i, found in ipairs(find_all(socket, layout, all)) do
+      if not found then missing[#missing + 1] = all[i] end
+    end
+    local ok, errno, msg = commit(socket, layout, missing, comment, {})
+    for i = 1, not ok and errno == errors.EEXIST and #missing or 0 do
+      ok, errno, msg = commit(socket, layout, { missing[i] }, comment, {})
+      if not ok and errno ~= errors.EEXIST then break end
+      ok = true
+    end
+    if not ok then fail.kernel("hand on what waits in set " .. missing[1].set, msg, errno) end
+  end)
+end
+
 -- Without a socket there are no nf_tables: only the books are to be kept.
 local function undo(step, plan, socket)
   local h, layout = plan[step.ns], layout_of(step)
   local group = group_of(layout, h)
+  siblings.go(group, plan.owner)
   for _ = 1, patience do
     if not socket or take_out(step, plan, socket, layout) then break end
   end
+  if socket then hand_on(step, plan, socket, layout, group) end
   if step.want.theirs then require("cni.reference.leftovers")[step.want.theirs](plan) end
   forget(step, h, socket, layout, true, owner_comment(plan.owner))
   for _, set in ipairs(layout.sets) do
