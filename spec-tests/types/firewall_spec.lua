@@ -45,6 +45,7 @@ local function undo(w, n, more) return w:ok("DEL", call(w, n, more)) end
 local function check(w, n, more) return w:ok("CHECK", call(w, n, more)) end
 
 local function rules(w) return t.sh("nft list ruleset", { host = w.host }) end
+local function tables(w) return t.run("nft list tables | sort", { host = w.host }) end
 local function saved(w) return t.run("iptables-nft -S FORWARD", { host = w.host }) end
 
 -- Listens in one namespace after the other, connects, says for each whether the connection came about.
@@ -187,17 +188,50 @@ describe("firewall", function()
     assert.falsy(rules(w):find("luacni", 1, true), rules(w))
   end)
 
-  it("makes nothing in iptables' tables where there are none; CHECK misses the rule when they come", function()
+  it("lets pass what comes after: iptables' FORWARD that drops, of Docker or ufw, which nobody had made yet", function()
+    local w = new(2, { lived_in = false })
+    plug(w, 1)
+    plug(w, 2)
+    firewall(w, 1)
+    w:sh("iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP; iptables-nft -A FORWARD -i docker0 -j ACCEPT")
+    connect(out(out({}, w, 1, true), w, 2, false))
+    check(w, 1)
+    firewall(w, 2)
+    undo(w, 1)
+    connect(out(out({}, w, 1, false), w, 2, true))
+    undo(w, 2)
+    assert.equal("-P FORWARD DROP\n-A FORWARD -i docker0 -j ACCEPT\n", saved(w))
+    assert.truthy(t.run("nft list table ip6 filter", { host = w.host }):find("policy drop", 1, true))
+  end)
+
+  for what, left in pairs { ["true"] = "", ["iptables-nft -A FORWARD -i docker0 -j ACCEPT"] = "table ip filter\n",
+    ["iptables-nft -N OTHER"] = "table ip filter\n", ["nft flush ruleset"] = "" } do
+  it("takes the chain that it has made for that back, unless somebody has something in its table, after " .. what, function()
+    local w = new(2, { lived_in = false })
+    plug(w, 1)
+    plug(w, 2)
+    firewall(w, 1)
+    assert.equal("table inet luacni\ntable ip filter\ntable ip6 filter\n", tables(w))
+    w:sh(what)
+    firewall(w, 2)
+    undo(w, 1)
+    connect(out({}, w, 2, true))
+    undo(w, 2)
+    assert.equal(left, tables(w))
+  end)
+  end
+
+  it("makes nothing where somebody else has a chain of that name", function()
     local w = new(1, { lived_in = false })
     plug(w, 1)
+    w:sh("nft 'table ip filter { chain FORWARD { counter; }; }'")
+    local before = t.run("nft list table ip filter", { host = w.host })
     firewall(w, 1)
-    assert.equal("table inet luacni\n", t.run("nft list tables", { host = w.host }))
+    assert.equal(before, t.run("nft list table ip filter", { host = w.host }))
     connect(out({}, w, 1, true))
     check(w, 1)
-    w:sh("iptables-nft -P FORWARD DROP")
-    assert.truthy(w:fails("CHECK", call(w, 1)).text:find("FORWARD of table ip filter", 1, true))
     undo(w, 1)
-    assert.equal("-P FORWARD DROP\n", saved(w))
+    assert.equal(before, t.run("nft list ruleset", { host = w.host }))
   end)
 
   it("leaves others' tables as they are, a flush of those has no effect on it", function()

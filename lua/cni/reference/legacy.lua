@@ -24,6 +24,11 @@ end
 
 local function has_nat(family) return has(family, "nat") end
 
+--- Whether the namespace we are in has a filter table of that kind.
+-- @tparam string family ip or ip6
+-- @treturn boolean
+function M.has_filter(family) return has(family, "filter") end
+
 local function execute(path, argv)
   table.insert(argv, 1, path)
   local run, msg, errno = sys.exec { path = path, argv = argv, timeout_ms = 20000 }

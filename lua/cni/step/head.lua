@@ -1,7 +1,9 @@
 -- SPDX-License-Identifier: MIT
 --- Step `head`: rules at the head of iptables' FORWARD, which all attachments share: one that accepts what
--- has a mark (cni.forwarded sets it), and ahead of it a jump to the administrator's chain. They are there
--- only where iptables has that chain; nothing of iptables is made otherwise.
+-- has a mark (cni.forwarded sets it), and ahead of it a jump to the administrator's chain. Where iptables is
+-- installed and has not made its chain yet, that is made as iptables makes it: Docker or ufw, started later,
+-- have it drop then. It goes with the last attachment, unless somebody else has rules there by then, or a
+-- policy.
 --
 --     table ip filter
 --       chain CNI-ADMIN     empty when it is made, then the administrator's; it stays while it has a rule
@@ -16,6 +18,7 @@
 -- @module cni.step.head
 
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local layouts = require "cni.step.layout"
 local netlink = require "netlink"
 local nft = require "cni.nft"
@@ -25,6 +28,7 @@ local errors = netlink.sys.errno
 local M = {}
 
 local families = { ip = "iptables", ip6 = "ip6tables" }
+local folders <const> = { "/usr/sbin", "/sbin", "/usr/bin", "/bin" }
 
 local function in_filter(family, fields)
   fields.family, fields.table = family, "filter"
@@ -50,6 +54,18 @@ end
 local function has_forward(socket, family)
   local found = chain_of(socket, family, "FORWARD")
   return found ~= nil and found.hook == "forward"
+end
+
+-- Whether the chain is to be made: there is none of that name, and there is who would make it later. Where
+-- the older tables are in use, he would make it there.
+local function is_to_make(socket, family)
+  if chain_of(socket, family, "FORWARD") or require("cni.reference.legacy").has_filter(family) then
+    return false
+  end
+  for _, folder in ipairs(folders) do
+    if files.exists(folder .. "/" .. families[family]) then return true end
+  end
+  return false
 end
 
 -- Rules -----------------------------------------------------------------------------------
@@ -89,6 +105,7 @@ end
 -- Objects of the group, and what is written down of each.
 local function mark_object(want, family) return ("mark %d %s"):format(want.bit, family) end
 local function admin_object(name, family) return ("admin %s %s"):format(name, family) end
+local function forward_fact(family) return "FORWARD " .. family end
 
 -- The names of the administrators' chains that attachments have.
 local function admins(group, family)
@@ -172,11 +189,21 @@ local function make(socket, want, what)
       and not find(listed(socket, family), is_jump, want.chain) then
       made["there: " .. key] = true
     end
+    if is_to_make(socket, family) then
+      made[forward_fact(family)] = true
+      shared.save(want.group, facts)
+    end
   end
   layouts.change(socket, what, function()
     local batch = {}
     for _, family in ipairs(want.families) do
-      if has_forward(socket, family) then put(batch, socket, want, family) end
+      local makes = made[forward_fact(family)] and not chain_of(socket, family, "FORWARD")
+      if makes then
+        batch[#batch + 1] = { "add", "table", { family = family, name = "filter" } }
+        batch[#batch + 1] = { "add", "chain", in_filter(family, { name = "FORWARD", type = "filter",
+          hook = "forward", priority = 0, policy = "accept" }) }
+      end
+      if makes or has_forward(socket, family) then put(batch, socket, want, family) end
     end
     return batch
   end)
@@ -196,7 +223,11 @@ function M.run(step, plan)
   take(plan, want, "shared")
   local handles, lacking = shared.facts(want.group).made or {}, false
   for _, family in ipairs(want.families) do
-    lacking = lacking or has_forward(socket, family) and not stands(socket, want, family, handles)
+    if has_forward(socket, family) then
+      lacking = lacking or not stands(socket, want, family, handles)
+    else
+      lacking = lacking or is_to_make(socket, family)
+    end
   end
   if lacking then
     take(plan, want, "exclusive")
@@ -245,6 +276,25 @@ local function drop_admin(batch, socket, family, name, was_there)
   end
 end
 
+-- The chain that was made here goes with its last rule, and the table with its last chain. A batch has what
+-- is deleted already.
+local function drop_forward(batch, socket, family)
+  local rules, chains = 0, 1
+  for _, change in ipairs(batch) do
+    local what, fields = change[2], change[3]
+    if fields.family == family then
+      if what == "rule" then rules = rules + 1 else chains = chains + 1 end
+    end
+  end
+  local chain = chain_of(socket, family, "FORWARD")
+  if not chain or chain.policy ~= "accept" or chain.use ~= rules then return end
+  batch[#batch + 1] = { "del", "chain", in_filter(family, { name = "FORWARD" }) }
+  local container = checked(socket:get("table", { family = family, name = "filter" }))
+  if container and container.use == chains then
+    batch[#batch + 1] = { "del", "table", { family = family, name = "filter" } }
+  end
+end
+
 -- Whether others, of whom our books do not know, use these rules: nobody does by our books, and yet the
 -- layout that sets the mark is there.
 local function is_used(socket, want, unused)
@@ -270,6 +320,9 @@ local function drop(socket, want, unused)
         drop_admin(batch, socket, family, name, made["there: " .. object])
       end
     end
+    for family in pairs(families) do
+      if made[forward_fact(family)] then drop_forward(batch, socket, family) end
+    end
     return batch
   end
   if not socket or not is_used(socket, want, unused) then
@@ -281,6 +334,10 @@ local function drop(socket, want, unused)
     end
   end
   for object in pairs(unused) do made[object], made["there: " .. object] = nil, nil end
+  for family in pairs(families) do
+    local key = forward_fact(family)
+    made[key] = made[key] and socket and chain_of(socket, family, "FORWARD") ~= nil or nil
+  end
   shared.save(want.group, facts)
 end
 
