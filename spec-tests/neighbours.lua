@@ -285,7 +285,7 @@ end
 -- Records and leases of the networks `beside` and `side`, their links, and their uses of what is shared; and the
 -- lock of what is masqueraded, which they alone may have made.
 local own_files = { "^attachments/beside/", "^attachments/side/", "^beside/", "^side/", "^shared/nbr", "/beside:",
-  "/side:", "^shared/nft:masq:%d+/lock$" }
+  "/side:", "^shared/nft:luacni%.masked:%d+/lock$" }
 
 --- Whether a file below /run/luacni, or a lease, is of a neighbour put there by `put`: their own CHECK tells.
 function M.owns(name)

@@ -29,6 +29,7 @@
 
 local addr = require "cni.addr"
 local args = require "cni.engine.args"
+local layouts = require "cni.step.layout"
 local nft = require "cni.nft"
 
 local M = {}
@@ -37,11 +38,7 @@ local M = {}
 -- Cilium 0x0f00, portmap 0x2000, kube-proxy 0x4000 and 0x8000, Calico and Tailscale 0xffff0000.
 M.bit = 12
 
-local protos = {
-  inet = { suffix = "4", word = "ip", nfproto = "ipv4", type = "ipv4_addr" },
-  inet6 = { suffix = "6", word = "ip6", nfproto = "ipv6", type = "ipv6_addr" },
-}
-local order <const> = { "inet", "inet6" }
+local protos, order = layouts.protos, layouts.families
 
 -- A register of 16 bytes.
 local first <const> = 1
@@ -87,7 +84,6 @@ local function by_a_bridge() return { { "meta", key = "iifkind", dreg = first },
 local function named(name, bit) return bit == M.bit and name or ("%s_bit%d"):format(name, bit) end
 
 local function marking(bit)
-  local layouts = require "cni.step.layout"
   local admin = named("admin_forward", bit)
   local rules, sets = { nft.rule(nft.verdict("jump", admin)) }, {}
   local function mark(...) rules[#rules + 1] = nft.rule(...) end
@@ -119,7 +115,6 @@ local function together(p, link, address, set, op)
 end
 
 local function ingress()
-  local layouts = require "cni.step.layout"
   local sets, chains, look_up = {}, {}, {}
   for _, family in ipairs(order) do
     local p = protos[family]
@@ -190,14 +185,12 @@ local function isolated()
       comment = "what neighbours send to isolated sandboxes ends here" } } }
 end
 
--- Layouts by name: `marks12` is that of bit 12. Made when they are first asked for.
-setmetatable(M, { __index = function(_, key)
-  local bit = type(key) == "string" and key:match "^marks(%d+)$"
-  local layout = bit and marking(math.tointeger(bit)) or key == "ingress" and ingress()
-    or key == "isolated" and isolated() or nil
-  if layout then rawset(M, key, layout) end
-  return layout
-end })
+-- Layouts by name: `marks12` is that of bit 12.
+layouts.when_asked(M, function(name)
+  local bit = name:match "^marks(%d+)$"
+  return bit and marking(math.tointeger(bit)) or name == "ingress" and ingress()
+    or name == "isolated" and isolated()
+end)
 
 -- Steps -------------------------------------------------------------------------------------
 

@@ -156,9 +156,16 @@ local first_register <const> = 8 -- of four bytes; those below are of sixteen
 local function fields_of(proto, names)
   if not headers[proto] then error(("unknown protocol %q"):format(tostring(proto)), 3) end
   local list, register = { needs = proto }, first_register
-  for _, name in ipairs(names) do
-    local count
-    list[#list + 1], count = piece(proto, name, register)
+  for _, item in ipairs(names) do
+    local name, bits = item, nil
+    if type(item) == "table" then name, bits = item[1], item[2] end
+    local load, count = piece(proto, name, register)
+    local size = count * 4
+    list[#list + 1] = load
+    if bits and bits < size * 8 then
+      list[#list + 1] = { "bitwise", sreg = register, dreg = register, len = size, mask = mask(bits, size),
+        xor = ("\0"):rep(size) }
+    end
     register = register + count
   end
   return list
@@ -168,7 +175,7 @@ end
 -- of intervals.
 -- @tparam string proto `"ip"` or `"ip6"`: the packets that it is about
 -- @tparam {string,...} names in the order of the key: `saddr`, `daddr`, `l4proto`, `sport`, `dport`,
--- `iifname`, `oifname`, `mark`
+-- `iifname`, `oifname`, `mark`; of an address `{ "daddr", 24 }` is its network: the first 24 bits alone
 -- @tparam string set name of a set of the same table
 -- @tparam[opt="=="] string op or `"!="`: not in it
 -- @treturn table expressions

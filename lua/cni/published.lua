@@ -28,18 +28,15 @@
 local addr = require "cni.addr"
 local args = require "cni.engine.args"
 local fail = require "cni.fail"
+local layouts = require "cni.step.layout"
 local nft = require "cni.nft"
 
 local M = {}
 
 -- Layout ------------------------------------------------------------------------------
 
-local protos = {
-  inet = { suffix = "4", word = "ip", nfproto = "ipv4", type = "ipv4_addr" },
-  inet6 = { suffix = "6", word = "ip6", nfproto = "ipv6", type = "ipv6_addr" },
-}
+local protos, order = layouts.protos, layouts.families
 local loopback <const> = "127.0.0.0/8"
-local order <const> = { "inet", "inet6" }
 
 local target <const> = " . inet_proto . inet_service"
 local asked <const> = "asked_udp"
@@ -103,7 +100,7 @@ local function build()
   local look_up = { nft.rule(nft.fib_daddr "local", nft.nfproto "ipv4", nft.verdict("jump", "published4")),
     nft.rule(nft.fib_daddr "local", nft.nfproto "ipv6", nft.verdict("jump", "published6")) }
   return {
-    table = "luacni", name = "published", version = "2", comment = require("cni.step.layout").of_luacni,
+    table = "luacni", name = "published", version = "2", comment = layouts.of_luacni,
     sets = sets(),
     chains = {
       { name = "admin", kept = true, comment = "yours: sees first what arrives, and is never changed" },
@@ -125,13 +122,7 @@ local function build()
   }
 end
 
--- Made when it is first asked for.
-setmetatable(M, { __index = function(_, key)
-  if key ~= "layout" then return nil end
-  local layout = build()
-  rawset(M, "layout", layout)
-  return layout
-end })
+layouts.when_asked(M, function(name) return name == "layout" and build() end)
 
 -- Intervals of addresses ----------------------------------------------------------------
 

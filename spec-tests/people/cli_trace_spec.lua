@@ -164,15 +164,15 @@ describe("luacni trace", function()
     network { ipMasq = true }
     local list = records({ "add", conf, "blue" }, { env = { path_of "ours" } })
     local chain = one(sent(list, "NFT_MSG_NEWCHAIN")).attributes
-    t.same({ "inet", "luacni", "postrouting", "nat", "postrouting", 100 },
+    t.same({ "inet", "luacni", "masquerade4_24", "nat", "postrouting", 100 },
       { chain.family, chain.table, chain.name, chain.type, chain.hook, chain.priority })
-    local set = one(sent(list, "NFT_MSG_NEWSET")).attributes
+    local set = one(sent(list, "NFT_MSG_NEWSET", function(a) return a.name == "masked4_24" end)).attributes
     local element = one(sent(list, "NFT_MSG_NEWSETELEM")).attributes
-    t.same({ set.name, "0x0a090802" }, { element.set, element.elements[1].key })
+    t.same({ set.name, "0x0a0908020a090800" }, { element.set, element.elements[1].key })
     assert.is_truthy(t.our_rules(host):find("set " .. set.name, 1, true) or
       t.our_rules(host):find('set "' .. set.name, 1, true), t.our_rules(host))
     local rule = sent(list, "NFT_MSG_NEWRULE", function(a) return a.exprs[#a.exprs].expression == "masq" end)
-    assert.equal("postrouting", one(rule).attributes.chain)
+    assert.equal("masquerade4_24", one(rule).attributes.chain)
   end)
 
   it("tells what the kernel refuses, with errno, its own words, and what it objects to", function()

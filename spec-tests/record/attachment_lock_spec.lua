@@ -75,7 +75,7 @@ describe("A second ADD of an attachment whose first is under way", function()
     assert.equal(999, e.code)
     assert.truthy(e.msg:find("already attached", 1, true), e.msg)
     assert.equal("br0/10.9.0.1,24/net:c1:eth0 br0/link/net:c1:eth0 " ..
-      "nft:masq/masq_10.9.0.0,24_net/net:c1:eth0", users())
+      "nft:luacni.masked/masked4_24/net:c1:eth0", users())
     w.results["c1 eth0"] = t.decode(said("one"))
     w:check()
     w:del()

@@ -24,14 +24,15 @@ local other = { name = "other", bridge = "br1" }
 
 local function masqueraded(w, pod) return t.tcp_source(w.pods[pod], w.far, far4) == host4 end
 
--- The elements of all our sets, "SET ADDRESS", and the tables there are.
+-- The elements of all our sets, "SET ADDRESS OWNER".
 local function elements(w)
   local list = {}
   for _, item in ipairs(t.many(w.host, { "nft -j list ruleset" })[1].nftables) do
     local ours = item.set and item.set.table == "luacni" and item.set.elem
     for _, elem in ipairs(ours or {}) do
-      local value = type(elem) == "table" and elem.elem.val or elem
-      list[#list + 1] = item.set.name .. " " .. value
+      local value = elem.elem and elem.elem.val or elem
+      list[#list + 1] = ("%s %s %s"):format(item.set.name, type(value) == "table" and value.concat[1] or value,
+        elem.elem and elem.elem.comment or "nobody's")
     end
   end
   table.sort(list)
@@ -49,21 +50,60 @@ describe("Two networks with one subnet, each on its own bridge,", function()
         local calls = { { id = "c1", pod = 1 }, { id = "c2", pod = 2, conf = other } }
         w:add(calls[1])
         w:add(calls[2])
-        t.same({ "masq_10.1.0.0/24_net 10.1.0.2", "masq_10.1.0.0/24_other 10.1.0.2" }, elements(w))
+        t.same({ "masked4_24 10.1.0.2 net/c1/eth0", "shared4_24 10.1.0.2 other/c2/eth0" }, elements(w))
+        w:check(calls[1])
+        w:check(calls[2])
         w:del(calls[first])
         w:check(calls[second])
         assert.is_true(masqueraded(w, second))
-        assert.equal(1, #elements(w))
+        t.same({ "masked4_24 10.1.0.2 " .. (second == 1 and "net/c1/eth0" or "other/c2/eth0") }, elements(w))
         w:del(calls[second])
         t.same(before, w:picture())
       end)
   end
 
+  it("and two more, go in any order: who is left is masqueraded, and named, whatever is known of them", function()
+    local w = new(nil, { pods = 4 })
+    local before = w:picture()
+    local calls = {}
+    for n = 1, 4 do calls[n] = { id = "c" .. n, pod = n, conf = { name = "n" .. n, bridge = "br" .. n } } end
+    for _, order in ipairs { { 2, 1, 4, 3 }, { 3, 4, 2, 1, lost = true }, { 1, 2, 3, 4 } } do
+      for n = 1, 4 do w:add(calls[n]) end
+      if order.lost then t.run("rm -rf /run/luacni") end
+      for gone, n in ipairs(order) do
+        w:del(calls[n])
+        for later = gone + 1, 4 do w:check(calls[order[later]]) end
+        assert.equal(4 - gone, #elements(w))
+      end
+      -- Without books the bridges stay.
+      if order.lost then t.run("for n in 1 2 3 4; do ip link del br$n; done", { host = w.host }) end
+      t.same(before, w:picture())
+    end
+  end)
+
+  it("one within the other's, are each masqueraded towards all but their own", function()
+    local wide = { type = "host-local", subnet = "10.1.0.0/16", rangeStart = "10.1.9.2", gateway = "10.1.9.1" }
+    local w = new(nil, { pods = 2 })
+    for _, order in ipairs { { {}, { id = "c2", pod = 2, conf = { name = "other", bridge = "br1", ipam = wide } } },
+      { { id = "c2", pod = 2, conf = { name = "other", bridge = "br1", ipam = wide } }, {} } } do
+      for _, call in ipairs(order) do w:add(call) end
+      w:sh("ip addr add 10.1.77.1/32 dev up0; ip route add 10.1.77.2/32 dev up0; ip -n far addr add 10.1.77.2/32 dev up0")
+      assert.equal(host4, t.tcp_source(w.pods[1], w.far, far4))
+      assert.equal(host4, t.tcp_source(w.pods[2], w.far, far4))
+      -- It is in the subnet of the second alone.
+      assert.equal(host4, t.tcp_source(w.pods[1], w.far, "10.1.77.2"))
+      w:sh("ip neigh add proxy 10.1.77.2 dev br1; echo 1 >/proc/sys/net/ipv4/conf/br1/proxy_arp")
+      assert.matches("^10%.1%.9%.", t.tcp_source(w.pods[2], w.far, "10.1.77.2"))
+      w:sh("ip addr del 10.1.77.1/32 dev up0; ip -n far addr del 10.1.77.2/32 dev up0; ip route flush 10.1.77.2")
+      for _, call in ipairs(order) do w:del(call) end
+    end
+  end)
+
   it("have sets that nft can list and read back, whatever the network is called", function()
     local w = new({ name = ("N-a.b_c"):rep(20) .. "end" })
     w:add()
     local listed = rules(w)
-    assert.truthy(listed:find("masq_10.1.0.0/24_N-a.b_c", 1, true), listed)
+    assert.truthy(listed:find('comment "N-a.b_c', 1, true), listed)
     w:sh("nft list table inet luacni >/run/spec/rules; nft delete table inet luacni; nft -f /run/spec/rules")
     assert.equal(listed, rules(w))
     w:check()
@@ -348,7 +388,7 @@ describe("Masquerading while others change the rules:", function()
         return method == "commit" and batch[1][1] == "create" and "before"
       end
     ]])
-    t.same({ "masq_10.1.0.0/24_net 10.1.0.2" }, elements(w))
+    t.same({ "masked4_24 10.1.0.2 net/c1/eth0" }, elements(w))
     assert.truthy(rules(w):find("masquerade", 1, true))
   end)
 
@@ -356,14 +396,14 @@ describe("Masquerading while others change the rules:", function()
     local w = new()
     run(w, [[ -- undo
       local count = 0
-      command = "nft add element inet luacni masq_10.1.0.0/24_net { 10.1.0.7 }"
+      command = "nft add element inet luacni masked4_24 { 10.1.0.7 . 10.1.0.0 }"
       function when(method, batch)
         count = count + (method == "dump" and batch == "rule" and 1 or 0)
         return method == "commit" and batch[#batch][2] == "table" and batch[#batch][1] == "del"
           and "before"
       end
     ]])
-    t.same({ "masq_10.1.0.0/24_net 10.1.0.7" }, elements(w))
+    t.same({ "masked4_24 10.1.0.7 nobody's" }, elements(w))
   end)
 
   it("a set that somebody makes beside it is not made twice, nor its rule", function()
@@ -384,29 +424,45 @@ describe("Masquerading while others change the rules:", function()
   end)
 end)
 
-describe("An attachment that was made when networks of one subnet had one set", function()
+-- Versions before: what they called the set of 10.1.0.0/24, the mark of its rule, and whether steps named the set.
+local eras = {
+  ["had a set for each subnet of a network"] = { set = "masq_10.1.0.0/24_net", mark = "masq_10.1.0.0/24_net", named = true },
+  ["had one set for a subnet"] = { set = "masq_10.1.0.0/24", mark = "10.1.0.0/24" },
+}
+
+for what, era in pairs(eras) do describe("An attachment that was made when masquerading " .. what, function()
   -- As the program wrote it down then.
   local function grow_old(w)
     local base = "/run/luacni/attachments/"
+    local group = t.shared_dir(w.host, "nft:luacni.masked")
+    local old = group:gsub("nft:luacni%.masked", "nft:masq")
     for name, bytes in pairs(t.files(base)) do
       local lines = {}
       for line in bytes:gmatch("[^\n]+") do
         local step = cjson.decode(line)
-        if step.want then step.want.group = nil end
-        for _, want in ipairs(step.want and step.want.addresses or {}) do want.set = nil end
+        if step.kind == "elements" then
+          local address = { address = "10.1.0.2", subnet = "10.1.0.0/24", family = "inet", set = era.named and era.set or nil }
+          step.kind, step.want = "masq", { addresses = { address }, group = era.named and old:match "[^/]*$" or nil }
+        end
+        if step.want and not era.named then step.want.group = nil end
         lines[#lines + 1] = cjson.encode(step) .. "\n"
       end
       t.write(base .. name, table.concat(lines))
     end
-    t.run(([[
-      cd /run/luacni/shared
-      mv %s br0; mv %s nft:masq
-      mv nft:masq/masq_10.1.0.0,24_net nft:masq/10.1.0.0,24
-      echo '{"addrs":{"10.1.0.0/24":true},"removed":{}}' >nft:masq/facts
-      nft list table inet luacni | sed -e 's,comment "masq_10.1.0.0/24_net",comment "10.1.0.0/24",' \
-        -e 's,masq_10.1.0.0/24_net,masq_10.1.0.0/24,' >/run/spec/rules
-      nft delete table inet luacni; nft -f /run/spec/rules
-    ]]):format(t.shared_dir(w.host, "br0"), t.shared_dir(w.host, "nft:masq")), { host = w.host })
+    t.run(("cd /run/luacni/shared; mv %s %s; mv %s/masked4_24 %s/%s"):format(group, old, old, old, era.mark:gsub("/", ",")))
+    if not era.named then
+      t.run(([[cd /run/luacni/shared; mv %s br0; mv %s nft:masq
+        echo '{"addrs":{"10.1.0.0/24":true},"removed":{}}' >nft:masq/facts]]):format(t.shared_dir(w.host, "br0"), old))
+    end
+    t.run("nft delete table inet luacni; nft -f -", { host = w.host, stdin = ([[table inet luacni {
+      set SET { type ipv4_addr; elements = { 10.1.0.2 comment "net/c1/eth0" } }
+      chain postrouting {
+        type nat hook postrouting priority 100
+        ip daddr 224.0.0.0/4 return comment "224.0.0.0/4"
+        ip6 daddr ff00::/8 return comment "ff00::/8"
+        ip saddr @SET ip daddr != 10.1.0.0/24 masquerade comment "MARK"
+      }
+    }]]):gsub("SET", era.set):gsub("MARK", (era.mark)) })
   end
 
   it("passes CHECK, and its DEL leaves nothing", function()
@@ -414,7 +470,7 @@ describe("An attachment that was made when networks of one subnet had one set", 
     local before = w:picture()
     w:add()
     grow_old(w)
-    t.same({ "masq_10.1.0.0/24 10.1.0.2" }, elements(w))
+    t.same({ era.set .. " 10.1.0.2 net/c1/eth0" }, elements(w))
     w:check()
     assert.is_true(masqueraded(w, 1))
     w:del()
@@ -448,7 +504,7 @@ describe("An attachment that was made when networks of one subnet had one set", 
     w:del()
     assert.equal("", rules(w))
   end)
-end)
+end) end
 
 describe("A bridge that somebody removes while an ADD is under way", function()
   it("is made anew or the ADD's error, whenever that is", function()

@@ -170,17 +170,18 @@ describe("ipMasq", function()
 end)
 
 describe("A set of somebody else's", function()
-  local set = "masq_10.1.0.0/24_net"
+  local set = "masked4_24"
 
-  local function with_set(key_type)
+  local function with_set(key_type, element, rule)
     local w = new({ ipam = v4 })
     w:sh(("nft 'add table inet luacni; add set inet luacni %s { type %s; elements = { %s }; }'")
-      :format(set, key_type, key_type == "ipv4_addr" and "192.0.2.77" or "2001:db8::77"))
+      :format(set, key_type, element))
+    if rule then w:sh(("nft 'add chain inet luacni c; add rule inet luacni c %s'"):format(rule)) end
     return w, w:picture()
   end
 
-  it("of the name that ours would have and other keys fails the ADD, and not the DEL", function()
-    local w, before = with_set("ipv6_addr")
+  it("of the name that ours would have, other keys and a rule fails the ADD, and not the DEL", function()
+    local w, before = with_set("ipv6_addr", "2001:db8::77", "ip6 saddr @masked4_24")
     local e = w:fails("ADD")
     assert.is_nil(e.text:find("taking it back failed", 1, true), e.text)
     t.same(before, w:picture())
@@ -189,7 +190,7 @@ describe("A set of somebody else's", function()
   end)
 
   it("of that name and the same keys is used", function()
-    local w = with_set("ipv4_addr")
+    local w = with_set("ipv4_addr . ipv4_addr", "192.0.2.77 . 192.0.2.0")
     w:add()
     assert.equal(host4, t.tcp_source(w.pods[1], w.far, far4))
     w:check()
@@ -199,7 +200,7 @@ describe("A set of somebody else's", function()
   it("stands where the rules were flushed: an ADD makes them anew", function()
     local w = new({ ipam = v4 }, { pods = 2 })
     w:add()
-    w:sh("nft flush chain inet luacni postrouting")
+    w:sh("nft flush chain inet luacni masquerade4_24")
     w:add({ id = "c2", pod = 2 })
     for _, pod in ipairs(w.pods) do assert.equal(host4, t.tcp_source(pod, w.far, far4)) end
     w:check()

@@ -14,7 +14,7 @@ end
 -- What is done, and what is said of it.
 local harms = {
   { "its masquerading element is removed", needs = "nft-nat", says = "no longer reaches",
-    sh = "nft flush set inet luacni masq_10.1.0.0/24_beside" },
+    sh = "nft delete element inet luacni masked4_24 { 10.1.0.253 . 10.1.0.0 }" },
   { "its lease is gone", sh = "rm /var/lib/cni/networks/beside/10.*", says = "CHECK" },
   { "its address is another container's", sh = "printf 'other\\r\\neth0' >/var/lib/cni/networks/beside/10.1.0.253",
     says = "CHECK" },
@@ -63,7 +63,7 @@ end)
 -- What the spec itself has attached, as a neighbour of the others: what is done to c2, and what is said of it.
 local own_harms = {
   { "its masquerading element is removed", needs = "nft-nat", says = "CHECK of c2 eth0",
-    sh = "nft flush set inet luacni masq_10.1.0.0/24_net" },
+    sh = "nft delete element inet luacni masked4_24 { 10.1.0.3 . 10.1.0.0 }" },
   { "its lease is gone", says = "CHECK of c2 eth0", sh = "rm $(grep -l c2 /var/lib/cni/networks/net/10.*)" },
   { "its address is another container's", says = "CHECK of c2 eth0",
     sh = "printf 'other\\r\\neth0' >$(grep -l c2 /var/lib/cni/networks/net/10.*)" },

@@ -36,6 +36,14 @@ function M.reported(prev, ifname)
   end
 end
 
+-- Whether there is a step with elements in nf_tables that a module of ours asks for.
+local function has_elements(plan, module)
+  for _, step in ipairs(plan.steps) do
+    if step.kind == "elements" and step.want.module == module then return true end
+  end
+  return false
+end
+
 -- Add the step of the lease, unless the script has.
 local function find_lease(req, plugin)
   local plan, named = req.plan, req.raw.ipam
@@ -56,20 +64,20 @@ end
 
 local function find_masquerade(req)
   local ips = req.prev and req.prev.ips or {}
-  if not req.raw.ipMasq or has_step(req.plan, "masq") then return end
+  if not req.raw.ipMasq or has_elements(req.plan, "masq") then return end
   fail.try(require("cni.masq").add, req, ips)
 end
 
 -- What a script that does not load would have guarded is found by its owner.
 local function find_guard(req)
-  if not (req.raw.macspoofchk or req.raw.ipSpoofChk) or has_step(req.plan, "elements") then return end
+  if not (req.raw.macspoofchk or req.raw.ipSpoofChk) or has_elements(req.plan, "guard") then return end
   require("cni.guard").forget(req)
 end
 
 local function find_ports(req, plugin)
   local runtime = req.raw.runtimeConfig
   local said = plugin.type == "portmap" or type(runtime) == "table" and runtime.portMappings
-  if not said or has_step(req.plan, "elements") then return end
+  if not said or has_elements(req.plan, "published") then return end
   require("cni.published").forget(req)
 end
 

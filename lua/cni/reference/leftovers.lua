@@ -332,12 +332,7 @@ function M.guards(h, owner)
   return last ~= nil and last[#last][1] == "immediate" and last[#last].data.verdict == "drop"
 end
 
---- Whether the reference's rules masquerade an address of an attachment.
--- @tparam table h handle of the host
--- @tparam table owner
--- @string address
--- @treturn boolean
-function M.masquerades(h, owner, address)
+local function masquerades(h, owner, address)
   local bytes, chain = addr.ip(address), chain_of(owner)
   local family = #bytes == 4 and "ip" or "ip6"
   local socket = open(h)
@@ -350,6 +345,17 @@ function M.masquerades(h, owner, address)
     end
   end
   return legacy.masquerades(family, chain, address)
+end
+
+--- Whether the reference's rules masquerade an address of an attachment.
+-- @tparam table h handle of the host
+-- @tparam table owner
+-- @tparam table _ want of the step
+-- @tparam table element of the step, see cni.masq
+-- @treturn boolean
+-- @treturn boolean true: that is said of this element alone
+function M.masquerades(h, owner, _, element)
+  return masquerades(h, owner, element.key[1]), true
 end
 
 -- The chain of its firewall, and where an address stands in the rules for it.

@@ -14,12 +14,17 @@
 --
 -- `want.flows` are those of connection tracking that end with such a change, see cni.step.flows.
 --
--- `want.instead` names a function of cni.reference.leftovers which tells whether the reference has done the
--- same, and `want.theirs` one that takes back what it has done.
+-- `want.before` names the kind of step that versions before took for such elements. `want.instead` names a
+-- function of cni.reference.leftovers which tells whether the reference has done the same, `want.theirs` one
+-- that takes back what it has done.
 --
 -- To whom an element belongs, its comment says. One batch adds all of them, and one removes them. An element
--- that somebody else has is an error which names him; nothing is added then. What another attachment of the
--- same container has is left to it until it goes (cni.step.siblings).
+-- that somebody else has is an error which names him; nothing is added then. But for sets with `shared`: of
+-- what is in these the first attachment is the owner. Those of other networks wait in the set of that name,
+-- with a number behind the key, for the owner to go; then the last of them becomes the owner. So the kernel
+-- alone tells who has what, whatever became of our books. Another attachment of the owner's network replaces
+-- him: it has been given an address that was his. What another attachment of the same container has is left
+-- to it until it goes (cni.step.siblings), but for a script's own tables.
 --
 -- @module cni.step.elements
 
@@ -36,23 +41,25 @@ local M = {}
 
 local patience <const> = 100
 
--- The shipped layout that a step names, by its module and its name there; what of a script's own the record
--- has, or all of it on ADD.
-local function layout_of(step)
+-- The shipped layouts that a step names, by their module and their names there; of a script's own (`layout`
+-- of the step) the record has what is to be taken back.
+local function layouts_of(step)
   local want = step.want
-  return step.layout or want.module and require("cni." .. want.module)[want.layout or "layout"] or want.layout
+  if not want.module then return { step.layout or want.layout } end
+  local module, names = require("cni." .. want.module), want.layout or "layout"
+  local list = {}
+  for i, name in ipairs(type(names) == "table" and names or { names }) do list[i] = module[name] end
+  return list
 end
 
-local function group_of(layout, h) return h:group("nft:" .. layout.table .. "." .. layout.name) end
+local function group_of(layout, h, want)
+  return want.group or h:group(("nft:%s.%s"):format(layout.table, layout.group or layout.name))
+end
 
 -- The object that all attachments use; the others are sets with `noted`.
-local whole <const> = "layout"
+local function whole(layout) return layout.group and layout.name or "layout" end
 
-local function owner_comment(owner)
-  local text = ("%s/%s/%s"):format(owner.network, owner.id, owner.ifname)
-  if #text > 128 then text = text:sub(1, 100) .. "/" .. netlink.sys.hash64(text) end
-  return nft.comment(text)
-end
+local owner_comment = layouts.owner_comment
 
 -- All elements that those of a step stand for.
 local function all_of(elements)
@@ -72,14 +79,17 @@ end
 
 local sets_by_name = setmetatable({}, { __mode = "k" })
 
-local function set_of(layout, name)
-  local by = sets_by_name[layout]
-  if not by then
-    by = {}
-    for _, set in ipairs(layout.sets) do by[set.name] = set end
-    sets_by_name[layout] = by
+-- A set by its name, and the layout that has it.
+local function set_of(all, name)
+  for _, layout in ipairs(all) do
+    local by = sets_by_name[layout]
+    if not by then
+      by = {}
+      for _, set in ipairs(layout.sets) do by[set.name] = set end
+      sets_by_name[layout] = by
+    end
+    if by[name] then return by[name], layout end
   end
-  if by[name] then return by[name] end
   fail.throw { code = fail.codes.internal, msg = ("there is no set %s"):format(name) }
 end
 
@@ -106,19 +116,22 @@ local function answer(socket, layout, set, found, msg, errno)
   fail.kernel("look at set " .. set.name, msg, errno)
 end
 
--- The element for a key in a set, or nil. No set, or one of another layout: it is not in there.
-local function find(socket, layout, name, key)
-  local set = set_of(layout, name)
-  return answer(socket, layout, set, socket:get("element", listed(layout, set, { key = key })))
+-- The element for a key in a set, or nil. No set, or one of another layout: it is not in there, nor is a key
+-- that none can have.
+local function find(socket, all, name, key)
+  local set, layout = set_of(all, name)
+  local sound, found, msg, errno = pcall(socket.get, socket, "element", listed(layout, set, { key = key }))
+  if not sound then return nil end
+  return answer(socket, layout, set, found, msg, errno)
 end
 
 -- The element for each of some in a set, or false. Many are one question.
-local function find_all(socket, layout, elements)
+local function find_all(socket, all, elements)
   local found, lists = {}, {}
   for i, element in ipairs(elements) do
-    local set = set_of(layout, element.set)
+    local set = set_of(all, element.set)
     if set.interval then
-      found[i] = find(socket, layout, element.set, element.key) or false
+      found[i] = find(socket, all, element.set, element.key) or false
     else
       local list = lists[set] or {}
       lists[set] = list
@@ -126,10 +139,11 @@ local function find_all(socket, layout, elements)
     end
   end
   for set, list in pairs(lists) do
-    local keys = {}
+    local keys, _, layout = {}, set_of(all, set.name)
     for n, i in ipairs(list) do keys[n] = { key = elements[i].key } end
-    local all = answer(socket, layout, set, socket:find(listed(layout, set, { elements = keys })))
-    for n, i in ipairs(list) do found[i] = all and all[n] or false end
+    local sound, some, msg, errno = pcall(socket.find, socket, listed(layout, set, { elements = keys }))
+    some = sound and answer(socket, layout, set, some, msg, errno)
+    for n, i in ipairs(list) do found[i] = some and some[n] or false end
   end
   return found
 end
@@ -149,23 +163,26 @@ local function keys_of(element)
 end
 
 local function said(element)
-  local key, to, run = element.key, element.data, element.run
-  if run and run.says_each then return run.says_each:format(key[#key], to[#to]) end
+  local run = element.run
+  if run and run.says_each then
+    return run.says_each:format(element.key[#element.key], element.data[#element.data])
+  end
   if (element.says or "") ~= "" then return element.says end
   local function text(value)
     return type(value) == "table" and table.concat(value, " . ") or tostring(value)
   end
   local data = element.data
+  if type(data) == "table" and data.verdict then data = { data.verdict, data.chain } end
   return ("%s%s%s in %s"):format(text(element.key), element.key_end and "-" .. text(element.key_end) or "",
-    data and " : " .. text(data.verdict and { data.verdict, data.chain } or data) or "", element.set)
+    data and " : " .. text(data) or "", element.set)
 end
 
 -- Elements that are left out, since another attachment of an owner's container has them: itself a key of it.
-local function left_out(owner) return { owner = owner, known = {} } end
+local function left_out(owner, want) return { owner = owner, known = {}, never = not want.module } end
 
 local function is_siblings(apart, comment)
   local known = apart.known
-  if comment and known[comment] == nil then
+  if comment and not apart.never and known[comment] == nil then
     known[comment] = siblings.any(apart.owner, function(other) return owner_comment(other) == comment end)
   end
   return comment ~= nil and known[comment]
@@ -183,10 +200,12 @@ local function occupied(apart, element, found)
 end
 
 -- See who has one of the keys of elements in another set, or in its own between its ends.
-local function look_for_others(socket, layout, elements, group, comment, apart)
+local function look_for_others(socket, all, elements, group, comment, apart)
   local used = {}
   local function is_used(name)
-    if used[name] == nil then used[name] = not set_of(layout, name).noted or shared.used(group, name) end
+    if used[name] == nil then
+      used[name] = not set_of(all, name).noted or shared.used(group, name)
+    end
     return used[name]
   end
   local asked = {}
@@ -197,20 +216,16 @@ local function look_for_others(socket, layout, elements, group, comment, apart)
       end
     end
   end
-  for i, found in ipairs(find_all(socket, layout, asked)) do
+  for i, found in ipairs(find_all(socket, all, asked)) do
     if found and found.comment ~= comment then occupied(apart, asked[i].of, found) end
   end
 end
 
-local function entry(element, comment)
-  return { key = element.key, key_end = element.key_end, data = element.data, comment = comment }
-end
-
 -- Put elements into a batch, those of one set together.
-local function batch_of(layout, verb, elements, comment)
-  local batch, by = {}, {}
+local function add_to(batch, all, verb, elements, comment)
+  local by = {}
   for _, element in ipairs(elements) do
-    local set = set_of(layout, element.set)
+    local set, layout = set_of(all, element.set)
     local list = by[element.set]
     if not list then
       list = {}
@@ -218,112 +233,193 @@ local function batch_of(layout, verb, elements, comment)
       batch[#batch + 1] = { verb, "element", listed(layout, set, { elements = list }) }
     end
     list[#list + 1] = verb == "del" and { key = element.key, key_end = element.key_end }
-      or entry(element, comment)
+      or { key = element.key, key_end = element.key_end, data = element.data, comment = comment }
   end
-  return batch
 end
 
--- Of the elements those that are there; of somebody else only such as are to be replaced.
-local function there(socket, layout, elements, comment, apart, only)
-  local list, asked = {}, {}
-  for _, element in ipairs(elements) do
-    if not only or element[only] then asked[#asked + 1] = element end
+-- Elements that several have --------------------------------------------------------------
+
+local function network_of(comment) return comment and comment:match "^[^/]*" end
+
+-- The place with a number among those who wait for an element.
+local function place(set, element, number)
+  local key = table.move(element.key, 1, #element.key, 1, {})
+  key[#key + 1] = number
+  return { set = set.shared, key = key }
+end
+
+-- Who waits for an element: the last number, who has that, and the number of one owner.
+local function waiting(socket, all, element, comment)
+  local set, count, last, own = set_of(all, element.set), 0, nil, nil
+  while true do
+    local found = find(socket, all, set.shared, place(set, element, count + 1).key)
+    if not found then return count, last, own end
+    count, last = count + 1, found.comment
+    if last == comment then own = count end
   end
-  local all = find_all(socket, layout, asked)
+end
+
+-- Put into a batch that an owner waits.
+local function queue(batch, socket, all, element, comment)
+  local count, _, own = waiting(socket, all, element, comment)
+  if not own then
+    add_to(batch, all, "create", { place(set_of(all, element.set), element, count + 1) }, comment)
+  end
+end
+
+-- Put into a batch that an owner has such an element no longer. Gives whether somebody else is concerned.
+local function release(batch, socket, all, element, comment)
+  local set = set_of(all, element.set)
+  local found = find(socket, all, element.set, element.key)
+  local count, last, own = waiting(socket, all, element, comment)
+  local final = place(set, element, math.max(count, 1))
+  if found and found.comment == comment then
+    -- That nobody waits is looked at in the batch itself: it is refused if somebody has come.
+    if count == 0 then add_to(batch, all, "create", { final }, comment) end
+    add_to(batch, all, "del", { final, element })
+    if count > 0 then add_to(batch, all, "create", { element }, last) end
+    return count > 0
+  elseif own then
+    add_to(batch, all, "del", { final })
+    if own < count then
+      local left = place(set, element, own)
+      add_to(batch, all, "del", { left })
+      add_to(batch, all, "create", { left }, last)
+    end
+    return true
+  elseif not found and count > 0 then -- somebody else has taken the element out
+    add_to(batch, all, "del", { final })
+    add_to(batch, all, "create", { element }, last)
+    return true
+  end
+end
+
+-- Making ----------------------------------------------------------------------------------
+
+-- What is to be made; what of it is there, and replaced; and who waits. All are looked at, or only those that
+-- may be in the way of none.
+local function sort_out(socket, all, elements, comment, apart, every)
+  local made, replaced, waits, asked = {}, {}, {}, {}
+  for _, element in ipairs(elements) do
+    local look = every or element.replace or set_of(all, element.set).shared
+    local list = look and asked or made
+    list[#list + 1] = element
+  end
+  local there = find_all(socket, all, asked)
   for i, element in ipairs(asked) do
-    local found = all[i]
-    if found and (found.comment == comment or element.replace) then
-      list[#list + 1] = element
-    elseif found and only ~= "replace" then
-      occupied(apart, element, found)
+    local is_shared, found = set_of(all, element.set).shared, there[i]
+    local own = found and found.comment == comment
+    if found and is_shared and network_of(found.comment) ~= network_of(comment) then
+      waits[#waits + 1] = element
+    else
+      if own or found and (is_shared or element.replace) then
+        replaced[#replaced + 1] = element
+      elseif found then
+        occupied(apart, element, found)
+      end
     end
   end
-  return list
+  -- Those that are somebody else's have been told by now.
+  for _, element in ipairs(asked) do made[#made + 1] = element end
+  local waiting_ones, list = {}, {}
+  for _, element in ipairs(waits) do waiting_ones[element] = true end
+  for _, element in ipairs(made) do
+    if not apart[element] and not waiting_ones[element] then list[#list + 1] = element end
+  end
+  return list, replaced, waits
 end
 
 -- Commit; nil and the errno when that is refused.
-local function commit(socket, layout, elements, comment, replaced)
-  local batch = batch_of(layout, "del", replaced)
-  table.move(batch_of(layout, "create", elements, comment), 1, #elements, #batch + 1, batch)
+local function commit(socket, all, elements, comment, apart, every)
+  local made, replaced, waits = sort_out(socket, all, elements, comment, apart, every)
+  local generation
+  if #waits > 0 then
+    generation = socket:generation()
+    made, replaced, waits = sort_out(socket, all, elements, comment, apart, every)
+  end
+  local batch = {}
+  add_to(batch, all, "del", replaced)
+  add_to(batch, all, "create", made, comment)
+  for _, element in ipairs(waits) do queue(batch, socket, all, element, comment) end
   if #batch == 0 then return true end
-  local ok, msg, errno = socket:commit(batch)
+  local ok, msg, errno = layouts.commit(socket, batch, generation)
   return ok, errno, msg
 end
 
 -- Whether there is an element that would be in the way of an interval, without having its first key.
-local function overlap(socket, layout, elements, comment, apart)
+local function overlap(socket, all, elements, comment, apart)
   for _, element in ipairs(elements) do
-    local found = element.key_end and find(socket, layout, element.set, element.key_end)
+    local found = element.key_end and find(socket, all, element.set, element.key_end)
     if found and found.comment ~= comment then occupied(apart, element, found) end
   end
 end
 
-local function but_for(apart, elements)
-  if not apart.some then return elements end
-  local list = {}
-  for _, element in ipairs(elements) do
-    if not apart[element] then list[#list + 1] = element end
-  end
-  return list
-end
-
-local function take(plan, group, want, layout)
+local function take(plan, h, all, want)
   local alone = false
   for _, element in ipairs(want.elements) do
     alone = alone or element.key_end ~= nil and element.excludes ~= nil
   end
-  plan:lock(group, alone and "exclusive" or "shared")
-  shared.join(group, whole, plan.owner)
+  for _, layout in ipairs(all) do
+    local group = group_of(layout, h, want)
+    plan:lock(group, alone and "exclusive" or "shared")
+    shared.join(group, whole(layout), plan.owner)
+  end
   for _, element in ipairs(want.elements) do
-    if set_of(layout, element.set).noted then shared.join(group, element.set, plan.owner) end
+    local set, layout = set_of(all, element.set)
+    if set.noted then shared.join(group_of(layout, h, want), element.set, plan.owner) end
   end
 end
 
-local function forget(step, h, socket, layout, removed, comment)
+local function forget(step, h, socket, all, removed, comment)
   if not socket or not step.want.flows or h.absent then return end
   local tracked = step.want.flows
-  if not removed or not layouts.missing(socket, layout) then
-    tracked = layouts.may_track(socket, layout, tracked)
+  for _, layout in ipairs(all) do
+    if not removed or not layouts.missing(socket, layout) then
+      tracked = layouts.may_track(socket, layout, tracked)
+    end
   end
   flows.forget(h, socket, tracked, removed, function(name, flow)
-    local found = find(socket, layout, name, { flow.dst, flow.proto, flow.port })
+    local found = find(socket, all, name, { flow.dst, flow.proto, flow.port })
     return found ~= nil and found.comment ~= comment
   end)
 end
 
+local again = { [errors.ENOENT] = true, [errors.EEXIST] = true, [errors.ERESTART] = true }
+
 function M.run(step, plan)
-  local h, layout, want = plan[step.ns], layout_of(step), step.want
-  local socket, group = nft.open(h), group_of(layout, h)
-  local comment, elements = owner_comment(plan.owner), all_of(want.elements)
-  take(plan, group, want, layout)
+  local h, all, want = plan[step.ns], layouts_of(step), step.want
+  local socket, comment = nft.open(h), owner_comment(plan.owner)
+  local elements = all_of(want.elements)
+  take(plan, h, all, want)
+  local group = group_of(all[1], h, want)
   local ok, errno, msg, waits
   local function try()
-    local apart = left_out(plan.owner)
-    look_for_others(socket, layout, elements, group, comment, apart)
-    ok, errno, msg = commit(socket, layout, but_for(apart, elements), comment,
-      there(socket, layout, elements, comment, apart, "replace"))
+    local apart = left_out(plan.owner, want)
+    look_for_others(socket, all, elements, group, comment, apart)
+    ok, errno, msg = commit(socket, all, elements, comment, apart)
     if not ok and (errno == errors.EEXIST or errno == errors.ENOTEMPTY) then
       -- Somebody has one of them: that is said. Or a killed call of this very attachment has left some.
-      local mine = there(socket, layout, elements, comment, apart)
-      overlap(socket, layout, elements, comment, apart)
-      ok, errno, msg = commit(socket, layout, but_for(apart, elements), comment, mine)
+      overlap(socket, all, elements, comment, apart)
+      ok, errno, msg = commit(socket, all, elements, comment, apart, true)
     end
     return ok and apart.some
   end
   for _ = 1, patience do
-    if layouts.missing(socket, layout) then
-      plan:lock(group, "exclusive")
-      take(plan, group, want, layout)
-      layouts.make(socket, layout, M.say(step))
+    for _, layout in ipairs(all) do
+      if layouts.missing(socket, layout) then
+        plan:lock(group_of(layout, h, want), "exclusive")
+        take(plan, h, all, want)
+        layouts.make(socket, layout, M.say(step))
+      end
     end
     if try() and not waits then
       siblings.wait(group, plan.owner)
       waits = true
       try()
     end
-    if ok then return forget(step, h, socket, layout, false, comment) end
+    if ok then return forget(step, h, socket, all, false, comment) end
     -- Gone since we looked, or come.
-    if errno ~= errors.ENOENT and errno ~= errors.EEXIST then break end
+    if not again[errno] then break end
   end
   fail.kernel(M.say(step), msg, errno)
 end
@@ -336,83 +432,135 @@ local function same(a, b)
   return true
 end
 
-local function differs(step, plan)
-  local h, layout = plan[step.ns], layout_of(step)
-  local socket, comment = nft.open(h), owner_comment(plan.owner)
-  local missing = layouts.missing(socket, layout)
-  if missing then
-    return ("%s is missing from table %s %s"):format(missing, layout.family or "inet", layout.table)
-  end
-  local elements = all_of(step.want.elements)
-  local all, apart = find_all(socket, layout, elements), left_out(plan.owner)
-  for i, element in ipairs(elements) do
-    local set, found = set_of(layout, element.set), all[i]
-    local others = found and found.comment ~= comment
-    if not found then
-      return ("%s: its element in set %s is missing"):format(said(element), element.set)
-    elseif others and is_siblings(apart, found.comment) then
-      goto continue
-    elseif others and not element.replace then
-      return ("%s: its element in set %s belongs to %s"):format(said(element), element.set,
-        found.comment or "somebody")
-    elseif set.data_type and set.data_type ~= "verdict" and not same(element.data, found.data) then
-      return ("%s: its element in set %s leads elsewhere"):format(said(element), element.set)
-    end
-    ::continue::
+-- What is wrong with an element, of which this was found; nil: nothing. `lacking`: what layouts lack.
+local function wrong(socket, all, element, found, comment, lacking, apart)
+  local set, layout = set_of(all, element.set)
+  if lacking[layout] then return ("%s: %s"):format(said(element), lacking[layout]) end
+  if not found then return ("%s: its element in set %s is missing"):format(said(element), element.set) end
+  if found.comment ~= comment and is_siblings(apart, found.comment) then return nil end
+  local ours = found.comment == comment or element.replace
+    or set.shared and select(3, waiting(socket, all, element, comment))
+  if not ours then
+    return ("%s: its element in set %s belongs to %s"):format(said(element), element.set,
+      found.comment or "somebody")
+  elseif set.data_type and set.data_type ~= "verdict" and not same(element.data, found.data) then
+    return ("%s: its element in set %s leads elsewhere"):format(said(element), element.set)
   end
 end
 
--- What a reference plugin has made may stand in the place of the elements (`want.instead`).
+-- What a reference plugin has made may stand in the place of the elements (`want.instead`), or what versions
+-- before have (`want.before`).
 function M.verify(step, plan)
-  local text, instead = differs(step, plan), step.want.instead
-  local theirs = text and instead and require("cni.reference.leftovers")[instead]
-  if theirs and theirs(plan[step.ns], plan.owner, step.want) then return nil end
-  return text
+  local h, all, want = plan[step.ns], layouts_of(step), step.want
+  local socket, comment, lacking = nft.open(h), owner_comment(plan.owner), {}
+  for _, layout in ipairs(all) do
+    local missing = layouts.missing(socket, layout)
+    lacking[layout] = missing and ("%s is missing from table %s %s"):format(missing, layout.family or "inet",
+      layout.table)
+    if #want.elements == 0 and missing then return lacking[layout] end
+  end
+  local elements = all_of(want.elements)
+  local there, apart = find_all(socket, all, elements), left_out(plan.owner, want)
+  for i, element in ipairs(elements) do
+    local text = wrong(socket, all, element, there[i], comment, lacking, apart)
+    if text and want.before and require("cni.step." .. want.before).stands_for(h, plan.owner, element) then
+      text = nil
+    end
+    if text and want.instead then
+      local stands, alone = require("cni.reference.leftovers")[want.instead](h, plan.owner, want, element)
+      -- One that is asked of a single element has told nothing of the others.
+      if stands and not alone then return nil end
+      if stands then text = nil end
+    end
+    if text then return text end
+  end
 end
 
 -- Elements of an owner that no record tells of.
-local function unrecorded(socket, layout, comment)
+local function unrecorded(socket, all, comment)
   local list = {}
-  for _, set in ipairs(layout.sets) do
+  local function look_at(layout, set, put)
     local found = not set.tracks
       and answer(socket, layout, set, socket:dump("element", listed(layout, set, {})))
     for _, element in ipairs(found or {}) do
-      if element.comment == comment then
-        list[#list + 1] = { set = set.name, key = element.key, key_end = element.key_end }
-      end
+      if element.comment == comment then put(element) end
+    end
+  end
+  for _, layout in ipairs(all) do
+    local behind = {}
+    for _, set in ipairs(layout.sets) do
+      if set.shared then behind[set.shared] = set end
+    end
+    for _, set in ipairs(layout.sets) do
+      look_at(layout, set, function(element)
+        local of = behind[set.name]
+        -- One that waits for an element.
+        if of then table.remove(element.key) end
+        list[#list + 1] = { set = (of or set).name, key = element.key, key_end = element.key_end }
+      end)
     end
   end
   return list
 end
 
-local function take_out(step, plan, socket, layout)
-  local comment = owner_comment(plan.owner)
-  local elements = step.want.elements
-  if plan.mode == "erase" then
-    elements = unrecorded(socket, layout, comment)
-  else
-    local mine, all = {}, all_of(elements)
-    for i, found in ipairs(find_all(socket, layout, all)) do
-      if found and found.comment == comment then mine[#mine + 1] = all[i] end
+local function take_out(step, plan, socket, all)
+  local comment, batch, wary = owner_comment(plan.owner), {}, false
+  local elements = plan.mode == "erase" and unrecorded(socket, all, comment) or all_of(step.want.elements)
+  local generation = nil
+  local function gather()
+    local own, asked = {}, {}
+    batch, wary = {}, false
+    for _, element in ipairs(elements) do
+      if set_of(all, element.set).shared then
+        wary = release(batch, socket, all, element, comment) or wary
+      else
+        asked[#asked + 1] = element
+      end
     end
-    elements = mine
+    for i, found in ipairs(find_all(socket, all, asked)) do
+      if found and found.comment == comment then own[#own + 1] = asked[i] end
+    end
+    add_to(batch, all, "del", own)
   end
-  if #elements == 0 then return true end
-  local ok, msg, errno = socket:commit(batch_of(layout, "del", elements))
-  if not ok and errno ~= errors.ENOENT then fail.kernel("undo: " .. M.say(step), msg, errno) end
+  gather()
+  if wary then
+    generation = socket:generation()
+    gather()
+  end
+  if #batch == 0 then return true end
+  local ok, msg, errno = socket:commit(batch, nil, generation)
+  if not ok and not again[errno] then fail.kernel("undo: " .. M.say(step), msg, errno) end
   return ok
 end
 
+-- Without a record, and without books, nothing tells whether others use a table that has rules alone.
+local function let_go(socket, layout, group, owner, is_lost)
+  for _, set in ipairs(layout.sets) do
+    if set.noted then shared.leave(group, set.name, owner) end
+  end
+  if not shared.leave(group, whole(layout), owner) then return end
+  local lock <close> = shared.lock(group, "exclusive")
+  if shared.used(group, whole(layout)) then return end
+  if socket and not (is_lost and layout.own and #layout.sets == 0) then layouts.drop(socket, layout) end
+  shared.tidy(group, lock)
+end
+
 -- What is gone is made for those who have waited for it; one by one where a third has some of it.
-local function hand_on(step, plan, socket, layout, group)
+local function hand_on(step, plan, socket, all, group)
   siblings.hand_on(group, plan.owner, step.want, function(owner, elements)
-    local comment, all, missing = owner_comment(owner), all_of(elements), {}
-    for i, found in ipairs(find_all(socket, layout, all)) do
-      if not found then missing[#missing + 1] = all[i] end
+    local comment, list, missing = owner_comment(owner), all_of(elements), {}
+    for i, found in ipairs(find_all(socket, all, list)) do
+      if not found then missing[#missing + 1] = list[i] end
     end
-    local ok, errno, msg = commit(socket, layout, missing, comment, {})
+    local function make(some)
+      local batch = {}
+      add_to(batch, all, "create", some, comment)
+      if #batch == 0 then return true end
+      return socket:commit(batch)
+    end
+    local ok, msg, errno = make(missing)
     for i = 1, not ok and errno == errors.EEXIST and #missing or 0 do
-      ok, errno, msg = commit(socket, layout, { missing[i] }, comment, {})
+      ok, msg, errno = make { missing[i] }
       if not ok and errno ~= errors.EEXIST then break end
       ok = true
     end
@@ -422,28 +570,24 @@ end
 
 -- Without a socket there are no nf_tables: only the books are to be kept.
 local function undo(step, plan, socket)
-  local h, layout = plan[step.ns], layout_of(step)
-  local group = group_of(layout, h)
+  local h, all = plan[step.ns], layouts_of(step)
+  local group = group_of(all[1], h, step.want)
   siblings.go(group, plan.owner)
   for _ = 1, patience do
-    if not socket or take_out(step, plan, socket, layout) then break end
+    if not socket or take_out(step, plan, socket, all) then break end
   end
-  if socket then hand_on(step, plan, socket, layout, group) end
+  if socket then hand_on(step, plan, socket, all, group) end
   if step.want.theirs then require("cni.reference.leftovers")[step.want.theirs](plan) end
-  forget(step, h, socket, layout, true, owner_comment(plan.owner))
-  for _, set in ipairs(layout.sets) do
-    if set.noted then shared.leave(group, set.name, plan.owner) end
+  forget(step, h, socket, all, true, owner_comment(plan.owner))
+  for _, layout in ipairs(all) do
+    let_go(socket, layout, group_of(layout, h, step.want), plan.owner, plan.mode == "erase")
   end
-  if not shared.leave(group, whole, plan.owner) then return end
-  local lock <close> = shared.lock(group, "exclusive")
-  if shared.used(group, whole) then return end
-  if socket then layouts.drop(socket, layout) end
-  shared.tidy(group, lock)
 end
 
 function M.undo(step, plan)
   local h = plan[step.ns]
-  if not h.absent then undo(step, plan, nft.open_if_any(h)) end
+  if not h.absent then return undo(step, plan, nft.open_if_any(h)) end
+  if step.want.group then undo(step, plan, nil) end
 end
 
 function M.say(step)
@@ -451,6 +595,8 @@ function M.say(step)
   for i, element in ipairs(step.want.elements) do
     if element.says ~= "" then words[#words + 1] = said(step.want.elements[i]) end
   end
+  local layout = #words == 0 and not step.want.module and step.want.layout
+  if layout then return ("have table %s %s of nf_tables"):format(layout.family, layout.table) end
   return #words == 0 and "add nothing to nf_tables" or table.concat(words, ", ")
 end
 

@@ -11,6 +11,8 @@
 --
 -- A chain comes behind those that it jumps to; a base chain has `type`, `hook`, `priority` too. A chain with
 -- `kept` is the administrator's: what is in it is never changed, and the chain stays while it has a rule.
+-- Layouts of one `group` are locked together, and attachments may have elements in several of them. A set
+-- whose elements several may have has `shared`, the name of another: see cni.step.elements.
 --
 -- Which layout is there, the comments of its chains say: a change of its text is a new layout, and so is a
 -- change of its `version`. Chains of another one are made anew, in one batch; sets of the same types, and all
@@ -27,6 +29,26 @@ local M = {}
 
 --- What the table of this program says of itself; its chains say what each is for.
 M.of_luacni = "made and removed by luacni, but for chains whose name begins with admin"
+
+--- How the two families differ: what names end in, what rules and types call them.
+M.protos = {
+  inet = { suffix = "4", word = "ip", nfproto = "ipv4", type = "ipv4_addr" },
+  inet6 = { suffix = "6", word = "ip6", nfproto = "ipv6", type = "ipv6_addr" },
+}
+
+--- The families, in the order in which layouts have them.
+M.families = { "inet", "inet6" }
+
+--- Have a module make its layouts when they are first asked for, as fields.
+-- @tparam table module
+-- @tparam function build is given the name of a field that the module does not have; gives the layout, or nil
+function M.when_asked(module, build)
+  setmetatable(module, { __index = function(_, key)
+    local layout = type(key) == "string" and build(key) or nil
+    if layout then rawset(module, key, layout) end
+    return layout
+  end })
+end
 
 -- How often it is tried again when somebody else changes the rules at the same moment.
 local patience <const> = 100

@@ -1,8 +1,19 @@
 -- SPDX-License-Identifier: MIT
---- Step `masq`: the attachment's addresses in the sets that are masqueraded; cni.masq has the whole
--- picture. The sets are shared objects (cni.record.shared) of a group of their own.
+--- Step `masq`: masquerading as versions before wrote it down (cni.masq has how it is done now). There is a
+-- set and a rule for each subnet of a network, and the sets are shared objects (cni.record.shared) of a group
+-- of their own. No script takes such a step any more: it is what records have, and what a DEL without a
+-- record looks for.
+--
+--     table inet luacni
+--       set masq_10.22.0.0/16_net  one element an address; its comment says whose
+--       chain postrouting          ip daddr 224.0.0.0/4 return, ip6 daddr ff00::/8 return; and a set:
+--                                  ip saddr @masq_10.22.0.0/16_net ip daddr != 10.22.0.0/16 masquerade
+--
+-- Set and rule go with the last address in the set, the chain with the last set.
+--
 -- @module cni.step.masq
 
+local addr = require "cni.addr"
 local fail = require "cni.fail"
 local layout = require "cni.step.layout"
 local netlink = require "netlink"
@@ -11,8 +22,6 @@ local shared = require "cni.record.shared"
 
 local errors = netlink.sys.errno
 local M = {}
-
-local multicast = { "224.0.0.0/4", "ff00::/8" }
 
 -- How often it is tried again when somebody else changes the rules at the same moment.
 local patience <const> = 100
@@ -27,7 +36,14 @@ local function in_table(fields)
   return fields
 end
 
--- Older versions had one set for all networks of a subnet: their steps name no set.
+-- A name that nft can list and read back; it is the comment of the rule too, which has room for 128
+-- bytes. A network's name never has a slash.
+local function name_of(subnet, network)
+  if #network > 60 then network = network:sub(1, 40) .. "/" .. netlink.sys.hash64(network) end
+  return ("masq_%s_%s"):format(subnet:gsub(":", "_"), network)
+end
+
+-- The oldest versions had one set for all networks of a subnet: their steps name no set.
 local function set_of(want)
   return want.set or "masq_" .. want.subnet:gsub(":", "_")
 end
@@ -82,42 +98,6 @@ local function get_element(socket, want)
   return checked(found, msg, errno)
 end
 
--- Look at the rules and change them so that nobody else's change comes between. `build` gives the batch.
-local function change(socket, what, build)
-  local ok, msg, errno, hint
-  for _ = 1, patience do
-    local generation = checked(socket:generation())
-    local batch = build()
-    if #batch == 0 then return end
-    local at
-    ok, msg, errno, at = socket:commit(batch, nil, generation)
-    if ok then return end
-    hint = errno == errors.ENOENT and require("cni.protocol.hints").expression(batch[at], msg) or nil
-    if errno ~= errors.ERESTART then break end
-  end
-  fail.kernel(what, msg, errno, nil, hint)
-end
-
-local function add_table(batch)
-  batch[#batch + 1] = { "add", "table", { family = "inet", name = "luacni", comment = layout.of_luacni } }
-  batch[#batch + 1] = { "add", "chain", in_table { name = "postrouting", type = "nat",
-    hook = "postrouting", priority = 100, policy = "accept" } }
-  for _, prefix in ipairs(multicast) do
-    batch[#batch + 1] = { "add", "rule", in_table { chain = "postrouting", comment = prefix,
-      exprs = nft.rule(nft.daddr(prefix), nft.verdict "return") } }
-  end
-end
-
-local function add_set(batch, want)
-  local proto = want.family == "inet" and "ip" or "ip6"
-  local name = set_of(want)
-  batch[#batch + 1] = { "add", "set", in_table { name = name, key_type = types[want.family] } }
-  batch[#batch + 1] = { "add", "rule", in_table {
-    chain = "postrouting", comment = mark_of(want),
-    exprs = nft.rule(nft.saddr_in(proto, name), nft.daddr(want.subnet, "!="), nft.masquerade()),
-  } }
-end
-
 -- The rules of the chain by their comments; nil without the chain.
 local function rules_by_mark(socket)
   if not get(socket, "chain", in_table { name = "postrouting" }) then return nil end
@@ -128,95 +108,46 @@ local function rules_by_mark(socket)
   return by
 end
 
--- Whatever is missing of table, sets and rules, because nobody made it yet or somebody flushed it.
-local function make(socket, step)
-  change(socket, M.say(step), function()
-    local batch, seen = {}, {}
-    local rules = rules_by_mark(socket)
-    if not rules or not rules[multicast[1]] then
-      if rules then batch[1] = { "flush", "chain", in_table { name = "postrouting" } } end
-      add_table(batch)
-      rules = {}
-    end
-    for _, want in ipairs(step.want.addresses) do
-      local mark = mark_of(want)
-      if not seen[mark] and not (rules[mark]
-          and get(socket, "set", in_table { name = set_of(want) })) then
-        add_set(batch, want)
-      end
-      seen[mark] = true
-    end
-    return batch
-  end)
+-- What was done for an address: one of those of a step.
+local function want_of(owner, address, subnet)
+  return { address = address, subnet = subnet, family = addr.parse(subnet).family,
+    set = name_of(subnet, owner.network) }
 end
 
--- Write the elements. False when the sets have vanished. It looks for each element before, and replaces it:
--- the kernel would refuse a second one, and a refused batch costs a wait for RCU; a look costs nothing.
-local function put(socket, step, owner)
-  local batch = {}
-  for _, want in ipairs(step.want.addresses) do
-    if get_element(socket, want) then batch[#batch + 1] = { "del", "element", element(want) } end
-    batch[#batch + 1] = { "create", "element", element(want, owner) }
-  end
-  local ok, msg, errno = socket:commit(batch)
-  if not ok and errno ~= errors.ENOENT then fail.kernel(M.say(step), msg, errno) end
-  return ok, msg, errno
-end
-
--- Whether each address has the rule of its set. Then the set is there: a rule keeps it from being deleted.
-local function all_made(socket, step)
-  local made = {}
-  for _, rule in ipairs(list(socket, "rule", in_table { chain = "postrouting" })) do
-    made[rule.comment or ""] = true
-  end
-  for _, want in ipairs(step.want.addresses) do
-    if not made[mark_of(want)] then return false end
-  end
-  return true
-end
-
-function M.run(step, plan)
-  local h = plan[step.ns]
-  local socket, group = nft.open(h), group_of(step, h)
-  local function join(how)
-    plan:lock(group, how)
-    for _, want in ipairs(step.want.addresses) do shared.join(group, mark_of(want), plan.owner) end
-  end
-  join("shared")
-  local done, msg, errno
-  for _ = 1, patience do
-    if not all_made(socket, step) then
-      join("exclusive")
-      make(socket, step)
-    end
-    done, msg, errno = put(socket, step, plan.owner)
-    if done then return end
-  end
-  fail.kernel(M.say(step), msg, errno)
-end
-
-local function missing(socket, rules, want)
-  return not rules[mark_of(want)] and "the rule of its subnet is"
-    or not (rules[multicast[1]] and rules[multicast[2]]) and "the rules for multicast are"
-    or not get_element(socket, want) and "its element in set " .. set_of(want) .. " is"
-end
-
--- As an older version would have written it down, which had one set for a subnet.
+-- As the oldest versions have written it down.
 local function of_old(want)
   return { address = want.address, subnet = want.subnet, family = want.family }
 end
 
-function M.verify(step, plan)
-  local socket = nft.open(plan[step.ns])
-  local rules = rules_by_mark(socket) or {}
-  for _, want in ipairs(step.want.addresses) do
-    local what = missing(socket, rules, want)
-    if what and missing(socket, rules, of_old(want))
-        and not require("cni.reference.leftovers").masquerades(plan[step.ns], plan.owner, want.address) then
-      return ("address %s is not masqueraded: %s missing from table inet luacni"):format(
-        want.address, what)
-    end
+--- Whether an address is masqueraded so.
+-- @tparam table h handle of the host
+-- @tparam table owner
+-- @tparam table today element of a step of today, see cni.masq
+-- @treturn boolean
+function M.stands_for(h, owner, today)
+  local address, network = table.unpack(today.key)
+  local subnet = network .. "/" .. today.set:match "%d+$"
+  local socket = nft.open_if_any(h)
+  local rules = socket and rules_by_mark(socket) or {}
+  local want = want_of(owner, address, subnet)
+  for _, one in ipairs { want, of_old(want) } do
+    local found = rules[mark_of(one)] and get_element(socket, one)
+    if found and found.comment == comment_of(one, owner) then return true end
   end
+  return false
+end
+
+--- Have what there is of addresses taken back.
+-- @tparam table req in the mode erase
+-- @tparam table ips list of { address = "10.22.0.5/16" }
+function M.push(req, ips)
+  local wants = {}
+  for i, ip in ipairs(ips) do
+    local cidr = addr.parse(ip.address)
+    wants[i] = want_of(req.plan.owner, cidr:text(), tostring(cidr:network()))
+  end
+  req.plan:push { kind = "masq", ns = "host",
+    want = { addresses = wants, group = req.host:group("nft:masq") } }
 end
 
 -- Remove a set that has no users in our files any more, if it has no element in the kernel either; and the
@@ -249,7 +180,7 @@ local function remove(socket, group, want)
     end
     return batch
   end
-  if socket then change(socket, "stop masquerading " .. want.subnet, batch_of) end
+  if socket then layout.change(socket, "stop masquerading " .. want.subnet, batch_of) end
   -- Older versions wrote facts about it.
   local facts = shared.facts(group)
   facts.addrs[mark] = nil
