@@ -19,7 +19,8 @@ end
 
 -- The page of a module that scripts use: one that they, or their specs, may require, or one whose functions
 -- are verbs.
-local verbs = { handle = "handle", namespace = "handle", shaping = "handle", req = "req" }
+local verbs = { handle = "handle", namespace = "handle", shaping = "handle", filtering = "handle",
+  req = "req" }
 local function name_for_authors(module)
   return module:match("^cni/([^/]+)$") or module:match("^luacni/([^/]+)$")
     or verbs[module:match("^cni/engine/(.*)$")]

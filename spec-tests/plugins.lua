@@ -184,6 +184,35 @@ M.list = {
       { "the port is unplugged", at = "host", sh = "ip link set @PORT@ nomaster", says = "not plugged into br0" },
     } },
 
+  { name = "bridge, by a script that has a table of nf_tables", ips = 1, reach = { "10.20.0.1" }, needs = { "nft-nat" },
+    conf = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true, filtered = true,
+      ipam = { type = "host-local", subnet = "10.20.0.0/22" } },
+    script = [[
+      local nft = require "cni.nft"
+      return { add = function(req)
+        local result = req:delegate "bridge"
+        if not req.raw.filtered then return result end
+        local own = req.host:ensure_nft_table { name = "own",
+          sets = { { name = "known", key_type = "ipv4_addr . ipv4_addr", interval = true } },
+          chains = { { name = "each" }, { name = "forward", type = "filter", hook = "forward", priority = 0, rules = {
+            nft.rule(nft.fields_in("ip", { "saddr", "daddr" }, "known"), nft.verdict("jump", "each")) } } } }
+        for _, ip in ipairs(result.ips) do
+          local address = ip.address:match "^[%d.]+"
+          req.host:add_nft_elements(own, { { set = "known", key = { address, "198.51.100.0/24" } } })
+          req.host:add_nft_rule(own, "each", nft.rule(nft.saddr(address), nft.counter(), nft.verdict "drop"))
+          req.host:add_nft_rule(nil, "admin_forward", nft.rule(nft.saddr(address), nft.counter()))
+        end
+        return result
+      end }]],
+    breaks = {
+      { "the element is gone", at = "host", sh = "nft flush set inet own known", says = "element in set known is missing" },
+      { "the attachments' rules are gone", at = "host", sh = "nft flush chain inet own each", says = "its rule 1 is missing" },
+      { "its rule in the administrator's chain is gone", at = "host", sh = "nft flush chain inet luacni admin_forward",
+        says = "its rule 2 is missing from chain admin_forward" },
+      { "the rule of the table is gone", at = "host", sh = "nft flush chain inet own forward", says = "a rule of chain forward" },
+      { "the table is gone", at = "host", sh = "nft delete table inet own", says = "set known is missing from table inet own" },
+    } },
+
   { name = "bridge with a VLAN", ips = 2, reach = gateways, needs = { "bridge-vlan" },
     conf = { type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true, vlan = 100,
       vlanTrunk = { { minID = 200, maxID = 202 } }, ipam = dual },

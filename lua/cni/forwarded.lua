@@ -66,13 +66,6 @@ local function put_mark(bit, on)
     { "meta", key = "mark", sreg = first } }
 end
 
--- Match packets of connections that are in one of some states: established 2, related 4.
-local function ct_state(states)
-  return { { "ct", key = "state", dreg = first },
-    { "bitwise", sreg = first, dreg = first, len = 4, mask = bytes_of(states), xor = zero },
-    { "cmp", sreg = first, op = "neq", data = zero } }
-end
-
 local function is_reply() return { { "ct", key = "direction", dreg = first },
   { "cmp", sreg = first, op = "eq", data = "\1" } } end
 
@@ -92,7 +85,7 @@ local function marking(bit)
     local set = named("forwarded" .. p.suffix, bit)
     sets[#sets + 1] = { name = set, key_type = p.type, comment = "addresses of sandboxes" }
     mark(nft.saddr_in(p.word, set), put_mark(bit, true))
-    mark(nft.daddr_in(p.word, set), ct_state(2 | 4), put_mark(bit, true))
+    mark(nft.daddr_in(p.word, set), nft.ct_state("established", "related"), put_mark(bit, true))
     mark(nft.daddr_in(p.word, set), nft.is_dnatted(), put_mark(bit, true))
   end
   return {

@@ -13,7 +13,7 @@
 -- whatever its size; in a map of verdicts that lead to chains the kernel looks at every
 -- element again (0.6 ms at 10,000, 10 ms at 60,000). A refused batch waits 12 ms for RCU:
 -- ask before (`get`, 7 us) or `destroy` rather than let a batch fail.
--- Masquerading and published ports are made of them; no verb of a handle takes such rules yet.
+-- A handle's `ensure_nft_table` and `add_nft_rule` take them.
 --
 -- @module cni.nft
 
@@ -211,6 +211,21 @@ function M.fields_into(proto, names, set)
   local list = fields_of(proto, names)
   list[#list + 1] = { "dynset", set = set, op = "add", sreg_key = first_register }
   return list
+end
+
+local states <const> = { invalid = 1, established = 2, related = 4, new = 8, untracked = 64 }
+
+--- Match packets of connections that are in one of some states.
+-- @tparam string ... of invalid, established, related, new, untracked
+-- @treturn table expressions
+function M.ct_state(...)
+  local bits = 0
+  for _, word in ipairs { ... } do
+    bits = bits | (states[word] or error(("unknown state %q"):format(tostring(word)), 2))
+  end
+  return { { "ct", key = "state", dreg = 1 },
+    { "bitwise", sreg = 1, dreg = 1, len = 4, mask = string.pack("=I4", bits), xor = ("\0"):rep(4) },
+    { "cmp", sreg = 1, op = "neq", data = ("\0"):rep(4) } }
 end
 
 --- Match connections whose destination was translated.

@@ -147,6 +147,27 @@ local examples = {
     end,
     breaks = { "rm " .. bin .. "/given..addresses.c1.eth0", "GET http://localhost/addresses/c1/eth0 at .*: the service answers with status 404" } },
 
+  ["allow-list"] = { conf = { from = { "192.0.2.0/24", "198.51.100.7/32" }, bridge = "br0", removeUnused = true,
+      isDefaultGateway = true, ipam = subnet }, far = true, needs = "nft-nat",
+    calls = { {}, { conf = { from = { "198.51.100.0/24" } } } },
+    works = function(w)
+      local function speaks(from, to)
+        local _, status = t.sh(("ping -n -c 1 -W 1 -I %s %s"):format(from, to), { host = w.far })
+        return status == 0
+      end
+      t.run("ip addr add 198.51.100.9/32 dev lo; ip route add 10.22.0.0/24 via 192.0.2.1", { host = w.far })
+      w:sh("ip route add 198.51.100.9 via 192.0.2.2")
+      assert.is_true(speaks("192.0.2.2", "10.22.0.2"))
+      assert.is_false(speaks("198.51.100.9", "10.22.0.2"))
+      assert.is_true(speaks("198.51.100.9", "10.22.0.3"))
+      assert.is_false(speaks("192.0.2.2", "10.22.0.3"))
+      -- What it asks itself is answered.
+      assert.is_true(t.ping(w.pods[2], "192.0.2.2"))
+      t.run("ip addr del 198.51.100.9/32 dev lo; ip route del 10.22.0.0/24", { host = w.far })
+      w:sh("ip route del 198.51.100.9")
+    end,
+    breaks = { "nft flush set inet allow-list guarded", "its element in set guarded is missing" } },
+
   ["figures"] = { conf = { folder = bin }, pod = chained_pod, prev = chained_prev,
     before = function() t.run("rm -rf " .. bin .. "; mkdir -p " .. bin) end,
     works = function()

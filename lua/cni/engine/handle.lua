@@ -30,6 +30,7 @@ args.handles_are(M)
 
 for name, what in next, (require "cni.engine.namespace") do M[name] = what end
 for name, what in next, (require "cni.engine.shaping") do M[name] = what end
+for name, what in next, (require "cni.engine.filtering") do M[name] = what end
 
 --- Make a handle.
 -- @tparam table plan the plan that its verbs add steps to

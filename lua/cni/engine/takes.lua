@@ -341,6 +341,50 @@ end
 
 M.add_filter = args.verb("add_filter", { "link", link }, { nil, filter })
 
+-- nf_tables ----------------------------------------------------------------------------
+
+-- A name that nft can read back.
+local function nft_name(value)
+  if type(value) ~= "string" then return args.string(value) end
+  if value:find "^%a[%w_.-]*$" and #value <= 60 then return value end
+  return nil, ("%s is no name: a letter, and up to 59 more letters, digits, _ . or -"):format(
+    require("cni.json").show(value))
+end
+
+local nft_set = record({ name = nft_name, key_type = args.string, data_type = args.string, interval = boolean,
+  comment = args.string }, { required = { "name", "key_type" } })
+
+local function is_base(chain)
+  for _, key in ipairs(chain.hook and { "type", "priority" } or {}) do
+    if not chain[key] then return "is missing: the chain has a hook", key end
+  end
+  if not chain.hook and (chain.type or chain.priority) then
+    return "is missing: the chain has a type or a priority", "hook"
+  end
+end
+
+local nft_chain = record({ name = nft_name, comment = args.string, type = args.string, hook = args.string,
+  priority = args.integer(-0x7fffffff, 0x7fffffff), rules = list(args.any) },
+  { required = { "name" }, check = is_base })
+
+local function own_table(want)
+  if want.name == "luacni" then
+    return "luacni is this program's table: a script's has another name", "name"
+  end
+  if #(want.sets or {}) + #(want.chains or {}) == 0 then return "it has neither sets nor chains" end
+end
+
+M.ensure_nft_table = args.verb("ensure_nft_table", { nil, record({ name = nft_name,
+  family = args.word { "inet", "ip", "ip6", "bridge", "netdev" }, comment = args.string,
+  sets = list(nft_set), chains = list(nft_chain) }, { required = { "name" }, check = own_table }) })
+
+M.add_nft_elements = args.verb("add_nft_elements", { "table", args.table }, { nil, list(record({
+  set = args.string, key = args.any, key_end = args.any, data = args.any, says = args.string,
+}, { required = { "set", "key" } })) })
+
+M.add_nft_rule = args.verb("add_nft_rule", { "table", optional(args.table) }, { "chain", args.string },
+  { "rule", args.list(args.any) })
+
 local function name_or_any_link(value)
   if type(value) == "string" and value ~= "" then return value end
   return args.any_link(value)

@@ -11,6 +11,10 @@
 --
 -- A chain comes behind those that it jumps to; a base chain has `type`, `hook`, `priority` too. A chain with
 -- `kept` is the administrator's: what is in it is never changed, and the chain stays while it has a rule.
+--
+-- A layout with `own` is a script's (cni.engine.filtering): a table of that name that luacni has not made is
+-- left alone. A record has it without rules: there `jumps` of a chain is how often they lead to it.
+--
 -- Layouts of one `group` are locked together, and attachments may have elements in several of them. A set
 -- whose elements several may have has `shared`, the name of another: see cni.step.elements.
 --
@@ -23,6 +27,7 @@
 
 local fail = require "cni.fail"
 local netlink = require "netlink"
+local nft = require "cni.nft"
 
 local errors = netlink.sys.errno
 local M = {}
@@ -64,10 +69,13 @@ local function of(layout, fields)
 end
 M.of = of
 
--- How often chains are jumped to, by name.
+--- How often the chains of a layout are jumped to.
+-- @tparam table layout
+-- @treturn table by name of the chain
 local function jumps_of(layout)
   local jumps = {}
   for _, chain in ipairs(layout.chains) do
+    if chain.jumps then jumps[chain.name] = chain.jumps end
     for _, rule in ipairs(chain.rules or {}) do
       for _, expr in ipairs(rule) do
         local target = expr.data and type(expr.data) == "table" and expr.data.chain
@@ -76,6 +84,31 @@ local function jumps_of(layout)
     end
   end
   return jumps
+end
+
+--- To whom an element or a rule belongs, as its comment says it.
+-- @tparam table owner
+-- @tparam[opt] int number which of the owner's it is
+-- @treturn string
+function M.owner_comment(owner, number)
+  local text = ("%s/%s/%s"):format(owner.network, owner.id, owner.ifname)
+  local more = number and " " .. number or ""
+  if #text + #more > 128 then text = text:sub(1, 100) .. "/" .. netlink.sys.hash64(text) end
+  return nft.comment(text .. more)
+end
+
+M.jumps_of = jumps_of
+
+--- Commit what a script may have got wrong: that is an error of its own words, and not of ours.
+-- @param socket
+-- @tparam table batch
+-- @tparam[opt] int generation
+-- @return what the socket's `commit` returns
+-- @raise where the batch cannot be put together
+function M.commit(socket, batch, generation)
+  local answer = table.pack(pcall(socket.commit, socket, batch, nil, generation))
+  if answer[1] then return table.unpack(answer, 2, answer.n) end
+  fail.throw { msg = (tostring(answer[2]):gsub("^.-request %d+: %a+%.", "")) }
 end
 
 local function comment_of(layout, chain)
@@ -88,6 +121,10 @@ end
 -- @treturn string|nil in words
 function M.missing(socket, layout)
   local jumps, lacking = jumps_of(layout), nil
+  -- Those of this program's are held by its rules.
+  for _, set in ipairs(layout.own and layout.sets or {}) do
+    if not checked(socket:get("set", of(layout, { name = set.name }))) then return "set " .. set.name end
+  end
   for _, chain in ipairs(layout.chains) do
     local found = checked(socket:get("chain", of(layout, { name = chain.name })))
     if not found then return "chain " .. chain.name end
@@ -110,7 +147,7 @@ function M.change(socket, what, build)
     local generation = checked(socket:generation())
     batch = build()
     if #batch == 0 then return end
-    ok, msg, errno, at = socket:commit(batch, nil, generation)
+    ok, msg, errno, at = M.commit(socket, batch, generation)
     if ok then return end
     if errno ~= errors.ERESTART then break end
   end
@@ -174,12 +211,23 @@ local function add_set(layout, set)
     flags = flags_of(set), comment = set.comment }) }
 end
 
+-- Whether a table is somebody else's than a script's that has one of that name.
+local function is_foreign(socket, layout)
+  local found = layout.own and checked(socket:get("table",
+    { family = layout.family or "inet", name = layout.table }))
+  return found and found.comment ~= layout.comment
+end
+
 --- Make what is missing of a layout.
 -- @param socket
 -- @tparam table layout
 -- @tparam string what it is for
 function M.make(socket, layout, what)
   M.change(socket, what, function()
+    if is_foreign(socket, layout) then
+      fail.throw { msg = ("table %s %s is there, and somebody else's"):format(layout.family, layout.table),
+        hint = "choose another name for the table" }
+    end
     local batch, old = {}, {}
     local function add(verb, kind, fields) batch[#batch + 1] = { verb, kind, fields } end
     add("add", "table", { family = layout.family or "inet", name = layout.table, comment = layout.comment })
@@ -240,7 +288,8 @@ end
 -- @tparam table layout
 function M.drop(socket, layout)
   M.change(socket, ("remove the chains of %s"):format(layout.name), function()
-    local batch, gone = {}, {}
+    if is_foreign(socket, layout) then return {} end
+    local batch, gone, jumps = {}, {}, jumps_of(layout)
     local there = {}
     for _, set in ipairs(layout.sets) do
       local found = checked(socket:get("set", of(layout, { name = set.name })))
@@ -255,9 +304,10 @@ function M.drop(socket, layout)
     for i = #layout.chains, 1, -1 do
       local chain = layout.chains[i]
       local found = checked(socket:get("chain", of(layout, { name = chain.name })))
-      local has_rules = found and chain.kept
-        and #(checked(socket:dump("rule", of(layout, { chain = chain.name }))) or {}) > 0
-      if found and not has_rules then chains[#chains + 1], gone[chain.name] = chain, true end
+      -- It has rules, or others lead to it.
+      local stays = found and chain.kept and (found.use or 0) > (jumps[chain.name] or 0)
+      if stays and layout.own then return {} end
+      if found and not stays then chains[#chains + 1], gone[chain.name] = chain, true end
     end
     for _, chain in ipairs(chains) do
       if not chain.kept then batch[#batch + 1] = { "flush", "chain", of(layout, { name = chain.name }) } end
