@@ -28,6 +28,8 @@ local function stage()
     { "add", "set", in_t { name = "s", key_type = "ipv4_addr", timeout = 60000,
       flags = { "dynamic" } } },
     { "add", "set", in_t { name = "s6", key_type = "ipv6_addr" } },
+    { "add", "set", in_t { name = "pairs", key_type = "ipv4_addr . ipv4_addr" } },
+    { "add", "set", in_t { name = "pairs6", key_type = "ipv6_addr . ipv6_addr" } },
     { "add", "map", in_t { name = "v", key_type = "ipv4_addr", data_type = "verdict" } },
     { "add", "map", in_t { name = "m", key_type = "ipv4_addr", data_type = "mark" } },
     { "add", "object", in_t { name = "cnt", type = "counter", data = {} } })
@@ -199,6 +201,12 @@ describe("nft expressions", function()
     { "ip saddr vmap @v", nft.saddr_vmap("ip", "v") },
     { "ip daddr vmap @v", nft.daddr_vmap("ip", "v") },
     { "meta mark 0x00000005", nft.meta("mark", { mark = 5 }) },
+    { "ip saddr . ip daddr & 255.255.252.0 @pairs", nft.fields_in("ip", { "saddr", { "daddr", 22 } }, "pairs") },
+    { "ip saddr . ip daddr != @pairs", nft.fields_in("ip", { "saddr", { "daddr", 32 } }, "pairs", "!=") },
+    { "ip6 saddr . ip6 daddr & ffff:ffff:ffff:ffff:: @pairs6",
+      nft.fields_in("ip6", { "saddr", { "daddr", 64 } }, "pairs6") },
+    { "ct state established,related", nft.ct_state("established", "related") },
+    { "ct state new", nft.ct_state "new" },
   }
   for _, case in ipairs(rules) do
     it("are put together to say " .. case[1], function()
@@ -226,6 +234,7 @@ describe("nft expressions", function()
     assert.has_error(function() nft.saddr("10.0.0.1", "=") end)
     assert.has_error(function() nft.saddr("::/0", "!=") end)
     assert.has_error(function() nft.saddr_in("ipv4", "s") end)
+    assert.has_error(function() nft.ct_state "old" end, 'unknown state "old"')
   end)
 
   it("have comments that nft can read back", function()
