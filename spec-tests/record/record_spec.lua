@@ -408,6 +408,26 @@ describe("A record with a step that a newer version has written", function()
     w:check()
   end)
 
+  it("is taken back as far as it is known when it is the layout of a step that is new", function()
+    for _, change in ipairs { { '"masked4_24"%]', '"masked9_24"]' }, { '"set":"masked4_24"', '"set":"hidden"' },
+      { '"module":"masq"', '"module":"nat"' } } do
+      t.cleanup()
+      local w = new({ ipMasq = true }, { neighbours = false })
+      local before = w:picture()
+      w:add()
+      local path = "/run/luacni/attachments/net/c1:eth0/bridge"
+      local text, changed = t.read(path):gsub(change[1], change[2])
+      assert.equal(1, changed)
+      t.write(path, text)
+      local got = w:call("DEL")
+      assert.equal(0, got.rc, got.out)
+      assert.matches("elements", got.err)
+      assert.is_nil(t.link(w.pods[1], "eth0"))
+      w:sh(t.flush)
+      t.same(before.kernel, w:picture().kernel)
+    end
+  end)
+
   it("is explained", function()
     newer()
     assert.truthy(t.run({ t.build .. "/luacni", "explain" }):find("quota", 1, true))

@@ -27,6 +27,7 @@
 --     ahead(step, plan)       older steps that are to be undone before it
 --     stands(step, plan)      whether what it made is still there; only kinds that make something for one
 --                             attachment alone have it
+--     knows(step)             false: the step is of a newer version, although the kind is known
 --     say(step)               the step in words
 --     without(step, later)    of a kind that sets values: the step without the values whose names are keys of
 --                             `later`, to which it adds its names. CHECK goes through the steps backwards:
@@ -90,6 +91,7 @@ end
 
 local function kind_of(step)
   local ok, kind = pcall(require, "cni.step." .. step.kind)
+  if ok and kind.knows and not kind.knows(step) then return unknown(step.kind) end
   if ok then return kind end
   if not tostring(kind):find("there is no module", 1, true) then error(kind, 0) end
   return unknown(step.kind)

@@ -584,6 +584,23 @@ local function undo(step, plan, socket)
   end
 end
 
+-- A newer version may have layouts and sets that this one has not.
+function M.knows(step)
+  local want = step.want
+  if not want.module then return true end
+  local is_there, module = pcall(require, "cni." .. want.module)
+  local names = want.layout or "layout"
+  for _, name in ipairs(is_there and (type(names) == "table" and names or { names }) or {}) do
+    is_there = is_there and module[name] ~= nil
+  end
+  if not is_there then return false end
+  local all = layouts_of(step)
+  for _, element in ipairs(want.elements) do
+    if not pcall(set_of, all, element.set) then return false end
+  end
+  return true
+end
+
 function M.undo(step, plan)
   local h = plan[step.ns]
   if not h.absent then return undo(step, plan, nft.open_if_any(h)) end
