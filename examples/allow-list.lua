@@ -5,26 +5,22 @@
 --     { "type": "allow-list", "from": [ "192.0.2.0/24", "198.51.100.7/32" ], ... keys of bridge }
 
 local nft, schema = require "cni.nft", require "cni.schema"
-local strangers = nft.rule(nft.daddr_in("ip", "guarded"), nft.ct_state "new",
+local strangers = nft.rule(nft.daddr_in("ip", "own"), nft.ct_state "new",
   nft.fields_in("ip", { "daddr", "saddr" }, "allowed", "!="), nft.verdict "drop")
 
 return {
   conf = schema.record { from = schema.list(schema.cidr { family = "inet" }, { required = true }) },
   add = function(req)
-    local result, elements = req:delegate "bridge", {}
+    local result = req:delegate "bridge"
     local lists = req.host:ensure_nft_table { name = "allow-list", comment = "who may speak to whom",
-      sets = { { name = "guarded", key_type = "ipv4_addr" },
+      sets = { { name = "own", key_type = "ipv4_addr" },
         { name = "allowed", key_type = "ipv4_addr . ipv4_addr", interval = true } },
-      chains = { { name = "forward", type = "filter", hook = "forward", priority = -5,
-        rules = { strangers } } } }
+      chains = { { name = "forward", type = "filter", hook = "forward", priority = -5, rules = { strangers } } } }
     for _, ip in ipairs(result.ips) do
-      local own = ip.address:match "^[%d.]+"
-      elements[#elements + 1] = { set = "guarded", key = own }
-      for _, from in ipairs(req.conf.from) do
-        elements[#elements + 1] = { set = "allowed", key = { own, from } }
-      end
+      local own, elements = ip.address:match "^[%d.]+", {}
+      for i, from in ipairs(req.conf.from) do elements[i] = { set = "allowed", key = { own, from } } end
+      req.host:add_nft_elements(lists, { { set = "own", key = own }, table.unpack(elements) })
     end
-    req.host:add_nft_elements(lists, elements)
     return result
   end,
 }

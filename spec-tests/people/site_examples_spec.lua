@@ -166,7 +166,7 @@ local examples = {
       t.run("ip addr del 198.51.100.9/32 dev lo; ip route del 10.22.0.0/24", { host = w.far })
       w:sh("ip route del 198.51.100.9")
     end,
-    breaks = { "nft flush set inet allow-list guarded", "its element in set guarded is missing" } },
+    breaks = { "nft flush set inet allow-list own", "its element in set own is missing" } },
 
   ["figures"] = { conf = { folder = bin }, pod = chained_pod, prev = chained_prev,
     before = function() t.run("rm -rf " .. bin .. "; mkdir -p " .. bin) end,
