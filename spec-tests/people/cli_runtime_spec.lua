@@ -417,6 +417,27 @@ describe("luacni add, check, del", function()
     end
   end)
 
+  it("say which interfaces a container has, when it is asked after another one", function()
+    demo()
+    t.netns "blue"
+    succeeds { "add", "demo", "blue", "-i", "eth1", "--id", "c7" }
+    fails(2, { "check", "demo", "--id", "c7" }, "container c7 has no eth0 on network demo: -i NAME asks of "
+      .. "another, it has eth1")
+    succeeds { "check", "demo", "--id", "c7", "-i", "eth1" }
+    succeeds { "del", "demo", "blue", "-i", "eth1", "--id", "c7" }
+  end)
+
+  it("say where the disk is full, and change nothing", function()
+    demo()
+    local blue = t.netns "blue"
+    local before = t.snapshot { ns = { host, blue } }
+    t.run "mkdir -p /run/luacni/runs; mount -t tmpfs -o size=4k,mode=755 full /run/luacni/runs"
+    t.run "head -c 4096 /dev/zero >/run/luacni/runs/.full"
+    fails(1, { "add", "demo", "blue" }, "/run/luacni/runs/")
+    t.run "umount /run/luacni/runs; rm -r /run/luacni"
+    t.same(before, t.snapshot { ns = { host, blue } })
+  end)
+
   it("say in one line what is wrong with the words", function()
     demo()
     t.netns "blue"

@@ -18,6 +18,15 @@ local function with_remedy(err, network, want)
   return err
 end
 
+-- The other interfaces that a container has in the network; nil: none that is known.
+local function elsewhere(network, want)
+  local names = {}
+  for _, entry in ipairs((require("cni.command.attachments").all(network, want.id))) do
+    if entry.container == want.id then names[#names + 1] = entry.interface end
+  end
+  return names[1] and table.concat(names, ", ")
+end
+
 return {
   words = "NETWORK NETNS",
   about = "ask whether an attachment is as it was made",
@@ -35,6 +44,11 @@ return {
         :format(want.ifname, want.id, network.name), hint = "luacni del takes back what there is of it" }
     end
     if not want.netns then
+      local others = elsewhere(network.name, want)
+      if others then
+        say.usage(("container %s has no %s on network %s: -i NAME asks of another, it has %s"):format(want.id,
+          want.ifname, network.name, others))
+      end
       say.usage(("nothing is stored of container %s on network %s: which namespace? Its path or name comes "
         .. "behind the network's"):format(want.id, network.name))
     end

@@ -192,6 +192,11 @@ function M.job(kept, job)
     progress = job.progress, own = job.own }
 end
 
+local function written(self, what, ok, msg, errno)
+  if ok then return end
+  fail.throw { code = fail.codes.io, msg = ("%s in %s: %s"):format(what, self.path, msg), errno = errno }
+end
+
 --- Write down that a job begins. Nothing else may be written there.
 -- @tparam table job
 -- @tparam[opt] boolean namespace true: its namespace is made by whoever begins this
@@ -202,14 +207,14 @@ function Begun:note(job, namespace)
     namespace = namespace, args = job.args, capability_args = job.capability_args,
     path = table.concat(request.split_path(job.path), ":"), config = config.stored(job.network) }
   kept.cookie = ns and sandbox.cookie(ns) or ""
-  files.must(self.file:append(json.note(kept) .. "\n"))
+  written(self, "note what begins", self.file:append(json.note(kept) .. "\n"))
   self.kept = kept
 end
 
 --- Say that nothing is begun any more: it was taken back. The lock stays.
 -- @raise code 5
 function Begun:forget()
-  files.must(self.file:truncate())
+  written(self, "forget what began", self.file:truncate())
   self.kept, self.problem = nil, nil
 end
 
