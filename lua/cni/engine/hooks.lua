@@ -166,8 +166,8 @@ end
 local function find(req, plugin, names, lenient)
   local found = {}
   for _, name in ipairs(names) do
-    local ok, hook = pcall(load, req, name)
-    if not ok and not lenient then error(hook, 0) end
+    local ok, hook = true, not lenient and load(req, name)
+    if lenient then ok, hook = pcall(scripts.bounded, load, req, name) end
     if not ok then
       goes_without(req, name, hook)
     elseif hook and is_for(hook, req, plugin) then

@@ -27,7 +27,7 @@
 --     ahead(step, plan)       older steps that are to be undone before it
 --     stands(step, plan)      whether what it made is still there; only kinds that make something for one
 --                             attachment alone have it
---     knows(step)             false: the step is of a newer version, although the kind is known
+--     knows(step)             false: the step of a record is of a newer version, although the kind is known
 --     say(step)               the step in words
 --     without(step, later)    of a kind that sets values: the step without the values whose names are keys of
 --                             `later`, to which it adds its names. CHECK goes through the steps backwards:
@@ -91,7 +91,6 @@ end
 
 local function kind_of(step)
   local ok, kind = pcall(require, "cni.step." .. step.kind)
-  if ok and kind.knows and not kind.knows(step) then return unknown(step.kind) end
   if ok then return kind end
   if not tostring(kind):find("there is no module", 1, true) then error(kind, 0) end
   return unknown(step.kind)
@@ -401,6 +400,9 @@ function M:undo()
   for i = #self.steps, 1, -1 do
     local step = self.steps[i]
     local kind = kind_of(step)
+    try(function()
+      if step.did and kind.knows and not kind.knows(step) then kind = unknown(step.kind) end
+    end)
     if step.did and kind.unknown then strange[#strange + 1] = step end
     if step.did and not step.covered and kind.undo then
       if kind.last and #errors > 0 then break end

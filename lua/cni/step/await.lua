@@ -13,9 +13,14 @@ local M = {}
 -- link is up.
 local patience <const> = 20
 
+local function dump(h, object, index)
+  local list, msg, errno = h:socket():dump(object, { family = "inet6", index = index })
+  return list or fail.kernel("look at the addresses of a link", msg, errno)
+end
+
 -- The link's own address while it is looked for duplicates of it; false when there is one, and they are not.
 local function tentative(h, index)
-  for _, entry in ipairs(h:socket():dump("addr", { family = "inet6", index = index }) or {}) do
+  for _, entry in ipairs(dump(h, "addr", index)) do
     if entry.scope == "link" then return entry.tentative and entry.address:match "^[^/]+" end
   end
 end
@@ -23,7 +28,7 @@ end
 -- The kernel looks for duplicates in the group of the address, which it joins before.
 local function has_joined(h, index, address)
   local group = addr.text("\xff\2" .. ("\0"):rep(9) .. "\1\xff" .. addr.ip(address):sub(-3))
-  for _, entry in ipairs(h:socket():dump("group", { family = "inet6", index = index }) or {}) do
+  for _, entry in ipairs(dump(h, "group", index)) do
     if entry.address == group then return true end
   end
 end

@@ -42,13 +42,16 @@ local M = {}
 local patience <const> = 100
 
 -- The shipped layouts that a step names, by their module and their names there; of a script's own (`layout`
--- of the step) the record has what is to be taken back.
+-- of the step) the record has what is to be taken back. nil and the name of one that this version has not.
 local function layouts_of(step)
   local want = step.want
   if not want.module then return { step.layout or want.layout } end
   local module, names = require("cni." .. want.module), want.layout or "layout"
   local list = {}
-  for i, name in ipairs(type(names) == "table" and names or { names }) do list[i] = module[name] end
+  for i, name in ipairs(type(names) == "table" and names or { names }) do
+    list[i] = module[name]
+    if not list[i] then return nil, name end
+  end
   return list
 end
 
@@ -90,7 +93,6 @@ local function set_of(all, name)
     end
     if by[name] then return by[name], layout end
   end
-  fail.throw { code = fail.codes.internal, msg = ("there is no set %s"):format(name) }
 end
 
 local function listed(layout, set, fields)
@@ -116,13 +118,19 @@ local function answer(socket, layout, set, found, msg, errno)
   fail.kernel("look at set " .. set.name, msg, errno)
 end
 
--- The element for a key in a set, or nil. No set, or one of another layout: it is not in there, nor is a key
--- that none can have.
+-- Ask for elements by their keys. One that no element of the set can have, which a script has given, is in
+-- none; any other error is one.
+local function ask(socket, method, ...)
+  local sound, found, msg, errno = pcall(socket[method], socket, ...)
+  if sound then return found, msg, errno end
+  if type(found) ~= "string" or found == "not enough memory" or fail.stopped(found) then error(found, 0) end
+  return nil
+end
+
+-- The element for a key in a set, or nil. No set, or one of another layout: it is not in there.
 local function find(socket, all, name, key)
   local set, layout = set_of(all, name)
-  local sound, found, msg, errno = pcall(socket.get, socket, "element", listed(layout, set, { key = key }))
-  if not sound then return nil end
-  return answer(socket, layout, set, found, msg, errno)
+  return answer(socket, layout, set, ask(socket, "get", "element", listed(layout, set, { key = key })))
 end
 
 -- The element for each of some in a set, or false. Many are one question.
@@ -141,8 +149,7 @@ local function find_all(socket, all, elements)
   for set, list in pairs(lists) do
     local keys, _, layout = {}, set_of(all, set.name)
     for n, i in ipairs(list) do keys[n] = { key = elements[i].key } end
-    local sound, some, msg, errno = pcall(socket.find, socket, listed(layout, set, { elements = keys }))
-    some = sound and answer(socket, layout, set, some, msg, errno)
+    local some = answer(socket, layout, set, ask(socket, "find", listed(layout, set, { elements = keys })))
     for n, i in ipairs(list) do found[i] = some and some[n] or false end
   end
   return found
@@ -586,19 +593,12 @@ end
 
 -- A newer version may have layouts and sets that this one has not.
 function M.knows(step)
-  local want = step.want
-  if not want.module then return true end
-  local is_there, module = pcall(require, "cni." .. want.module)
-  local names = want.layout or "layout"
-  for _, name in ipairs(is_there and (type(names) == "table" and names or { names }) or {}) do
-    is_there = is_there and module[name] ~= nil
+  local ok, all = pcall(layouts_of, step)
+  if not ok and not tostring(all):find("there is no module", 1, true) then error(all, 0) end
+  for _, element in ipairs(ok and all and step.want.elements or {}) do
+    if not set_of(all, element.set) then return false end
   end
-  if not is_there then return false end
-  local all = layouts_of(step)
-  for _, element in ipairs(want.elements) do
-    if not pcall(set_of, all, element.set) then return false end
-  end
-  return true
+  return ok and all ~= nil
 end
 
 function M.undo(step, plan)
