@@ -70,12 +70,12 @@ end
 local function add(req)
   common.need_chain(req)
   local c, ips = req.conf, addresses(req)
-  local ways, mode = links(req), req.plan.mode
-  if mode == "verify" and #ips == 0 and #(req.prev.interfaces or {}) == 0 then
+  local ways = links(req)
+  if req.plan.mode == "verify" and #ips == 0 and #(req.prev.interfaces or {}) == 0 then
     fail.config("prevResult", "has no interface and no address")
   end
   local limits = c.ingressPolicy ~= "open" or c.unpublished == "drop"
-  if limits and #ways == 0 and (mode == "apply" or mode == "verify") then
+  if limits and #ways == 0 and common.expects_all(req) then
     fail.config("prevResult.interfaces", "names no link of the host",
       "a policy is for the bridge that the plugin before this one has made")
   end

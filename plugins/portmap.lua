@@ -96,8 +96,7 @@ local function add(req)
   common.need_chain(req)
   local c, list = req.conf, mappings(req.conf)
   local ips = addresses(req)
-  local mode = req.plan.mode
-  if #list > 0 and #ips == 0 and (mode == "apply" or mode == "verify") then
+  if #list > 0 and #ips == 0 and common.expects_all(req) then
     fail.config("prevResult", "has no address of " .. req.ifname,
       "ports are published to an address of the sandbox")
   end

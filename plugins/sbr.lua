@@ -36,8 +36,8 @@ end
 
 local function add(req)
   common.need_chain(req)
-  local c, mode = req.conf, req.plan.mode
-  if mode == "apply" or mode == "verify" then need_addresses(req) end
+  local c = req.conf
+  if common.expects_all(req) then need_addresses(req) end
   local ips = source_routing.ips_of(req, req.ifname)
   -- What the chain tells is of other interfaces alone.
   if ips and #ips == 0 then return end

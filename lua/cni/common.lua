@@ -59,10 +59,18 @@ function M.mac(req)
     or from_args and schema.mac.read(schema.mac, from_args, "CNI_ARGS: MAC") or nil
 end
 
+--- Whether all that the chain has made so far is there to be seen, and what is missing is an error: in ADD
+-- and CHECK. A dry run, and a DEL that finds no record, make do with what there is.
+-- @tparam table req
+-- @treturn boolean
+function M.expects_all(req)
+  return req.plan.mode == "apply" or req.plan.mode == "verify"
+end
+
 --- Raise an error unless the plugin is called in a chain, behind another one.
 -- @tparam table req
 function M.need_chain(req)
-  if not req.prev and (req.plan.mode == "apply" or req.plan.mode == "verify") then
+  if not req.prev and M.expects_all(req) then
     fail.config("prevResult", "is missing",
       "this plugin is used in a chain, behind the one that makes the interface")
   end

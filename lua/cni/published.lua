@@ -27,6 +27,7 @@
 
 local addr = require "cni.addr"
 local args = require "cni.engine.args"
+local common = require "cni.common"
 local fail = require "cni.fail"
 local layouts = require "cni.step.layout"
 local nft = require "cni.nft"
@@ -286,10 +287,9 @@ end
 
 -- What comes to 127.0.0.1 goes by that link, too.
 local function widen(req, ip, way)
-  local mode = req.plan.mode
   if way then
     req.host:set_sysctl { { "net/ipv4/conf/" .. way .. "/route_localnet", "1" } }
-  elseif mode == "apply" or mode == "verify" then
+  elseif common.expects_all(req) then
     fail.throw { msg = ("no route leads from the host to %s"):format(ip),
       hint = "ports are published to an address that the host can reach" }
   end

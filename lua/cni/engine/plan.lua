@@ -2,7 +2,8 @@
 --- A plan: the steps a plugin's `add` asks for, in order, and the ways to use them.
 --
 -- Plugins call verbs on handles; every change becomes a *step* here. What happens with the
--- steps is the plan's mode, which a plugin has no need to know:
+-- steps is the plan's mode. A plugin asks for the same in each; a few look at it where only an ADD can decide
+-- something, or where less is there to be seen than in an ADD (cni.common.expects_all):
 --
 --     apply    write the steps to the record, then do them        (ADD)
 --     verify   compare what they want with the kernel             (CHECK)
