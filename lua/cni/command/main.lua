@@ -30,7 +30,7 @@ local M = {}
 --- The commands, in the order of the help.
 M.names = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "run",
   "add", "check", "del", "gc", "status", "version", "list", "tree", "explain",
-  "trace", "doctor", "completion" }
+  "repair", "trace", "doctor", "completion" }
 
 local function command_of(name)
   return require("cni.command." .. name)

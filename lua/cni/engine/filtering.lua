@@ -22,9 +22,9 @@ local function written(value)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
--- What of a layout is written down: what there is to take back.
+-- What of a layout is written down: what there is to take back, and to make it anew.
 local function outline(layout)
-  local out = { family = layout.family, table = layout.table, name = layout.name, group = layout.group,
+  local out = { frozen = require("cni.step.layout").freeze(layout), family = layout.family, table = layout.table, name = layout.name, group = layout.group,
     own = layout.own, comment = layout.comment, sets = {}, chains = {} }
   for i, set in ipairs(layout.sets) do
     out.sets[i] = { name = set.name, key_type = set.key_type, data_type = set.data_type,
@@ -168,7 +168,8 @@ function M:add_nft_rule(table, chain, rule)
     if step.kind == "nft_rule" then number = number + 1 end
   end
   self.plan:push { kind = "nft_rule", ns = self.name, rule = rule,
-    want = { family = layout.family, table = layout.table, chain = chain, number = number } }
+    want = { family = layout.family, table = layout.table, chain = chain, number = number,
+      frozen = require("cni.step.layout").freeze(rule) } }
 end
 
 return M

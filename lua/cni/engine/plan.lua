@@ -10,6 +10,7 @@
 --     dry      do nothing, keep them to be printed                (--dry-run)
 --     erase    do nothing, then take back what they would have done (DEL without a record)
 --     undo     steps come from a record and are taken back        (DEL, GC, debris)
+--     repair   steps come from a record; those whose things are gone are done anew (repair)
 --
 -- A step is plain data, `{ kind=, ns="host"|"pod", want={...}, had={...}, covered=true, by= }`, and
 -- its kind is a module `cni.step.<kind>` with some of these functions:
@@ -24,6 +25,8 @@
 --     links(step)             names of the links whose index `requests` needs
 --     run(step, plan)         does it, for what is not a netlink request
 --     verify(step, plan)      nil, or a sentence: what differs
+--     mend(step, plan)        what is there differs: it is changed to what is wanted. False: it is not there,
+--                             and the step is to be done anew
 --     undo(step, plan)        take it back; absent is fine, and so is a second time
 --     ahead(step, plan)       older steps that are to be undone before it
 --     stands(step, plan)      whether what it made is still there; only kinds that make something for one
@@ -39,7 +42,8 @@
 -- has these fields for what is true of all its steps:
 --
 --     last          its undo gives back something that others may then be given, such as an address: it is
---                   done only when all newer steps are undone
+--                   done only when all newer steps are undone; and a repair does not do it anew
+--     at_add        only an ADD does it
 --     along         it makes a link that may be deleted together with an older one (cni.links.along): the
 --                   undo of a kind without this begins when no such deletion is put off any more
 --     of_interface  it is about the sandbox's interface: where there is no record, and another network
@@ -59,12 +63,12 @@ local M = {}
 M.__index = M
 
 --- Start a plan.
--- @tparam string mode apply, verify, dry, erase, undo; or look, which takes no steps
+-- @tparam string mode apply, verify, dry, erase, undo, repair; or look, which takes no steps
 -- @tparam table env what the steps act upon
 --   owner      { network, id, ifname }
 --   pod        { ns = object, sandbox = path }; nil when the namespace is gone
 --   seek       in place of pod: a function that finds it, called when the undo of a step needs it
---   record     in the modes apply and undo
+--   record     in the modes apply, undo and repair
 --   prev       the result so far
 --   request    of the call, when it is about this attachment
 --   time_left  of the call, when there is no request
@@ -294,6 +298,9 @@ end
 local on_link = { set = true, addr = true, route = true, vlan = true, await = true,
   shared_addr = true, enslave = true, shared_set = true, neigh = true, fdb = true, tc = true }
 
+-- Kinds of step that make a link, which others are about.
+local makes_link = { link = true, tap = true, shared_link = true }
+
 -- When the link of a step is missing, CHECK says that, in place of what should be on it.
 local function link_missing(plan, step)
   local name, h = step.want.link, plan[step.ns]
@@ -301,19 +308,30 @@ local function link_missing(plan, step)
   return ("link %s is not in the %s"):format(name, step.ns == "pod" and "sandbox" or "host")
 end
 
---- Compare every step with the kernel.
--- @treturn table sentences, each once; empty when all is as wanted
-function M:differences()
-  local found, said, steps, later = {}, {}, {}, {}
-  for i = #self.steps, 1, -1 do
-    local step = self.steps[i]
+-- The steps without what later ones have set anew.
+local function latest(plan)
+  local steps, later = {}, {}
+  for i = #plan.steps, 1, -1 do
+    local step = plan.steps[i]
     local kind = kind_of(step)
     steps[i] = kind.without and kind.without(step, later) or step
   end
-  for _, step in ipairs(steps) do
-    local kind = kind_of(step)
-    local text = kind.verify and self:about("compare", step, kind.verify, step, self)
-    text = text and (link_missing(self, step) or text)
+  return steps
+end
+
+-- How a step differs from what is there, in words; nil: it does not, or cannot.
+local function difference(plan, step)
+  local kind = kind_of(step)
+  local text = kind.verify and plan:about("compare", step, kind.verify, step, plan)
+  return text and (link_missing(plan, step) or text) or nil
+end
+
+--- Compare every step with the kernel.
+-- @treturn table sentences, each once; empty when all is as wanted
+function M:differences()
+  local found, said = {}, {}
+  for _, step in ipairs(latest(self)) do
+    local text = difference(self, step)
     -- A pair's own step says that its end in the host is gone.
     if on_link[step.kind] and step.want.link == handle.gone then text = nil end
     if text and not said[text] then
@@ -321,6 +339,47 @@ function M:differences()
     end
   end
   return found
+end
+
+--- Look which steps of a record are not as they were done.
+-- @treturn {table,...} those that can be done anew: `step`, `differs` in words
+-- @treturn {fail,...} what an ADD alone could do, or could not be looked at; what is to be done after the first
+-- that only an ADD does is not looked at
+function M:lacking()
+  local list, left = {}, {}
+  for _, step in ipairs(latest(self)) do
+    local kind = kind_of(step)
+    local ok, text = true, nil
+    if step.did then ok, text = pcall(difference, self, step) end
+    if not ok or text and (kind.last or kind.at_add) then
+      left[#left + 1] = ok and fail.new { msg = text } or fail.wrap(text)
+      if kind.at_add then break end
+    elseif text then
+      list[#list + 1] = { step = step, differs = text }
+    end
+  end
+  return list, left
+end
+
+--- Do steps of a record anew. Nothing is written down: the record has them already, with what was there
+-- before the first time. So what a killed call has done is taken back by a DEL, and finished by a repair. One
+-- that fails does not stop the others; but nothing is put on a link that is not the attachment's.
+-- @tparam {table,...} lacking as of @{lacking}; each that fails gets `problem`, the error, and of those that
+-- were not tried the list has none in the end
+function M:redo(lacking)
+  for i, entry in ipairs(lacking) do
+    local step = setmetatable({ did = false }, { __index = entry.step })
+    local kind = kind_of(step)
+    self.steps = { step }
+    local ok, err = pcall(function()
+      if not (kind.mend and self:about("do", step, kind.mend, step, self)) then execute(self, 1, 1) end
+    end)
+    release(self)
+    entry.problem = not ok and fail.wrap(err) or nil
+    if entry.problem and makes_link[step.kind] then
+      for n = #lacking, i + 1, -1 do lacking[n] = nil end
+    end
+  end
 end
 
 --- Say what the caller should know, and is no error, in the log of the call.

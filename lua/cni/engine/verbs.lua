@@ -207,11 +207,15 @@ local function stands(record, ns)
   return found
 end
 
--- Whether a record is live: see the head of this file.
-local function is_live(record, caller)
+--- Whether a record is live: see the head of this file.
+-- @tparam Record record
+-- @tparam[opt] table caller see cni.record.sandbox
+-- @treturn boolean
+-- @treturn ?ns its namespace, where that was to be found
+function M.is_live(record, caller)
   if not record:is_whole() then return false end
   local ns = sandbox.find(record.header, caller)
-  return (ns ~= nil or record.header.cookie == "") and stands(record, ns)
+  return (ns ~= nil or record.header.cookie == "") and stands(record, ns), ns
 end
 
 -- An ADD looks for a link to lend. When the record of a dead ADD, or of a sandbox that is gone, has borrowed
@@ -276,7 +280,7 @@ end
 local function clear_debris(book, caller, req)
   local live = {}
   for _, record in ipairs(book:living()) do
-    if is_live(record, caller) then
+    if M.is_live(record, caller) then
       live[#live + 1] = record
     else
       take_back(record, caller, req)

@@ -44,8 +44,11 @@ local function note(facts, step, plan, items)
     -- A value that is so already, and that no attachment has set, needs no entry: it is not taken back.
     if entry or not same(item.now, item.value) then
       entry = entry or { before = item.now, of = item.of, users = {} }
-      table.insert(entry.users, { user = user_of(plan), id = step.want.id, value = item.value })
-      facts.values[item.key], changed = entry, true
+      -- When the value is set anew, it has its entry already.
+      if not find(entry, step, plan) then
+        table.insert(entry.users, { user = user_of(plan), id = step.want.id, value = item.value })
+        facts.values[item.key], changed = entry, true
+      end
     end
   end
   return changed

@@ -41,11 +41,12 @@ local M = {}
 
 local patience <const> = 100
 
--- The shipped layouts that a step names, by their module and their names there; of a script's own (`layout`
--- of the step) the record has what is to be taken back. nil and the name of one that this version has not.
+-- The shipped layouts that a step names, by their module and their names there; one of a script's own (`layout`
+-- of the step) the record has frozen, and that of an older version only what is to be taken back of it. nil and
+-- the name of one that this version has not.
 local function layouts_of(step)
   local want = step.want
-  if not want.module then return { step.layout or want.layout } end
+  if not want.module then return { step.layout or layouts.thaw(want.layout.frozen) or want.layout } end
   local module, names = require("cni." .. want.module), want.layout or "layout"
   local list = {}
   for i, name in ipairs(type(names) == "table" and names or { names }) do

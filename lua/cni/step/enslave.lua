@@ -77,7 +77,9 @@ function M.run(step, plan)
         step.ns == "pod" and "sandbox" or "host") }
     end
   end
-  local ok, msg, errno = put(h, link, step.had, vrf.index, main, vrf.vrf_table)
+  -- What it had when it was first put there is no more what it has now.
+  local had = plan.mode == "repair" and M.before(h, link) or step.had
+  local ok, msg, errno = put(h, link, had, vrf.index, main, vrf.vrf_table)
   if not ok then fail.kernel(M.say(step), msg, errno) end
 end
 

@@ -72,7 +72,8 @@ function M.kind(kind)
     local used, there = shared.used(want.group, want.key), kind.there(want, h)
     local facts = shared.facts(want.group)
     facts.made = facts.made or {}
-    if want.new and (used or there and not facts.made[want.key]) then
+    -- Of what is made anew it is a user itself.
+    if want.new and (used and plan.mode ~= "repair" or there and not facts.made[want.key]) then
       local user = used and shared.a_user(want.group, want.key)
       shared.tidy(want.group, lock)
       refuse(want, user)

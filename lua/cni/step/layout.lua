@@ -13,7 +13,8 @@
 -- `kept` is the administrator's: what is in it is never changed, and the chain stays while it has a rule.
 --
 -- A layout with `own` is a script's (cni.engine.filtering): a table of that name that luacni has not made is
--- left alone. A record has it without rules: there `jumps` of a chain is how often they lead to it.
+-- left alone. A record has it without rules: there `jumps` of a chain is how often they lead to it; and, to
+-- make it anew, as it was frozen in `frozen`.
 --
 -- Layouts of one `group` are locked together, and attachments may have elements in several of them. A set
 -- whose elements several may have has `shared`, the name of another: see cni.step.elements.
@@ -98,6 +99,37 @@ function M.owner_comment(owner, number)
 end
 
 M.jumps_of = jumps_of
+
+-- The key of what is a list, in a table that has fields as well.
+local listed <const> = "[]"
+
+--- A definition as a record can have it: an expression is a list that has fields.
+-- @param value
+-- @return plain data, for @{thaw}
+function M.freeze(value)
+  if type(value) ~= "table" then return value end
+  local copy, fields = {}, false
+  for key, item in next, value do
+    if math.type(key) ~= "integer" then copy[key], fields = M.freeze(item), true end
+  end
+  local list = fields and {} or copy
+  for i, item in ipairs(value) do list[i] = M.freeze(item) end
+  if fields and list[1] ~= nil then copy[listed] = list end
+  return copy
+end
+
+--- What was frozen.
+-- @param value
+-- @return as it was
+function M.thaw(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, item in next, value do
+    if key ~= listed then copy[key] = M.thaw(item) end
+  end
+  for i, item in ipairs(value[listed] or {}) do copy[i] = M.thaw(item) end
+  return copy
+end
 
 --- Commit what a script may have got wrong: that is an error of its own words, and not of ours.
 -- @param socket
@@ -223,6 +255,10 @@ end
 -- @tparam table layout
 -- @tparam string what it is for
 function M.make(socket, layout, what)
+  if not layout.version then
+    fail.throw { msg = what .. ": its record is of a version that did not write rules down",
+      hint = "DEL and ADD make it anew" }
+  end
   M.change(socket, what, function()
     if is_foreign(socket, layout) then
       fail.throw { msg = ("table %s %s is there, and somebody else's"):format(layout.family, layout.table),

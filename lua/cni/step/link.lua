@@ -187,6 +187,56 @@ function M.verify(step, plan)
   return M.same_mac(plan, link, place) or (peer and M.same_mac(plan, peer, peer_place))
 end
 
+-- The MAC that the runtime was told of, where a link has another one.
+local function lost_mac(plan, link)
+  local mac = reported_mac(plan, link.name, link.sandbox)
+  return mac ~= link.mac and mac or nil
+end
+
+local function set(h, attrs)
+  local ok, msg, errno = h:socket():send { { "set", "link", attrs } }
+  if not ok then fail.kernel("set a link", msg, errno) end
+end
+
+-- What has to be set of a link for it to be as wanted; nil: nothing.
+local function changes(step, plan, link)
+  local want, h = step.want, plan[home(step)]
+  local attrs, now = {}, setmetatable({}, { __index = link })
+  attrs.mtu = want.mtu ~= link.mtu and h.name == "host" and want.mtu or nil
+  attrs.mac = lost_mac(plan, link)
+  local master = want.master and h:index(want.master)
+  attrs.master = link.master ~= master and master or nil
+  for key, value in pairs(want.port or {}) do
+    local have = not attrs.master and link.port or {}
+    if have[key] ~= value then
+      attrs.port = attrs.port or {}
+      attrs.port[key] = value
+    end
+  end
+  local key = kinds.odd_option(want, now)
+  while key do
+    attrs.kind, attrs[key], now[key] = want.kind, want[key], want[key]
+    key = kinds.odd_option(want, now)
+  end
+  if next(attrs) == nil then return nil end
+  attrs.index = link.index
+  return attrs
+end
+
+--- Plug it in again, and set what of it others have set. One of another kind is left alone.
+function M.mend(step, plan)
+  local want, h = step.want, plan[home(step)]
+  local link, peer = h:link(want.name), want.peer and plan[want.peer.ns]:link(want.peer.name)
+  if not (link or peer) then return false end
+  local differs = M.verify(step, plan)
+  if not link or link.kind ~= want.kind or want.peer and not peer then fail.throw { msg = differs } end
+  local mac = peer and lost_mac(plan, peer)
+  if mac then set(plan[want.peer.ns], { index = peer.index, mac = mac }) end
+  local attrs = changes(step, plan, link)
+  if attrs then set(h, attrs) end
+  return true
+end
+
 --- Without what the link was born with and a later step has set anew.
 function M.without(step, later)
   local want, about = {}, home(step) .. " " .. step.want.name .. " "

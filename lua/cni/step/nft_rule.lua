@@ -2,8 +2,7 @@
 --- Step `nft_rule`: a rule of this attachment alone, in a chain that another step has made
 -- (cni.step.elements). Its comment says whose it is, and which of that one's rules.
 --
--- The rule itself is not written down: to take it back its comment is enough, and CHECK has it from the
--- script.
+-- To take it back its comment is enough, and CHECK has it from the script; the record has it to be made anew.
 --
 -- @module cni.step.nft_rule
 
@@ -37,13 +36,20 @@ local function find(socket, step, plan)
   return list
 end
 
+-- What the rule is; a record of an older version does not tell.
+local function rule_of(step)
+  local rule = step.rule or layouts.thaw(step.want.frozen)
+  return rule or fail.throw { msg = M.say(step) .. ": its record is of a version that did not write rules down",
+    hint = "DEL and ADD make it anew" }
+end
+
 function M.run(step, plan)
   local socket = nft.open(plan[step.ns])
   local ok, msg, errno, at = layouts.commit(socket, { { "add", "rule",
-    in_chain(step.want, { exprs = step.rule, comment = comment_of(step, plan) }) } })
+    in_chain(step.want, { exprs = rule_of(step), comment = comment_of(step, plan) }) } })
   if not ok then
     fail.kernel(M.say(step), msg, errno, nil, at and errno == errors.ENOENT
-      and require("cni.protocol.hints").expression({ "add", "rule", { exprs = step.rule } }, msg) or nil)
+      and require("cni.protocol.hints").expression({ "add", "rule", { exprs = rule_of(step) } }, msg) or nil)
   end
 end
 
@@ -52,7 +58,7 @@ function M.verify(step, plan)
   local found, want = find(socket, step, plan)[1], step.want
   local place = ("chain %s of table %s %s"):format(want.chain, want.family, want.table)
   if not found then return ("its rule %d is missing from %s"):format(want.number, place) end
-  if #(found.exprs or {}) ~= #step.rule then
+  if #(found.exprs or {}) ~= #rule_of(step) then
     return ("its rule %d in %s is another"):format(want.number, place)
   end
 end

@@ -154,6 +154,25 @@ function M.verify(step, plan)
   return ("route %s%s on %s is missing"):format(want.dst, via(want) .. of_table(want), want.link)
 end
 
+--- Give the route back what it has lost, such as the source address that was gone for a moment.
+function M.mend(step, plan)
+  local want, h = step.want, plan[step.ns]
+  local link, dst = h:link(want.link), addr.parse(want.dst)
+  local number = want.table or link and table_of(h, link)
+  for _, have in ipairs(link and h:routes { family = dst.family, table = number } or {}) do
+    local same = addr.parse(have.dst) == dst and has_hop(want, have, link.index) and not have.multipath
+    local by_default = dst.family == "inet6" and 1024 or 0
+    if same and (have.priority or 0) == (want.priority and want.priority > 0 and want.priority or by_default) then
+      local attrs = attributes(step, h)
+      attrs.table = number
+      local ok, msg, errno = h:socket():send { { "replace", "route", attrs } }
+      if not ok then fail.kernel("change " .. M.say(step), msg, errno) end
+      return true
+    end
+  end
+  return false
+end
+
 function M.undo(step, plan)
   local h = plan:at(step.ns)
   if not h or not h:link(step.want.link) then return end

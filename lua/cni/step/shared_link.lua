@@ -199,6 +199,7 @@ end
 -- when all is done.
 local function learn(step, link, plan, facts)
   local object = step.object
+  if not object then return end -- that of a record
   object.mac = link.mac
   if plan.mode == "apply" and not (facts.link and facts.link.mac) then
     plan:finally(function()

@@ -8,8 +8,8 @@ local files = require "cni.record.files"
 local link = require "cni.step.link"
 local netlink = require "netlink"
 
-local M = { of_interface = true, telling = true, verify = link.verify, undo = link.undo, stands = link.stands,
-  say = link.say }
+local M = { of_interface = true, telling = true, verify = link.verify, mend = link.mend, undo = link.undo,
+  stands = link.stands, say = link.say }
 
 -- SELinux gives a tap the context of the process that makes it, and a process gets its context when it is
 -- executed: so another program has to make the tap.

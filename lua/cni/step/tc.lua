@@ -158,6 +158,16 @@ function M.verify(step, plan)
   return ("%s: %s is %s, not %s"):format(say(want), key, tostring(have[key]), tostring(value))
 end
 
+--- Give a discipline or a class its values again; a filter has none that could be another.
+function M.mend(step, plan)
+  local want, h = step.want, plan[step.ns]
+  local have = want.object ~= "filter" and find(step, h)
+  if not have or have.kind ~= want.attrs.kind then return false end
+  local ok, msg, errno = h:socket():send { { "replace", want.object, attrs_of(step, h) } }
+  if not ok then fail.kernel("change " .. say(want), msg, errno) end
+  return true
+end
+
 --- Raise unless the kernel has kept what a script has asked for.
 function M.kept(step, plan)
   local difference = M.verify(step, plan)

@@ -1,0 +1,99 @@
+-- SPDX-License-Identifier: MIT
+-- `luacni repair` brings back what is missing of attachments, for every plugin and everything that can be
+-- broken of it (plugins.lua); it touches nothing else, and DEL takes all of it back.
+
+local cli = require "cli"
+local plugins = require "plugins"
+local t = require "support"
+local world = require "world"
+
+local function repair(w, words, status)
+  cli.host = w.host
+  local out, got, err = cli.luacni { "repair", table.unpack(words or {}) }
+  assert.equal(status or 0, got, out .. err)
+  w:so_be_it()
+  return out, err
+end
+
+-- Differences, but for link-local addresses, which come some time after the carrier, and the numbers that the
+-- kernel gives to what is new.
+local function changes(before, after)
+  local lines = {}
+  for _, line in ipairs(t.differences(before, after)) do
+    local numbers = line:find("link_index: ", 1, true) or line:find("^records%.shared/.*/facts: ")
+    if not line:find("fe80::", 1, true) and not numbers then lines[#lines + 1] = line end
+  end
+  return table.concat(lines, "\n")
+end
+
+-- What a repair leaves as it is: what is broken, of which entries, and why.
+local left = {
+  { "lease", why = "an ADD alone decides who has an address" },
+  { "interface is gone", of = "layer 2", why = "nothing tells that it was not a DEL, done by somebody else" },
+  { "lo is down", why = "likewise" },
+  { "interface is gone", of = "^host%-device", why = "there is no such device any more" },
+  { "name", of = "^host%-device", why = "a device is moved by an ADD alone" },
+  { "MAC", of = "^host%-device", why = "likewise" },
+  { "interface is gone", of = "^sbr", why = "it is another plugin's" },
+  { "interface is gone", of = "^tuning", why = "likewise" },
+  { "kind is another", why = "the link is not ours" },
+  { "bridge is gone", of = "^tap", why = "nor is that" },
+  { "range leads elsewhere", of = "^portmap", why = "another attachment has it" },
+}
+
+-- What somebody has added stays after DEL.
+local theirs = { ["the default route has another gateway"] = true }
+
+local function is_left(entry, broken)
+  for _, item in ipairs(left) do
+    if broken[1]:find(item[1]) and entry.name:find(item.of or "") then
+      item.occurs = true
+      return true
+    end
+  end
+end
+
+-- What is wrong with a repair of a world in which something was broken, or nil.
+local function judge(w, entry, broken, whole)
+  local command = broken.sh:gsub("@PORT@", function() return w:port().ifname end)
+  t.run(command, { host = broken.at == "host" and w.host or w.pods[1] })
+  w:so_be_it()
+  w:fails "CHECK"
+  local out, status, err = cli.luacni { "repair" }
+  w:so_be_it()
+  local stays = is_left(entry, broken)
+  if stays and status == 0 then return "a repair brings it back, although " .. broken[1] end
+  if stays then return end
+  if status ~= 0 then return "repair fails: " .. out .. err end
+  if out == "" then return "repair says nothing" end
+  local got = w:call "CHECK"
+  if got.rc ~= 0 then return "CHECK is not content: " .. got.out .. "; repair said " .. out end
+  local lines = changes(whole, w:picture())
+  if lines ~= "" and not theirs[broken[1]] then return "it is not as it was: " .. lines end
+  out, status, err = cli.luacni { "repair" }
+  if out ~= "" or status ~= 0 then return "a second repair says: " .. out .. err end
+end
+
+for _, entry in ipairs(plugins.list) do
+  describe(entry.name .. ":", function()
+    it("what is broken is repaired, CHECK is content, and DEL leaves nothing", function()
+      t.needs(table.unpack(entry.needs or {}))
+      local complaints = {}
+      for _, broken in ipairs(entry.breaks) do
+        t.wipe()
+        local w = plugins.world(entry)
+        local before = w:picture()
+        w:add { prev = plugins.prev(entry, w.pods[1]) }
+        cli.host = w.host
+        local why = judge(w, entry, broken, w:picture())
+        w:call "DEL"
+        local rest = not is_left(entry, broken) and not theirs[broken[1]] and changes(before, w:picture()) or ""
+        if rest ~= "" then why = (why or "") .. " after DEL: " .. rest:sub(1, 300) end
+        if why then complaints[#complaints + 1] = broken[1] .. ": " .. why end
+        w:so_be_it()
+        t.cleanup()
+      end
+      if #complaints > 0 then error(table.concat(complaints, "\n"), 0) end
+    end)
+  end)
+end
