@@ -27,7 +27,7 @@ local function account(entry, tell)
   end
   function self.step(header, words, differs)
     self.steps[#self.steps + 1] = { type = header.type, step = words, differs = differs }
-    tell(("%s  %s"):format(name(header), words), ("%s: %s"):format(name(header), differs))
+    tell(("%s  %s"):format(name(header), differs))
   end
   function self.left(header, err)
     self.problems[#self.problems + 1] = { type = header.type, problem = tostring(err) }
@@ -45,11 +45,11 @@ return {
   about = "do anew what is missing of attachments",
   text = "Compares what ADDs have done, as the records say, with what is there: links, addresses, routes, " ..
     "settings, traffic control, nf_tables, iptables' FORWARD. What somebody has removed or changed since " ..
-    "is done anew, in the order of the ADD, and printed, a step a line; what is as it was is not touched, " ..
-    "and connections through it go on. What only an ADD can do is told, and left: a lease, a device that " ..
-    "was moved into the sandbox, the work of other programs; and what a script has in tables of nf_tables " ..
-    "of its own. An interface that was deleted is made anew in a namespace that lives, and has another " ..
-    "index. WHO is a namespace's name or path, or the container's ID.",
+    "is done anew, in the order of the ADD, and what was missing is printed. What is as it was is not " ..
+    "touched, and connections through it go on. What only an ADD can do is told, and left: a lease, a " ..
+    "device that was moved into the sandbox, the work of other programs. An interface that was deleted is " ..
+    "made anew where its namespace lives; it has its MAC, and another index. WHO is a namespace's name or " ..
+    "path, or the container's ID.",
   least = 0, most = 2, network = true,
   options = job.options({ "conf-dir" }, {
     ["dry-run"] = { about = "say what is missing, and do nothing" },
@@ -66,8 +66,7 @@ return {
       host.progress(("repair: %d of %d looked at"):format(n, #list))
       local told = account(entry, function(line, why)
         if options.json then return end
-        if line and not dry then return say.lines { line } end
-        if line then return say.lines { why } end
+        if line then return say.lines { line } end
         host.log("luacni: " .. why)
       end)
       env.prev = stored(entry)

@@ -62,11 +62,10 @@ local function mend(record, ns, env, prev, told)
     local dry, better = env.dry, false
     if not dry then plan:redo(lacking) end
     for _, entry in ipairs(lacking) do
-      local words = plans.say(entry.step)
       better = better or not dry and not entry.problem
-      if not entry.problem and not done[words] then
-        done[words] = true
-        told.step(header, words, entry.differs)
+      if not entry.problem and not done[entry.differs] then
+        done[entry.differs] = true
+        told.step(header, plans.say(entry.step), entry.differs)
       end
     end
     if not better or pass == passes then
@@ -83,8 +82,8 @@ end
 
 --- Do anew what is missing of an attachment.
 -- @tparam {Record,...} records its records, as `of` of cni.record.journal gives them
--- @tparam table env `prev`, the result that its runtime has, if known; `log`, `time_left` of the program;
--- `dry`: only look
+-- @tparam table env `prev`, the result that its runtime has stored: then it is attached, although nothing of it
+-- may be there any more; `log`, `time_left` of the program; `dry`: only look
 -- @tparam table told functions that are told of what is found:
 --   step(header, words, differs)  a step is done anew, and why
 --   left(header, err)             what stays as it is, or failed
@@ -100,7 +99,7 @@ function M.attachment(records, env, told)
       local ok, live, ns = pcall(verbs.is_live, record)
       if not ok then
         told.left(record.header, fail.wrap(live))
-      elseif not live then
+      elseif not live and not (env.prev and ns and record:is_whole()) then
         told.left(record.header, fail.new { msg = "nothing of it is there any more",
           hint = "luacni gc takes its record away" })
       else

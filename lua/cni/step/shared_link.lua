@@ -114,15 +114,18 @@ local function make(step, h, vrf_table)
   local want = step.want
   local group = group_of(step, h)
   local facts = shared.facts(group)
+  -- Made anew it has the MAC that its neighbours know, whoever's step it was.
+  local known = h.plan.mode == "repair" and facts.link
+  local mac = known and known.kind == want.kind and known.mac or want.mac
   -- The MTU of a bridge goes with its ports'.
-  facts.link = { kind = want.kind, mac = want.mac, vrf_table = vrf_table,
+  facts.link = { kind = want.kind, mac = mac, vrf_table = vrf_table,
     mtu = want.kind ~= "bridge" and want.mtu or nil, options = kinds.options(want) }
   facts.addrs = {} -- those were of a link that is gone
   shared.save(group, facts)
   local attrs = {}
   for key, value in pairs(want) do attrs[key] = value end
   attrs.up, attrs.promisc, attrs.port_vlans, attrs.group = nil, nil, nil, nil
-  attrs.keep = nil
+  attrs.keep, attrs.mac = nil, mac
   attrs.vrf_table = vrf_table
   attrs.link = want.link and h:index(want.link)
   attrs.master = want.master and h:index(want.master)

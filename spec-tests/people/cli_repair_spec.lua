@@ -1,0 +1,241 @@
+-- SPDX-License-Identifier: MIT
+-- luacni repair on a node whose firewall was reloaded, whose bridge somebody has removed, whose settings were set
+-- back: what the containers notice, what is said, and what a killed or failing repair leaves.
+
+local cli = require "cli"
+local t = require "support"
+
+local folder = "/etc/cni/net.d"
+local host, blue, red
+
+local function put(...)
+  t.write(folder .. "/net.conflist", t.json { cniVersion = "1.1.0", name = "net", plugins = { ... } })
+end
+
+local bridge = { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true, removeUnused = true,
+  ipam = { type = "host-local", ranges = { { { subnet = "10.1.0.0/24" } }, { { subnet = "fd01::/64" } } } } }
+local chain = { bridge, { type = "portmap", capabilities = { portMappings = true } }, { type = "firewall" },
+  { type = "bandwidth", ingressRate = 80000000, ingressBurst = 800000 },
+  { type = "tuning", sysctl = { ["net.ipv4.conf.all.arp_filter"] = "1" } } }
+
+local published = { "--cap-args", '{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}' }
+
+local function attach(name, more) cli.succeeds { "add", "net", name, table.unpack(more or {}) } end
+
+local function in_host(words) return t.run(words, { host = host }) end
+
+local function repair(...) return cli.succeeds { "repair", ... } end
+
+local function lines_of(text)
+  local list = {}
+  for line in text:gmatch "[^\n]+" do list[#list + 1] = line end
+  return list
+end
+
+local function says(text, ...)
+  for _, part in ipairs { ... } do assert.is_truthy(text:find(part, 1, true), part .. "\n" .. text) end
+end
+
+local function picture() return t.snapshot { ns = { host, blue, red } } end
+
+-- As it was; numbers that the kernel gives to what is new may be others.
+local function as_before(before)
+  local lines = {}
+  for _, line in ipairs(t.differences(before, picture())) do
+    local numbers = line:find("link_index: ", 1, true) or line:find("^records%.shared/.*/facts: ")
+      or line:find("info_slave_data%.[dein][^:]*: ")
+    -- Where a killed call has not looked what was sent to before, the set says so.
+    local unseen = line:find('"asked_udp"', 1, true)
+    if not line:find("fe80::", 1, true) and not numbers and not unseen then lines[#lines + 1] = line end
+  end
+  t.same({}, lines)
+end
+
+-- A far side that has just come back may take a moment.
+local function answers(pod, address)
+  for _ = 1, 3 do
+    if t.ping(pod, address) then return true end
+  end
+  return false
+end
+
+local clean
+
+before_each(function()
+  t.wipe()
+  host = t.host "node"
+  cli.host = host
+  blue, red = t.netns "blue", t.netns "red"
+  clean = picture()
+  put(table.unpack(chain))
+end)
+after_each(function()
+  cli.luacni { "del", "net", "blue" }
+  cli.luacni { "del", "net", "red" }
+  t.run("rm -rf " .. folder .. " /var/lib/cni/results")
+  t.cleanup()
+end)
+
+describe("luacni repair", function()
+  it("has nothing to do where nothing is missing: says so, and changes nothing", function()
+    t.needs "ifb"
+    attach("blue", published)
+    local before, out, err = picture(), repair()
+    t.same({ "", "nothing is missing\n" }, { out, err })
+    t.same(before, picture())
+    t.same({}, t.decode((repair "--json")))
+  end)
+
+  it("sends no request that changes something then", function()
+    t.needs("ifb", "strace", "calls")
+    attach("blue", published)
+    local trace = "/run/spec/trace"
+    t.run({ "strace", "-f", "-o", trace, "-e", "trace=sendto,sendmsg", t.build .. "/luacni", "repair" }, { host = host })
+    local text = t.read(trace)
+    assert.is_truthy(text:find("RTM_GETLINK", 1, true))
+    assert.is_nil(text:find "RTM_NEW" or text:find "RTM_DEL" or text:find "RTM_SET" or text:find "NFNL_MSG_BATCH")
+  end)
+
+  it("brings all containers back when the rules were flushed and the bridge was removed", function()
+    t.needs "ifb"
+    attach("blue", published)
+    attach "red"
+    local whole, mac = picture(), t.link(host, "br0").address
+    in_host(t.flush)
+    in_host "ip link del br0"
+    assert.is_false(t.ping(blue, "10.1.0.1"))
+    local dry = repair "--dry-run"
+    says(dry, "bridge br0 is gone", "is missing from table inet luacni")
+    assert.is_false(t.ping(blue, "10.1.0.1"))
+    local out = repair()
+    says(out, "bridge br0 is gone", "is not plugged into br0")
+    as_before(whole)
+    assert.equal(mac, t.link(host, "br0").address)
+    for _, pod in ipairs { blue, red } do
+      assert.is_true(answers(pod, "10.1.0.1"))
+      assert.is_true(answers(pod, "fd01::1"))
+    end
+    cli.succeeds { "check", "net", "blue" }
+    cli.succeeds { "check", "net", "red" }
+    t.same({ "", "nothing is missing\n" }, { repair() })
+    cli.succeeds { "del", "net", "blue" }
+    cli.succeeds { "del", "net", "red" }
+    assert.is_nil(t.link(host, "br0"))
+  end)
+
+  it("does it for those alone that are named", function()
+    t.needs "ifb"
+    attach "blue"
+    attach "red"
+    in_host(t.flush)
+    repair("net", "blue")
+    cli.succeeds { "check", "net", "blue" }
+    assert.equal(1, select(2, cli.luacni { "check", "net", "red" }))
+    cli.fails(2, { "repair", "nte" }, 'did you mean "net"?')
+  end)
+
+  it("makes an interface anew that was deleted, with its MAC and addresses, and what is behind it in the chain", function()
+    t.needs "ifb"
+    attach("blue", published)
+    local mac = t.link(blue, "eth0").address
+    t.run("ip link del eth0", { host = blue })
+    says(repair(), "link eth0 is not in the sandbox", "tbf qdisc 1:")
+    assert.equal(mac, t.link(blue, "eth0").address)
+    assert.is_true(answers(blue, "10.1.0.1"))
+    cli.succeeds { "check", "net", "blue" }
+  end)
+
+  it("brings back what was set back: forwarding, a setting of the sandbox, a rate, a route", function()
+    t.needs "ifb"
+    attach "blue"
+    local whole = picture()
+    in_host("echo 0 >/proc/sys/net/ipv4/ip_forward")
+    t.run("echo 0 >/proc/sys/net/ipv4/conf/all/arp_filter; ip route del default", { host = blue })
+    local port
+    for _, link in ipairs(t.ip(host, "-d link show type veth")) do
+      if link.master == "br0" then port = link.ifname end
+    end
+    in_host("tc qdisc del dev " .. port .. " root")
+    says(repair(), "sysctl net/ipv4/ip_forward is 0, not 1", "sysctl net/ipv4/conf/all/arp_filter is 0, not 1",
+      "route 0.0.0.0/0", "tbf qdisc 1:")
+    as_before(whole)
+  end)
+
+  it("says what it cannot bring back, and brings back the rest", function()
+    t.needs "ifb"
+    attach "blue"
+    in_host(t.flush)
+    t.run "rm /var/lib/cni/networks/net/10.1.0.2"
+    local out, status, err = cli.luacni { "repair" }
+    assert.equal(1, status)
+    says(err, "10.1.0.2 of network net is not leased to this attachment")
+    says(out, "is missing from table inet luacni")
+    local list = t.decode((cli.luacni { "repair", "--json" }))
+    t.same({ { "net", "eth0", 0, 1 } }, { { list[1].network, list[1].interface, #list[1].steps, #list[1].problems } })
+    -- Somebody's link of the bridge's name.
+    cli.succeeds { "del", "net", "blue" }
+    attach "blue"
+    in_host "ip link del br0; ip link add br0 type veth peer name other"
+    out, status, err = cli.luacni { "repair" }
+    assert.equal(1, status, out .. err)
+    says(err, "br0 exists and is no bridge but a veth")
+    in_host "ip link del br0"
+    repair()
+    cli.succeeds { "check", "net", "blue" }
+  end)
+
+  it("leaves what a DEL that somebody else did has left to gc", function()
+    put(bridge)
+    attach "blue"
+    t.run("ip link del eth0", { host = blue })
+    t.run "rm -rf /var/lib/cni/networks/net /var/lib/cni/results"
+    local _, status, err = cli.luacni { "repair" }
+    assert.equal(1, status)
+    says(err, "nothing of it is there any more; luacni gc takes its record away")
+    assert.is_nil(t.link(blue, "eth0"))
+    cli.succeeds { "gc" }
+    t.same({ "", "nothing is attached\n" }, { repair() })
+  end)
+
+  it("that is killed is finished by the next one; and a DEL takes all of it back", function()
+    t.needs "ifb"
+    attach("blue", published)
+    local whole, killed, finished = picture(), 0, false
+    for n = 1, 2000, t.sanitized and 37 or 9 do
+      in_host(t.flush)
+      in_host "ip link del br0"
+      local _, status = t.sh({ t.helper "killat", "-o", "/run/spec/report", tostring(n), t.build .. "/luacni", "repair" },
+        { host = host })
+      finished = status == 100
+      if finished then break end
+      killed = killed + 1
+      if n % 2 == 0 then
+        cli.succeeds { "del", "net", "blue" }
+        as_before(clean)
+        attach("blue", published)
+        whole = picture()
+      else
+        repair()
+        as_before(whole)
+      end
+    end
+    assert.is_true(finished)
+    assert.is_true(killed > 10)
+  end)
+
+  it("keeps a connection through the flush and the repair", function()
+    t.needs "ifb"
+    attach("blue", published)
+    local script = [[
+      exec 2>/dev/null
+      nsenter --net=%s socat -u TCP4-LISTEN:80,reuseaddr OPEN:/run/spec/received,creat,trunc & server=$!
+      sleep 0.3
+      (for i in $(seq 30); do echo $i; sleep 0.05; done) | nsenter --net=%s socat -u - TCP4:10.1.0.2:80 & client=$!
+      sleep 0.4; nsenter --net=%s sh -c '%s'; nsenter --net=%s %s/luacni repair
+      wait $client; sleep 0.2; kill $server; wait
+      tail -1 /run/spec/received
+    ]]
+    local out = t.sh(script:format(blue.path, host.path, host.path, t.flush, host.path, t.build))
+    assert.matches("30\n$", out)
+  end)
+end)
