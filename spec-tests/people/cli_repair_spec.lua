@@ -26,12 +26,6 @@ local function in_host(words) return t.run(words, { host = host }) end
 
 local function repair(...) return cli.succeeds { "repair", ... } end
 
-local function lines_of(text)
-  local list = {}
-  for line in text:gmatch "[^\n]+" do list[#list + 1] = line end
-  return list
-end
-
 local function says(text, ...)
   for _, part in ipairs { ... } do assert.is_truthy(text:find(part, 1, true), part .. "\n" .. text) end
 end

@@ -58,7 +58,7 @@ describe("the words of a command line", function()
     for _, case in ipairs { { "NETWORK", "add", "", "blue" }, { "NETNS", "add", "demo", "" },
       { "NETNS", "del", "demo", "" }, { "NETNS", "check", "demo", "" }, { "NETWORK", "gc", "" },
       { "NETWORK", "status", "" }, { "NETWORK", "version", "" }, { "NETWORK", "list", "" },
-      { "WHO", "list", "demo", "" }, { "WHO", "tree", "demo", "" }, { "WHO", "explain", "demo", "" },
+      { "WHO", "list", "demo", "" }, { "WHO", "tree", "demo", "" }, { "WHO", "explain", "demo", "" }, { "WHO", "repair", "demo", "" },
       { "CONF", "validate", "" }, { "CONF", "run", "", "--", "true" }, { "FILE", "check-scripts", "" },
       { "FILE", "check-scripts", "x", "" }, { "NAME", "new", "" }, { "TYPE", "link", "" }, { "TYPE", "show", "" },
       { "the value of --conf-dir", "add", "demo", "blue", "--conf-dir", "" },
@@ -87,7 +87,7 @@ describe("one without rights", function()
     succeeds { "add", "demo", "blue" }
     local before = t.snapshot { ns = { host } }
     for _, words in ipairs { "add demo blue", "check demo blue", "del demo blue", "gc", "gc demo", "list", "list --leases",
-      "explain", "tree" } do
+      "explain", "repair", "tree" } do
       local out, status, err = t.sh(("setpriv --reuid 1000 --clear-groups %s/luacni %s"):format(t.build, words),
         { host = host })
       t.same({ "", 1 }, { out, status }, words .. ": " .. err)

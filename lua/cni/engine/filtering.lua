@@ -24,8 +24,9 @@ end
 
 -- What of a layout is written down: what there is to take back, and to make it anew.
 local function outline(layout)
-  local out = { frozen = require("cni.step.layout").freeze(layout), family = layout.family, table = layout.table, name = layout.name, group = layout.group,
-    own = layout.own, comment = layout.comment, sets = {}, chains = {} }
+  local out = { family = layout.family, table = layout.table, name = layout.name, group = layout.group,
+    own = layout.own, comment = layout.comment, sets = {}, chains = {},
+    frozen = require("cni.step.layout").freeze(layout) }
   for i, set in ipairs(layout.sets) do
     out.sets[i] = { name = set.name, key_type = set.key_type, data_type = set.data_type,
       interval = set.interval }

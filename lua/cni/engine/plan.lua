@@ -343,8 +343,8 @@ end
 
 --- Look which steps of a record are not as they were done.
 -- @treturn {table,...} those that can be done anew: `step`, `differs` in words
--- @treturn {fail,...} what an ADD alone could do, or could not be looked at; what is to be done after the first
--- that only an ADD does is not looked at
+-- @treturn {fail,...} what an ADD alone could do, or could not be looked at; what comes after the first that
+-- only an ADD does is not looked at
 function M:lacking()
   local list, left = {}, {}
   for _, step in ipairs(latest(self)) do

@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
---- Repair: what an ADD has done, as its record says, and what is not there any more, is done anew: rules that
--- somebody has flushed, a bridge that was removed, a setting that was set back. What is as it was is only looked
--- at. No script is run: the steps are those of the record, whatever its script would do today.
+--- Repair: what an ADD has done, as its record says, and what is not there any more, is done anew: rules
+-- that somebody has flushed, a bridge that was removed, a setting that was set back. What is as it was is
+-- only looked at. No script is run: the steps are those of the record, whatever its script would do today.
 --
--- Nothing is written down, for the record has it all: a repair that is killed is finished by the next one, and
--- a DEL takes back what is there. What only an ADD can decide (a lease, what another program has done) stays
--- as it is, and so does what was moved into the sandbox.
+-- Nothing is written down, for the record has it all: a repair that is killed is finished by the next one,
+-- and a DEL takes back what is there. What only an ADD can decide (a lease, what another program has done)
+-- stays as it is, and so does what was moved into the sandbox.
 --
 -- @module cni.engine.repair
 
@@ -16,7 +16,7 @@ local verbs = require "cni.engine.verbs"
 
 local M = {}
 
--- What is made anew may have been what other things stood on: they are seen to be gone when it is looked again.
+-- What is made anew may be what other things stood on: these are seen to be gone when it is looked again.
 local passes <const> = 4
 
 -- The types of an attachment in the order of their ADDs: what was there first is made first.
@@ -82,14 +82,13 @@ end
 
 --- Do anew what is missing of an attachment.
 -- @tparam {Record,...} records its records, as `of` of cni.record.journal gives them
--- @tparam table env `prev`, the result that its runtime has stored: then it is attached, although nothing of it
--- may be there any more; `log`, `time_left` of the program; `dry`: only look
+-- @tparam table env `prev`, the result that its runtime has stored: then it is attached, although nothing of
+-- it may be there any more; `log`, `time_left` of the program; `dry`: only look
 -- @tparam table told functions that are told of what is found:
 --   step(header, words, differs)  a step is done anew, and why
 --   left(header, err)             what stays as it is, or failed
--- @treturn boolean whether there is a live record at all
 function M.attachment(records, env, told)
-  local any, types = false, in_order(records)
+  local types = in_order(records)
   local prev = env.prev or outlined(records, types)
   for _, type_name in ipairs(types) do
     local book <close> = journal.open(records[1].header, type_name)
@@ -103,12 +102,10 @@ function M.attachment(records, env, told)
         told.left(record.header, fail.new { msg = "nothing of it is there any more",
           hint = "luacni gc takes its record away" })
       else
-        any = true
         mend(record, ns, env, prev, told)
       end
     end
   end
-  return any
 end
 
 return M

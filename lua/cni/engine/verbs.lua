@@ -210,12 +210,10 @@ end
 --- Whether a record is live: see the head of this file.
 -- @tparam Record record
 -- @tparam[opt] table caller see cni.record.sandbox
--- @treturn boolean
--- @treturn ?ns its namespace, where that was to be found
+-- @return a boolean, and its namespace where that was to be found
 function M.is_live(record, caller)
-  if not record:is_whole() then return false end
-  local ns = sandbox.find(record.header, caller)
-  return (ns ~= nil or record.header.cookie == "") and stands(record, ns), ns
+  local ns = record:is_whole() and sandbox.find(record.header, caller) or nil
+  return record:is_whole() and (ns ~= nil or record.header.cookie == "") and stands(record, ns), ns
 end
 
 -- An ADD looks for a link to lend. When the record of a dead ADD, or of a sandbox that is gone, has borrowed

@@ -41,9 +41,9 @@ local M = {}
 
 local patience <const> = 100
 
--- The shipped layouts that a step names, by their module and their names there; one of a script's own (`layout`
--- of the step) the record has frozen, and that of an older version only what is to be taken back of it. nil and
--- the name of one that this version has not.
+-- The shipped layouts that a step names, by their module and their names there; one of a script's own
+-- (`layout` of the step) the record has frozen, and that of an older version only what is to be taken back of
+-- it. nil and the name of one that this version has not.
 local function layouts_of(step)
   local want = step.want
   if not want.module then return { step.layout or layouts.thaw(want.layout.frozen) or want.layout } end

@@ -39,8 +39,8 @@ end
 -- What the rule is; a record of an older version does not tell.
 local function rule_of(step)
   local rule = step.rule or layouts.thaw(step.want.frozen)
-  return rule or fail.throw { msg = M.say(step) .. ": its record is of a version that did not write rules down",
-    hint = "DEL and ADD make it anew" }
+  return rule or fail.throw { hint = "DEL and ADD make it anew",
+    msg = M.say(step) .. ": its record is of a version that did not write rules down" }
 end
 
 function M.run(step, plan)

@@ -161,8 +161,8 @@ function M.mend(step, plan)
   local number = want.table or link and table_of(h, link)
   for _, have in ipairs(link and h:routes { family = dst.family, table = number } or {}) do
     local same = addr.parse(have.dst) == dst and has_hop(want, have, link.index) and not have.multipath
-    local by_default = dst.family == "inet6" and 1024 or 0
-    if same and (have.priority or 0) == (want.priority and want.priority > 0 and want.priority or by_default) then
+    local metric = (want.priority or 0) > 0 and want.priority or dst.family == "inet6" and 1024 or 0
+    if same and (have.priority or 0) == metric then
       local attrs = attributes(step, h)
       attrs.table = number
       local ok, msg, errno = h:socket():send { { "replace", "route", attrs } }
