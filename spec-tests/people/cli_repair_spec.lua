@@ -178,6 +178,21 @@ describe("luacni repair", function()
     cli.succeeds { "check", "net", "blue" }
   end)
 
+  it("goes on with the others when a call works on one, and says which", function()
+    put(bridge)
+    attach "blue"
+    attach "red"
+    in_host(t.flush)
+    local id = t.decode((cli.succeeds { "list", "net", "blue", "--json" }))[1].container
+    local book = ("/run/luacni/attachments/net/%s:eth0/bridge"):format(id)
+    local out, status = t.sh(("flock %s %s/luacni repair 2>&1"):format(book, t.build), { host = host, timeout = 90 })
+    assert.equal(1, status)
+    says(out, "another bridge call still works on eth0 of container " .. id)
+    cli.succeeds { "check", "net", "red" }
+    repair()
+    cli.succeeds { "check", "net", "blue" }
+  end)
+
   it("leaves what a DEL that somebody else did has left to gc", function()
     put(bridge)
     attach "blue"

@@ -3,6 +3,7 @@
 
 local attachments = require "cni.command.attachments"
 local cache = require "cni.runtime.cache"
+local fail = require "cni.fail"
 local host = require "host"
 local job = require "cni.command.job"
 local json = require "cni.json"
@@ -70,7 +71,8 @@ return {
         host.log("luacni: " .. why)
       end)
       env.prev = stored(entry)
-      if entry.records[1] then repair.attachment(entry.records, env, told) end
+      local ok, err = pcall(repair.attachment, entry.records, env, told)
+      if not ok then told.left(entry.header, fail.wrap(err)) end
       found, failed = found or told.steps[1] ~= nil, failed or told.problems[1] ~= nil
       if told.steps[1] or told.problems[1] then out[#out + 1] = told.told() end
     end

@@ -88,7 +88,7 @@ end
 --   step(header, words, differs)  a step is done anew, and why
 --   left(header, err)             what stays as it is, or failed
 function M.attachment(records, env, told)
-  local types = in_order(records)
+  local types = in_order(records) -- none: it has no record
   local prev = env.prev or outlined(records, types)
   for _, type_name in ipairs(types) do
     local book <close> = journal.open(records[1].header, type_name)
