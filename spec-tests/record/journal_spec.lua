@@ -404,6 +404,28 @@ describe("The records", function()
     assert.is_truthy(got.rc == 0 or got.json, got.out .. got.err)
   end)
 
+  it("that have a bad line, wherever, let DEL take back what is known of them, and what the script would make", function()
+    local w = new()
+    local before, lines = w:picture(), 1
+    local path = "/run/luacni/attachments/net/c1:eth0/bridge"
+    for bad = 1, 40 do
+      w:add()
+      local n = 0
+      local text = t.read(path):gsub("[^\n]*\n", function()
+        n = n + 1
+        return n == bad and '{"kind":\n' or nil
+      end)
+      lines = n
+      if bad > n then break end
+      t.write(path, text)
+      w:del()
+      t.same(before, w:picture(), "line " .. bad)
+      w:del()
+    end
+    assert.is_true(lines > 5 and lines < 40)
+    w:del()
+  end)
+
   it("survive container IDs and networks of any length the specification allows", function()
     local w = new()
     local before = w:picture()

@@ -518,8 +518,8 @@ function M.del(req, plugin)
     local whole = record:is_whole()
     errors, missed = undo_record(record, caller, req, true)
     if #errors > 0 then error(fail.join(errors), 0) end
-    -- Somebody else may have made it anew.
-    missed = missed and whole and ns and #book:living() == 0
+    -- Somebody else may have made it anew; or the record has lost a part.
+    missed = book.damaged or missed and whole and ns and #book:living() == 0
   end
   if missed or not record and not deleted then
     pcall(read_prev, req) -- what cannot be read tells nothing

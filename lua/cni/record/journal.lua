@@ -100,7 +100,8 @@ local function take_all(book, lines)
   for _, line in ipairs(lines) do take(book, line) end
 end
 
--- Fill a book from its text. What stands behind a line that is not whole was never acted upon.
+-- Fill a book from its text. What stands behind a line that has no end was never acted upon; but when a line
+-- that has one is bad, the book is `damaged`: what was done by those behind it is not known any more.
 -- Returns how many bytes of the text are good.
 local function load(book, text)
   local whole = text:match ".*()\n" or 0
@@ -114,6 +115,7 @@ local function load(book, text)
     if not decoded or not pcall(take, book, values[1]) then break end
     good = stop - 1
   end
+  book.damaged = good < whole
   return good
 end
 
