@@ -193,6 +193,19 @@ describe("luacni repair", function()
     cli.succeeds { "check", "net", "blue" }
   end)
 
+  it("does not go by a record that was damaged", function()
+    put(bridge)
+    attach "blue"
+    local id = t.decode((cli.succeeds { "list", "net", "blue", "--json" }))[1].container
+    local book = ("/run/luacni/attachments/net/%s:eth0/bridge"):format(id)
+    t.write(book, (t.read(book):gsub('\n{[^\n]*', "\n{nonsense", 2)))
+    local before = t.snapshot({ ns = { host, blue } }).kernel
+    local _, status, err = cli.luacni { "repair" }
+    assert.equal(1, status)
+    says(err, "its record was damaged, and does not tell all that was done; DEL and ADD make it anew")
+    t.same(before, t.snapshot({ ns = { host, blue } }).kernel)
+  end)
+
   it("leaves what a DEL that somebody else did has left to gc", function()
     put(bridge)
     attach "blue"

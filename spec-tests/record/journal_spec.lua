@@ -418,6 +418,10 @@ describe("The records", function()
       lines = n
       if bad > n then break end
       t.write(path, text)
+      -- It is valid, and stays as it is.
+      local whole = w:picture().kernel
+      w:gc { { "c1" } }
+      t.same(whole, w:picture().kernel, "line " .. bad)
       w:del()
       t.same(before, w:picture(), "line " .. bad)
       w:del()

@@ -98,6 +98,9 @@ function M.attachment(records, env, told)
       local ok, live, ns = pcall(verbs.is_live, record)
       if not ok then
         told.left(record.header, fail.wrap(live))
+      elseif book.damaged then
+        told.left(record.header, fail.new { hint = "DEL and ADD make it anew",
+          msg = "its record was damaged, and does not tell all that was done" })
       elseif not live and not (env.prev and ns and record:is_whole()) then
         told.left(record.header, fail.new { msg = "nothing of it is there any more",
           hint = "luacni gc takes its record away" })

@@ -241,7 +241,7 @@ end
 -- Whether the attachment of a record is certainly no more: its ADD or DEL died, its sandbox is gone, or all
 -- that it made is gone (the reference's DEL knows nothing of records). A record without steps tells nothing.
 local function is_stale(record)
-  if not record:is_whole() or sandbox.is_gone(record.header) then return true end
+  if not (record:is_whole() or record.book.damaged) or sandbox.is_gone(record.header) then return true end
   if #record.steps == 0 then return false end
   local ns = sandbox.find(record.header)
   return (ns ~= nil or record.header.cookie == "") and not stands(record, ns)

@@ -8,8 +8,8 @@
 -- whose it is; then follows a line a step, `{"done":...}`, with what the ADD has answered,
 -- `{"leaving":true}` when it begins to be taken back, `{"undone":K}` when all steps after K are, and
 -- `{"gone":true}` when it is deleted while a sibling lives on: a second DEL must not take the
--- sibling's. `{"record":N}` says that the lines from here on are of the N-th record. The book goes with
--- its last record.
+-- sibling's; `{"damaged":true}` stands for lines that could not be read. `{"record":N}` says that the
+-- lines from here on are of the N-th record. The book goes with its last record.
 --
 -- A call that works on an attachment holds the book's lock from its beginning to its end. So calls of one
 -- type for one attachment come one after the other, and an unfinished record in a book that nobody holds is
@@ -81,6 +81,8 @@ function says.leaving(record) record.leaving = true end
 
 function says.gone(record) record.gone = true end
 
+function says.damaged(record) record.book.damaged = true end
+
 local function take(book, line)
   if line.network then
     local record = setmetatable({ book = book, header = line, steps = {} }, Record)
@@ -115,7 +117,7 @@ local function load(book, text)
     if not decoded or not pcall(take, book, values[1]) then break end
     good = stop - 1
   end
-  book.damaged = good < whole
+  book.damaged = book.damaged or good < whole
   return good
 end
 
@@ -131,6 +133,7 @@ local function open(path, dir, opener, how)
     if good == #text then return book end
     -- What is written from here on must not end up behind half a line.
     ok, msg, errno = file:truncate(good)
+    if ok and book.damaged and good > 0 then ok, msg, errno = file:append '{"damaged":true}\n' end
     if ok then return book end
   end
   file:close()
