@@ -178,6 +178,130 @@ describe("luacni repair", function()
     cli.succeeds { "check", "net", "blue" }
   end)
 
+  it("leaves a link of somebody else's alone, and so do the types behind the one whose link it was", function()
+    t.needs "ifb"
+    put(bridge, chain[4], { type = "tuning", mtu = 1300, promisc = true })
+    attach "blue"
+    t.run("ip link del eth0; ip link add eth0 type bridge", { host = blue })
+    local port = "veth0"
+    local before = t.snapshot({ ns = { blue } }).kernel
+    local _, status, err = cli.luacni { "repair" }
+    assert.equal(1, status)
+    says(err, "link eth0")
+    t.same(before, t.snapshot({ ns = { blue } }).kernel)
+    t.run("ip link del eth0", { host = blue })
+    repair()
+    for _, link in ipairs(t.ip(host, "-d link show type veth")) do
+      if link.master == "br0" then port = link.ifname end
+    end
+    in_host(("ip link del %s; ip link add %s type bridge"):format(port, port))
+    _, status, err = cli.luacni { "repair" }
+    assert.equal(1, status, err)
+    assert.is_nil((t.run("tc qdisc show dev " .. port, { host = host }):find "tbf"))
+    in_host("ip link del " .. port)
+    repair()
+    cli.succeeds { "check", "net", "blue" }
+    -- It has got another name.
+    put { type = "macvlan", master = "up0", ipam = bridge.ipam }
+    cli.succeeds { "del", "net", "blue" }
+    in_host "ip link add up0 type veth peer name up1; ip link set up0 up"
+    attach "blue"
+    t.run("ip link set eth0 name foo", { host = blue })
+    _, status, err = cli.luacni { "repair" }
+    assert.equal(1, status)
+    says(err, "link eth0 is called foo now")
+    assert.is_nil(t.link(blue, "eth0"))
+    t.run("ip link set foo name eth0", { host = blue })
+    cli.succeeds { "del", "net", "blue" }
+    in_host "ip link del up0"
+  end)
+
+  it("goes round the chain: what a later type has changed on purpose, or gives back first, is no failure", function()
+    put(bridge, { type = "tuning", mtu = 1400 }, { type = "sbr" })
+    attach "blue"
+    local whole = picture()
+    for _, broken in ipairs { "ip rule del pref 32765", "ip route flush table 100", "ip link set eth0 mtu 1200" } do
+      t.run(broken, { host = blue })
+      local _, status, err = cli.luacni { "repair" }
+      assert.equal(0, status, broken .. ": " .. err)
+      as_before(whole)
+      cli.succeeds { "check", "net", "blue" }
+    end
+  end)
+
+  it("brings back settings of an interface that need not be there", function()
+    put(bridge)
+    attach "blue"
+    local function settings()
+      return t.run("cd /proc/sys/net; cat ipv6/conf/eth0/accept_dad ipv6/conf/eth0/keep_addr_on_down ipv4/conf/eth0/arp_notify",
+        { host = blue })
+    end
+    local before = settings()
+    t.run("ip link del eth0", { host = blue })
+    repair()
+    assert.equal(before, settings())
+    t.run("echo 0 >/proc/sys/net/ipv6/conf/eth0/keep_addr_on_down", { host = blue })
+    says(repair(), "keep_addr_on_down is 0, not 1")
+    assert.equal(before, settings())
+    t.run("echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6", { host = blue })
+    repair()
+    cli.succeeds { "check", "net", "blue" }
+    t.same({ "", "nothing is missing\n" }, { repair() })
+  end)
+
+  it("sets a link up that somebody has set down", function()
+    t.needs "ifb"
+    put(bridge, { type = "bandwidth", egressRate = 20000000, egressBurst = 1000000 })
+    attach "blue"
+    in_host "ip link set $(ip -o link show type ifb | grep -o 'bwp[0-9a-f]*' | head -1) down"
+    assert.equal(1, select(2, cli.luacni { "check", "net", "blue" }))
+    says(repair(), "is down")
+    cli.succeeds { "check", "net", "blue" }
+    assert.is_true(answers(blue, "10.1.0.1"))
+  end)
+
+  it("makes FORWARD anew where it had made it, for those who let it drop later", function()
+    put(bridge, { type = "firewall" })
+    -- A node without rules of others.
+    host = t.host("bare", { lived_in = false })
+    cli.host = host
+    local function has_forward()
+      return select(2, t.sh("nft list chain ip filter FORWARD", { host = host })) == 0
+    end
+    assert.is_false(has_forward())
+    attach "blue"
+    local makes = has_forward()
+    in_host "nft delete table ip filter 2>/dev/null; nft delete table ip6 filter 2>/dev/null; true"
+    cli.luacni { "repair" }
+    assert.equal(makes, has_forward())
+    cli.succeeds { "del", "net", "blue" }
+    assert.is_false(has_forward())
+  end)
+
+  it("names records that are lost or unfinished, and namespaces that are gone", function()
+    put(bridge, { type = "firewall" })
+    attach "blue"
+    local id = t.decode((cli.succeeds { "list", "net", "blue", "--json" }))[1].container
+    local book = ("/run/luacni/attachments/net/%s:eth0/bridge"):format(id)
+    local text = t.read(book)
+    t.write(book, text:sub(1, -2))
+    local _, status, err = cli.luacni { "repair" }
+    assert.equal(1, status)
+    says(err, "its ADD or DEL did not come to an end; luacni del takes back what there is of it")
+    t.write(book, "")
+    _, status, err = cli.luacni { "repair" }
+    assert.equal(1, status)
+    says(err, "bridge  there is no record; DEL and ADD make it anew")
+    t.write(book, text)
+    t.same({ "", "nothing is missing\n" }, { repair() })
+    t.remove_netns(blue)
+    local out
+    out, err = repair()
+    assert.equal("", out)
+    assert.matches("its namespace is gone; luacni gc takes back what is left\n$", err)
+    cli.succeeds { "gc" }
+  end)
+
   it("goes on with the others when a call works on one, and says which", function()
     put(bridge)
     attach "blue"

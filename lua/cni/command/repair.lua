@@ -20,25 +20,57 @@ local function stored(entry)
   return ok and result or nil
 end
 
--- Collects what is found. `tell` is given each line at once.
-local function account(entry, tell)
-  local self = { steps = json.list {}, problems = json.list {} }
-  local function name(header)
-    return ("%s  %s %s  %s"):format(header.network, header.id, header.ifname, header.type)
+-- The types of ours that have worked for an attachment, as a runtime has stored it, and have no record.
+local function unrecorded(entry)
+  local ours, names = {}, {}
+  for _, one in ipairs(host.types()) do ours[one.name] = true end
+  for _, record in ipairs(entry.records) do ours[record.header.type] = nil end
+  for _, name in ipairs(entry.stored and entry.types or {}) do
+    if ours[name] then names[#names + 1] = name end
+  end
+  return names[1] and table.concat(names, ", ")
+end
+
+-- Collects what is found: for JSON, and each sentence once for people.
+local function account(entry)
+  local self, said = { steps = json.list {}, problems = json.list {}, lines = {}, notes = {} }, {}
+  local function say_once(list, of, text)
+    local line = ("%s  %s %s  %s  %s"):format(entry.network, entry.container, entry.interface, of, text)
+    if not said[line] then said[line], list[#list + 1] = true, line end
   end
   function self.step(header, words, differs)
     self.steps[#self.steps + 1] = { type = header.type, step = words, differs = differs }
-    tell(("%s  %s"):format(name(header), differs))
+    say_once(self.lines, header.type, differs)
   end
-  function self.left(header, err)
-    self.problems[#self.problems + 1] = { type = header.type, problem = tostring(err) }
-    tell(nil, ("%s: %s"):format(name(header), tostring(err)))
+  function self.problem(of, text)
+    self.problems[#self.problems + 1] = { type = of, problem = text }
+    say_once(self.notes, of, text)
   end
+  function self.left(header, err) self.problem(header.type, tostring(err)) end
+  function self.note(of, text) say_once(self.notes, of, text) end
   function self.told()
     return { network = entry.network, container = entry.container, interface = entry.interface,
       steps = self.steps, problems = self.problems }
   end
   return self
+end
+
+local function look_at(entry, env)
+  local told = account(entry)
+  if entry.state == "gone" then
+    told.note(table.concat(entry.types, " "), "its namespace is gone; luacni gc takes back what is left")
+    return told
+  end
+  env.prev = stored(entry)
+  local ok, err = pcall(repair.attachment, entry.records, env, told)
+  if not ok then told.problem(table.concat(entry.types, " "), tostring(fail.wrap(err))) end
+  local missing = unrecorded(entry)
+  if missing and entry.recorded then
+    told.problem(missing, "there is no record; DEL and ADD make it anew")
+  elseif missing then
+    told.note(missing, "there is no record: another's plugin has made it, or the record is lost")
+  end
+  return told
 end
 
 return {
@@ -54,33 +86,31 @@ return {
   least = 0, most = 2, network = true,
   options = job.options({ "conf-dir" }, {
     ["dry-run"] = { about = "say what is missing, and do nothing" },
-    json = { about = "as JSON: each attachment with `steps` done anew (--dry-run: missing), and `problems`" },
+    json = { about = "as JSON: each attachment with `steps` done (--dry-run: to be done) and `problems`" },
   }),
   examples = { "luacni repair", "luacni repair demo blue --dry-run" },
   run = function(words, options)
     local list = attachments.all(job.network_name(words[1], options), words[2])
     if not list[1] then job.must_be_known(words[1], options) end
-    local dry, failed, found, out = options["dry-run"], false, false, json.list {}
-    local env = { log = host.log, time_left = host.time_left, environ = host.environ, dry = dry,
-      watch = job.watch() }
+    local failed, quiet, out = false, true, json.list {}
+    local env = { log = host.log, time_left = host.time_left, environ = host.environ,
+      dry = options["dry-run"], watch = job.watch() }
     for n, entry in ipairs(list) do
       host.progress(("repair: %d of %d looked at"):format(n, #list))
-      local told = account(entry, function(line, why)
-        if options.json then return end
-        if line then return say.lines { line } end
-        host.log("luacni: " .. why)
-      end)
-      env.prev = stored(entry)
-      local ok, err = pcall(repair.attachment, entry.records, env, told)
-      if not ok then told.left(entry.header, fail.wrap(err)) end
-      found, failed = found or told.steps[1] ~= nil, failed or told.problems[1] ~= nil
+      local told = look_at(entry, env)
+      if not options.json then
+        if told.lines[1] then say.lines(told.lines) end
+        for _, note in ipairs(told.notes) do host.log("luacni: " .. note) end
+      end
+      quiet = quiet and not told.lines[1] and not told.notes[1]
+      failed = failed or told.problems[1] ~= nil
       if told.steps[1] or told.problems[1] then out[#out + 1] = told.told() end
     end
     if options.json then
       say.json(out)
     elseif not list[1] then
       say.nothing(words[1], words[2])
-    elseif not found and not failed then
+    elseif quiet then
       host.log "nothing is missing"
     end
     return failed and 1 or 0

@@ -343,8 +343,8 @@ end
 
 --- Look which steps of a record are not as they were done.
 -- @treturn {table,...} those that can be done anew: `step`, `differs` in words
--- @treturn {fail,...} what an ADD alone could do, or could not be looked at; what comes after the first that
--- only an ADD does is not looked at
+-- @treturn {fail,...} what an ADD alone could do, or could not be looked at
+-- @treturn boolean whether it ends with one that only an ADD does: what comes after it is not looked at
 function M:lacking()
   local list, left = {}, {}
   for _, step in ipairs(latest(self)) do
@@ -353,12 +353,12 @@ function M:lacking()
     if step.did then ok, text = pcall(difference, self, step) end
     if not ok or text and (kind.last or kind.at_add) then
       left[#left + 1] = ok and fail.new { msg = text } or fail.wrap(text)
-      if kind.at_add then break end
+      if kind.at_add then return list, left, true end
     elseif text then
       list[#list + 1] = { step = step, differs = text }
     end
   end
-  return list, left
+  return list, left, false
 end
 
 --- Do steps of a record anew. Nothing is written down: the record has them already, with what was there
@@ -366,6 +366,7 @@ end
 -- that fails does not stop the others; but nothing is put on a link that is not the attachment's.
 -- @tparam {table,...} lacking as of @{lacking}; each that fails gets `problem`, the error, and of those that
 -- were not tried the list has none in the end
+-- @treturn boolean whether a link was not to be had
 function M:redo(lacking)
   for i, entry in ipairs(lacking) do
     local step = setmetatable({ did = false }, { __index = entry.step })
@@ -378,8 +379,10 @@ function M:redo(lacking)
     entry.problem = not ok and fail.wrap(err) or nil
     if entry.problem and makes_link[step.kind] then
       for n = #lacking, i + 1, -1 do lacking[n] = nil end
+      return true
     end
   end
+  return false
 end
 
 --- Say what the caller should know, and is no error, in the log of the call.

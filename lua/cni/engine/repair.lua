@@ -12,12 +12,13 @@
 local fail = require "cni.fail"
 local journal = require "cni.record.journal"
 local plans = require "cni.engine.plan"
+local sandbox = require "cni.record.sandbox"
 local verbs = require "cni.engine.verbs"
 
 local M = {}
 
--- What is made anew may be what other things stood on: these are seen to be gone when it is looked again.
-local passes <const> = 4
+-- What is made anew may be what other things stand on, or need: these are seen when it is looked again.
+local passes <const> = 5
 
 -- The types of an attachment in the order of their ADDs: what was there first is made first.
 local function in_order(records)
@@ -50,34 +51,78 @@ local function outlined(records, types)
   end
 end
 
--- Look, and do anew what is not there, until all is or nothing gets better.
-local function mend(record, ns, env, prev, told)
-  local header, done = record.header, {}
-  for pass = 1, passes do
-    local plan <close> = plans.new("repair", { record = record, prev = prev, request = env,
-      owner = { network = header.network, id = header.id, ifname = header.ifname },
-      pod = ns and { ns = ns, sandbox = header.netns } or nil })
-    plan.steps = record.steps
-    local lacking, left = plan:lacking()
-    local dry, better = env.dry, false
-    if not dry then plan:redo(lacking) end
-    for _, entry in ipairs(lacking) do
-      better = better or not dry and not entry.problem
-      if not entry.problem and not done[entry.differs] then
-        done[entry.differs] = true
-        told.step(header, plans.say(entry.step), entry.differs)
-      end
-    end
-    if not better or pass == passes then
-      for _, entry in ipairs(lacking) do
-        local again = not dry and not entry.problem
-        if entry.problem then left[#left + 1] = entry.problem end
-        if again then left[#left + 1] = fail.new { msg = entry.differs .. ", although it was done anew" } end
-      end
-      for _, err in ipairs(left) do told.left(header, err) end
-      return
+-- Whether an attachment lives, as far as anything tells: a runtime that has stored it, or one of its records.
+local function lives(records, env)
+  if env.prev then return true end
+  for _, record in ipairs(records) do
+    local ok, live = pcall(verbs.is_live, record)
+    if ok and live then return true end
+  end
+  return false
+end
+
+-- Why a record is none to go by; nil: it is.
+local function unfit(record, ns, alive)
+  if record.book.damaged then
+    return { msg = "its record was damaged, and does not tell all that was done",
+      hint = "DEL and ADD make it anew" }
+  elseif not record:is_whole() then
+    return { msg = "its ADD or DEL did not come to an end",
+      hint = "luacni del takes back what there is of it" }
+  elseif not alive or not ns and record.header.cookie ~= "" then
+    return { msg = "nothing of it is there any more", hint = "luacni gc takes its record away" }
+  end
+end
+
+-- Look at a record once, and do anew what is not there. `again`: what may fail has been tried. Returns
+-- whether anything got better, and whether the attachment has no link of its own to go on with.
+local function mend(record, ns, state, again)
+  local header, better, stop = record.header, false, false
+  local plan <close> = plans.new("repair", { record = record, prev = state.prev, request = state.env,
+    owner = { network = header.network, id = header.id, ifname = header.ifname },
+    pod = ns and { ns = ns, sandbox = header.netns } or nil })
+  plan.steps, plan.again = record.steps, again
+  local lacking, left, lost = plan:lacking()
+  if not state.env.dry then stop = plan:redo(lacking) or lost end
+  for _, entry in ipairs(lacking) do
+    local words = plans.say(entry.step)
+    local key = header.type .. " " .. words
+    -- What is done later may undo it once.
+    local times = state.done[key] or 0
+    if entry.problem or times == 2 then
+      left[#left + 1] = entry.problem or fail.new { msg = entry.differs .. ", although it was done anew" }
+    else
+      better = better or not state.env.dry
+      state.done[key] = times + 1
+      if times == 0 then state.told.step(header, words, entry.differs) end
     end
   end
+  for _, err in ipairs(left) do state.left[#state.left + 1] = { header, err } end
+  return better, stop
+end
+
+-- Look at all records of an attachment, in the order of its chain.
+local function round(types, owner, state, again)
+  local better = false
+  state.left = {}
+  for _, type_name in ipairs(types) do
+    local book <close> = journal.open(owner, type_name)
+    local living = book:living()
+    for i = #living, 1, -1 do
+      local record = living[i]
+      local ok, ns = pcall(sandbox.find, record.header)
+      local why = not ok and ns or unfit(record, ns, state.alive)
+      if why then
+        state.left[#state.left + 1] = { record.header, fail.wrap(why) }
+      else
+        local gained, stop = mend(record, ns, state, again)
+        better = better or gained
+        -- What comes behind it is about that link.
+        if stop then return better end
+      end
+    end
+  end
+  return better
 end
 
 --- Do anew what is missing of an attachment.
@@ -88,27 +133,15 @@ end
 --   step(header, words, differs)  a step is done anew, and why
 --   left(header, err)             what stays as it is, or failed
 function M.attachment(records, env, told)
-  local types = in_order(records) -- none: it has no record
-  local prev = env.prev or outlined(records, types)
-  for _, type_name in ipairs(types) do
-    local book <close> = journal.open(records[1].header, type_name)
-    local living = book:living()
-    for i = #living, 1, -1 do
-      local record = living[i]
-      local ok, live, ns = pcall(verbs.is_live, record)
-      if not ok then
-        told.left(record.header, fail.wrap(live))
-      elseif book.damaged then
-        told.left(record.header, fail.new { hint = "DEL and ADD make it anew",
-          msg = "its record was damaged, and does not tell all that was done" })
-      elseif not live and not (env.prev and ns and record:is_whole()) then
-        told.left(record.header, fail.new { msg = "nothing of it is there any more",
-          hint = "luacni gc takes its record away" })
-      else
-        mend(record, ns, env, prev, told)
-      end
-    end
+  if not records[1] then return end
+  local types = in_order(records)
+  local state = { env = env, told = told, done = {}, alive = lives(records, env),
+    prev = env.prev or outlined(records, types) }
+  for pass = 1, passes do
+    -- What stands on a link that was made anew is seen the second time.
+    if not round(types, records[1].header, state, pass > 2) then break end
   end
+  for _, item in ipairs(state.left) do told.left(item[1], item[2]) end
 end
 
 return M

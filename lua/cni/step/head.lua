@@ -241,7 +241,11 @@ end
 -- Comparing -------------------------------------------------------------------------------
 
 local function differs(socket, want, family)
-  if not has_forward(socket, family) then return nil end
+  if not has_forward(socket, family) then
+    local made = (shared.facts(want.group).made or {})[forward_fact(family)]
+    return made and is_to_make(socket, family) and ("chain FORWARD of table %s filter is gone"):format(family)
+      or nil
+  end
   local rules = listed(socket, family)
   local accept, at = find(rules, is_accepting, want.bit)
   local own, own_at = find(rules, is_jump, want.chain)

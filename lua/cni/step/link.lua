@@ -169,6 +169,7 @@ function M.verify(step, plan)
   if want.mtu and h.name == "host" and link.mtu ~= want.mtu then
     return ("link %s: mtu is %d, not %d"):format(want.name, link.mtu, want.mtu)
   end
+  if want.up and h.name == "host" and not link.up then return ("link %s is down"):format(want.name) end
   if want.link then
     -- When the link below is in another namespace, that one's number stands beside its index.
     local parent = plan[step.ns]:link(want.link)
@@ -193,9 +194,19 @@ local function lost_mac(plan, link)
   return mac ~= link.mac and mac or nil
 end
 
-local function set(h, attrs)
+local function set(h, link, attrs)
+  attrs.index = link.index
   local ok, msg, errno = h:socket():send { { "set", "link", attrs } }
-  if not ok then fail.kernel("set a link", msg, errno) end
+  if not ok then fail.kernel("set link " .. link.name, msg, errno) end
+end
+
+-- Raise when a link is there under another name.
+local function look_for_renamed(step, plan)
+  local want, h = step.want, plan[home(step)]
+  local mac = reported_mac(plan, want.name, h.sandbox)
+  for _, link in ipairs(mac and h:dump("link", { kind = want.kind }) or {}) do
+    if link.mac == mac then fail.throw { msg = ("link %s is called %s now"):format(want.name, link.name) } end
+  end
 end
 
 -- What has to be set of a link for it to be as wanted; nil: nothing.
@@ -218,22 +229,24 @@ local function changes(step, plan, link)
     attrs.kind, attrs[key], now[key] = want.kind, want[key], want[key]
     key = kinds.odd_option(want, now)
   end
-  if next(attrs) == nil then return nil end
-  attrs.index = link.index
-  return attrs
+  if want.up and h.name == "host" and not link.up then attrs.up = true end
+  return next(attrs) ~= nil and attrs or nil
 end
 
 --- Plug it in again, and set what of it others have set. One of another kind is left alone.
 function M.mend(step, plan)
   local want, h = step.want, plan[home(step)]
   local link, peer = h:link(want.name), want.peer and plan[want.peer.ns]:link(want.peer.name)
-  if not (link or peer) then return false end
+  if not (link or peer) then
+    if not want.peer then look_for_renamed(step, plan) end
+    return false
+  end
   local differs = M.verify(step, plan)
   if not link or link.kind ~= want.kind or want.peer and not peer then fail.throw { msg = differs } end
   local mac = peer and lost_mac(plan, peer)
-  if mac then set(plan[want.peer.ns], { index = peer.index, mac = mac }) end
+  if mac then set(plan[want.peer.ns], peer, { mac = mac }) end
   local attrs = changes(step, plan, link)
-  if attrs then set(h, attrs) end
+  if attrs then set(h, link, attrs) end
   return true
 end
 
