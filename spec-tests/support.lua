@@ -742,6 +742,14 @@ function M.ping(from, address)
     { host = from })) == 0
 end
 
+--- The same; one that has just learnt of an address, or come back, may take a moment.
+function M.answers(from, address)
+  for _ = 1, 3 do
+    if M.ping(from, address) then return true end
+  end
+  return false
+end
+
 -- ---------------------------------------------------------------------------
 -- What this kernel and machine have
 -- ---------------------------------------------------------------------------

@@ -45,14 +45,6 @@ local function as_before(before)
   t.same({}, lines)
 end
 
--- A far side that has just come back may take a moment.
-local function answers(pod, address)
-  for _ = 1, 3 do
-    if t.ping(pod, address) then return true end
-  end
-  return false
-end
-
 local clean
 
 before_each(function()
@@ -106,8 +98,8 @@ describe("luacni repair", function()
     as_before(whole)
     assert.equal(mac, t.link(host, "br0").address)
     for _, pod in ipairs { blue, red } do
-      assert.is_true(answers(pod, "10.1.0.1"))
-      assert.is_true(answers(pod, "fd01::1"))
+      assert.is_true(t.answers(pod, "10.1.0.1"))
+      assert.is_true(t.answers(pod, "fd01::1"))
     end
     cli.succeeds { "check", "net", "blue" }
     cli.succeeds { "check", "net", "red" }
@@ -135,7 +127,7 @@ describe("luacni repair", function()
     t.run("ip link del eth0", { host = blue })
     says(repair(), "link eth0 is not in the sandbox", "tbf qdisc 1:")
     assert.equal(mac, t.link(blue, "eth0").address)
-    assert.is_true(answers(blue, "10.1.0.1"))
+    assert.is_true(t.answers(blue, "10.1.0.1"))
     cli.succeeds { "check", "net", "blue" }
   end)
 
@@ -257,7 +249,22 @@ describe("luacni repair", function()
     assert.equal(1, select(2, cli.luacni { "check", "net", "blue" }))
     says(repair(), "is down")
     cli.succeeds { "check", "net", "blue" }
-    assert.is_true(answers(blue, "10.1.0.1"))
+    assert.is_true(t.answers(blue, "10.1.0.1"))
+  end)
+
+  it("brings back a type of which nothing is left, where the attachment lives and no runtime's file says so", function()
+    t.needs "ifb"
+    put(bridge, { type = "bandwidth", egressRate = 20000000, egressBurst = 1000000 })
+    attach "blue"
+    local ifb = t.ip(host, "link show type ifb")[1].ifname
+    t.run("rm -r /var/lib/cni/results; ip link del eth0", { host = blue })
+    in_host("ip link del " .. ifb)
+    repair()
+    assert.equal(ifb, t.ip(host, "link show type ifb")[1].ifname)
+    cli.succeeds { "gc" }
+    t.same({ "", "nothing is missing\n" }, { repair() })
+    cli.succeeds { "del", "net", "blue" }
+    t.same({}, t.ip(host, "link show type ifb"))
   end)
 
   it("makes FORWARD anew where it had made it, for those who let it drop later", function()

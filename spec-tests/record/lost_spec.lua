@@ -151,14 +151,6 @@ local losses = {
 local Row = {}
 Row.__index = Row
 
--- A far side that has just learnt of an address may take a moment.
-local function answers(pod, address)
-  for _ = 1, 3 do
-    if t.ping(pod, address) then return true end
-  end
-  return false
-end
-
 -- A picture of what must be the same: the pods that there are, in order.
 local function picture(w, loss)
   local ns = { w.host }
@@ -214,8 +206,8 @@ function Row:others()
   end
   if w.other then w:check { id = "c9" } end
   for _, address in ipairs(w.reached) do
-    assert.is_true(answers(w.pods[2], address), "the other container does not reach " .. address)
-    if w.other then assert.is_true(answers(w.pods[1], address), "nor does the new one: " .. address) end
+    assert.is_true(t.answers(w.pods[2], address), "the other container does not reach " .. address)
+    if w.other then assert.is_true(t.answers(w.pods[1], address), "nor does the new one: " .. address) end
   end
 end
 
@@ -226,7 +218,7 @@ function Row:unharmed()
   if loss.own or not makes_link(self.entry) then return end
   assert.truthy(t.link(w.pods[1], "eth0"))
   for _, address in ipairs(w.reached) do
-    assert.is_true(answers(w.pods[1], address), "the container does not reach " .. address)
+    assert.is_true(t.answers(w.pods[1], address), "the container does not reach " .. address)
   end
 end
 
@@ -366,7 +358,7 @@ local function prepared(entry, loss, prepare)
   w.reached = {}
   for _, address in ipairs(entry.reach or {}) do
     -- Where pods have configurations of their own, the far side may know the first one's alone.
-    if answers(w.pods[2], address) then
+    if t.answers(w.pods[2], address) then
       w.reached[#w.reached + 1] = address
     else
       assert.is_function(entry.conf, "the other container never reaches " .. address)
