@@ -74,13 +74,14 @@ M.__index = M
 --   time_left  of the call, when there is no request
 --   batch      of cni.links.batch, when many attachments are taken back together
 --   watch      of cni.watch.call, in a call that is watched
+--   again      in the mode repair: what need not succeed has been tried
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
     mode = mode, steps = {}, next = 1, locks = {}, last = {},
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
     doing = nil, -- the step that is being done, for an error to name
-    seek = env.seek, time_left = env.time_left, batch = env.batch,
+    seek = env.seek, time_left = env.time_left, batch = env.batch, again = env.again,
     watch = env.watch or env.request and env.request.watch,
   }, M)
   plan.host = handle.new(plan, "host", env.host)

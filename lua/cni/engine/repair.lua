@@ -80,8 +80,8 @@ local function mend(record, ns, state, again)
   local header, better, stop = record.header, false, false
   local plan <close> = plans.new("repair", { record = record, prev = state.prev, request = state.env,
     owner = { network = header.network, id = header.id, ifname = header.ifname },
-    pod = ns and { ns = ns, sandbox = header.netns } or nil })
-  plan.steps, plan.again = record.steps, again
+    pod = ns and { ns = ns, sandbox = header.netns } or nil, again = again })
+  plan.steps = record.steps
   local lacking, left, lost = plan:lacking()
   if not state.env.dry then stop = plan:redo(lacking) or lost end
   for _, entry in ipairs(lacking) do

@@ -133,7 +133,8 @@ local function open(path, dir, opener, how)
     if good == #text then return book end
     -- What is written from here on must not end up behind half a line.
     ok, msg, errno = file:truncate(good)
-    if ok and book.damaged and good > 0 then ok, msg, errno = file:append '{"damaged":true}\n' end
+    -- Where a full /run has no room for that, at least this call knows it.
+    if ok and book.damaged and good > 0 then file:append '{"damaged":true}\n' end
     if ok then return book end
   end
   file:close()
