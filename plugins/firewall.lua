@@ -71,7 +71,7 @@ local function add(req)
   common.need_chain(req)
   local c, ips = req.conf, addresses(req)
   local ways = links(req)
-  if req.plan.mode == "verify" and #ips == 0 and #(req.prev.interfaces or {}) == 0 then
+  if req.plan.attached and #ips == 0 and #(req.prev.interfaces or {}) == 0 then
     fail.config("prevResult", "has no interface and no address")
   end
   local limits = c.ingressPolicy ~= "open" or c.unpublished == "drop"

@@ -39,7 +39,7 @@ local function link_below(req)
   -- An index is of a namespace, and of another one than the link's own when that has a number there.
   local there = eth and (eth.link_netnsid ~= nil) == (home ~= req.pod)
   local parent = there and eth.link and home:link(eth.link)
-  if not parent and req.plan.mode == "verify" then
+  if not parent and req.plan.attached then
     fail.throw { msg = ("link %s %s"):format(req.ifname,
       eth and "stands on no link of the " .. home.name or "is not in the sandbox") }
   end
@@ -49,7 +49,7 @@ end
 local function find_master(req)
   local mode = req.plan.mode
   if req.conf.master then return master.find(req) end
-  if mode == "verify" or mode == "erase" then return master.find(req, link_below(req)) end
+  if req.plan.attached or mode == "erase" then return master.find(req, link_below(req)) end
   return master.find(req, req.prev and link_of_chain(req))
 end
 

@@ -2,7 +2,7 @@
 /*
  * killat: run a command and kill it, with everything it started, at the entry
  * of its n-th system call that changes something; or let that call fail. The
- * call is not carried out.
+ * call is not carried out. A netlink message that only asks changes nothing.
  *
  *	killat [-d] [-a] [-w USEC] [-o REPORT] N COMMAND [ARG...]
  *	killat -e ERRNO [-s CALL] [-o REPORT] N COMMAND [ARG...]
@@ -28,17 +28,24 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
 #include <linux/ptrace.h>
+#include <linux/rtnetlink.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -88,6 +95,40 @@ struct call {
 	long number;
 	unsigned long long args[6];
 };
+
+/* Whether a type of message of rtnetlink, nf_tables or connection tracking asks. */
+static bool asks(unsigned int type)
+{
+	static const unsigned char gets[] = {
+		NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET,
+		NFT_MSG_GETSETELEM, NFT_MSG_GETGEN, NFT_MSG_GETOBJ, NFT_MSG_GETFLOWTABLE,
+	};
+
+	if (NFNL_SUBSYS_ID(type) == NFNL_SUBSYS_NFTABLES) {
+		for (size_t i = 0; i < ARRAY_SIZE(gets); i++)
+			if (NFNL_MSG_TYPE(type) == gets[i])
+				return true;
+		return false;
+	}
+	if (NFNL_SUBSYS_ID(type) == NFNL_SUBSYS_CTNETLINK)
+		return NFNL_MSG_TYPE(type) == IPCTNL_MSG_CT_GET;
+	/* From RTM_BASE on, of four in a row the third one asks. */
+	return type > RTM_BASE && type < RTM_MAX && (type - RTM_BASE) % 4 == 2;
+}
+
+/* Whether a sendto() has one question in it, and nothing else. */
+static bool is_question(pid_t pid, const struct call *call)
+{
+	struct nlmsghdr head;
+	struct iovec own = { &head, sizeof(head) };
+	struct iovec other = { (void *)(uintptr_t)call->args[1], sizeof(head) };
+
+	if (call->number != SYS_sendto || call->args[2] < sizeof(head) ||
+	    process_vm_readv(pid, &own, 1, &other, 1, 0) != sizeof(head))
+		return false;
+	return head.nlmsg_len == call->args[2] && asks(head.nlmsg_type) &&
+		(head.nlmsg_flags & ~(NLM_F_DUMP | NLM_F_ACK)) == NLM_F_REQUEST;
+}
 
 static const char *counted(const struct call *call)
 {
@@ -303,7 +344,7 @@ static bool look(struct run *run, pid_t pid)
 		return false;
 	if (!at_entry(pid, &call))
 		return false;
-	name = counted(&call);
+	name = is_question(pid, &call) ? NULL : counted(&call);
 	if (!name && run->all)
 		name = "call";
 	if (!name || ++run->calls != run->at)

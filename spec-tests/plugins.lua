@@ -18,6 +18,8 @@
 --   ipam    true: an IPAM plugin, which makes no interface
 --   ips     how many addresses each pod gets (default 0)
 --   reach   addresses that answer the pod after ADD and do not before it
+--   updates what an update makes another: { conf = what is another in the configuration, sh = shell, at as for
+--           breaks, shows = pattern of what that prints then }
 --   breaks  what CHECK has to notice: { what, at = "host" | "pod" (default), sh = shell,
 --           says = pattern of the message }. @PORT@ is the host's end of the pod's eth0
 
@@ -83,7 +85,11 @@ M.list = {
 
   { name = "bandwidth", needs = { "ifb" }, each = paired, prev = reported,
     conf = { type = "bandwidth", ingressRate = 10000000, egressRate = 5000000, egressBurst = 400000 },
-    breaks = {
+    updates = {
+      { conf = { ingressRate = 20000000 }, at = "host", sh = "tc qdisc show dev @PORT@", shows = "rate 20Mbit" },
+      { conf = { egressRate = 0, egressBurst = 0 }, at = "host", sh = "ip -o link show type ifb | grep -c bwp; true", shows = "^0" },
+      { conf = { unshapedSubnets = { "10.9.0.0/16" } }, at = "host", sh = "tc qdisc show dev @PORT@", shows = "htb 1:" },
+    }, breaks = {
       { "nothing limits what comes", at = "host", sh = "tc qdisc del dev @PORT@ root", says = "tbf qdisc 1: on dev1 is missing" },
       { "more may come", at = "host", sh = "tc qdisc change dev @PORT@ root handle 1: tbf rate 20mbit burst 25000 limit 290000",
         says = "rate is 2500000, not 1250000" },
@@ -99,7 +105,10 @@ M.list = {
   { name = "bandwidth in the sandbox, for some networks", needs = { "ifb" }, prev = reported, pod = routed,
     conf = { type = "bandwidth", ingressRate = 10000000, egressRate = 5000000,
       unshapedSubnets = { "10.20.0.0/16", "fd20::/60" } },
-    breaks = {
+    updates = {
+      { conf = { egressRate = 3000000 }, sh = "tc class show dev eth0", shows = "rate 3Mbit" },
+      { conf = { unshapedSubnets = { "10.21.0.0/16" } }, sh = "tc filter show dev eth0 parent 1:", shows = "match 0a15" },
+    }, breaks = {
       { "the class is gone", sh = "tc qdisc del dev eth0 root; tc qdisc add dev eth0 root handle 1: htb default 10",
         says = "htb class 1:10 on eth0 is missing" },
       { "a network is limited", sh = "tc filter del dev eth0 parent 1: protocol ipv6 pref 2", says = "filter of 1: ipv6 on eth0" },
@@ -123,7 +132,10 @@ M.list = {
       routes = { { dst = "0.0.0.0/0" } } } },
     breaks = {} },
 
-  { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0", removeUnused = true }, breaks = {
+  { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0", removeUnused = true }, updates = {
+      { conf = { mtu = 1400 }, sh = "ip link show eth0", shows = "mtu 1400" },
+      { conf = { portIsolation = true, hairpinMode = true }, at = "host", sh = "bridge -d link show dev @PORT@", shows = "isolated on" },
+    }, breaks = {
     { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
     { "the port is unplugged", at = "host", sh = "ip link set @PORT@ nomaster",
       says = "not plugged into br0" },
@@ -135,7 +147,11 @@ M.list = {
     needs = { "nft-nat" },
     conf = { type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true, ipMasq = true,
       hairpinMode = true, ipam = dual },
-    breaks = addressed {
+    updates = {
+      { conf = { ipMasq = false }, at = "host", sh = "nft list ruleset | grep -c every/c1; true", shows = "^0" },
+      { conf = { isDefaultGateway = false, isGateway = true }, sh = "ip route show default | wc -l", shows = "^0" },
+      { conf = { mtu = 1400, hairpinMode = false }, sh = "ip link show eth0", shows = "mtu 1400" },
+    }, breaks = addressed {
       { "the gateway's address is gone", at = "host", sh = "ip addr del 10.20.0.1/22 dev br0",
         says = "10%.20%.0%.1/22" },
       { "the default route is gone", sh = "ip route del default", says = "0%.0%.0%.0/0" },
@@ -148,7 +164,10 @@ M.list = {
 
   { name = "bridge with a guard", ips = 2, reach = gateways, needs = { "nft-bridge" },
     conf = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true, ipSpoofChk = true, ipam = dual },
-    breaks = addressed {
+    updates = {
+      { conf = { ipSpoofChk = false, macspoofchk = true }, at = "host", sh = "nft list ruleset | grep -c addressed; true", shows = "^0" },
+      { conf = { ipSpoofChk = false }, at = "host", sh = "bridge -d link show dev @PORT@", shows = " learning on" },
+    }, breaks = addressed {
       { "the port's MAC is not known", at = "host", sh = "nft flush set bridge luacni macs", says = "may send from" },
       { "its addresses are not known", at = "host", sh = "nft flush set bridge luacni ipv4", says = "10%.20%.0%.%d+" },
       { "the rule is gone", at = "host", sh = "nft flush chain bridge luacni forged_macs", says = "forged_macs" },
@@ -216,7 +235,10 @@ M.list = {
   { name = "bridge with a VLAN", ips = 2, reach = gateways, needs = { "bridge-vlan" },
     conf = { type = "bridge", bridge = "br0", removeUnused = true, isDefaultGateway = true, vlan = 100,
       vlanTrunk = { { minID = 200, maxID = 202 } }, ipam = dual },
-    breaks = addressed {
+    updates = {
+      { conf = { vlanTrunk = { { minID = 201, maxID = 204 } } }, at = "host", sh = "bridge vlan show dev @PORT@", shows = "204" },
+      { conf = { vlanTrunk = { { id = 300 } } }, at = "host", sh = "bridge vlan show dev @PORT@", shows = "300" },
+    }, breaks = addressed {
       { "the VLAN is gone", at = "host", sh = "bridge vlan del dev @PORT@ vid 100",
         says = "100" },
       { "a VLAN of the trunk is gone", at = "host", sh = "bridge vlan del dev @PORT@ vid 201",
@@ -233,7 +255,9 @@ M.list = {
     end,
     far = "ip link add link up0 v5 type vlan id 5; ip addr add 10.20.3.250/22 dev v5; " ..
       "ip -6 addr add fd20::fa/64 dev v5 nodad; ip link set v5 up",
-    breaks = addressed {
+    updates = {
+      { conf = { mtu = 1300 }, sh = "ip link show eth0", shows = "mtu 1300" },
+    }, breaks = addressed {
       { "the VLAN is another", at = "host", sh = "m=$(ip -n pod1 -j link show eth0 | " ..
         "sed 's/.*\"address\":\"\\([^\"]*\\).*/\\1/'); ip -n pod1 link del eth0; " ..
         "ip link add link up0 name v99 netns pod1 address $m type vlan id 99 " ..
@@ -257,7 +281,10 @@ M.list = {
     reach = { "10.20.3.250", "fd20::fa" },
     conf = { type = "macvlan", master = "up0", enabledad = false, ipam = dual },
     far = "ip addr add 10.20.3.250/22 dev up0; ip -6 addr add fd20::fa/64 dev up0 nodad",
-    breaks = addressed {
+    updates = {
+      { conf = { mtu = 1400 }, sh = "ip link show eth0", shows = "mtu 1400" },
+      { conf = { mode = "private" }, sh = "ip -d link show eth0", shows = "mode private" },
+    }, breaks = addressed {
       { "the mode is another", sh = "ip link set eth0 type macvlan mode vepa",
         says = "mode is vepa, not bridge" },
       { "the kind is another", sh = "ip link del eth0; ip link add eth0 type veth " ..
@@ -288,7 +315,9 @@ M.list = {
   { name = "ipvlan", ips = 2, needs = { "ipvlan" }, reach = { "10.20.3.250", "fd20::fa" },
     conf = { type = "ipvlan", master = "up0", enabledad = false, ipam = dual },
     far = "ip addr add 10.20.3.250/22 dev up0; ip -6 addr add fd20::fa/64 dev up0 nodad",
-    breaks = {
+    updates = {
+      { conf = { mtu = 1400 }, sh = "ip link show eth0", shows = "mtu 1400" },
+    }, breaks = {
       { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
       { "the IPv4 address is gone", sh = "ip -4 addr flush dev eth0",
         says = "10%.20%.0%.%d+/22" },
@@ -314,7 +343,10 @@ M.list = {
 
   { name = "ptp", ips = 2, reach = gateways, needs = { "nft-nat" },
     conf = { type = "ptp", ipMasq = true, ipam = dual },
-    breaks = addressed {
+    updates = {
+      { conf = { mtu = 1400 }, sh = "ip link show eth0", shows = "mtu 1400" },
+      { conf = { ipMasq = false }, at = "host", sh = "nft list ruleset | grep -c every/c1; true", shows = "^0" },
+    }, breaks = addressed {
       { "the gateway's address is gone", at = "host", sh = "ip addr del 10.20.0.1/32 dev @PORT@",
         says = "10%.20%.0%.1/32" },
       { "the route to the pod is gone", at = "host",
@@ -327,7 +359,9 @@ M.list = {
 
   { name = "dummy", ips = 2, needs = { "dummy" },
     conf = { type = "dummy", mtu = 1300, ipam = dual },
-    breaks = addressed {
+    updates = {
+      { conf = { mtu = 1200 }, sh = "ip link show eth0", shows = "mtu 1200" },
+    }, breaks = addressed {
       { "the kind is another", sh = "ip link del eth0; ip link add eth0 type veth " ..
         "peer name e1", says = "kind is veth, not dummy" },
     } },
@@ -337,7 +371,9 @@ M.list = {
       bridge = "pb0", ipam = dual },
     pod = "ip link add pb0 address 02:00:00:00:00:b0 type bridge; ip link set pb0 addrgenmode none; " ..
       "ip link set pb0 up",
-    breaks = addressed {
+    updates = {
+      { conf = { mtu = 1300 }, sh = "ip link show eth0", shows = "mtu 1300" },
+    }, breaks = addressed {
       { "it is not plugged in", sh = "ip link set eth0 nomaster", says = "not plugged into pb0" },
       { "the bridge is gone", sh = "ip link del pb0", says = "pb0" },
       { "the kind is another", sh = "ip link del eth0; ip link add eth0 type veth " ..
@@ -408,7 +444,10 @@ M.list = {
     prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@",
       mac = "02:00:00:00:00:09" }, { name = "br0" } },
       ips = { { address = "10.20.0.1@N@/24", interface = 0 }, { address = "fd20::1@N@/64", interface = 0 } } },
-    breaks = {
+    updates = {
+      { conf = { ingressPolicy = "same-bridge" }, at = "host", sh = "nft list ruleset", shows = "br0. . 10.20.0.11" },
+      { conf = { ingressPolicy = "open", unpublished = "" }, at = "host", sh = "nft list ruleset | grep -c unpublished; true", shows = "^0" },
+    }, breaks = {
       { "its address is not known", at = "host", sh = "nft flush set inet luacni forwarded4",
         says = "let pass what 10%.20%.0%.11 sends, and what answers it: its element in set forwarded4 is missing" },
       { "who may reach it is not known", at = "host", sh = "nft flush set inet luacni isolated6",
@@ -440,7 +479,11 @@ M.list = {
         ["net.ipv6.conf.all.accept_ra"] = "0", ["net.ipv4.ip_local_port_range"] = "4000 5000" } },
     pod = pair("eth0", "e1"),
     prev = { cniVersion = "1.1.0", interfaces = { { name = "eth0", mac = "02:00:00:00:00:01", sandbox = "@NETNS@" } } },
-    breaks = {
+    updates = {
+      { conf = { mtu = 1300 }, sh = "ip link show eth0", shows = "mtu 1300" },
+      { conf = { mac = "02:00:00:00:00:56", promisc = false }, sh = "ip link show eth0", shows = "02:00:00:00:00:56" },
+      { conf = { sysctl = { ["net.ipv4.ip_local_port_range"] = "4000 6000" } }, sh = "cat /proc/sys/net/ipv4/ip_local_port_range", shows = "6000" },
+    }, breaks = {
       { "the MAC is another", sh = "ip link set eth0 address 02:00:00:00:00:77", says = "mac is 02:00:00:00:00:77" },
       { "the MTU is another", sh = "ip link set eth0 mtu 1300", says = "mtu is 1300, not 1400" },
       { "it is not promiscuous", sh = "ip link set eth0 promisc off", says = "promisc is false" },
@@ -463,7 +506,12 @@ M.list = {
       } } }
     end,
     pod = pair("eth0", "e1"), prev = published,
-    breaks = {
+    updates = {
+      { conf = { runtimeConfig = { portMappings = {
+        { hostPort = 8081, containerPort = 81, protocol = "tcp", hostIP = "10.20.0.1" },
+        { hostPort = 10100, containerPort = 10100, protocol = "udp", hostIP = "::", range = 120 } } } },
+        at = "host", sh = "nft list map inet luacni any_ranges6", shows = "10100%-10219" },
+    }, breaks = {
       { "a port leads nowhere", at = "host", sh = "nft flush map inet luacni ports4",
         says = "publish 10%.20%.0%.1:8081/tcp to 10%.20%.1%.1:80: its element in set ports4 is missing" },
       { "a range leads elsewhere", at = "host", sh = "nft flush map inet luacni any_ranges6; nft add element inet " ..
@@ -483,7 +531,9 @@ M.list = {
     end,
     host = pair("pm0", "pm1") .. "ip addr add 10.20.0.1/22 dev pm0; ip -6 addr add fd20::1/64 dev pm0 nodad",
     pod = pair("eth0", "e1"), prev = published,
-    breaks = {
+    updates = {
+      { conf = { runtimeConfig = { portMappings = { { hostPort = 8082, containerPort = 80 } } } }, at = "host", sh = "nft list map inet luacni any_ports4", shows = "tcp . 8082" },
+    }, breaks = {
       { "a port leads nowhere", at = "host", sh = "nft flush map inet luacni any_ports4", says = "publish %*:%d+/%a+ to 10%.20" },
       { "a port of IPv6 leads nowhere", at = "host", sh = "nft flush map inet luacni any_ports6", says = "any_ports6" },
       { "127.0.0.1 is not led there", at = "host", sh = "echo 0 >/proc/sys/net/ipv4/conf/pm0/route_localnet",

@@ -64,7 +64,7 @@ end
 -- @tparam table req
 -- @treturn boolean
 function M.expects_all(req)
-  return req.plan.mode == "apply" or req.plan.mode == "verify"
+  return req.plan.mode == "apply" or req.plan.attached
 end
 
 --- Raise an error unless the plugin is called in a chain, behind another one.

@@ -105,7 +105,7 @@ end
 local function ifb_name(req, h)
   return req:once("ifb", function()
     local mode = req.plan.mode
-    if mode ~= "apply" or h.absent then return found_name(req, h) end
+    if mode ~= "apply" and mode ~= "update" or h.absent then return found_name(req, h) end
     return h:free_name { names_of(req) } or (names_of(req))
   end)
 end

@@ -8,7 +8,7 @@
 --     text      more of it; the help breaks the lines
 --     least, most   how many words there may be that are no options (0)
 --     options   by name: `about`; `value`, what the help calls its value, nil: it takes none; `short`:
---               a letter for it; `may_be_empty`: the value
+--               a letter for it; `may_be_empty`: the value; `many`: it may be repeated, and is a list
 --     conf      its first word is a configuration
 --     network   its first word is a network
 --     calls     it calls plugins
@@ -30,7 +30,7 @@ local M = {}
 --- The commands, in the order of the help.
 M.names = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "run",
   "add", "check", "del", "gc", "status", "version", "list", "tree", "explain",
-  "repair", "trace", "doctor", "completion" }
+  "repair", "update", "trace", "doctor", "completion" }
 
 local function command_of(name)
   return require("cni.command." .. name)
@@ -166,7 +166,12 @@ local function parse(name, command, args)
         mistake(("--%s takes no value"):format(key))
       end
       if option.value and not option.may_be_empty then not_empty(value, "the value of --" .. key) end
-      options[key] = option.value and value or true
+      if option.many then
+        options[key] = options[key] or {}
+        table.insert(options[key], value)
+      else
+        options[key] = option.value and value or true
+      end
     end
     i = i + 1
   end

@@ -64,6 +64,16 @@ local function push(self, kind, want, more)
   return self.plan:push(step)
 end
 
+-- What an ADD has chosen, of a step for a link: an update goes on with it.
+local function chosen(self, kind, name, ns)
+  local record = self.plan.mode == "update" and self.plan:past()
+  for _, step in ipairs(record and record.steps or {}) do
+    local want = step.want
+    if step.kind == kind and want.name == name and (want.into or step.ns) == ns then return want end
+  end
+  return {}
+end
+
 local function random(count) return files.must(netlink.sys.random(count)) end
 
 -- A random MAC: locally administered, unicast. It is part of the request that makes the link: so it need not
@@ -120,7 +130,8 @@ function M:add_link(want)
   want.master, want.link = name_of(want.master), name_of(parent)
   local later
   if not takes_mac(want) then
-    want.mac = want.mac or kinds.has_mac(want) and random_mac() or nil
+    want.mac = want.mac or chosen(self, "link", want.name, home.name).mac
+      or kinds.has_mac(want) and random_mac() or nil
   elseif want.macvlan_mode == "passthru" then
     later, want.mac = want.mac, nil
   end
@@ -142,7 +153,7 @@ end
 -- @treturn table the link
 function M:add_tap(want)
   want = takes.add_tap(self, want)
-  local mac = want.mac or random_mac()
+  local mac = want.mac or chosen(self, "tap", want.name, self.name).mac or random_mac()
   push(self, "tap", {
     name = want.name, kind = "tun", mac = not want.label and mac or nil, label = want.label,
     tun_type = "tap", tun_multi_queue = want.multi_queue or nil,
@@ -198,7 +209,7 @@ end
 function M:lend_link(find, want)
   find, want = takes.lend_link(self, find, want)
   local home, mode = want.ns, self.plan.mode
-  if mode == "verify" or mode == "erase" then
+  if self.plan.attached or mode == "erase" then
     -- The reference plugin keeps the old name in the alias too: so each can return the other's link.
     local lent = home:link(want.name)
     local name = lent and lent.alias ~= "" and lent.alias or nil
@@ -246,7 +257,7 @@ function M:add_veth(want)
   local plan, peer = self.plan, want.peer
   local kind = want.kind or "veth"
   local name, mac, peer_mac = want.name, want.mac, nil
-  if plan.mode == "verify" or plan.mode == "erase" then
+  if plan.attached or plan.mode == "erase" then
     name, mac, peer_mac = find_port(self, peer.ns, peer.name)
     name = name or M.gone
   end
@@ -287,10 +298,12 @@ end
 -- @treturn table the link; its MAC is known once the plan has run
 function M:ensure_link(want)
   want = takes.ensure_link(self, want)
+  local had = chosen(self, "shared_link", want.name, self.name)
   if want.peer then
-    want.peer = { master = name_of(want.peer.master), name = want.peer.name or random_name() }
+    want.peer = { master = name_of(want.peer.master),
+      name = want.peer.name or had.peer and had.peer.name or random_name() }
   end
-  want.mac, want.link = want.mac or random_mac(), name_of(want.link)
+  want.mac, want.link = want.mac or had.mac or random_mac(), name_of(want.link)
   want.master = name_of(want.master)
   want.group = self:group(want.name)
   local link = args.own({ name = want.name, mac = want.mac, sandbox = self.sandbox }, self)
@@ -317,7 +330,7 @@ end
 function M:enslave(name, vrf)
   name, vrf = takes.enslave(self, name, vrf)
   name = name_of(name)
-  local link = self.plan.mode == "apply" and self:link(name)
+  local link = (self.plan.mode == "apply" or self.plan.mode == "update") and self:link(name)
   push(self, "enslave", { link = name, master = name_of(vrf) },
     { had = link and require("cni.step.enslave").before(self, link) or nil })
 end
@@ -381,7 +394,7 @@ function M:set_link(link, want)
     if want.mac and self.name == "pod" then check_guard(self, name, want.mac) end
   end
   local planned = self.planned[name]
-  local found = not planned and self.plan.mode ~= "verify" and self:link(name, { "mac" })
+  local found = not planned and not self.plan.attached and self:link(name, { "mac" })
   if planned then
     link = planned
   elseif found then

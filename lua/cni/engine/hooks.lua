@@ -179,7 +179,7 @@ end
 
 -- In a CHECK that finds the ADD's record: those that the ADD has run.
 local function same_as_then(plan, found)
-  local record = plan.mode == "verify" and plan:past()
+  local record = plan.attached and plan:past()
   if not record then return found end
   local _, names = once.find(record.steps, M.folder, "hooks")
   local had, still = {}, {}
@@ -191,7 +191,7 @@ local function same_as_then(plan, found)
 end
 
 local function keep_names(plan, found)
-  if plan.mode ~= "apply" or not found[1] then return end
+  if plan.mode ~= "apply" and plan.mode ~= "update" or not found[1] then return end
   local names = {}
   for i, item in ipairs(found) do names[i] = item.name end
   once.keep(plan, M.folder, "hooks", names)

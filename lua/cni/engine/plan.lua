@@ -11,6 +11,7 @@
 --     erase    do nothing, then take back what they would have done (DEL without a record)
 --     undo     steps come from a record and are taken back        (DEL, GC, debris)
 --     repair   steps come from a record; those whose things are gone are done anew (repair)
+--     update   what is there is found as in verify; then what is to be another is changed (update)
 --
 -- A step is plain data, `{ kind=, ns="host"|"pod", want={...}, had={...}, covered=true, by= }`, and
 -- its kind is a module `cni.step.<kind>` with some of these functions:
@@ -33,6 +34,15 @@
 --                             attachment alone have it
 --     knows(step)             false: the step of a record is of a newer version, although the kind is known
 --     say(step)               the step in words
+--     key(step)               of a kind whose things can be changed: a text that names the thing. A step of
+--                             an update with the key of one of the record is about the same thing
+--     change(from, to, plan)  make what the step `to` wants of what `from` has done, wholly or in part; also
+--                             where `to` is done already. A kind without it has the one taken back, the other
+--                             done
+--     before(to, plan, from)  the `had` of a step of an update that is not in the record as it is
+--     adopt(to, from)         what the step `to` of an update takes over of `from`; raises where the kernel
+--                             cannot make the one of the other
+--     drop(step, plan, rest)  take back what an update wants no more, beside the steps `rest` that stay
 --     without(step, later)    of a kind that sets values: the step without the values whose names are keys of
 --                             `later`, to which it adds its names. CHECK goes through the steps backwards:
 --                             so it does not miss a value that a later step has set anew
@@ -48,6 +58,8 @@
 --                   undo of a kind without this begins when no such deletion is put off any more
 --     of_interface  it is about the sandbox's interface: where there is no record, and another network
 --                   has that interface too, it is not taken back
+--     chosen        a set: keys of `want` that an ADD chooses by itself, which do not tell steps apart
+--     new_only      only an ADD does it, and no update: why
 --     telling       what it made is there from the ADD until it is taken back: a DEL that finds it, but no
 --                   record, knows that a record was lost
 --
@@ -75,6 +87,8 @@ M.__index = M
 --   batch      of cni.links.batch, when many attachments are taken back together
 --   watch      of cni.watch.call, in a call that is watched
 --   again      in the mode repair: what need not succeed has been tried
+--   bare       the links of the steps stay when these are taken back: nothing is `covered`
+--   rest       the steps of the record that an update has put in place of this one
 -- @treturn table the plan, with handles `host` and `pod`
 function M.new(mode, env)
   local plan = setmetatable({
@@ -82,6 +96,9 @@ function M.new(mode, env)
     owner = env.owner, record = env.record, prev = env.prev, request = env.request,
     doing = nil, -- the step that is being done, for an error to name
     seek = env.seek, time_left = env.time_left, batch = env.batch, again = env.again,
+    bare = env.bare, rest = env.rest,
+    -- Whether what the plugin asks for is there already.
+    attached = mode == "verify" or mode == "update",
     watch = env.watch or env.request and env.request.watch,
   }, M)
   plan.host = handle.new(plan, "host", env.host)
@@ -457,7 +474,7 @@ function M:undo()
       find_pod(self, step)
       local ahead = kind.ahead and kind.ahead(step, self) or {}
       for _, older in ipairs(ahead) do undo_one(older, kind_of(older)) end
-      self:about("undo", step, kind.undo, step, self)
+      self:about("undo", step, self.rest and kind.drop or kind.undo, step, self, self.rest)
     end)
     if ok then step.did = nil end
   end
@@ -468,7 +485,7 @@ function M:undo()
       if step.did and kind.knows and not kind.knows(step) then kind = unknown(step.kind) end
     end)
     if step.did and kind.unknown then strange[#strange + 1] = step end
-    if step.did and not step.covered and kind.undo then
+    if step.did and (self.bare or not step.covered) and kind.undo then
       if kind.last and #errors > 0 then break end
       if kind.last and self.record then self.record:note_undone(i) end
       undo_one(step, kind)
@@ -476,6 +493,60 @@ function M:undo()
   end
   try(let_go)
   return errors, strange
+end
+
+-- Make what a step wants of what another one has done.
+local function change(plan, from, to)
+  local kind = kind_of(to)
+  plan.doing = to
+  if kind.change then return plan:about("do", to, kind.change, from, to, plan) end
+  plan:about("undo", from, kind.undo, from, plan)
+  local steps = plan.steps
+  plan.steps = { to }
+  local ok, err = pcall(execute, plan, 1, 1)
+  plan.steps = steps
+  if not ok then error(err, 0) end
+end
+
+--- Do the steps of an update, in order, all of which are written down: what is new is done as in an ADD, what
+-- was another (`was`) is changed, what is `kept` is not touched.
+-- @tparam table old the steps of the record before
+function M:renew(old)
+  local first
+  local function new_ones(last)
+    if first then execute(self, first, last) end
+    first = nil
+  end
+  for i, step in ipairs(self.steps) do
+    if step.kept or step.was then new_ones(i - 1) else first = first or i end
+    if step.was and not step.kept then
+      step.did = true
+      change(self, old[step.was], step)
+    end
+  end
+  new_ones(#self.steps)
+  release(self)
+end
+
+--- Take back what an update has done so far, newest first; what was changed becomes what it was.
+-- @tparam table old as for @{renew}
+-- @treturn {fail,...} what failed: the others are taken back all the same
+function M:revert(old)
+  local errors = {}
+  for i = #self.steps, 1, -1 do
+    local step = self.steps[i]
+    local kind = kind_of(step)
+    if step.did and not step.kept then
+      local ok, err = pcall(function()
+        find_pod(self, step)
+        if step.was then return change(self, step, old[step.was]) end
+        if kind.undo then self:about("undo", step, kind.undo, step, self) end
+      end)
+      if ok then step.did = nil else errors[#errors + 1] = fail.wrap(err) end
+    end
+  end
+  release(self)
+  return errors
 end
 
 --- Whether what is taken back was a whole attachment, and not what a failed ADD has left.

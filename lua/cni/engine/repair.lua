@@ -12,8 +12,8 @@
 local fail = require "cni.fail"
 local journal = require "cni.record.journal"
 local plans = require "cni.engine.plan"
+local records_of = require "cni.engine.records"
 local sandbox = require "cni.record.sandbox"
-local verbs = require "cni.engine.verbs"
 
 local M = {}
 
@@ -55,7 +55,7 @@ end
 local function lives(records, env)
   if env.prev then return true end
   for _, record in ipairs(records) do
-    local ok, live = pcall(verbs.is_live, record)
+    local ok, live = pcall(records_of.is_live, record)
     if ok and live then return true end
   end
   return false
@@ -107,6 +107,9 @@ local function round(types, owner, state, again)
   state.left = {}
   for _, type_name in ipairs(types) do
     local book <close> = journal.open(owner, type_name)
+    local settled, problem = pcall(state.env.dry and function() end or records_of.finish, book,
+      state.env)
+    if not settled then state.left[#state.left + 1] = { book:living()[1].header, fail.wrap(problem) } end
     local living = book:living()
     for i = #living, 1, -1 do
       local record = living[i]

@@ -36,6 +36,7 @@ local fail = require "cni.fail"
 local journal = require "cni.record.journal"
 local netlink = require "netlink"
 local plans = require "cni.engine.plan"
+local records = require "cni.engine.records"
 local request = require "cni.protocol.request"
 local sandbox = require "cni.record.sandbox"
 local scripts = require "cni.engine.script"
@@ -148,14 +149,10 @@ local function open_namespace(req)
   return ns
 end
 
-local function place_of(ns, path)
-  return ns and { ns = ns, sandbox = path } or nil
-end
-
 local function new_plan(mode, req, ns, record)
   local planned = mode == "dry" and { absent = true, sandbox = req.netns } or nil
   local plan = plans.new(mode, {
-    owner = owner_of(req), pod = place_of(ns, req.netns) or planned, record = record, prev = req.prev,
+    owner = owner_of(req), pod = records.place(ns, req.netns) or planned, record = record, prev = req.prev,
     request = req,
   })
   req.plan, req.host, req.pod = plan, plan.host, plan.pod
@@ -167,53 +164,6 @@ local function look(req)
   local plan = new_plan("look", req, nil, nil)
   req.pod = nil
   return plan
-end
-
-local function owner_in(header)
-  return { network = header.network, id = header.id, ifname = header.ifname }
-end
-
--- Take a record back and forget it. On failure it stays, for a later try. `caller`: see cni.record.sandbox.
--- `asked`: the request is for this very attachment. `batch`: with others, in an action of cni.links.batch.
-local function undo_record(record, caller, req, asked, batch)
-  local header = record.header
-  record:note_leaving()
-  local plan = plans.new("undo", {
-    owner = owner_in(header), record = record, request = asked and req or nil,
-    time_left = req.time_left, batch = batch, watch = req.watch,
-    seek = function() return place_of(sandbox.find(header, caller), header.netns) end,
-  })
-  plan.steps = record.steps
-  local errors, strange = plan:undo()
-  plan:close()
-  if #errors > 0 then return errors end
-  for _, step in ipairs(strange) do
-    req.log(("luacni: %s of container %s, network %s: what a newer version has done by %q is not known "
-      .. "here and stays: %s"):format(header.ifname, header.id, header.network, step.kind,
-      require("cni.json").compact(step.want)))
-  end
-  record:remove()
-  return errors, plan.missed
-end
-
--- Whether anything that a record made for its attachment alone is still there. True also when it has steps,
--- but none that can tell.
-local function stands(record, ns)
-  local header = record.header
-  local plan <const> = plans.new("undo", { owner = owner_in(header), record = record,
-    pod = place_of(ns, header.netns) })
-  local found = plan:stands(record.steps)
-  plan:close()
-  return found
-end
-
---- Whether a record is live: see the head of this file.
--- @tparam Record record
--- @tparam[opt] table caller see cni.record.sandbox
--- @return a boolean, and its namespace where that was to be found
-function M.is_live(record, caller)
-  local ns = record:is_whole() and sandbox.find(record.header, caller) or nil
-  return record:is_whole() and (ns ~= nil or record.header.cookie == "") and stands(record, ns), ns
 end
 
 -- An ADD looks for a link to lend. When the record of a dead ADD, or of a sandbox that is gone, has borrowed
@@ -229,22 +179,13 @@ local function reclaim(req, wanted, link)
       end
       if is_for and not (record:is_whole() and sandbox.find(record.header)) then
         found = true
-        local failed = undo_record(record, nil, req)
+        local failed = records.undo(record, nil, req)
         table.move(failed, 1, #failed, #errors + 1, errors)
       end
     end
   end
   if #errors > 0 then error(fail.join(errors), 0) end
   return found
-end
-
--- Whether the attachment of a record is certainly no more: its ADD or DEL died, its sandbox is gone, or all
--- that it made is gone (the reference's DEL knows nothing of records). A record without steps tells nothing.
-local function is_stale(record)
-  if not (record:is_whole() or record.book.damaged) or sandbox.is_gone(record.header) then return true end
-  if #record.steps == 0 then return false end
-  local ns = sandbox.find(record.header)
-  return (ns ~= nil or record.header.cookie == "") and not stands(record, ns)
 end
 
 -- Seconds that a call may spend on tidying up what is not its own.
@@ -256,9 +197,10 @@ local function sweep(req)
   local late = netlink.sys.clock() + patience
   for found in journal.each(req.network) do
     local book <close> = found
+    if found then pcall(records.settle, book, req) end
     for _, record in ipairs(found and book:living() or {}) do
-      local ok, stale = pcall(is_stale, record)
-      if ok and stale then pcall(undo_record, record, nil, req) end
+      local ok, stale = pcall(records.is_stale, record)
+      if ok and stale then pcall(records.undo, record, nil, req) end
     end
     if netlink.sys.clock() > late then return end
   end
@@ -266,7 +208,7 @@ end
 
 -- Take back what an earlier call has left, before this one begins.
 local function take_back(record, caller, req)
-  local errors = undo_record(record, caller, req)
+  local errors = records.undo(record, caller, req)
   if #errors == 0 then return end
   local err = fail.join(errors)
   err.msg = ("%s of container %s was attached before, and that cannot be taken back: %s"):format(
@@ -278,7 +220,7 @@ end
 local function clear_debris(book, caller, req)
   local live = {}
   for _, record in ipairs(book:living()) do
-    if M.is_live(record, caller) then
+    if records.is_live(record, caller) then
       live[#live + 1] = record
     else
       take_back(record, caller, req)
@@ -325,7 +267,10 @@ local function claim(req, plugin, ns, book, alone)
     for found in book:others(plugin.type) do
       local other <close> = found
       -- What this chain has made so far stands: its first plugin has looked at what was there before.
-      if not (req.prev and other:is_settled(cookie)) then clear_debris(other, caller, req) end
+      if not (req.prev and other:is_settled(cookie)) then
+        records.settle(other, req)
+        clear_debris(other, caller, req)
+      end
     end
   end
   return book:begin {
@@ -421,6 +366,7 @@ function M.add(req, plugin)
   end
   local book <close>, alone = journal.open(owner_of(req), plugin.type)
   local err
+  records.settle(book, req)
   for _ = 1, 4 do
     err = attempt(req, plugin, ns, book, alone)
     if not err and req.plan.foreign then pcall(sweep, req) end
@@ -496,7 +442,7 @@ local function undo_renamed(req, plugin, caller)
     local book <close> = found
     local record = book:find(journal.digest(req.raw))
     if record and require("cni.engine.outline").is_reported(record, req) then
-      local errors = undo_record(record, caller, req, true)
+      local errors = records.undo(record, caller, req, true)
       if #errors > 0 then error(fail.join(errors), 0) end
       return true
     end
@@ -510,13 +456,18 @@ end
 function M.del(req, plugin)
   local ns, problem = caller_of(req)
   local book <close> = journal.open(owner_of(req), plugin.type)
-  local record, deleted = book:find(journal.digest(req.raw))
   local caller = { ns = ns, problem = problem }
+  records.settle(book, req, caller)
+  local record, deleted = book:find(journal.digest(req.raw))
   local missed
   if record then
     local errors
     local whole = record:is_whole()
-    errors, missed = undo_record(record, caller, req, true)
+    errors, missed = records.undo(record, caller, req, true)
+    for _, other in ipairs(book:living()) do
+      local more = other.replaced and records.undo(other, caller, req, true) or {}
+      table.move(more, 1, #more, #errors + 1, errors)
+    end
     if #errors > 0 then error(fail.join(errors), 0) end
     -- Somebody else may have made it anew; or the record has lost a part.
     missed = book.damaged or missed and whole and ns and #book:living() == 0
@@ -568,6 +519,32 @@ function M.check(req, plugin)
   if not ok then error(err, 0) end
 end
 
+--- What an ADD would ask for now, of what is attached already: for cni.engine.update.
+-- @tparam table req the request, an ADD's
+-- @tparam table plugin what the script returned
+-- @tparam ?ns ns the sandbox
+-- @tparam ?Record record of what is attached; nil: this plugin is new in the chain
+-- @treturn table the plan, whose steps are what it asks for
+-- @treturn table the result of the chain
+function M.wanted(req, plugin, ns, record)
+  plugin = with_hooks(req, plugin)
+  read_conf(req, plugin)
+  read_prev(req)
+  local plan = new_plan("update", req, ns, nil)
+  plan.past = function() return record end
+  local ok, given = pcall(scripts.add, plugin, req)
+  if ok then
+    -- Of what is there already nothing will tell the MAC.
+    for _, step in ipairs(plan.steps) do
+      local link = step.object and plan[step.ns]:link(step.object.name, { "mac" })
+      if link then step.object.mac = link.mac end
+    end
+    return plan, result_of(req, given, plugin)
+  end
+  plan:close()
+  error(given, 0)
+end
+
 -- In a dry run, links that the plugins before would have made are found, as far as the result so far tells.
 local function foresee_links(req)
   for _, entry in ipairs(req.prev and req.prev.interfaces or {}) do
@@ -604,10 +581,14 @@ function M.dry_run(req, plugin, made)
   return words, ok and text or nil, lacking, twice
 end
 
+local function is_valid(record, valid)
+  return valid[record.header.id .. "/" .. record.header.ifname] ~= nil
+end
+
 -- Whether GC takes a record back. A valid attachment stays when it cannot be told whether it is stale.
 local function is_to_go(record, valid)
-  if not valid[record.header.id .. "/" .. record.header.ifname] then return true end
-  local ok, stale = pcall(is_stale, record)
+  if not is_valid(record, valid) then return true end
+  local ok, stale = pcall(records.is_stale, record)
   return ok and stale
 end
 
@@ -623,9 +604,14 @@ function M.gc(req, plugin)
     if not found then errors[#errors + 1] = unreadable end
     batch:start(function()
       local book <close> = found
+      local newest = book and book:living()[1]
+      if newest and is_valid(newest, valid) then
+        local settled, why = pcall(records.settle, book, req)
+        if not settled then collect { fail.wrap(why) } end
+      end
       for _, record in ipairs(book and book:living() or {}) do
         if is_to_go(record, valid) then
-          collect(undo_record(record, nil, req, false, batch))
+          collect(records.undo(record, nil, req, false, batch))
         end
       end
     end)
@@ -664,13 +650,14 @@ function M.tidy(req, dry, before)
   for found, unreadable in journal.each(req.network) do
     local book <close> = found
     if not found then note(nil, unreadable) end
+    if found and not dry then pcall(records.settle, book, req) end
     for _, record in ipairs(found and book:living() or {}) do
       if before then before(record.header) end
-      local ok, stale = pcall(is_stale, record)
+      local ok, stale = pcall(records.is_stale, record)
       if not ok then
         note(record.header, fail.wrap(stale))
       elseif stale then
-        local undone, errors = pcall(function() return dry and {} or undo_record(record, nil, req) end)
+        local undone, errors = pcall(function() return dry and {} or records.undo(record, nil, req) end)
         if not undone then errors = { fail.wrap(errors) } end
         note(record.header, errors[1] and fail.join(errors))
       end

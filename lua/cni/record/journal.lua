@@ -11,6 +11,13 @@
 -- sibling's; `{"damaged":true}` stands for lines that could not be read. `{"record":N}` says that the
 -- lines from here on are of the N-th record. The book goes with its last record.
 --
+-- An update (cni.engine.update) writes a new record behind the one that it replaces: the `update` of its
+-- first line says which one that is, and which update, for the books of a chain. Steps of the new record that
+-- are about what some step of the old one did say which (`was`); `kept` are those that want the same.
+-- `{"ready":...}` has what the attachment is from now on, once all is done that an update adds or changes.
+-- With `done` the new record counts: what it has taken over is the old one's no more, and what is left in
+-- that is to be taken back.
+--
 -- A call that works on an attachment holds the book's lock from its beginning to its end. So calls of one
 -- type for one attachment come one after the other, and an unfinished record in a book that nobody holds is
 -- debris of a dead ADD. The lock is the type's: a delegate of another type
@@ -67,7 +74,7 @@ end
 local says = {}
 
 function says.kind(record, step)
-  step.did = true
+  step.did = not step.kept or nil
   record.steps[#record.steps + 1] = step
 end
 
@@ -75,7 +82,24 @@ function says.undone(record, line)
   for i = line.undone + 1, #record.steps do record.steps[i].did = nil end
 end
 
-function says.done(record, line) record.done = line.done end
+-- A record of an update counts: it has taken over what it kept or changed of the one before.
+local function succeed(record)
+  local update = record.header.update
+  local old = update and record.book.records[update.of]
+  if not old then return end
+  for _, step in ipairs(record.steps) do
+    if step.kept then step.did, step.kept = true, nil end
+    if step.was then old.steps[step.was].did, step.was = nil, nil end
+  end
+  old.leaving, old.replaced = true, true
+end
+
+function says.done(record, line)
+  record.done = line.done
+  succeed(record)
+end
+
+function says.ready(record, line) record.ready = line.ready end
 
 function says.leaving(record) record.leaving = true end
 
@@ -227,8 +251,8 @@ function Book:begin(header)
   return record
 end
 
---- The record that a DEL takes back: the newest with the same configuration; or, when none has and
--- no such part was deleted before, the newest.
+--- The record that a DEL takes back: the newest with the same configuration, or that had it before it was
+-- updated; or, when none has and no such part was deleted before, the newest.
 -- @tparam string digest of the configuration the DEL came with
 -- @treturn[1] Record
 -- @treturn[2] nil no record
@@ -237,9 +261,9 @@ function Book:find(digest)
   local deleted, other = false, nil
   for i = #self.records, 1, -1 do
     local record = self.records[i]
-    local same = record.header.digest == digest
+    local same = record:is_of(digest)
     if same and not record.gone then return record end
-    if same then deleted = true end
+    if same and not record.replaced then deleted = true end
     if not record.gone then other = other or record end
   end
   if deleted then return nil, true end
@@ -303,7 +327,7 @@ function Record:append(steps, first, last)
     local step = steps[i]
     lines[#lines + 1] = json.note {
       kind = step.kind, ns = step.ns, want = step.want, had = step.had, covered = step.covered,
-      by = step.by,
+      by = step.by, was = step.was, kept = step.kept,
     }
   end
   lines[#lines + 1] = ""
@@ -316,12 +340,68 @@ end
 function Record:finish(outline)
   self.done = outline
   self:write(json.note { done = outline } .. "\n")
+  succeed(self)
+end
+
+--- Say that all is done that an update adds or changes: from here on it is only finished, never taken back,
+-- once the first of its records is.
+-- @tparam table outline as for @{Record:finish}
+function Record:note_ready(outline)
+  self.ready = outline
+  self:write(json.note { ready = outline } .. "\n")
+end
+
+--- Whether a record is of a configuration, or was before an update.
+-- @tparam string digest
+-- @treturn boolean
+function Record:is_of(digest)
+  if self.header.digest == digest then return true end
+  for _, before in ipairs(self.header.update and self.header.update.digests or {}) do
+    if before == digest then return true end
+  end
+  return false
+end
+
+--- Which one of its book it is.
+-- @treturn integer
+function Record:number()
+  for i, record in ipairs(self.book.records) do
+    if record == self then return i end
+  end
+end
+
+--- The record of an update that has replaced this one.
+-- @treturn Record|nil nil: there is none, or it is gone
+function Record:successor()
+  local records = self.book.records
+  for _, record in ipairs(records) do
+    local update = record.header.update
+    if update and record.done and not record.gone and records[update.of] == self then return record end
+  end
+end
+
+--- Whether it is the record of an update that has not ended.
+-- @treturn boolean
+function Record:is_update()
+  return self.header.update ~= nil and self.done == nil
 end
 
 --- Whether the ADD of a record was answered and no DEL has begun to take it back.
 -- @treturn boolean
 function Record:is_whole()
   return self.done ~= nil and not self.leaving
+end
+
+--- Whether an update has ended, as another book of the attachment has it.
+-- @tparam table owner {network, id, ifname}
+-- @tparam string id of the update
+-- @treturn boolean
+function M.is_updated(owner, id)
+  for _, record in ipairs(M.of(owner)) do
+    local update = record.header.update
+    if update and update.id == id and record.done then return true end
+  end
+  return false
 end
 
 --- Say that a complete record is about to be taken back: when that is cut short, it is debris. It is

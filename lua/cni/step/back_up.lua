@@ -91,6 +91,11 @@ function M.run(step, plan)
   files.must(sys.write_file(path, text_of(values)))
 end
 
+function M.key(step) return step.want.link end
+
+--- What was there before the ADD stays written down; what is set now beside it comes to it.
+function M.change(_, to, plan) M.run(to, plan) end
+
 function M.undo(step, plan)
   local path, h = path_of(step, plan), plan:at(step.ns)
   if plan.mode == "erase" then

@@ -10,7 +10,7 @@ local netlink = require "netlink"
 local once = require "cni.step.once"
 
 local sys = netlink.sys
-local M = { last = true }
+local M = { new_only = "it is called by an ADD", last = true }
 
 local function words(call)
   return table.concat({ call.program, table.unpack(call.args or {}) }, " ")
@@ -155,7 +155,7 @@ function M.obtain(plan, ns, want, kind)
     return plan:now(step)
   end
   plan:push(step)
-  return plan.mode == "verify" and M.printed(step, plan) or nil
+  return plan.attached and M.printed(step, plan) or nil
 end
 
 return M

@@ -16,7 +16,7 @@ local netlink = require "netlink"
 local once = require "cni.step.once"
 
 local sys = netlink.sys
-local M = { last = true }
+local M = { new_only = "another plugin does its part in an ADD", last = true }
 
 -- In seconds: how long a plugin may take, and how much of our own time is left for what comes after it.
 local limit = { ADD = 40, otherwise = 50 }

@@ -34,10 +34,14 @@ local layouts = require "cni.step.layout"
 local netlink = require "netlink"
 local nft = require "cni.nft"
 local shared = require "cni.record.shared"
+local sets = require "cni.step.sets"
 local siblings = require "cni.step.siblings"
 
 local errors = netlink.sys.errno
 local M = {}
+
+local all_of, set_of, listed, answer = sets.all_of, sets.set_of, sets.listed, sets.answer
+local find, find_all, add_to = sets.find, sets.find_all, sets.add_to
 
 local patience <const> = 100
 
@@ -64,97 +68,6 @@ end
 local function whole(layout) return layout.group and layout.name or "layout" end
 
 local owner_comment = layouts.owner_comment
-
--- All elements that those of a step stand for.
-local function all_of(elements)
-  local list = {}
-  for _, element in ipairs(elements) do
-    if not element.each then list[#list + 1] = element end
-    local key, data = element.key, element.data
-    for i = 0, (element.each or 0) - 1 do
-      local one, to = table.move(key, 1, #key, 1, {}), table.move(data, 1, #data, 1, {})
-      one[#one], to[#to] = one[#one] + i, to[#to] + i
-      list[#list + 1] = { set = element.set, key = one, data = to, excludes = element.excludes,
-        replace = element.replace, run = element }
-    end
-  end
-  return list
-end
-
-local sets_by_name = setmetatable({}, { __mode = "k" })
-
--- A set by its name, and the layout that has it.
-local function set_of(all, name)
-  for _, layout in ipairs(all) do
-    local by = sets_by_name[layout]
-    if not by then
-      by = {}
-      for _, set in ipairs(layout.sets) do by[set.name] = set end
-      sets_by_name[layout] = by
-    end
-    if by[name] then return by[name], layout end
-  end
-end
-
-local function listed(layout, set, fields)
-  fields.set, fields.key_type, fields.data_type = set.name, set.key_type, set.data_type
-  fields.interval = set.interval or nil
-  return layouts.of(layout, fields)
-end
-
--- Whether there is no such set, or one of other types, which is somebody else's.
-local function is_not_ours(socket, layout, set)
-  local found, msg, errno = socket:get("set", layouts.of(layout, { name = set.name }))
-  if not found and errno and errno ~= errors.ENOENT then
-    fail.kernel("look at set " .. set.name, msg, errno)
-  end
-  return not found or found.key_type ~= set.key_type or found.data_type ~= set.data_type
-end
-
--- The answer to a question about elements, nil when there are none. The kernel says EINVAL where a set has
--- keys of another length, and of much else.
-local function answer(socket, layout, set, found, msg, errno)
-  if found or not errno or errno == errors.ENOENT then return found end
-  if errno == errors.EINVAL and is_not_ours(socket, layout, set) then return nil end
-  fail.kernel("look at set " .. set.name, msg, errno)
-end
-
--- Ask for elements by their keys. One that no element of the set can have, which a script has given, is in
--- none; any other error is one.
-local function ask(socket, method, ...)
-  local sound, found, msg, errno = pcall(socket[method], socket, ...)
-  if sound then return found, msg, errno end
-  if type(found) ~= "string" or found == "not enough memory" or fail.stopped(found) then error(found, 0) end
-  return nil
-end
-
--- The element for a key in a set, or nil. No set, or one of another layout: it is not in there.
-local function find(socket, all, name, key)
-  local set, layout = set_of(all, name)
-  return answer(socket, layout, set, ask(socket, "get", "element", listed(layout, set, { key = key })))
-end
-
--- The element for each of some in a set, or false. Many are one question.
-local function find_all(socket, all, elements)
-  local found, lists = {}, {}
-  for i, element in ipairs(elements) do
-    local set = set_of(all, element.set)
-    if set.interval then
-      found[i] = find(socket, all, element.set, element.key) or false
-    else
-      local list = lists[set] or {}
-      lists[set] = list
-      list[#list + 1] = i
-    end
-  end
-  for set, list in pairs(lists) do
-    local keys, _, layout = {}, set_of(all, set.name)
-    for n, i in ipairs(list) do keys[n] = { key = elements[i].key } end
-    local some = answer(socket, layout, set, ask(socket, "find", listed(layout, set, { elements = keys })))
-    for n, i in ipairs(list) do found[i] = some and some[n] or false end
-  end
-  return found
-end
 
 -- All keys of an element: of an interval, those from its first port, or number, to the last.
 local function keys_of(element)
@@ -226,22 +139,6 @@ local function look_for_others(socket, all, elements, group, comment, apart)
   end
   for i, found in ipairs(find_all(socket, all, asked)) do
     if found and found.comment ~= comment then occupied(apart, asked[i].of, found) end
-  end
-end
-
--- Put elements into a batch, those of one set together.
-local function add_to(batch, all, verb, elements, comment)
-  local by = {}
-  for _, element in ipairs(elements) do
-    local set, layout = set_of(all, element.set)
-    local list = by[element.set]
-    if not list then
-      list = {}
-      by[element.set] = list
-      batch[#batch + 1] = { verb, "element", listed(layout, set, { elements = list }) }
-    end
-    list[#list + 1] = verb == "del" and { key = element.key, key_end = element.key_end }
-      or { key = element.key, key_end = element.key_end, data = element.data, comment = comment }
   end
 end
 
@@ -606,6 +503,129 @@ function M.undo(step, plan)
   local h = plan[step.ns]
   if not h.absent then return undo(step, plan, nft.open_if_any(h)) end
   if step.want.group then undo(step, plan, nil) end
+end
+
+-- Updates ---------------------------------------------------------------------------------
+
+--- All elements of an attachment in the same tables are one thing.
+function M.key(step)
+  local want = step.want
+  local layout = want.layout or "layout"
+  if not want.module then return ("%s %s"):format(layout.family, layout.table) end
+  return want.module .. " " .. (type(layout) == "table" and table.concat(layout, " ") or layout)
+end
+
+local function text_of(value)
+  return type(value) == "table" and table.concat(value, "\0") or tostring(value)
+end
+
+-- Set, first key and last key of an element.
+local function where(element)
+  return ("%s\0%s\0%s"):format(element.set, text_of(element.key), text_of(element.key_end))
+end
+
+local function by_place(elements)
+  local places = {}
+  for _, element in ipairs(elements) do places[where(element)] = element end
+  return places
+end
+
+-- What elements of one step have that those of another have not: by their places, and by what they lead to.
+local function difference(elements, others)
+  local list, places = {}, by_place(others)
+  for _, element in ipairs(elements) do
+    local other = places[where(element)]
+    if not other or not (same(element.data, other.data) and same(other.data, element.data)) then
+      list[#list + 1] = element
+    end
+  end
+  return list
+end
+
+-- Whether what was found by the first key of an element is that one: an interval may end elsewhere.
+local function is_one(found, element)
+  return found and text_of(found.key_end) == text_of(element.key_end)
+end
+
+-- Take some elements out and put others in, at once.
+local function exchange(plan, socket, all, gone, made, apart)
+  local comment, own, shared_ones = owner_comment(plan.owner), {}, {}
+  for _, element in ipairs(gone) do
+    local list = set_of(all, element.set).shared and shared_ones or own
+    list[#list + 1] = element
+  end
+  local ok, msg, errno
+  for _ = 1, patience do
+    local generation = socket:generation()
+    local batch, taken = {}, {}
+    for i, found in ipairs(find_all(socket, all, own)) do
+      if is_one(found, own[i]) and found.comment == comment then taken[#taken + 1] = own[i] end
+    end
+    add_to(batch, all, "del", taken)
+    for _, element in ipairs(shared_ones) do release(batch, socket, all, element, comment) end
+    local out, new, replaced, waits = by_place(taken), sort_out(socket, all, made, comment, apart, true)
+    for _, element in ipairs(replaced) do
+      local there = not set_of(all, element.set).interval
+        or is_one(find(socket, all, element.set, element.key), element)
+      if there and not out[where(element)] then add_to(batch, all, "del", { element }) end
+    end
+    add_to(batch, all, "create", new, comment)
+    for _, element in ipairs(waits) do queue(batch, socket, all, element, comment) end
+    if #batch == 0 then return true end
+    ok, msg, errno = layouts.commit(socket, batch, generation)
+    if ok or not again[errno] then break end
+  end
+  return ok, msg, errno
+end
+
+-- Those flows of a step that another one has not.
+local function flows_of(step, other)
+  local list = {}
+  for _, flow in ipairs(step.want.flows or {}) do
+    local known = false
+    for _, own in ipairs(other.want.flows or {}) do known = known or same(flow, own) and same(own, flow) end
+    if not known then list[#list + 1] = flow end
+  end
+  return { want = { flows = list[1] and list } }
+end
+
+local function renew(from, to, plan, made, gone)
+  local h, all, want = plan[to.ns], layouts_of(to), to.want
+  local socket, comment = nft.open(h), owner_comment(plan.owner)
+  local apart = left_out(plan.owner, want)
+  take(plan, h, all, want)
+  for _, layout in ipairs(all) do
+    if layouts.missing(socket, layout) then
+      plan:lock(group_of(layout, h, want), "exclusive")
+      take(plan, h, all, want)
+      layouts.make(socket, layout, M.say(to))
+    end
+  end
+  look_for_others(socket, all, made, group_of(all[1], h, want), comment, apart)
+  local ok, msg, errno = exchange(plan, socket, all, gone, made, apart)
+  if not ok then
+    overlap(socket, all, made, comment, apart)
+    fail.kernel(M.say(to), msg, errno)
+  end
+  forget(flows_of(from, to), h, socket, all, true, comment)
+  forget(flows_of(to, from), h, socket, all, false, comment)
+end
+
+--- In one batch: what both have is not touched, and nobody sees a moment without either.
+function M.change(from, to, plan)
+  local old, new = all_of(from.want.elements), all_of(to.want.elements)
+  renew(from, to, plan, difference(new, old), difference(old, new))
+end
+
+--- Elements alone, where others of the same tables stay.
+function M.drop(step, plan, rest)
+  for _, other in ipairs(rest) do
+    if other.kind == step.kind and other.ns == step.ns and M.key(other) == M.key(step) then
+      return renew(step, other, plan, {},
+        difference(all_of(step.want.elements), all_of(other.want.elements)))
+    end
+  end
+  M.undo(step, plan)
 end
 
 function M.say(step)

@@ -98,6 +98,11 @@ function M.kind(kind)
 
   function step_kind.undo(step, plan)
     local want, h = step.want, plan[step.ns]
+    if not want.group then -- on a link of the attachment's own, which stays
+      local own = not h.absent and h:link(want.link) and kind.there(want, h) and kind.remove(want, h)
+      if own then send(h, { own }, "remove " .. kind.say(want), gone) end
+      return
+    end
     if not shared.leave(want.group, want.key, plan.owner) then return end
     local lock <close> = shared.lock(want.group, "exclusive")
     if shared.used(want.group, want.key) then return end

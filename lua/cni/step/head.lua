@@ -345,6 +345,21 @@ local function drop(socket, want, unused)
   shared.save(want.group, facts)
 end
 
+function M.key(step) return ("%d %s"):format(step.want.bit, step.want.chain) end
+
+--- A family that is wanted no more has it until the attachment goes.
+function M.adopt(to, from)
+  local all, has = {}, {}
+  for _, list in ipairs { from.want.families, to.want.families } do
+    for _, family in ipairs(list) do
+      if not has[family] then has[family], all[#all + 1] = true, family end
+    end
+  end
+  to.want.families = all
+end
+
+function M.change(_, to, plan) M.run(to, plan) end
+
 function M.undo(step, plan)
   local h, want = plan[step.ns], step.want
   if h.absent then return end

@@ -12,7 +12,7 @@ local json = require "cni.json"
 local sys = require("netlink").sys
 local once = require "cni.step.once"
 
-local M = { last = true }
+local M = { new_only = "it is asked by an ADD", last = true }
 
 -- An exit status of curl.
 local cannot_connect <const> = 7

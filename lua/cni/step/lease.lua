@@ -12,7 +12,7 @@ local fail = require "cni.fail"
 local journal = require "cni.record.journal"
 local leases = require "cni.leases"
 
-local M = { last = true, telling = true }
+local M = { new_only = "addresses are leased by an ADD", last = true, telling = true }
 
 -- What a step of a record has taken from the folder of a spec; nil: nothing, or it does not say.
 local function taken_by(step, spec)
@@ -98,15 +98,19 @@ function M.obtain(plan, spec)
   if plan.mode == "erase" and not leases.is_place(spec) then return {} end
   local step = { kind = "lease", ns = "host", want = { dir = spec.dir, network = spec.network,
     sets = spec.sets, requested = spec.requested } }
-  if plan.mode == "verify" then
+  if plan.attached then
     step.want.taken = recorded(plan, spec)
     -- Where none is left, somebody else may have leased others: the reference, by its DEL and ADD.
     if #M.held(step, plan) == 0 then step.want.taken = nil end
   end
   plan:push_ahead(step)
   if plan.mode == "dry" then return leases.peek(spec, plan.owner) end
-  local problem = plan.mode == "verify" and M.verify(step, plan)
-  if problem then fail.throw { code = fail.codes.internal, msg = problem } end
+  local problem = plan.attached and M.verify(step, plan)
+  if problem and plan.mode == "update" then
+    fail.throw { msg = ("%s; addresses are leased by an ADD, and no update"):format(problem) }
+  elseif problem then
+    fail.throw { code = fail.codes.internal, msg = problem }
+  end
   return M.held(step, plan)
 end
 

@@ -8,6 +8,7 @@ local along = require "cni.links.along"
 local fail = require "cni.fail"
 local kinds = require "cni.links.kinds"
 local netlink = require "netlink"
+local set = require "cni.step.set"
 
 local M = { along = true, of_interface = true, telling = true }
 
@@ -194,7 +195,7 @@ local function lost_mac(plan, link)
   return mac ~= link.mac and mac or nil
 end
 
-local function set(h, link, attrs)
+local function send(h, link, attrs)
   attrs.index = link.index
   local ok, msg, errno = h:socket():send { { "set", "link", attrs } }
   if not ok then fail.kernel("set link " .. link.name, msg, errno) end
@@ -244,9 +245,9 @@ function M.mend(step, plan)
   local differs = M.verify(step, plan)
   if not link or link.kind ~= want.kind or want.peer and not peer then fail.throw { msg = differs } end
   local mac = peer and lost_mac(plan, peer)
-  if mac then set(plan[want.peer.ns], peer, { mac = mac }) end
+  if mac then send(plan[want.peer.ns], peer, { mac = mac }) end
   local attrs = changes(step, plan, link)
-  if attrs then set(h, link, attrs) end
+  if attrs then send(h, link, attrs) end
   return true
 end
 
@@ -293,6 +294,79 @@ local function remove(step, h, name, certain)
   end
   if want.master and along.may_go(h.plan, want.master, h) then return along.later(h.plan, delete) end
   delete()
+end
+
+function M.key(step)
+  local want = step.want
+  local peer = want.peer
+  return peer and ("%s %s peer"):format(peer.ns, peer.name) or ("%s %s"):format(home(step), want.name)
+end
+
+-- What a link is born with, and is not to be changed.
+local for_life <const> = { kind = true, link = true, into = true, name = true }
+
+-- What a link has that is no attribute of it alone.
+local others <const> = { peer = true, named = true, owned = true }
+
+local function attributes_of(want)
+  local attrs = {}
+  for key, value in pairs(want) do
+    if not others[key] and not for_life[key] then attrs[key] = value end
+  end
+  return attrs
+end
+
+-- Why a link is not to be changed, but to be made anew.
+local function obstacle(from, to)
+  for key in pairs(for_life) do
+    if from.want[key] ~= to.want[key] then
+      return ("its %s is %s, and was %s"):format(key, tostring(to.want[key]), tostring(from.want[key]))
+    end
+  end
+  for key in pairs(kinds.identity) do
+    if from.want[key] ~= to.want[key] then
+      return ("its %s is %s, and was %s"):format(key, tostring(to.want[key]), tostring(from.want[key]))
+    end
+  end
+  if to.want.named and to.want.named ~= from.want.name then
+    return ("it is called %s, and was %s"):format(to.want.named, from.want.name)
+  end
+end
+
+--- Refuse what a link can only be born with.
+function M.adopt(to, from)
+  local why = obstacle(from, to)
+  if why then
+    fail.throw { msg = ("link %s cannot be changed: %s"):format(to.want.name, why),
+      hint = "DEL and ADD make it anew; what runs in the sandbox loses its connections" }
+  end
+end
+
+--- Set on a link, and on the other end of a pair, what is another.
+function M.change(from, to, plan)
+  local want, h = to.want, plan[home(to)]
+  local old, new = attributes_of(from.want), attributes_of(want)
+  local attrs = set.exchange(h, want.name, old, new)
+  local peer = want.peer and plan[want.peer.ns]:link(want.peer.name)
+  local was = from.want.peer or {}
+  if peer then
+    -- A later plugin of the chain may have set them anew.
+    local own = {}
+    if attrs.mtu and peer.mtu == (h:link(want.name) or {}).mtu then own.mtu = attrs.mtu end
+    if want.peer.mac ~= was.mac and peer.mac == was.mac then own.mac = want.peer.mac end
+    if next(own) then send(plan[want.peer.ns], peer, own) end
+  end
+  if next(attrs) == nil then return end
+  attrs.master = attrs.master and attrs.master ~= 0 and h:index(attrs.master) or attrs.master
+  for key in pairs(attrs) do
+    if kinds.options(want)[key] ~= nil then attrs.kind = want.kind end
+  end
+  send(h, h:link(want.name) or { name = want.name, index = h:index(want.name) }, attrs)
+  local odd = kinds.odd_option(want, h:link(want.name))
+  if odd then
+    fail.throw { msg = ("link %s: the kernel does not change its %s"):format(want.name, odd),
+      hint = "DEL and ADD make it anew; what runs in the sandbox loses its connections" }
+  end
 end
 
 function M.undo(step, plan)

@@ -10,7 +10,7 @@ local files = require "cni.record.files"
 local netlink = require "netlink"
 local shared = require "cni.record.shared"
 
-local M = { last = true }
+local M = { chosen = { part = true }, new_only = "a number is leased by an ADD", last = true }
 
 -- A key as part of a file's name.
 local function coded(key)

@@ -173,6 +173,18 @@ function M.mend(step, plan)
   return false
 end
 
+function M.key(step)
+  local want = step.want
+  return ("%s %s %s %s"):format(want.dst, want.table or 254, want.priority or 0, want.type or "")
+end
+
+--- In its place, so that there is no moment without it.
+function M.change(_, to, plan)
+  local h = plan[to.ns]
+  local ok, msg, errno = h:socket():send { { "replace", "route", attributes(to, h) } }
+  if not ok then fail.kernel("change " .. M.say(to), msg, errno, nil, M.cause(to, h, errno)) end
+end
+
 function M.undo(step, plan)
   local h = plan:at(step.ns)
   if not h or not h:link(step.want.link) then return end

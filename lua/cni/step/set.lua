@@ -145,6 +145,104 @@ function M.give_back(h, plan, what, attrs)
   return true
 end
 
+-- What flags of a bridge's port are at its birth.
+local port_flags <const> = { hairpin = false, isolated = false, bpdu_guard = false, root_block = false,
+  fast_leave = false, learning = true, flood = true, mcast_flood = true, bcast_flood = true,
+  proxy_arp = false, proxy_arp_wifi = false, mcast_to_unicast = false, vlan_tunnel = false,
+  neigh_suppress = false, locked = false, mab = false }
+
+-- The MTU of a link that is given none.
+local function usual_mtu(h, link)
+  local lower = below(h, link)
+  return lower and lower.mtu or 1500
+end
+
+--- What has to be set so that a link has what `new` says in place of what `old` said.
+-- @tparam handle h
+-- @tparam string name of the link
+-- @tparam table old attributes as a step has them
+-- @tparam table new
+-- @tparam[opt] table had what there was before `old`
+-- @treturn table attributes as a step has them; empty: nothing
+-- @raise when something is not wanted any more, and it is not known what there was before
+function M.exchange(h, name, old, new, had)
+  local set = {}
+  had = had or {}
+  local function unset(key)
+    if had[key] ~= nil then return had[key] end
+    if key == "mtu" then return usual_mtu(h, h:link(name)) end
+    if key == "master" then return 0 end
+    fail.throw { msg = ("%s of link %s was %s, and what it was before is not known"):format(key, name,
+      tostring(old[key])), hint = "say what it is to be, or DEL and ADD it" }
+  end
+  for key, value in pairs(new) do
+    if key ~= "link" and key ~= "port" and old[key] ~= value then set[key] = value end
+  end
+  for key in pairs(old) do
+    if key ~= "link" and key ~= "port" and new[key] == nil then set[key] = unset(key) end
+  end
+  local port, before = {}, had.port or {}
+  for option, value in pairs(new.port or {}) do
+    if (old.port or {})[option] ~= value then port[option] = value end
+  end
+  for option, value in pairs(old.port or {}) do
+    if (new.port or {})[option] == nil then
+      local was = before[option]
+      if was == nil then was = port_flags[option] end
+      if was == nil then
+        fail.throw { msg = ("port %s: %s was %s, and what it was before is not known"):format(name, option,
+          tostring(value)) }
+      end
+      port[option] = was
+    end
+  end
+  set.port = next(port) ~= nil and port or nil
+  return set
+end
+
+-- In a record there are several of a link: those that set the same belong together.
+function M.key(step)
+  return step.want.link
+end
+
+--- What an update sets on a link that is there already, that has had.
+function M.before(to, plan, from)
+  local h, had = plan[to.ns], {}
+  local link, before = h:link(to.want.link) or {}, from and from.had or {}
+  for key in pairs(to.want) do
+    if key == "port" then
+      had.port = {}
+      for option in pairs(to.want.port) do
+        had.port[option] = (before.port or {})[option]
+        local known = from and (from.want.port or {})[option] ~= nil
+        if had.port[option] == nil and not known then had.port[option] = (link.port or {})[option] end
+      end
+    elseif key == "master" then
+      local master = link.master and h:link(link.master, {})
+      had.master = before.master or not (from and from.want.master) and (master and master.name or 0) or nil
+    elseif key ~= "link" then
+      had[key] = before[key]
+      if had[key] == nil and not (from and from.want[key] ~= nil) then had[key] = link[key] end
+    end
+  end
+  return had
+end
+
+function M.change(from, to, plan)
+  local name, h = to.want.link, plan[to.ns]
+  -- What was new in one of the two, and is not in the other, has what it had before.
+  local had = setmetatable({}, { __index = from.had })
+  local set = M.exchange(h, name, from.want, to.want, had)
+  if next(set) == nil then return end
+  local ok, msg, errno = h:socket():send { { "set", "link", attributes(h, name, set) } }
+  if not ok then fail.kernel(M.say(to), msg, errno, nil, M.cause(to, h, errno)) end
+end
+
+--- What is set no more gets back what there was before, as far as that is known.
+function M.drop(step, plan)
+  M.change(step, { kind = step.kind, ns = step.ns, want = { link = step.want.link } }, plan)
+end
+
 function M.undo(step, plan)
   local h = plan:at(step.ns)
   if not h or not h:link(step.want.link) then return end

@@ -260,6 +260,11 @@ local function peer_difference(want, h, link)
   end
 end
 
+function M.key(step) return step.want.name end
+
+--- As an ADD finds it; whose options it has, its first attachment has said.
+function M.change(_, to, plan) M.run(to, plan) end
+
 function M.verify(step, plan)
   local want, h = step.want, plan[step.ns]
   local link = find(step, h)

@@ -8,7 +8,7 @@ local netlink = require "netlink"
 local set = require "cni.step.set"
 local values = require "cni.record.values"
 
-local M = { of_interface = true }
+local M = { chosen = { id = true }, of_interface = true }
 
 -- The attributes by name, those of the port with its own.
 local function flat(attrs)
@@ -112,6 +112,19 @@ function M.without(step, later)
   for key, value in pairs(step.want) do want[key] = value end
   want.set = set.left(want.set, later, ("%s %s"):format(step.ns, want.link))
   return setmetatable({ want = want }, { __index = step })
+end
+
+function M.key(step)
+  local keys = {}
+  for key in pairs(flat(step.want.set)) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return step.want.link .. " " .. table.concat(keys, " ")
+end
+
+--- The new values above the old ones, which then go from below them.
+function M.change(from, to, plan)
+  M.run(to, plan)
+  M.undo(from, plan)
 end
 
 function M.undo(step, plan)

@@ -5,7 +5,7 @@
 local sysctl = require "cni.step.sysctl"
 local values = require "cni.record.values"
 
-local M = { say = sysctl.say, without = sysctl.without }
+local M = { chosen = { id = true }, say = sysctl.say, without = sysctl.without, key = sysctl.key }
 
 -- The setting for all links that, when it is written, also changes this one of a single link.
 local function above(path)
@@ -48,6 +48,12 @@ function M.verify(step, plan)
     if not values.overruled(step, plan, item) then list[#list + 1] = step.want.list[i] end
   end
   return sysctl.verify({ ns = step.ns, want = { list = list } }, plan)
+end
+
+--- The new value above the old one, which then goes from below it.
+function M.change(from, to, plan)
+  M.run(to, plan)
+  M.undo(from, plan)
 end
 
 function M.undo(step, plan)

@@ -191,6 +191,14 @@ function M.without(step, later)
   return setmetatable({ want = want }, { __index = step })
 end
 
+function M.key(step)
+  local paths = {}
+  for i, entry in ipairs(step.want.list) do paths[i] = entry[1] end
+  return table.concat(paths, " ") .. (step.want.keep and " keep" or "")
+end
+
+function M.change(_, to, plan) M.run(to, plan) end
+
 function M.undo(step, plan)
   local h = plan:at(step.ns)
   if h and step.had then M.give_back(step.had, h, plan) end

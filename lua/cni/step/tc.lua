@@ -168,6 +168,21 @@ function M.mend(step, plan)
   return true
 end
 
+function M.key(step)
+  local want = step.want
+  if want.object == "filter" then return nil end
+  return ("%s %s %s"):format(want.link, want.object, want.attrs.handle)
+end
+
+--- One of the same kind in its place: what waits in it goes on waiting.
+function M.change(from, to, plan)
+  if from.want.attrs.kind == to.want.attrs.kind and M.mend(to, plan) then return end
+  M.undo(from, plan)
+  local h = plan[to.ns]
+  local ok, msg, errno = h:socket():send(M.requests(to, h))
+  if not ok then fail.kernel(M.say(to), msg, errno, nil, M.cause(to, h, errno)) end
+end
+
 --- Raise unless the kernel has kept what a script has asked for.
 function M.kept(step, plan)
   local difference = M.verify(step, plan)

@@ -103,6 +103,33 @@ function M.verify(step, plan)
   return M.difference(h, link, want)
 end
 
+function M.key(step)
+  local want = step.want
+  return ("%s %d %d %s"):format(want.link, want.vid, want.vid_end or want.vid, want.absent and "absent" or "")
+end
+
+function M.change(_, to, plan)
+  local h = plan[to.ns]
+  local ok, msg, errno = h:socket():send(M.requests(to, h))
+  if not ok then fail.kernel(M.say(to), msg, errno) end
+end
+
+--- Without those that other steps want.
+function M.drop(step, plan, rest)
+  local want, later = { later = {} }, {}
+  for key, value in pairs(step.want) do want[key] = value end
+  for _, other in ipairs(rest) do
+    if other.kind == step.kind and other.ns == step.ns and other.want.link == want.link then
+      later[#later + 1] = other.want
+    end
+  end
+  want.later = later
+  for _, piece in ipairs(pieces(want)) do
+    M.undo({ kind = step.kind, ns = step.ns, want = { link = want.link, vid = piece.vid,
+      vid_end = piece.vid_end > piece.vid and piece.vid_end or nil, absent = want.absent } }, plan)
+  end
+end
+
 function M.undo(step, plan)
   local h = plan:at(step.ns)
   if not h or step.want.absent or not h:link(step.want.link) then return end
