@@ -20,6 +20,7 @@
 local addr = require "cni.addr"
 local args = require "cni.engine.args"
 local fail = require "cni.fail"
+local json = require "cni.json"
 
 local M = {}
 
@@ -313,6 +314,22 @@ local takes = args.call("source_routing.add", { "req", args.request }, { "link",
     routes = args.list(args.record(routed, { required = { "dst" }, loose = args.always })),
   }, { check = one_a_family })) })
 
+-- What routes there are, and are taken away, an ADD sees: an update goes on with that.
+local function must_be_the_same(req, ips)
+  local record = req.plan.mode == "update" and req.plan:past()
+  if not record then return end
+  local before = json.decode(record.header.config, "record")
+  local known = {}
+  for _, ip in ipairs(type(before.prevResult) == "table" and before.prevResult.ips or {}) do
+    known[ip.address] = true
+  end
+  local same = require("cni.record.journal").digest(before) == require("cni.record.journal").digest(req.raw)
+  for _, ip in ipairs(ips or {}) do same = same and known[ip.address] end
+  if same then return end
+  fail.throw { msg = "routing by source is decided by an ADD, and no update: keys or addresses are others",
+    hint = "DEL and ADD make it anew; what runs in the sandbox loses its connections" }
+end
+
 --- Have what leaves from the addresses of a link of the sandbox go by tables of their own. Steps that are
 -- pending are done before.
 -- @tparam table req
@@ -331,6 +348,7 @@ function M.add(req, link, ips, options)
   req, link, ips, options = takes(req, link, ips, options)
   local name = type(link) == "table" and link.name or link
   options = options or {}
+  must_be_the_same(req, ips)
   local made = req:once("source_routing " .. name, function()
     return decide(req, name, sources_of(req, name, ips), options)
   end)

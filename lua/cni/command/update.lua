@@ -56,9 +56,18 @@ local function plugin_of(network, word, key)
     table.concat(types, ", ")))
 end
 
--- Refuse a key that the plugin does not read.
+-- Keys that are the runtime's, or say which plugin it is.
+local not_to_be_set <const> = { name = true, type = true, cniVersion = true, prevResult = true,
+  runtimeConfig = true, capabilities = true }
+
+-- Refuse a key that the plugin does not read. Those of `ipam` are the IPAM plugin's.
 local function must_be_read(plugin, path)
-  local conf = conf_of(plugin)
+  if not_to_be_set[path:match "^[^.]+"] then
+    say.usage(("--set %s: that is not for a plugin to be updated with"):format(path))
+  end
+  local ipam = plugin.raw.ipam
+  local is_ipam = path:find "^ipam%." and type(ipam) == "table" and type(ipam.type) == "string"
+  local conf = conf_of(is_ipam and { type = ipam.type } or plugin)
   for _, found in ipairs(conf and require("cni.command.schema_doc").unknown_keys(conf, plugin.raw) or {}) do
     if found.path == path or path:sub(1, #found.path + 1) == found.path .. "." then
       say.usage(("--set %s: %s has no such key%s"):format(path, plugin.type,
@@ -71,6 +80,7 @@ local function apply_sets(network, options)
   for _, text in ipairs(options.set or {}) do
     local path, value = text:match "^([^=]+)=(.*)$"
     if not path then say.usage(("--set %s: it is KEY=VALUE"):format(text)) end
+    if path == "" then say.usage(("--set %s: it is KEY=VALUE"):format(text)) end
     local plugin = plugin_of(network, options.plugin, path:match "^[^.]+")
     plugin.text = set_at(plugin.text, path, json_of(value))
     plugin.raw = json.decode(plugin.text, plugin.type, { object = true })
@@ -152,26 +162,48 @@ local function runtime_config(part, plugin, stored, given)
   return #splice.members(text) > 0 and text or false
 end
 
--- Whether the configuration of a plugin that is not ours is another than the stored one.
-local function is_another(network, at, stored)
+-- The chain that is stored, by type and number among those of its type; nil: none can be read.
+local function stored_chain(stored)
   local ok, before = pcall(config.read, stored and stored.config or "", "the stored configuration")
-  local old = ok and before.plugins[at]
-  return old ~= nil and ok and splice.compact(old.text) ~= splice.compact(network.plugins[at].text)
+  if not ok then return nil end
+  local chain, nth = {}, {}
+  for _, plugin in ipairs(before.plugins) do
+    nth[plugin.type] = (nth[plugin.type] or 0) + 1
+    chain[plugin.type .. " " .. nth[plugin.type]] = plugin
+  end
+  return chain
+end
+
+-- Refuse to leave out what another's plugin has done.
+local function must_stay(chain, seen, ours)
+  for key, plugin in pairs(chain or {}) do
+    if not seen[key] and not ours[plugin.type] then
+      fail.throw { msg = ("%s is not one of luacni's types: an update cannot take it out of the chain")
+        :format(plugin.type), hint = "DEL and ADD make the attachment anew" }
+    end
+  end
 end
 
 local function parts_of(network, entry, stored, given)
   local ours, parts = {}, {}
   for _, one in ipairs(host.types()) do ours[one.name] = true end
   local job = job_of.new(network, { id = entry.container, ifname = entry.interface })
+  local chain, nth, seen = stored_chain(stored), {}, {}
   for i, plugin in ipairs(network.plugins) do
-    local part = { type = plugin.type, foreign = not ours[plugin.type] or nil }
-    if part.foreign then part.changed = is_another(network, i, stored) end
+    nth[plugin.type] = (nth[plugin.type] or 0) + 1
+    local key = plugin.type .. " " .. nth[plugin.type]
+    local before = chain and chain[key]
+    seen[key] = true
+    local part = { type = plugin.type, foreign = not ours[plugin.type] or nil, is_stored = before ~= nil }
+    part.changed = part.foreign and chain
+      and (not before or splice.compact(before.text) ~= splice.compact(plugin.text))
     function part.stdin(prev)
       return plugins.stdin(job, plugin, { prevResult = prev,
         runtimeConfig = runtime_config(part, plugin, stored and stored.capability_args, given) })
     end
     parts[i] = part
   end
+  must_stay(chain, seen, ours)
   return parts
 end
 
@@ -179,11 +211,34 @@ end
 
 local words_of <const> = { ["+"] = "added", ["~"] = "changed", ["-"] = "removed" }
 
+-- Values of `want` that are another, by the names of their keys.
+local function differing(old, new, name, list)
+  if type(old) == "table" and type(new) == "table" and #old == 0 and #new == 0 then
+    local keys, all = {}, {}
+    for _, one in ipairs { old, new } do
+      for key in pairs(one) do
+        if not keys[key] then keys[key], all[#all + 1] = true, key end
+      end
+    end
+    table.sort(all)
+    for _, key in ipairs(all) do differing(old[key], new[key], tostring(key), list) end
+  elseif name and type(old) ~= "table" and type(new) ~= "table" and old ~= new then
+    list[#list + 1] = ("%s: %s, not %s"):format(name, tostring(new == nil and "none" or new),
+      tostring(old == nil and "none" or old))
+  end
+  return list
+end
+
 -- What is told of a step: the line for people, and for JSON.
 local function line_of(part, sign, step, from)
   local text = plans.say(step)
   local before = from and plans.say(from)
-  if before and before ~= text then text = ("%s (it was: %s)"):format(text, before) end
+  if before and before ~= text then
+    text = ("%s (it was: %s)"):format(text, before)
+  elseif from then
+    local list = differing(from.want, step.want, nil, {})
+    if list[1] then text = ("%s (%s)"):format(text, table.concat(list, ", ")) end
+  end
   local is_anew = sign == "~" and not plans.kind_of(step).change
   if is_anew then text = text .. "; made anew, with an interruption" end
   return ("%s %s  %s"):format(sign, part.type, text),
@@ -191,32 +246,44 @@ local function line_of(part, sign, step, from)
 end
 
 local function store(entry, network, stored, text, given)
-  if not stored then
-    fail.throw { msg = ("no runtime has stored %s of container %s in %s"):format(entry.interface,
-      entry.container, cache.folder) }
-  end
   cache.store(merged(stored, { network = entry.network, id = entry.container, ifname = entry.interface,
     netns = stored.netns, config = config.stored(network), result = text,
     capability_args = merged(stored.capability_args, given) }))
 end
 
+-- As long as a runtime's call may take.
+local patience <const> = 60
+
+local function parsed(stored)
+  local ok, result = pcall(function()
+    return require("cni.protocol.result").parse_any(json.decode(stored.result), "1.1.0")
+  end)
+  return ok and result or nil
+end
+
 -- Update one attachment. Returns what is told of it.
 local function one(word, entry, options, given)
+  host.deadline(patience)
   local owner = { network = entry.network, id = entry.container, ifname = entry.interface }
   local stored = cache.load(owner)
-  if stored and not stored.netns and not stored.config then stored = nil end
+  if stored and not stored.config then stored = nil end
+  if options.cache and not stored then
+    fail.throw { msg = ("no runtime has stored %s of container %s in %s"):format(entry.interface,
+      entry.container, cache.folder) }
+  end
   local network = network_of(word, entry, stored, options, given)
   local said = { network = entry.network, container = entry.container, interface = entry.interface,
     steps = json.list {}, lines = {} }
   local text, changed = update.attachment(owner, parts_of(network, entry, stored, given), {
     host = host, log = host.log, time_left = host.time_left, watch = job_of.watch(), dry = options["dry-run"],
     version = network.version ~= "" and network.version or "0.1.0",
-    result = stored and stored.result and json.decode(stored.result, "the stored result") or nil,
+    result = stored and parsed(stored), stores = stored ~= nil,
   }, function(...)
     local line, step = line_of(...)
     said.lines[#said.lines + 1], said.steps[#said.steps + 1] = line, step
   end)
-  if changed and options.cache and not options["dry-run"] then store(entry, network, stored, text, given) end
+  host.deadline(0)
+  if changed and stored and not options["dry-run"] then store(entry, network, stored, text, given) end
   said.text, said.changed = text, changed
   return said
 end
@@ -230,6 +297,7 @@ local function meant(words, options)
     if not words[3] or entry.interface == words[3] then found[#found + 1] = entry end
     names[#names + 1] = entry.interface
   end
+  if options.all and not list[1] then job_of.must_be_known(words[1], options) end
   if found[1] or options.all then return found end
   if words[3] and list[1] then
     say.usage(("no %s of %s is attached to network %s"):format(words[3], words[2], name), words[3], names)
@@ -249,8 +317,8 @@ local function check_words(words, options)
     say.usage "update: which attachment? WHO comes behind the network's name; --all is for every one"
   end
   if options.plugin and not options.set then say.usage "update: --plugin is for --set" end
-  if options.all and options.set then
-    say.usage "update: --set is for one attachment; for --all change the network's file"
+  if options.all and (options.set or options["cap-args"]) then
+    say.usage "update: --set and --cap-args are for one attachment; for --all change the network's file"
   end
 end
 
@@ -260,18 +328,26 @@ local function tell(said, options)
     return
   end
   for _, line in ipairs(said.lines) do host.log(line) end
-  if not said.changed then host.log "nothing has changed" end
+  if not said.changed then
+    host.log "nothing has changed"
+  elseif not said.lines[1] then
+    host.log "the same is to be done by the new configuration"
+  end
   say.bytes((said.text:gsub("\n*$", "\n")))
 end
 
 local function of_all(list, words, options, given)
   local failed, out, count = false, json.list {}, 0
   for n, entry in ipairs(list) do
+    if host.held_signal() then break end
     host.progress(("update: %d of %d looked at"):format(n - 1, #list))
     local ok, said = pcall(one, words[1], entry, options, given)
     if not ok and say.mistake(said) then error(said, 0) end
     if ok then
       count = count + (said.changed and 1 or 0)
+      for _, line in ipairs(not options.json and options["dry-run"] and said.lines or {}) do
+        say.lines { ("%s %s  %s"):format(entry.container, entry.interface, line) }
+      end
       out[#out + 1] = { network = said.network, container = said.container, interface = said.interface,
         steps = said.steps, result = json.decode(said.text) }
     else
@@ -294,6 +370,12 @@ local function of_all(list, words, options, given)
   return failed and 1 or 0
 end
 
+-- What is begun is ended; then a signal that asks to end is heeded.
+local function ended(status)
+  local signal = host.held_signal()
+  return signal and 128 + signal or status
+end
+
 return {
   words = "NETWORK [WHO [IFNAME]]",
   about = "bring attachments to what their configuration says now",
@@ -303,7 +385,8 @@ return {
     "nothing: what fails, or is killed, is taken back. The configuration is that of the network's file as " ..
     "it is now, or of --file; or with --set and --cap-args what the attachment has, with other values. " ..
     "The result is printed, and the changes before it on standard error. What only an ADD can do, such as " ..
-    "leasing another address, is refused. WHO is a namespace's name or path, or the container's ID.",
+    "leasing another address, is refused. What a runtime made of libcni has stored of the attachment is " ..
+    "brought up to date. WHO is a namespace's name or path, or the container's ID.",
   least = 1, most = 3, network = true,
   options = job_of.options({ "conf-dir", "cap-args" }, {
     file = { value = "FILE", short = "f", about = "the configuration; - is standard input" },
@@ -311,8 +394,8 @@ return {
       about = "a key of one plugin, such as ipMasq=true or ipam.ranges=[...]; may be repeated" },
     plugin = { value = "PLUGIN", about = "whose key that is: a plugin by its type, or its number from 1" },
     all = { about = "every attachment of the network" },
-    cache = { value = "DIR", about = "also store it for the runtime: libcni's folder, as /var/lib/cni" },
-    ["dry-run"] = { about = "say what would be added (+), changed (~) and removed (-), and do nothing" },
+    cache = { value = "DIR", about = "libcni's folder, where the attachment is stored (/var/lib/cni)" },
+    ["dry-run"] = { about = "say what would be added (+), changed (~), removed (-); do nothing" },
     json = { about = "as JSON: the `steps`, and the `result`; with --all a list, of what failed `problem`" },
   }),
   examples = { "luacni update demo blue --set mtu=1400 --plugin bridge --dry-run",
@@ -322,7 +405,8 @@ return {
     if options.cache then cache.folder = options.cache .. "/results" end
     local given = job_of.given(options).capability_args
     local list = meant(words, options)
-    if options.all then return of_all(list, words, options, given) end
+    host.hold_signals()
+    if options.all then return ended(of_all(list, words, options, given)) end
     if list[2] then
       local names = {}
       for i, entry in ipairs(list) do names[i] = entry.container .. " " .. entry.interface end
@@ -330,8 +414,9 @@ return {
         words[1], table.concat(names, ", ")))
     end
     local said = one(words[1], list[1], options, given)
-    if not options.json then return tell(said, options) end
+    if not options.json then return ended(tell(said, options)) end
     say.json { network = said.network, container = said.container, interface = said.interface,
       steps = said.steps, result = json.decode(said.text) }
+    return ended()
   end,
 }

@@ -74,6 +74,15 @@ local function chosen(self, kind, name, ns)
   return {}
 end
 
+-- The same for a pair, by the end that is named.
+local function chosen_pair(self, peer)
+  local record = self.plan:past()
+  for _, step in ipairs(record and record.steps or {}) do
+    local other = step.kind == "link" and step.ns == self.name and step.want.peer
+    if other and other.name == peer.name and other.ns == peer.ns.name then return step.want end
+  end
+end
+
 local function random(count) return files.must(netlink.sys.random(count)) end
 
 -- A random MAC: locally administered, unicast. It is part of the request that makes the link: so it need not
@@ -197,6 +206,20 @@ local function find_to_lend(self, find, wanted)
   return device, name
 end
 
+-- The step of the record that has lent a link; another device is lent by an ADD alone.
+local function lent_before(self, home, want)
+  local record, device = self.plan:past(), want.wanted and want.wanted.device
+  for _, step in ipairs(record and record.steps or {}) do
+    if step.kind == "move" and step.want.into == home.name and step.want.name == want.name then
+      if device and device ~= step.want.link then
+        fail.throw { msg = ("%s is %s of the %s; another device is lent by an ADD, and no update"):format(
+          want.name, step.want.link, self.name) }
+      end
+      return step
+    end
+  end
+end
+
 --- Lend a link of this namespace to another one. When it comes back it has its name, alias, MAC, MTU,
 -- addresses and routes again, and is up if it was. Its sysctls are lost on the way.
 -- @tparam function find gives its name. CHECK and a DEL without a record do not call it: the link has been
@@ -210,6 +233,11 @@ function M:lend_link(find, want)
   find, want = takes.lend_link(self, find, want)
   local home, mode = want.ns, self.plan.mode
   if self.plan.attached or mode == "erase" then
+    local before = mode == "update" and lent_before(self, home, want)
+    if before then
+      push(self, "move", before.want, { had = before.had })
+      return object(home, want.name, before.had and before.had.mac)
+    end
     -- The reference plugin keeps the old name in the alias too: so each can return the other's link.
     local lent = home:link(want.name)
     local name = lent and lent.alias ~= "" and lent.alias or nil
@@ -259,7 +287,18 @@ function M:add_veth(want)
   local name, mac, peer_mac = want.name, want.mac, nil
   if plan.attached or plan.mode == "erase" then
     name, mac, peer_mac = find_port(self, peer.ns, peer.name)
-    name = name or M.gone
+    local had = plan.mode == "update" and chosen_pair(self, peer)
+    if had then
+      if not name then
+        fail.throw { msg = ("link %s in the %s has no other end here"):format(peer.name, peer.ns.name),
+          hint = "luacni repair does anew what is missing" }
+      end
+      name, mac, peer_mac = had.name, want.mac or had.mac, had.peer.mac
+    elseif plan.mode == "update" then
+      name, mac, peer_mac = want.name, want.mac, nil
+    else
+      name = name or M.gone
+    end
   end
   name = name or random_name()
   if kinds.has_mac { kind = kind, netkit_mode = want.netkit_mode } then
@@ -377,7 +416,7 @@ end
 local function check_guard(self, name, mac)
   local plan, guard = self.plan, require "cni.guard"
   if self.fresh[name] then return guard.need_planned(plan, name, mac) end
-  local port = plan.mode == "apply" and find_port(plan.host, self, name)
+  local port = (plan.mode == "apply" or plan.mode == "update") and find_port(plan.host, self, name)
   if port then guard.need_known(plan.host, port, name, mac) end
 end
 
@@ -389,7 +428,7 @@ end
 function M:set_link(link, want)
   link, want = takes.set_link(self, link, want)
   local name = name_of(link)
-  if self.plan.mode == "apply" or self.plan.mode == "dry" then
+  if self.plan.mode ~= "verify" and self.plan.mode ~= "erase" then
     check_losses(self, name, want)
     if want.mac and self.name == "pod" then check_guard(self, name, want.mac) end
   end

@@ -42,7 +42,8 @@
 --     before(to, plan, from)  the `had` of a step of an update that is not in the record as it is
 --     adopt(to, from)         what the step `to` of an update takes over of `from`; raises where the kernel
 --                             cannot make the one of the other
---     drop(step, plan, rest)  take back what an update wants no more, beside the steps `rest` that stay
+--     drop(step, plan, rest)  take back what is wanted no more, beside the steps `rest` that stay; a kind
+--                             without it has it undone, unless one of those has its key
 --     without(step, later)    of a kind that sets values: the step without the values whose names are keys of
 --                             `later`, to which it adds its names. CHECK goes through the steps backwards:
 --                             so it does not miss a value that a later step has set anew
@@ -173,17 +174,18 @@ function M:lock_namespace(h)
   self.locks[name] = { how = "exclusive", lock = { close = function() sys.unlock_netns(ns) end } }
 end
 
+--- Let go of all locks, before a step takes back what may be another's from now on.
+function M:unlock()
+  for group, held in pairs(self.locks) do
+    held.lock:close()
+    self.locks[group] = nil
+  end
+end
+
 --- Call a function once, when the pending steps are done.
 -- @tparam function action
 function M:finally(action)
   self.last[#self.last + 1] = action
-end
-
-local function release(plan)
-  for group, held in pairs(plan.locks) do
-    held.lock:close()
-    plan.locks[group] = nil
-  end
 end
 
 -- Send the requests that have gathered for one handle. The first refusal is the error; unless the kind of
@@ -290,7 +292,7 @@ function M:flush()
     self.last[i] = nil
     action()
   end
-  release(self)
+  self:unlock()
 end
 
 --- Write a step down and do it at once, ahead of what is pending: for the few steps whose
@@ -393,7 +395,7 @@ function M:redo(lacking)
     local ok, err = pcall(function()
       if not (kind.mend and self:about("do", step, kind.mend, step, self)) then execute(self, 1, 1) end
     end)
-    release(self)
+    self:unlock()
     entry.problem = not ok and fail.wrap(err) or nil
     if entry.problem and makes_link[step.kind] then
       for n = #lacking, i + 1, -1 do lacking[n] = nil end
@@ -441,6 +443,22 @@ function M:stands(steps)
   return not told
 end
 
+-- Whether one of the steps that stay is about the same thing.
+local function is_shared(plan, step, kind)
+  local key = kind.key and kind.key(step)
+  for _, other in ipairs(key and plan.rest or {}) do
+    if other.kind == step.kind and other.ns == step.ns and kind.key(other) == key then return true end
+  end
+  return false
+end
+
+-- Take a step back beside those that stay.
+local function drop(plan, step)
+  local kind = kind_of(step)
+  if kind.drop then return plan:about("undo", step, kind.drop, step, plan, plan.rest) end
+  if kind.undo and not is_shared(plan, step, kind) then plan:about("undo", step, kind.undo, step, plan) end
+end
+
 -- The sandbox is looked for when the first step needs it: to take back a veth pair its end in the host
 -- is enough.
 local function find_pod(plan, step)
@@ -464,7 +482,7 @@ function M:undo()
     return ok
   end
   local function let_go() if self.along then require("cni.links.along").let_go(self) end end
-  release(self)
+  self:unlock()
   -- Pending steps are not wanted any more. A look at a link, which flushes, must not do them.
   self.next = #self.steps + 1
   local undo_one
@@ -474,7 +492,8 @@ function M:undo()
       find_pod(self, step)
       local ahead = kind.ahead and kind.ahead(step, self) or {}
       for _, older in ipairs(ahead) do undo_one(older, kind_of(older)) end
-      self:about("undo", step, self.rest and kind.drop or kind.undo, step, self, self.rest)
+      if self.rest then return drop(self, step) end
+      self:about("undo", step, kind.undo, step, self)
     end)
     if ok then step.did = nil end
   end
@@ -513,6 +532,7 @@ end
 -- @tparam table old the steps of the record before
 function M:renew(old)
   local first
+  self.rest = self.steps
   local function new_ones(last)
     if first then execute(self, first, last) end
     first = nil
@@ -525,7 +545,7 @@ function M:renew(old)
     end
   end
   new_ones(#self.steps)
-  release(self)
+  self:unlock()
 end
 
 --- Take back what an update has done so far, newest first; what was changed becomes what it was.
@@ -533,19 +553,20 @@ end
 -- @treturn {fail,...} what failed: the others are taken back all the same
 function M:revert(old)
   local errors = {}
+  self:unlock()
+  self.rest = old
   for i = #self.steps, 1, -1 do
     local step = self.steps[i]
-    local kind = kind_of(step)
     if step.did and not step.kept then
       local ok, err = pcall(function()
         find_pod(self, step)
         if step.was then return change(self, step, old[step.was]) end
-        if kind.undo then self:about("undo", step, kind.undo, step, self) end
+        drop(self, step)
       end)
       if ok then step.did = nil else errors[#errors + 1] = fail.wrap(err) end
     end
   end
-  release(self)
+  self:unlock()
   return errors
 end
 
@@ -557,7 +578,7 @@ end
 
 --- Close the sockets.
 function M:close()
-  release(self)
+  self:unlock()
   self.host:close()
   self.pod:close()
 end

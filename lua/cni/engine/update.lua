@@ -122,7 +122,7 @@ local function compare(part)
       taken[i] = true
     end
     if step.did and not taken[i] and (kind.undo or kind.drop) then
-      if kind.at_add then refuse(step, kind) end
+      if kind.new_only then refuse(step, kind) end
       part.differs = true
       part.told("-", step)
     end
@@ -161,15 +161,20 @@ local function open_books(owner, types, env)
   return books, not ok and err or nil
 end
 
--- The records of a type, the first plugin's first.
+-- The records of a type, the first plugin's first. A plugin that another one has executed, for addresses, was
+-- given that one's configuration: its record is no part of the chain.
 local function in_chain(book)
   local list, living = {}, book:living()
-  for i = #living, 1, -1 do list[#list + 1] = living[i] end
+  for i = #living, 1, -1 do
+    local header = living[i].header
+    local ok, raw = pcall(json.decode, header.config, "record")
+    if not ok or type(raw) ~= "table" or raw.type == header.type then list[#list + 1] = living[i] end
+  end
   return list
 end
 
 -- Give each part its record; of what is in the chain no more, a part that wants nothing.
-local function assign(parts, books, owner)
+local function assign(parts, books, owner, env)
   local lists, used, any = {}, {}, nil
   for name, book in pairs(books) do
     lists[name], used[name] = in_chain(book), 0
@@ -193,6 +198,11 @@ local function assign(parts, books, owner)
       used[name] = used[name] + 1
       part.book, part.old = books[name], lists[name][used[name]]
       part.header = part.old and part.old.header or any
+      if not part.old and (part.is_stored or not env.stores) then
+        fail.throw { msg = part.is_stored and ("%s has no record of this attachment any more"):format(name)
+          or ("%s is new in the chain, and no runtime would take it back: none has stored the attachment")
+          :format(name), hint = "DEL and ADD make it anew" }
+      end
     end
   end
   for name, list in pairs(lists) do
@@ -209,7 +219,8 @@ local function behind_foreign(parts, at, result, env)
   for i = at + 1, #parts do
     local old = parts[i].old
     if not known and old and not parts[i].gone then
-      known = json.decode(old.header.config, "record").prevResult
+      local told = json.decode(old.header.config, "record").prevResult
+      known = told and require("cni.protocol.result").parse_any(told, env.version)
     end
   end
   known = known or env.result
@@ -220,6 +231,34 @@ local function behind_foreign(parts, at, result, env)
       parts[at].type), hint = "DEL and ADD make the attachment anew" }
   end
   return known
+end
+
+-- The sandbox of a part; nil: an address without one.
+local function namespace_of(part, owner)
+  local ns = sandbox.find(part.header)
+  if not ns and part.header.cookie ~= "" then
+    fail.throw { msg = ("the namespace of container %s is gone"):format(owner.id),
+      hint = "luacni gc takes back what is left" }
+  end
+  return ns
+end
+
+-- Refuse to change what is not as it was made: half of it would be taken for something else.
+local function must_be_whole(part, owner, ns, env)
+  if not part.old then return end
+  local raw = json.decode(part.gone and part.input or part.stdin(false), "configuration")
+  local before = json.decode(part.old.header.config, "record")
+  if not part.gone and part.old.header.digest == journal.digest(raw)
+    and signature(raw.runtimeConfig) == signature(before.runtimeConfig) then return end
+  local plan <close> = plans.new("repair", { owner = owner, record = part.old, prev = env.result,
+    again = true, request = env, pod = records.place(ns, part.header.netns) })
+  plan.steps = part.old.steps
+  local lacking, left = plan:lacking()
+  local why = lacking[1] and lacking[1].differs or left[1] and left[1].msg
+  if why then
+    fail.throw { msg = ("%s is not as it was made: %s"):format(part.type, why),
+      hint = "luacni repair does anew what is missing" }
+  end
 end
 
 local function look_at(part, owner, ns, env)
@@ -233,8 +272,7 @@ local function look_at(part, owner, ns, env)
     part.plan, part.result = verbs.wanted(req, plugin, ns, part.old)
   end
   compare(part)
-  local digest = journal.digest(req.raw)
-  part.is_new = part.differs or part.gone or not part.old or not part.old:is_of(digest)
+  part.is_new = part.differs or part.gone or not part.old or not part.old:is_of(journal.digest(req.raw))
 end
 
 -- Doing ------------------------------------------------------------------------------------
@@ -255,7 +293,7 @@ end
 
 local function old_steps(part) return part.old and part.old.steps or {} end
 
--- Take back what was done of all parts, the last first.
+-- Take back what was done of all parts, the last first. Returns the error, and what failed beside.
 local function take_back(parts, err)
   local errors = {}
   for i = #parts, 1, -1 do
@@ -268,27 +306,7 @@ local function take_back(parts, err)
     local more = ("taking it back failed too: %s"):format(fail.join(errors))
     err.details = err.details and err.details .. "; " .. more or more
   end
-  error(err, 0)
-end
-
-local function perform(parts, result)
-  local id = ("%016x"):format((string.unpack("I8", assert(netlink.sys.random(8)))))
-  local at
-  local ok, err = pcall(function()
-    for _, part in ipairs(parts) do
-      begin(part, id)
-      at = part
-      part.plan:renew(old_steps(part))
-    end
-    at = nil
-    local told = outline.of(result)
-    for _, part in ipairs(parts) do
-      part.record:note_ready(part.result and outline.of(part.result) or told)
-    end
-  end)
-  if not ok then take_back(parts, at and args.placed(err, at.plan.doing) or err) end
-  -- From here on it counts: what goes wrong is finished by the next call.
-  for _, part in ipairs(parts) do part.record:finish(part.record.ready) end
+  return err
 end
 
 -- What is wanted no more, the last part's first.
@@ -311,9 +329,10 @@ end
 --- Bring an attachment to what its configuration says now.
 -- @tparam table owner {network, id, ifname}
 -- @tparam {table,...} parts the plugins of the chain, in order: `type`; `foreign`: it is none of ours, and
--- `changed`: its configuration is another; or `stdin`, function(prevResult as JSON or false): its input
--- @tparam table env `host`, `log`, `time_left`, `watch` of the program; `result`: what a runtime has stored,
--- decoded; `dry`: only tell; `version` of the result
+-- `changed`: its configuration is another; or `stdin`, function(prevResult as JSON or false): its input, and
+-- `is_stored`: the chain that a runtime has stored has it
+-- @tparam table env `host`, `log`, `time_left`, `watch` of the program; `result`: what a runtime has stored;
+-- `stores`: the new chain will be stored for it; `dry`: only tell; `version` of the result
 -- @tparam function told(part, sign, step, from) is told of what is added (`+`), changed (`~`), removed (`-`)
 -- @treturn string the result of the chain
 -- @treturn boolean whether anything was another
@@ -326,35 +345,52 @@ function M.attachment(owner, parts, env, told)
   for _, record in ipairs(journal.of(owner)) do types[record.header.type] = true end
   local books, problem = open_books(owner, types, env)
   local chain = table.move(parts, 1, #parts, 1, {})
-  local text, changes
+  local text, begun, counts, at = nil, {}, false, nil
   local ok, err = pcall(function()
     if problem then error(problem, 0) end
-    assign(chain, books, owner)
-    local result, wanted = nil, {}
-    for i, part in ipairs(chain) do
+    assign(chain, books, owner, env)
+    local id, result = ("%016x"):format((string.unpack("I8", assert(netlink.sys.random(8))))), nil
+    for _, part in ipairs(chain) do
       part.told = function(...) told(part, ...) end
+      if not part.foreign then
+        part.ns = namespace_of(part, owner)
+        must_be_whole(part, owner, part.ns, env)
+      end
+    end
+    -- One after the other, as in an ADD: each plugin finds what those before it have made.
+    for i, part in ipairs(chain) do
       if part.foreign then
         result = behind_foreign(chain, i, result, env)
       else
-        local ns = sandbox.find(part.header)
-        if not ns and part.header.cookie ~= "" then
-          fail.throw { msg = ("the namespace of container %s is gone"):format(owner.id),
-            hint = "luacni gc takes back what is left" }
-        end
         if not part.gone then
           part.input = part.stdin(result and require("cni.protocol.result").render(result, env.version)
             or false)
         end
-        look_at(part, owner, ns, env)
+        look_at(part, owner, part.ns, env)
         result = part.result or result
-        if part.is_new then wanted[#wanted + 1] = part end
+        if part.is_new then
+          begun[#begun + 1], at = part, part
+          if not env.dry then
+            begin(part, id)
+            part.plan:renew(old_steps(part))
+          end
+          at = nil
+        end
       end
     end
-    text, changes = require("cni.protocol.result").render(result, env.version), wanted[1] ~= nil
-    if env.dry or not changes then return end
-    perform(wanted, result)
-    sweep(wanted, env)
+    text = require("cni.protocol.result").render(result, env.version)
+    if env.dry or not begun[1] then return end
+    for _, part in ipairs(begun) do part.record:note_ready(outline.of(part.result or result)) end
+    for _, part in ipairs(begun) do
+      part.record:finish(part.record.ready)
+      -- With the first of these all counts: what goes wrong is finished by the next call.
+      counts = true
+    end
+    sweep(begun, env)
   end)
+  if not ok and not counts and not env.dry then
+    err = take_back(begun, at and at.plan and args.placed(err, at.plan.doing) or err)
+  end
   for _, part in ipairs(chain) do
     if part.plan then part.plan:close() end
   end
@@ -363,7 +399,7 @@ function M.attachment(owner, parts, env, told)
     if ok and not closed then ok, err = false, why end
   end
   if not ok then error(err, 0) end
-  return text, changes
+  return text, begun[1] ~= nil
 end
 
 return M

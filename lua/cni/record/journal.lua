@@ -262,9 +262,11 @@ function Book:find(digest)
   for i = #self.records, 1, -1 do
     local record = self.records[i]
     local same = record:is_of(digest)
-    if same and not record.gone then return record end
-    if same and not record.replaced then deleted = true end
-    if not record.gone then other = other or record end
+    -- That of an update that has not ended does not count yet.
+    local counts = not record.gone and not record:is_update()
+    if same and counts then return record end
+    if same and record.gone and not record.replaced then deleted = true end
+    if counts then other = other or record end
   end
   if deleted then return nil, true end
   return other, false

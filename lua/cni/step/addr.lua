@@ -85,6 +85,24 @@ function M.undo(step, plan)
   end
 end
 
+function M.key(step) return step.want.link .. " " .. step.want.address end
+
+--- The others of its network stay: left to itself, the kernel takes them away with the first one.
+function M.drop(step, plan, rest)
+  for _, other in ipairs(rest) do
+    if other.kind == step.kind and other.ns == step.ns and M.key(other) == M.key(step) then return end
+  end
+  local h, name = plan:at(step.ns), step.want.link
+  if not h or not h:link(name, {}) then return end
+  local path = "net/ipv4/conf/" .. name .. "/promote_secondaries"
+  local before = require("cni.step.sysctl").values(h, { { path } })[1]
+  if not before or before == "1" then return M.undo(step, plan) end
+  require("cni.step.sysctl").set({ { path, "1" } }, h, M.say(step))
+  local ok, err = pcall(M.undo, step, plan)
+  require("cni.step.sysctl").set({ { path, before } }, h, M.say(step))
+  if not ok then error(err, 0) end
+end
+
 function M.say(step)
   return ("give %s the address %s"):format(step.want.link, step.want.address)
 end

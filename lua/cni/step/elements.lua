@@ -507,12 +507,14 @@ end
 
 -- Updates ---------------------------------------------------------------------------------
 
---- All elements of an attachment in the same tables are one thing.
+--- All elements of an attachment in the same tables are one thing; which tables there are may depend on the
+-- families of its addresses.
 function M.key(step)
   local want = step.want
   local layout = want.layout or "layout"
   if not want.module then return ("%s %s"):format(layout.family, layout.table) end
-  return want.module .. " " .. (type(layout) == "table" and table.concat(layout, " ") or layout)
+  local first = type(layout) == "table" and layout[1] or layout
+  return want.module .. " " .. first:gsub("%d.*$", "")
 end
 
 local function text_of(value)
@@ -544,7 +546,7 @@ end
 
 -- Whether what was found by the first key of an element is that one: an interval may end elsewhere.
 local function is_one(found, element)
-  return found and text_of(found.key_end) == text_of(element.key_end)
+  return found and (found.key_end == nil or text_of(found.key_end) == text_of(element.key_end))
 end
 
 -- Take some elements out and put others in, at once.
@@ -589,15 +591,62 @@ local function flows_of(step, other)
   return { want = { flows = list[1] and list } }
 end
 
+-- The elements of steps that stay, in the same namespace.
+local function of_rest(plan, step)
+  local list = {}
+  for _, other in ipairs(plan.rest or {}) do
+    local is_other = other.kind == step.kind and other.ns == step.ns and M.knows(other)
+    for _, element in ipairs(is_other and all_of(other.want.elements) or {}) do list[#list + 1] = element end
+  end
+  return list
+end
+
+-- The layouts of a step that no step which stays has.
+local function layouts_alone(plan, step)
+  local used, alone = {}, {}
+  for _, other in ipairs(plan.rest or {}) do
+    if other.kind == step.kind and other.ns == step.ns then
+      for _, layout in ipairs(layouts_of(other) or {}) do
+        used[("%s %s %s"):format(layout.family or "inet", layout.table, layout.name)] = true
+      end
+    end
+  end
+  for _, layout in ipairs(layouts_of(step) or {}) do
+    if not used[("%s %s %s"):format(layout.family or "inet", layout.table, layout.name)] then
+      alone[#alone + 1] = layout
+    end
+  end
+  return alone
+end
+
+-- Layouts that are used no more.
+local function let_go_of(plan, step)
+  local h = plan[step.ns]
+  local socket = nft.open_if_any(h)
+  for _, layout in ipairs(layouts_alone(plan, step)) do
+    let_go(socket, layout, group_of(layout, h, step.want), plan.owner, false)
+  end
+end
+
 local function renew(from, to, plan, made, gone)
   local h, all, want = plan[to.ns], layouts_of(to), to.want
+  local known = {}
+  for _, layout in ipairs(all) do known[layout] = true end
+  for _, layout in ipairs(layouts_of(from) or {}) do
+    if not known[layout] then
+      all = table.move(all, 1, #all, 1, {})
+      all[#all + 1] = layout
+    end
+  end
+  gone = difference(gone, of_rest(plan, to))
   local socket, comment = nft.open(h), owner_comment(plan.owner)
   local apart = left_out(plan.owner, want)
-  take(plan, h, all, want)
-  for _, layout in ipairs(all) do
+  local own = layouts_of(to)
+  take(plan, h, own, want)
+  for _, layout in ipairs(own) do
     if layouts.missing(socket, layout) then
       plan:lock(group_of(layout, h, want), "exclusive")
-      take(plan, h, all, want)
+      take(plan, h, own, want)
       layouts.make(socket, layout, M.say(to))
     end
   end
@@ -607,6 +656,9 @@ local function renew(from, to, plan, made, gone)
     overlap(socket, all, made, comment, apart)
     fail.kernel(M.say(to), msg, errno)
   end
+  -- Another attachment of the container may have waited for what is out now.
+  plan:unlock()
+  if gone[1] then hand_on(from, plan, socket, all, group_of(all[1], h, want)) end
   forget(flows_of(from, to), h, socket, all, true, comment)
   forget(flows_of(to, from), h, socket, all, false, comment)
 end
@@ -615,17 +667,22 @@ end
 function M.change(from, to, plan)
   local old, new = all_of(from.want.elements), all_of(to.want.elements)
   renew(from, to, plan, difference(new, old), difference(old, new))
+  let_go_of(plan, from)
 end
 
---- Elements alone, where others of the same tables stay.
-function M.drop(step, plan, rest)
-  for _, other in ipairs(rest) do
-    if other.kind == step.kind and other.ns == step.ns and M.key(other) == M.key(step) then
-      return renew(step, other, plan, {},
-        difference(all_of(step.want.elements), all_of(other.want.elements)))
-    end
+--- Those elements alone that no step which stays has, and then what no such step uses.
+function M.drop(step, plan)
+  local all, h = layouts_of(step), plan[step.ns]
+  if #layouts_alone(plan, step) == #all and not of_rest(plan, step)[1] then return M.undo(step, plan) end
+  local socket = not h.absent and nft.open_if_any(h)
+  local gone = difference(all_of(step.want.elements), of_rest(plan, step))
+  if socket then
+    local ok, msg, errno = exchange(plan, socket, all, gone, {}, left_out(plan.owner, step.want))
+    if not ok then fail.kernel("undo: " .. M.say(step), msg, errno) end
+    if gone[1] then hand_on(step, plan, socket, all, group_of(all[1], h, step.want)) end
+    forget(flows_of(step, { want = {} }), h, socket, all, true, owner_comment(plan.owner))
   end
-  M.undo(step, plan)
+  if not h.absent or step.want.group then let_go_of(plan, step) end
 end
 
 function M.say(step)

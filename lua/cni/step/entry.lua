@@ -117,6 +117,15 @@ function M.kind(kind)
     shared.tidy(want.group, lock)
   end
 
+  function step_kind.key(step)
+    local want = step.want
+    return want.key or want.link .. " " .. kind.say(want)
+  end
+
+  function step_kind.change(_, to, plan)
+    if to.want.group then shared.join(to.want.group, to.want.key, plan.owner) end
+  end
+
   function step_kind.say(step)
     local want = step.want
     return ("%s %s in the %s"):format(want.new and "add" or "make sure of", kind.say(want),

@@ -360,12 +360,12 @@ end
 
 function M.change(_, to, plan) M.run(to, plan) end
 
-function M.undo(step, plan)
+local function undo(step, plan, staying)
   local h, want = plan[step.ns], step.want
   if h.absent then return end
   local unused, group = {}, want.group
   objects_of(want, function(object)
-    if shared.leave(group, object, plan.owner) then unused[object] = true end
+    if not staying[object] and shared.leave(group, object, plan.owner) then unused[object] = true end
   end)
   local socket = nft.open_if_any(h)
   -- The reference may have made the attachment, before or after we did.
@@ -377,6 +377,17 @@ function M.undo(step, plan)
   end
   drop(socket, want, unused)
   shared.tidy(group, lock)
+end
+
+function M.undo(step, plan) undo(step, plan, {}) end
+
+--- But for the rules that other steps have too.
+function M.drop(step, plan, rest)
+  local staying = {}
+  for _, other in ipairs(rest) do
+    if other.kind == step.kind then objects_of(other.want, function(object) staying[object] = true end) end
+  end
+  undo(step, plan, staying)
 end
 
 function M.say(step)

@@ -318,6 +318,10 @@ end
 
 -- Why a link is not to be changed, but to be made anew.
 local function obstacle(from, to)
+  if from.want.master ~= to.want.master then
+    return ("it is plugged into %s, and was into %s"):format(to.want.master or "nothing",
+      from.want.master or "nothing")
+  end
   for key in pairs(for_life) do
     if from.want[key] ~= to.want[key] then
       return ("its %s is %s, and was %s"):format(key, tostring(to.want[key]), tostring(from.want[key]))
@@ -357,7 +361,6 @@ function M.change(from, to, plan)
     if next(own) then send(plan[want.peer.ns], peer, own) end
   end
   if next(attrs) == nil then return end
-  attrs.master = attrs.master and attrs.master ~= 0 and h:index(attrs.master) or attrs.master
   for key in pairs(attrs) do
     if kinds.options(want)[key] ~= nil then attrs.kind = want.kind end
   end

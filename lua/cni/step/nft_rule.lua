@@ -53,6 +53,23 @@ function M.run(step, plan)
   end
 end
 
+function M.key(step)
+  local want = step.want
+  return ("%s %s %s %d"):format(want.family, want.table, want.chain, want.number)
+end
+
+--- The one in the place of the other, at once.
+function M.change(_, to, plan)
+  local socket, batch = nft.open(plan[to.ns]), {}
+  for _, rule in ipairs(find(socket, to, plan)) do
+    batch[#batch + 1] = { "del", "rule", in_chain(to.want, { handle = rule.handle }) }
+  end
+  batch[#batch + 1] = { "add", "rule",
+    in_chain(to.want, { exprs = rule_of(to), comment = comment_of(to, plan) }) }
+  local ok, msg, errno = layouts.commit(socket, batch)
+  if not ok then fail.kernel(M.say(to), msg, errno) end
+end
+
 function M.verify(step, plan)
   local socket = nft.open(plan[step.ns])
   local found, want = find(socket, step, plan)[1], step.want

@@ -241,6 +241,10 @@ function M.undo(step, plan)
   take_back(step, plan, whole)
 end
 
+function M.key(step) return step.want.link .. " " .. step.want.address end
+
+function M.change(_, to, plan) M.run(to, plan) end
+
 function M.say(step)
   return ("make sure of address %s on %s"):format(step.want.address, step.want.link)
 end

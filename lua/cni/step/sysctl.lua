@@ -191,6 +191,17 @@ function M.without(step, later)
   return setmetatable({ want = want }, { __index = step })
 end
 
+--- What an update sets on a link that is there already, that has had.
+function M.before(to, plan, from)
+  if from then return from.had end
+  local h, had = plan[to.ns], {}
+  if to.want.keep or h.absent then return nil end
+  for i, value in ipairs(M.values(h, to.want.list)) do
+    if value then had[#had + 1] = { to.want.list[i][1], value } end
+  end
+  return had
+end
+
 function M.key(step)
   local paths = {}
   for i, entry in ipairs(step.want.list) do paths[i] = entry[1] end

@@ -60,4 +60,16 @@ function M.run(step, plan)
   fail.kernel(M.say(step), msg, errno)
 end
 
+function M.key(step) return step.want.name end
+
+--- Refuse what a tap can only be made with.
+function M.adopt(to, from)
+  for key, value in pairs(to.want) do
+    if from.want[key] ~= value then
+      fail.throw { msg = ("tap %s cannot be changed: its %s is %s, and was %s"):format(to.want.name, key,
+        tostring(value), tostring(from.want[key])), hint = "DEL and ADD make it anew" }
+    end
+  end
+end
+
 return M
