@@ -20,6 +20,7 @@ local addr = require "cni.addr"
 local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
+local former = require "cni.engine.former"
 local kinds = require "cni.links.kinds"
 local netlink = require "netlink"
 local takes = require "cni.engine.takes"
@@ -62,25 +63,6 @@ local function push(self, kind, want, more)
   local step = { kind = kind, ns = self.name, want = want }
   for key, value in pairs(more or {}) do step[key] = value end
   return self.plan:push(step)
-end
-
--- What an ADD has chosen, of a step for a link: an update goes on with it.
-local function chosen(self, kind, name, ns)
-  local record = self.plan.mode == "update" and self.plan:past()
-  for _, step in ipairs(record and record.steps or {}) do
-    local want = step.want
-    if step.kind == kind and want.name == name and (want.into or step.ns) == ns then return want end
-  end
-  return {}
-end
-
--- The same for a pair, by the end that is named.
-local function chosen_pair(self, peer)
-  local record = self.plan:past()
-  for _, step in ipairs(record and record.steps or {}) do
-    local other = step.kind == "link" and step.ns == self.name and step.want.peer
-    if other and other.name == peer.name and other.ns == peer.ns.name then return step.want end
-  end
 end
 
 local function random(count) return files.must(netlink.sys.random(count)) end
@@ -139,7 +121,7 @@ function M:add_link(want)
   want.master, want.link = name_of(want.master), name_of(parent)
   local later
   if not takes_mac(want) then
-    want.mac = want.mac or chosen(self, "link", want.name, home.name).mac
+    want.mac = want.mac or former.link(self, "link", want.name, home.name).mac
       or kinds.has_mac(want) and random_mac() or nil
   elseif want.macvlan_mode == "passthru" then
     later, want.mac = want.mac, nil
@@ -162,7 +144,7 @@ end
 -- @treturn table the link
 function M:add_tap(want)
   want = takes.add_tap(self, want)
-  local mac = want.mac or chosen(self, "tap", want.name, self.name).mac or random_mac()
+  local mac = want.mac or former.link(self, "tap", want.name, self.name).mac or random_mac()
   push(self, "tap", {
     name = want.name, kind = "tun", mac = not want.label and mac or nil, label = want.label,
     tun_type = "tap", tun_multi_queue = want.multi_queue or nil,
@@ -206,20 +188,6 @@ local function find_to_lend(self, find, wanted)
   return device, name
 end
 
--- The step of the record that has lent a link; another device is lent by an ADD alone.
-local function lent_before(self, home, want)
-  local record, device = self.plan:past(), want.wanted and want.wanted.device
-  for _, step in ipairs(record and record.steps or {}) do
-    if step.kind == "move" and step.want.into == home.name and step.want.name == want.name then
-      if device and device ~= step.want.link then
-        fail.throw { msg = ("%s is %s of the %s; another device is lent by an ADD, and no update"):format(
-          want.name, step.want.link, self.name) }
-      end
-      return step
-    end
-  end
-end
-
 --- Lend a link of this namespace to another one. When it comes back it has its name, alias, MAC, MTU,
 -- addresses and routes again, and is up if it was. Its sysctls are lost on the way.
 -- @tparam function find gives its name. CHECK and a DEL without a record do not call it: the link has been
@@ -233,7 +201,7 @@ function M:lend_link(find, want)
   find, want = takes.lend_link(self, find, want)
   local home, mode = want.ns, self.plan.mode
   if self.plan.attached or mode == "erase" then
-    local before = mode == "update" and lent_before(self, home, want)
+    local before = mode == "update" and former.lent(self, home, want)
     if before then
       push(self, "move", before.want, { had = before.had })
       return object(home, want.name, before.had and before.had.mac)
@@ -287,7 +255,7 @@ function M:add_veth(want)
   local name, mac, peer_mac = want.name, want.mac, nil
   if plan.attached or plan.mode == "erase" then
     name, mac, peer_mac = find_port(self, peer.ns, peer.name)
-    local had = plan.mode == "update" and chosen_pair(self, peer)
+    local had = plan.mode == "update" and former.pair(self, peer)
     if had then
       if not name then
         fail.throw { msg = ("link %s in the %s has no other end here"):format(peer.name, peer.ns.name),
@@ -337,7 +305,7 @@ end
 -- @treturn table the link; its MAC is known once the plan has run
 function M:ensure_link(want)
   want = takes.ensure_link(self, want)
-  local had = chosen(self, "shared_link", want.name, self.name)
+  local had = former.link(self, "shared_link", want.name, self.name)
   if want.peer then
     want.peer = { master = name_of(want.peer.master),
       name = want.peer.name or had.peer and had.peer.name or random_name() }
