@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
---- What the ADD of an attachment has chosen or found: an update goes on with that. From the steps of its record.
+--- What the ADD of an attachment has chosen or found, by its record: an update goes on with that.
 -- @module cni.engine.former
 
 local fail = require "cni.fail"
