@@ -146,8 +146,8 @@ function Sweep:run(verb, ways, step, flags)
   until false
 end
 
--- What is done in one world: { verb, ways, step, flags of killat }. A guest mends each
--- change in one of the ways, in turns; an emulator has time for some of the changes.
+-- What is done in one world: { verb, ways, step, flags of killat }. Each change is mended in one of the ways, in
+-- turns; with KILL_SWEEP=all in the environment, in each of them. An emulator has time for some of the changes.
 local sweeps = (t.guest == "second" or not t.guest and os.getenv "KILL_SWEEP" ~= "all") and {
   { "ADD", "del add gc" }, { "DEL", "del add gc" }, { "ADD", "other", 9 }, { "DEL", "del", 1, "-d" },
 } or t.guest == "stock" and {
