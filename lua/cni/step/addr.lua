@@ -94,12 +94,12 @@ function M.drop(step, plan, rest)
   end
   local h, name = plan:at(step.ns), step.want.link
   if not h or not h:link(name, {}) then return end
-  local path = "net/ipv4/conf/" .. name .. "/promote_secondaries"
-  local before = require("cni.step.sysctl").values(h, { { path } })[1]
-  if not before or before == "1" then return M.undo(step, plan) end
-  require("cni.step.sysctl").set({ { path, "1" } }, h, M.say(step))
+  local sysctl, path = require "cni.step.sysctl", "net/ipv4/conf/" .. name .. "/promote_secondaries"
+  local before = sysctl.values(h, { { path } })[1]
+  -- It may be on already, or not be for us to switch.
+  local switched = before == "0" and pcall(sysctl.set, { { path, "1" } }, h, M.say(step))
   local ok, err = pcall(M.undo, step, plan)
-  require("cni.step.sysctl").set({ { path, before } }, h, M.say(step))
+  if switched then sysctl.set({ { path, before } }, h, M.say(step)) end
   if not ok then error(err, 0) end
 end
 
