@@ -58,10 +58,13 @@ describe("luacni new", function()
     for _, folder in ipairs { "/run", "/run/netns", "/run/luacni-test" } do
       t.run(("mkdir -p %s; mv /etc/luacni/plugins/wire.lua /etc/luacni/spec/wire_spec.lua %s"):format(folder, folder))
       local before = t.files "/run"
-      for _, words in ipairs { { "test", folder .. "/wire_spec.lua" }, { "test", "./wire_spec.lua", cwd = folder } } do
-        local out, status, err = t.sh { "env", "-C", words.cwd or "/", path, "TERM=dumb", "luacni", words[1], words[2] }
+      for _, words in ipairs { { folder .. "/wire_spec.lua" }, { "./wire_spec.lua", cwd = folder } } do
+        -- Killing takes long, and goes the same way everywhere.
+        local once = folder == "/run" and not words.cwd
+        local out, status, err = t.sh { "env", "-C", words.cwd or "/", path, "TERM=dumb", "luacni", "test", words[1],
+          table.unpack(once and {} or { "--", "--filter-out=killed" }) }
         assert.equal(0, status, out .. err)
-        has(out, "3 successes / 0 failures / 0 errors")
+        has(out, (once and 3 or 2) .. " successes / 0 failures / 0 errors")
       end
       t.same(before, t.files "/run")
       t.run(("mkdir -p /etc/luacni/spec; mv %s/wire.lua /etc/luacni/plugins; mv %s/wire_spec.lua /etc/luacni/spec")
