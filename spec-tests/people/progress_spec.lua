@@ -29,6 +29,8 @@ while True:
         data = os.read(p.stdout.fileno(), 65536)
         if not data: p.stdout = None
         out += data
+# The terminal may be seen to end first.
+if p.stdout: out += p.stdout.read()
 print(json.dumps({ "pieces": pieces, "out": out.decode(), "status": p.wait(),
     "seen": "".join(data for _, data in pieces) }))
 ]==]
