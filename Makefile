@@ -140,11 +140,10 @@ ASAN_SPECS := $(filter-out %/make_doc_spec.lua %/schema_spec.lua %/pages_spec.lu
                 $(wildcard $(addsuffix /*_spec.lua,$(addprefix spec-tests/,netlink program))))\
               $(addprefix spec-tests/,$(addsuffix _spec.lua,sweeps/fuzz sweeps/parallel\
                 protocol/json protocol/hostile_bytes protocol/call_end protocol/protocol protocol/paths\
-                types/bridge types/ptp types/macvlan types/host_device types/tap types/loopback types/spoof\
-                types/portmap types/firewall types/bandwidth types/tuning types/sbr types/dhcp world/look\
-                record/attachment_lock record/detached record/gc_batch record/journal record/leases\
-                record/leases_survival people/cli_trace people/cli_update people/completion people/hooks\
-                people/nft_verbs people/options people/pairs people/progress people/req_verbs people/traces))
+                types/bridge types/macvlan types/host_device types/tap types/spoof types/portmap types/bandwidth\
+                world/look record/attachment_lock record/detached record/gc_batch record/journal record/leases\
+                record/leases_survival people/cli_trace people/cli_update people/nft_verbs people/req_verbs\
+                people/traces))
 
 $(BUILD)/asan/.built: FORCE
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
