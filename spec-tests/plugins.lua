@@ -360,7 +360,7 @@ M.list = {
   { name = "dummy", ips = 2, needs = { "dummy" },
     conf = { type = "dummy", mtu = 1300, ipam = dual },
     updates = {
-      { conf = { mtu = 1200 }, sh = "ip link show eth0", shows = "mtu 1200" },
+      { conf = { mtu = 1400 }, sh = "ip link show eth0", shows = "mtu 1400" },
     }, breaks = addressed {
       { "the kind is another", sh = "ip link del eth0; ip link add eth0 type veth " ..
         "peer name e1", says = "kind is veth, not dummy" },

@@ -212,6 +212,13 @@ describe("An update that is refused leaves all as it was, and the attachment is 
     refused "02:00:00:00:00:66"
   end)
 
+  it("an MTU with which its addresses of IPv6 would go", function()
+    put(bridge { ipam = static("10.1.0.5/24", "fd01::5/64") })
+    cli.succeeds { "add", "net", "blue" }
+    put(bridge { ipam = static("10.1.0.5/24", "fd01::5/64"), mtu = 1279 })
+    refused "would lose fd01::5/64: IPv6 needs an MTU of 1280"
+  end)
+
   it("an address of the gateway that overlaps", function()
     put(bridge { ipam = static "10.1.0.5/24" })
     cli.succeeds { "add", "net", "blue" }

@@ -7,7 +7,7 @@
 -- All points of a loss share a world: each begins with the files and rules that the other container's ADD
 -- has left, and has to end with them, but for what is lost.
 --
--- Seconds a test takes on the second kernel: 20
+-- Seconds a test takes on the second kernel: 9
 
 local plugins = require "plugins"
 local t = require "support"
@@ -370,12 +370,16 @@ local function prepared(entry, loss, prepare)
   return w, expected, picture(w, loss)
 end
 
--- Go through points; each that fails is told, and gives the next one a new world.
+-- Go through points; each that fails is told, and gives the next one a new world. A guest, which is slow, goes
+-- to every third of them, beginning with another one in each test.
+local nth = 0
 local function walk(entry, loss, list, prepare)
   local w, expected, whole = prepared(entry, loss, prepare)
   local bad, occurred = {}, {}
-  for _, point in ipairs(list) do
-    if not (loss.own and not point.own or loss.attached and point.deleted ) then
+  nth = nth + 1
+  for i, point in ipairs(list) do
+    local is_left_out = t.guest and (i + nth) % 3 ~= 0
+    if not (is_left_out or loss.own and not point.own or loss.attached and point.deleted) then
       local row = setmetatable({ w = w, entry = entry, loss = loss, point = point[1], expected = expected,
         whole = whole, occurred = occurred }, Row)
       local ok, err = pcall(function()
@@ -390,7 +394,7 @@ local function walk(entry, loss, list, prepare)
       end
     end
   end
-  for _, item in ipairs(named(loss, entry)) do
+  for _, item in ipairs(t.guest and {} or named(loss, entry)) do
     if not occurred[item] then bad[#bad + 1] = "nothing stays, though " .. item.why end
   end
   if #bad > 0 then error(table.concat(bad, "\n"), 0) end

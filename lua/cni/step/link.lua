@@ -346,6 +346,18 @@ function M.adopt(to, from)
   end
 end
 
+-- The least MTU of IPv6: below it the kernel takes the link's addresses of that family away.
+local ipv6_mtu <const> = 1280
+
+local function must_keep_addresses(h, name, mtu)
+  for _, have in ipairs(mtu and mtu < ipv6_mtu and h:addrs(name, "inet6") or {}) do
+    if not have.address:find "^fe80:" then
+      fail.throw { msg = ("link %s would lose %s: IPv6 needs an MTU of %d"):format(name, have.address,
+        ipv6_mtu) }
+    end
+  end
+end
+
 --- Set on a link, and on the other end of a pair, what is another.
 function M.change(from, to, plan)
   local want, h = to.want, plan[home(to)]
@@ -353,6 +365,8 @@ function M.change(from, to, plan)
   local attrs = set.exchange(h, want.name, old, new)
   local peer = want.peer and plan[want.peer.ns]:link(want.peer.name)
   local was = from.want.peer or {}
+  must_keep_addresses(h, want.name, attrs.mtu)
+  if peer then must_keep_addresses(plan[want.peer.ns], want.peer.name, attrs.mtu) end
   if peer then
     -- A later plugin of the chain may have set them anew.
     local own = {}
