@@ -127,9 +127,9 @@ $(BUILD)/unpacked/%/.fetched:
 	@cd $(@D) && get() { apt-get download -qq -o APT::Sandbox::User=root $*; } && \
 		{ get 2>/dev/null || { apt-get update -qq && get; }; } && dpkg -x *.deb . && rm *.deb && touch .fetched
 
-RUN := spec-tests/run -j $(JOBS) $(if $(ONLY),-v -k '$(ONLY)')
+RUN := spec-tests/run -j $(JOBS) $(if $(ALL),-a) $(if $(ONLY),-v -k '$(ONLY)')
 
-test: deps fetched ## all specs, as root. SPECS="NAME...": some; ONLY=PATTERN: tests of such names; KERNEL=second, KERNEL=stock: on another kernel
+test: deps fetched ## all specs, as root. SPECS="NAME...": some; ONLY=PATTERN: tests of such names; KERNEL=second, KERNEL=stock: on another kernel; ALL=1: sweeps leave nothing out
 	@$(MAKE) --no-print-directory -s all $(HELPERS) $(SHARED)
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 

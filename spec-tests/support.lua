@@ -24,6 +24,8 @@ M.bin = {
 --- Whether this is the build that watches memory: it takes several times as long, so that what
 -- goes the same way many times goes it less often.
 M.sanitized = (os.getenv("LD_PRELOAD") or ""):find("libasan", 1, true) ~= nil
+--- Whether nothing is to be sampled: `spec-tests/run -a`, which is `make test ALL=1`.
+M.thorough = os.getenv("LUACNI_SPEC_ALL") == "1"
 M.lease_dir = "/var/lib/cni/networks"
 M.current = {}
 M.null = cjson.null
@@ -44,6 +46,13 @@ end
 --- "second" or "stock" in a guest of spec-tests/second-kernel or stock-kernel, where whatever is done
 -- takes ten times as long; else nil.
 M.guest = (M.read("/proc/1/cmdline") or ""):match("guest%-init%z(%a+)")
+
+--- How far apart the points are that a sweep goes to: a number, and others where that is too many, by
+-- "second", "stock" (a guest's name) and "sanitized". 1, which is each, where nothing is sampled.
+function M.stride(usual, others)
+  if M.thorough then return 1 end
+  return others and others[M.sanitized and "sanitized" or M.guest] or usual
+end
 
 --- Write a file; its folder is made.
 function M.write(path, bytes)

@@ -281,7 +281,7 @@ describe("A hook that a call is killed in", function()
     w:add()
     w:del()
     local before, swept = w:picture(), 0
-    for n = 1, 300, t.sanitized and 9 or 1 do
+    for n = 1, 300, t.stride(3, { sanitized = 9 }) do
       if verb == "DEL" then w:add() end
       local _, status = t.sh(t.cni_words({ verb = verb, type = "bridge", host = w.host, netns = w.pods[1],
         under = ("%s %d"):format(t.helper("killat"), n) }), { stdin = t.conf_bytes(w:config()) })

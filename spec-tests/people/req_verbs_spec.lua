@@ -656,7 +656,7 @@ exit 0
         t.same(before, w:picture(), ("killed at change %d"):format(n))
         assert.is_nil(t.read(bin .. "/marked"))
         if not killed then break end
-        n = n + (t.sanitized and 7 or 1)
+        n = n + t.stride(3, { sanitized = 7 })
       end
       assert.is_true(n > 20, n .. " changes")
     end)

@@ -278,7 +278,7 @@ for name, example in pairs(examples) do
       local w = new(name, example)
       w:add(call_of(w, example, 1))
       w:del(call_of(w, example, 1))
-      local before, killed, n, step = w:picture(), 0, 1, t.sanitized and 19 or 5
+      local before, killed, n, step = w:picture(), 0, 1, t.stride(11, { sanitized = 19 })
       while true do
         local call = call_of(w, example, 1)
         call.under = ("%s -o /run/spec/report %d"):format(t.helper "killat", n)
@@ -293,7 +293,7 @@ for name, example in pairs(examples) do
         w:del(call)
         t.same(before, w:picture(), ("killed at change %d"):format(n - step))
       end
-      assert.is_true(killed > (t.sanitized and 0 or 3), killed .. " kills")
+      assert.is_true(killed > (t.sanitized and 0 or 1), killed .. " kills")
       if example.after then example.after() end
     end)
   end)

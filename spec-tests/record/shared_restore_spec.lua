@@ -267,7 +267,7 @@ describe("Killed at every change, with an address taken away,", function()
     w:add()
     w:del()
     local before, swept = picture(w), 0
-    for n = 1, 200, t.sanitized and 6 or 1 do
+    for n = 1, 200, t.stride(3, { sanitized = 6 }) do
       if verb == "DEL" then w:add() end
       local line = t.cni_words({ verb = verb, type = "bridge", host = w.host, netns = w.pods[1],
         under = ("%s %d"):format(t.helper("killat"), n) })

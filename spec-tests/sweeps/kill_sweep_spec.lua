@@ -146,12 +146,11 @@ function Sweep:run(verb, ways, step, flags)
   until false
 end
 
--- What is done in one world: { verb, ways, step, flags of killat }. Each change is mended in one of the ways, in
--- turns; with KILL_SWEEP=all in the environment, in each of them. An emulator has time for some of the changes.
-local sweeps = (t.guest == "second" or not t.guest and os.getenv "KILL_SWEEP" ~= "all") and {
-  { "ADD", "del add gc" }, { "DEL", "del add gc" }, { "ADD", "other", 9 }, { "DEL", "del", 1, "-d" },
-} or t.guest == "stock" and {
-  { "ADD", "del add gc", 7 }, { "DEL", "del add gc", 7 }, { "DEL", "del", 9, "-d" },
+-- What is done in one world: { verb, ways, step, flags of killat }. Each change is mended in each of the ways;
+-- of a sample, in one of them, in turns.
+local stride = t.stride(2, { stock = 7 })
+local sweeps = stride > 1 and {
+  { "ADD", "del add gc", stride }, { "DEL", "del add gc", stride }, { "ADD", "other", 19 }, { "DEL", "del", stride, "-d" },
 } or {
   { "ADD", "del" }, { "DEL", "del" }, { "ADD", "add" }, { "DEL", "add" }, { "ADD", "gc" },
   { "DEL", "gc" }, { "ADD", "other", 3 }, { "DEL", "del", 1, "-d" },

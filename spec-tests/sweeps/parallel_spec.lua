@@ -6,7 +6,7 @@
 local t = require "support"
 local plugins = require "plugins"
 
-local many = t.sanitized and 60 or 200
+local many = t.thorough and 200 or t.sanitized and 40 or 100
 
 local host
 local conf = { cniVersion = "1.1.0", name = "crowd", type = "bridge", bridge = "br0", removeUnused = true,

@@ -5,6 +5,7 @@
 local t = require "support"
 
 local folder = "/etc/cni/net.d"
+local stride = t.stride(4)
 local host
 
 local function called(words)
@@ -48,9 +49,9 @@ describe("luacni", function()
   it("gc clears what a luacni run that was killed has left", function()
     -- Forwarding stays on, once it is.
     assert.equal(0, select(2, luacni("run", "demo", "--", "true")))
-    local before, n, ended, at = t.snapshot { ns = { host } }, 0
+    local before, n, ended, at = t.snapshot { ns = { host } }, 1 - stride
     repeat
-      n = n + 1
+      n = n + stride
       ended, at = killed(n, "run", "demo", "--", "true")
       local out, status, err = luacni "gc"
       t.same({ 0, "" }, { status, (err:gsub("nothing is left of anything dead\n", "")) }, at .. out)
@@ -67,9 +68,9 @@ describe("luacni", function()
     assert.equal(0, select(2, luacni("add", "demo", "blue")))
     assert.is_truthy(t.read "/run/spec/mark")
     luacni("del", "demo", "blue")
-    local before, n, ended, at = t.snapshot { ns = { host, blue } }, 0
+    local before, n, ended, at = t.snapshot { ns = { host, blue } }, 2 - stride
     repeat
-      n = n + 1
+      n = n + stride
       ended, at = killed(n, "add", "demo", "blue")
       clear(at)
       t.same(before, t.snapshot { ns = { host, blue } }, at)
@@ -96,7 +97,7 @@ describe("luacni", function()
       assert.is_truthy(t.read "/run/spec/mark", at)
       luacni("del", "demo", "blue")
     end)
-    assert.is_true(stored > 0 and stored < 5 and taken > 50, ("%d stored, %d taken back"):format(stored, taken))
+    assert.is_true(stored > 0 and stored < 5 and taken > 50 / stride, ("%d stored, %d taken back"):format(stored, taken))
   end)
 
   it("add does, and makes the same again", function()
@@ -116,9 +117,9 @@ describe("luacni", function()
     local blue = t.netns "blue"
     luacni("add", "demo", "blue")
     luacni("del", "demo", "blue")
-    local before, n, failures, report = t.snapshot { ns = { host, blue } }, 0, 0, "/run/spec/report"
+    local before, n, failures, report = t.snapshot { ns = { host, blue } }, 3 - stride, 0, "/run/spec/report"
     repeat
-      n = n + 1
+      n = n + stride
       os.remove(report)
       local _, status = called { t.helper "killat", "-e", "EIO", "-o", report, n, t.build .. "/luacni", "add", "demo",
         "blue" }
@@ -136,6 +137,6 @@ describe("luacni", function()
       t.same(before, t.snapshot { ns = { host, blue } }, at)
       t.same({ {}, nil }, { t.files "/run/luacni/runs", t.read "/run/spec/mark" }, at)
     until not t.read(report):find "^failed"
-    assert.is_true(failures > 60, ("%d calls, %d failures"):format(n, failures))
+    assert.is_true(failures > 60 / stride, ("%d calls, %d failures"):format(n, failures))
   end)
 end)

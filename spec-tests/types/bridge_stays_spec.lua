@@ -328,7 +328,7 @@ describe("A failed ADD", function()
   it("or several that were killed leave nothing when the next call has cleared them", function()
     local w = new(nil, { pods = 3 })
     local before, killed = w:picture(), 0
-    for n = 4, 120, t.sanitized and 29 or 4 do
+    for n = 4, 120, t.stride(7, { sanitized = 29 }) do
       local lines = {}
       for i = 1, 3 do
         t.write("/run/spec/conf" .. i, t.conf_bytes(w:config()))

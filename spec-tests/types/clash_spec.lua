@@ -120,7 +120,7 @@ describe("A link of a name that the host has too", function()
         function() w:gc({}) end,
         function() if w:call("ADD").rc == 0 then w:check() end w:del() end,
       }
-      for n = 1, 200 do
+      for n = 1, 200, t.stride(3) do
         for _, mend in ipairs(n % 2 == 0 and { ways[1], ways[2] } or { ways[3], ways[4] }) do
           local call = { verb = "ADD", type = kind, host = w.host, netns = w.pods[1],
             under = ("%s %d"):format(t.helper("killat"), n) }

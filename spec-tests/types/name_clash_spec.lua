@@ -102,7 +102,7 @@ describe("A random name that somebody has", function()
     w:add()
     w:del()
     local before, swept = w:picture(), 0
-    for n = 1, 200, t.sanitized and 6 or 1 do
+    for n = 1, 200, t.stride(3, { sanitized = 6 }) do
       local c = loaded(1, { verb = "ADD", type = "bridge", host = w.host, netns = w.pods[1] })
       c.under = ("%s %d"):format(t.helper("killat"), n)
       local _, status = t.sh(t.cni_words(c), { stdin = t.conf_bytes(w:config()) })

@@ -313,7 +313,7 @@ describe("Killed at every change,", function()
     local two = call("c2", { set = { mtu = 1300 }, sysctl = "1" })
     w:add(two)
     local with, swept = w:picture(), 0
-    for n = 1, 150, t.sanitized and 9 or 1 do
+    for n = 1, 150, t.stride(3, { sanitized = 9 }) do
       if verb == "DEL" then w:add(one) end
       local line = t.cni_words({ verb = verb, type = "luacni", host = w.host, netns = w.pods[1], id = "c1",
         under = ("%s %d"):format(t.helper("killat"), n) })

@@ -146,7 +146,7 @@ for kernel, release in pairs({ second = "^6%.1", stock = "^6%.1%.0%-%d+%-amd64" 
     it("ends at its limit, and nothing of it is left", function()
       t.needs("guests")
       local began = os.time()
-      local out, status = guest("echo begun; sleep 500", kernel == "stock" and 60 or 20)
+      local out, status = guest("echo begun; sleep 500", kernel == "stock" and 90 or 45)
       assert.equal(124, status)
       assert.equal("begun\n", out)
       assert.truthy(os.time() - began < 300)
