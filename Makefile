@@ -9,6 +9,7 @@ BUILD   ?= build
 CNI_BIN ?= /opt/cni/bin
 SBIN    ?= /usr/local/sbin
 MAN     ?= /usr/local/share/man
+UNITS   ?= /usr/local/lib/systemd/system
 DESTDIR ?=
 LUA     ?= lua5.4
 JOBS    ?= 1
@@ -196,7 +197,7 @@ $(BUILD)/man/%: $(BUILD)/luacni host/man.sh
 
 man: $(addprefix $(BUILD)/man/,$(PAGES)) ## man pages luacni(8), luacni-conf(5), luacni-plugin(7), of what the program says of itself
 
-install: all $(if $(shell command -v scdoc),man) ## the program and a link for each type in CNI_BIN (/opt/cni/bin), a link in SBIN (/usr/local/sbin), man pages in MAN, below DESTDIR
+install: all $(if $(shell command -v scdoc),man) ## the program and a link for each type in CNI_BIN (/opt/cni/bin), a link in SBIN (/usr/local/sbin), man pages in MAN, units for systemd in UNITS, below DESTDIR
 	@install -d $(BIN) $(DESTDIR)$(SBIN)
 	@strip -o $(BIN)/.luacni.new $(BUILD)/luacni && chmod 0755 $(BIN)/.luacni.new
 	@mv -fT $(BIN)/.luacni.new $(BIN)/luacni
@@ -207,12 +208,17 @@ install: all $(if $(shell command -v scdoc),man) ## the program and a link for e
 	@for p in $(PAGES); do [ ! -f $(BUILD)/man/$$p ] || \
 		install -D -m 0644 $(BUILD)/man/$$p $(DESTDIR)$(MAN)/man$${p##*.}/$$p || exit 1; done
 	@[ -f $(BUILD)/man/luacni.8 ] || echo "without man pages: scdoc is not installed"
+	@install -d $(DESTDIR)$(UNITS)
+	@for u in $(notdir $(wildcard host/units/*)); do \
+		sed 's|@SBIN@|$(SBIN)|' host/units/$$u >$(DESTDIR)$(UNITS)/$$u || exit 1; done
 	@echo "luacni $(VERSION) is in $(BIN), for $(TYPES); and in $(DESTDIR)$(SBIN)"
 
 uninstall: ## take that away again; a program of one of these names that is not ours stays
 	@for f in $(BIN)/* $(DESTDIR)$(SBIN)/luacni; do case $$(readlink "$$f") in \
 		luacni | $(CNI_BIN)/luacni) rm -f "$$f" && echo "removed $$f" ;; esac; done
 	@for p in $(PAGES); do f=$(DESTDIR)$(MAN)/man$${p##*.}/$$p; [ ! -f $$f ] || { rm -f $$f && echo "removed $$f"; }; done
+	@for u in $(notdir $(wildcard host/units/*)); do f=$(DESTDIR)$(UNITS)/$$u; \
+		[ ! -f $$f ] || { rm -f $$f && echo "removed $$f"; }; done
 	@[ ! -f $(BIN)/luacni ] || { rm -f $(BIN)/luacni && echo "removed $(BIN)/luacni"; }
 
 clean: ## remove build/

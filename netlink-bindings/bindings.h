@@ -19,5 +19,6 @@ int luaopen_netlink_store(lua_State *L);
 int luaopen_netlink_json(lua_State *L);
 int luaopen_netlink_dissect(lua_State *L);
 int luaopen_netlink_trace(lua_State *L);
+int luaopen_netlink_losses(lua_State *L);
 
 #endif

@@ -11,6 +11,7 @@
 #pragma weak luaopen_netlink_json
 #pragma weak luaopen_netlink_dissect
 #pragma weak luaopen_netlink_trace
+#pragma weak luaopen_netlink_losses
 
 int luaopen_netlink(lua_State *L)
 {
@@ -29,6 +30,7 @@ int luaopen_netlink(lua_State *L)
 		{ "describe", luaopen_netlink_describe },
 		{ "dissect", luaopen_netlink_dissect },
 		{ "trace", luaopen_netlink_trace },
+		{ "losses", luaopen_netlink_losses },
 	};
 
 	lua_createtable(L, 0, ARRAY_SIZE(parts));

@@ -85,6 +85,20 @@ describe("make install", function()
     assert.is_nil(page("luacni.8") or page("luacni-conf.5") or page("luacni-plugin.7"))
   end)
 
+  it("puts units for systemd there, which call the program; uninstall takes them back", function()
+    if not applies() then return end
+    install "SBIN=/usr/sbin"
+    local folder = dest .. "/usr/local/lib/systemd/system"
+    for name, words in pairs { ["luacni-repair"] = "repair", ["luacni-repair-watch"] = "repair %-%-watch" } do
+      local text = t.read(("%s/%s.service"):format(folder, name))
+      assert.is_truthy(text:find("\nExecStart=/usr/sbin/luacni " .. words .. "\n"), text)
+      assert.is_nil(text:find("@", 1, true), text)
+    end
+    t.write(folder .. "/other.service", "somebody else's")
+    t.run(("make -s uninstall DESTDIR=%s SBIN=/usr/sbin"):format(dest))
+    t.same({ ["other.service"] = "somebody else's" }, t.files(folder))
+  end)
+
   it("does without man pages, and says so, where scdoc is not in PATH", function()
     if not applies() then return end
     -- All other programs are there; and no page that was made before.

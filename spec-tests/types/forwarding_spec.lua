@@ -134,3 +134,61 @@ end }]]):format(link))
     end
   end)
 end)
+
+describe("What is switched on for the node", function()
+  -- sysctl --system as an administrator runs it, with files of this test alone.
+  local function system(w, line)
+    t.run(([[
+      mount -t tmpfs none /etc/sysctl.d && mount -t tmpfs none /usr/lib/sysctl.d && mount --bind /dev/null /etc/sysctl.conf
+      printf '%s\n' >/etc/sysctl.d/99-sysctl.conf
+      sysctl --system >/dev/null; status=$?
+      umount /etc/sysctl.d /usr/lib/sysctl.d /etc/sysctl.conf; exit $status]]):format(line), { host = w.host })
+  end
+
+  local hardened = "net.ipv4.ip_forward=0\\nnet.ipv6.conf.all.forwarding=0\\nnet.ipv6.conf.up0.accept_ra=1"
+
+  local function values(w)
+    return table.concat({ t.sysctl(w.host, "net/ipv4/ip_forward"), t.sysctl(w.host, "net/ipv6/conf/all/forwarding"),
+      accept_ra(w, "up0") }, " ")
+  end
+
+  after_each(function() t.run "rm -rf /run/sysctl.d" end)
+
+  it("stays on when its settings are read from files anew, and so what keeps it from doing harm", function()
+    local w = new()
+    advertise(w)
+    await_learnt(w)
+    -- The first process of a node is in the node's namespace.
+    w:add { under = "unshare --pid --fork --mount-proc" }
+    assert.equal("1 1 2", values(w))
+    t.same({ "99-zz-luacni-net.ipv4.ip_forward.conf", "99-zz-luacni-net.ipv6.conf.all.forwarding.conf",
+      "99-zz-luacni-net.ipv6.conf.up0.accept_ra.conf" }, (function()
+      local names = {}
+      for name in t.run("ls /run/sysctl.d"):gmatch "%S+" do names[#names + 1] = name end
+      return names
+    end)())
+    system(w, hardened)
+    assert.equal("1 1 2", values(w))
+    w:del()
+  end)
+
+  it("is no node's where luacni runs in a namespace of its own, or was on before: there is no file", function()
+    local w = new()
+    w:add()
+    w:del()
+    assert.is_nil(t.read "/run/sysctl.d/99-zz-luacni-net.ipv4.ip_forward.conf")
+    w:add { under = "unshare --pid --fork --mount-proc" }
+    t.same({}, t.files "/run/sysctl.d")
+    system(w, hardened)
+    assert.equal("0 0 1", values(w))
+    w:del()
+  end)
+
+  it("is switched on where no such file can be written", function()
+    local w = new()
+    t.write("/run/sysctl.d", "")
+    w:add { under = "unshare --pid --fork --mount-proc" }
+    assert.equal("1 1", values(w):sub(1, 3))
+    w:del()
+  end)
+end)

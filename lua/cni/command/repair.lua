@@ -73,6 +73,13 @@ local function look_at(entry, env)
   return told
 end
 
+local function keep(words, options)
+  if options["dry-run"] then say.usage "repair: --watch repairs, and --dry-run does not" end
+  local argv = { "repair", table.unpack(words) }
+  if options["conf-dir"] then argv[#argv + 1] = "--conf-dir=" .. options["conf-dir"] end
+  return require("cni.command.repair_watch").run(argv, options.json)
+end
+
 return {
   words = "[NETWORK [WHO]]",
   about = "do anew what is missing of attachments",
@@ -86,10 +93,13 @@ return {
   least = 0, most = 2, network = true,
   options = job.options({ "conf-dir" }, {
     ["dry-run"] = { about = "say what is missing, and do nothing" },
-    json = { about = "as JSON: each attachment with `steps` done (--dry-run: to be done) and `problems`" },
+    watch = { about = "go on: repair again as soon as the kernel tells of a loss, until a signal comes" },
+    json = { about = "as JSON: each attachment with `steps` done (--dry-run: to be done) and `problems`; " ..
+      "with --watch a list a line" },
   }),
-  examples = { "luacni repair", "luacni repair demo blue --dry-run" },
+  examples = { "luacni repair", "luacni repair demo blue --dry-run", "luacni repair --watch" },
   run = function(words, options)
+    if options.watch then return keep(words, options) end
     local list = attachments.all(job.network_name(words[1], options), words[2])
     if not list[1] then job.must_be_known(words[1], options) end
     local failed, quiet, out = false, true, json.list {}

@@ -73,9 +73,9 @@ local function taught(h)
 end
 
 -- A host that begins to forward IPv6 forgets what routers told it, its default route too, and listens to them
--- no more; except on links whose accept_ra is 2.
+-- no more; except on links whose accept_ra is 2. Returns the settings made.
 local function keep_routers(h)
-  local paths = {}
+  local paths, set = {}, {}
   for index in pairs(taught(h)) do
     local link = h:link(index, {})
     if link then paths[#paths + 1] = "net/ipv6/conf/" .. link.name .. "/accept_ra" end
@@ -87,8 +87,10 @@ local function keep_routers(h)
       if not ok and errno ~= errors.ENOENT then
         fail.kernel("keep listening to routers", msg, errno)
       end
+      set[#set + 1] = { paths[i], "2" }
     end
   end
+  return set
 end
 
 local function begins_to_forward(list)
@@ -101,10 +103,12 @@ end
 -- @tparam table list of { path, value [, optional] }
 -- @tparam handle h
 -- @tparam string what it is for
+-- @treturn table list of those that keep it from doing harm
 function M.set(list, h, what)
-  if #list == 0 then return end
-  if begins_to_forward(list) then keep_routers(h) end
+  if #list == 0 then return {} end
+  local beside = begins_to_forward(list) and keep_routers(h) or {}
   write(list, h, what)
+  return beside
 end
 
 local gone = { [errors.ENOENT] = true, [errors.ENOTDIR] = true }
@@ -162,7 +166,10 @@ function M.run(step, plan)
     end
     list = missing
   end
-  M.set(list, h, M.say(step))
+  local beside = M.set(list, h, M.say(step))
+  if step.want.keep and step.ns == "host" and list[1] then
+    require("cni.record.standing").keep(table.move(list, 1, #list, #beside + 1, beside))
+  end
   if step.by_site and not are_switches(list) then M.kept(step, h) end
 end
 
