@@ -140,11 +140,11 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-
 ASAN_SPECS := $(filter-out %/make_doc_spec.lua %/schema_spec.lua %/pages_spec.lua,\
                 $(wildcard $(addsuffix /*_spec.lua,$(addprefix spec-tests/,netlink program))))\
               $(addprefix spec-tests/,$(addsuffix _spec.lua,sweeps/fuzz sweeps/parallel\
-                protocol/json protocol/hostile_bytes protocol/call_end protocol/protocol protocol/paths\
-                types/bridge types/macvlan types/host_device types/tap types/spoof types/portmap types/bandwidth\
-                world/look record/attachment_lock record/detached record/gc_batch record/journal record/leases\
+                protocol/json protocol/call_end protocol/protocol protocol/paths\
+                types/bridge types/tap types/portmap types/bandwidth\
+                world/look record/attachment_lock record/detached record/gc_batch record/leases\
                 record/leases_survival people/cli_trace people/cli_update people/nft_verbs people/req_verbs\
-                people/traces))
+                people/repair_watch people/traces))
 
 $(BUILD)/asan/.built: FORCE
 	@$(MAKE) --no-print-directory all BUILD=$(BUILD)/asan CFLAGS="-O1 -g" SANITIZE="$(SANITIZERS)"
