@@ -316,6 +316,30 @@ describe("bridge trunks", function()
     assert.is_true(t.ping(w.pods[1], "10.9.3.2"))
   end)
 
+  it("become others under a stream in one of them, of which nothing is lost", function()
+    local w = trunks()
+    w:add({ id = "c2", pod = 2 })
+    tagged(w, 1, 201, "10.9.1.1/24")
+    tagged(w, 2, 201, "10.9.1.2/24")
+    local new = w:config { vlanTrunk = { { minID = 201, maxID = 204 } } }
+    local network = new.name
+    t.write("/run/spec/new.conflist", t.json { cniVersion = new.cniVersion, name = network, plugins = { new } })
+    local got = t.run({ "bash", "-c", ([[
+      nsenter --net=%s socat -u TCP4-LISTEN:80,reuseaddr OPEN:/run/spec/received,creat,trunc & server=$!
+      for i in $(seq 100); do nsenter --net=%s ss -Hln | grep -q :80 && break; sleep 0.05; done
+      (for i in $(seq 60); do echo $i; sleep 0.05; done) | nsenter --net=%s socat -u - TCP4:10.9.1.2:80 & client=$!
+      sleep 0.3
+      nsenter --net=%s %s/luacni update %s c1 --file /run/spec/new.conflist 2>&1 >/dev/null || echo failed
+      wait $client $server
+      nsenter --net=%s nstat -asz TcpRetransSegs | awk '/TcpRetrans/ { print "again", $2 }'
+      wc -l </run/spec/received]]):format(w.pods[2].path, w.pods[2].path, w.pods[1].path, w.host.path, t.build,
+      network, w.pods[1].path) })
+    assert.matches("again 0\n60\n$", got)
+    assert.is_nil(got:find "failed", got)
+    t.same({ ["7"] = native_marks, ["201-204"] = "" }, vlans(w, 1))
+    t.same({ ["7"] = native_marks, ["200-202"] = "" }, vlans(w, 2))
+  end)
+
   it("reach pods whose native VLAN is among theirs, without the tag", function()
     local w = trunks()
     w:add({ id = "c2", pod = 2, conf = { vlan = 201, vlanTrunk = false,
