@@ -70,6 +70,19 @@ local reported = { cniVersion = "1.1.0",
     { address = "fd20::9/64", interface = 0, gateway = "fd20::1" } },
   routes = { { dst = "0.0.0.0/0" }, { dst = "::/0" } } }
 
+-- A list of plugins as one plugin, which runs them in one process.
+local function chain_of(n, more)
+  return { type = "luacni", capabilities = { portMappings = true },
+    runtimeConfig = { portMappings = { { hostPort = 8080 + n, containerPort = 80, protocol = "tcp" } } },
+    plugins = {
+      { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true, removeUnused = true, ipam = dual },
+      { type = "portmap", capabilities = { portMappings = true } }, { type = "firewall" },
+      { type = "tuning", sysctl = { ["net.ipv4.conf.all.arp_filter"] = "1" } },
+      { type = "bandwidth", ingressRate = more.rate or 8000000, ingressBurst = 800000 },
+      { type = "tuning", sysctl = { ["net.ipv4.conf.IFNAME.arp_announce"] = "1" } },
+    } }
+end
+
 -- An interface whose ports are published.
 local published = { cniVersion = "1.1.0", interfaces = { { name = "eth0", sandbox = "@NETNS@" } },
   ips = { { address = "10.20.1.@N@/22", interface = 0 }, { address = "fd20::1:@N@/64", interface = 0 } } }
@@ -520,6 +533,24 @@ M.list = {
       { "a neighbour's answer gets lost", at = "host", sh = "nft flush set inet luacni hairpin4", says = "hairpin4" },
       { "the guard is gone", at = "host", sh = "nft flush chain inet luacni guard", says = "guard" },
       { "the table is gone", at = "host", sh = "nft delete table inet luacni", says = "chain admin is missing" },
+    } },
+
+  -- Each part as in a list; one type twice.
+  { name = "a chain in one process", needs = { "nft-nat", "ifb" }, ips = 2, reach = gateways,
+    conf = function(n) return chain_of(n, {}) end,
+    updates = {
+      { conf = { plugins = chain_of(1, { rate = 16000000 }).plugins }, at = "host", sh = "tc qdisc show",
+        shows = "rate 16Mbit" },
+    }, breaks = {
+      { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+      { "the IPv4 address is gone", sh = "ip -4 addr flush dev eth0", says = "bridge: .*10%.20%.0%.%d+/22" },
+      { "the address is not masqueraded", at = "host", sh = unmasked, says = "bridge: .*masked4_22" },
+      { "a port leads nowhere", at = "host", sh = "nft flush map inet luacni any_ports4", says = "portmap: publish" },
+      { "a setting is another", sh = "echo 0 >/proc/sys/net/ipv4/conf/all/arp_filter",
+        says = "tuning: .*arp_filter is 0, not 1" },
+      { "the second setting is another", sh = "echo 0 >/proc/sys/net/ipv4/conf/eth0/arp_announce",
+        says = "tuning: .*arp_announce is 0, not 1" },
+      { "the rate is another", at = "host", sh = "tc qdisc del dev @PORT@ root", says = "bandwidth: " },
     } },
 
   { name = "portmap, by every address of the host", needs = { "nft-nat" },

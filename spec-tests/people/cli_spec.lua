@@ -41,7 +41,7 @@ after_each(function()
   t.cleanup()
 end)
 
-local commands = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "run", "add", "check", "del",
+local commands = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "bundle", "unbundle", "run", "add", "check", "del",
   "gc", "status", "version", "list", "tree", "explain", "repair", "update", "trace", "doctor", "completion" }
 
 describe("the command line", function()

@@ -74,7 +74,11 @@ local function replace_sandbox(w, entry)
 end
 
 -- Two links with the one MAC that the configuration gives are not told apart.
-local function has_own_mac(entry) return not plugins.conf(entry).runtimeConfig end
+local function has_own_mac(entry) return not (plugins.conf(entry).runtimeConfig or {}).mac end
+
+-- The container that comes in the place of one whose records are lost cannot have its ports: nothing tells that
+-- they are nobody's, before a DEL.
+local function publishes_nothing(entry) return has_no_device(entry) and not plugins.conf(entry).plugins end
 
 local function no_pod(shot) shot.kernel.pod1 = nil end
 local function no_records(shot) shot.records = {} end
@@ -133,7 +137,7 @@ local losses = {
       { "^bandwidth$", "kernel%.host%.links%.dev1 ", why = "likewise" } } },
   { "the namespace, whose path names another by then,", has = has_no_device, own = true,
     complains = has_own_mac, elsewhere = true, lose = replace_sandbox, again = function() return false end, expected = no_pod },
-  { "the records and the namespace, whose path names another by then,", has = has_no_device, own = true,
+  { "the records and the namespace, whose path names another by then,", has = publishes_nothing, own = true,
     elsewhere = true, complains = has_own_mac, again = function() return false end, lose = function(w, entry)
       forget()
       replace_sandbox(w, entry)

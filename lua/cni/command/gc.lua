@@ -106,12 +106,12 @@ local function clear_stored(only, all, dry, folder, alive, told)
 end
 
 local function clear_records(only, networks, dry, told)
-  local engine = require "cni.engine.verbs"
+  local records = require "cni.engine.records"
   for network in pairs(networks) do
     if not only or only == network then
       local req = { network = network, log = host.log, time_left = host.time_left,
         watch = job_of.watch() }
-      for _, found in ipairs(engine.tidy(req, dry, function(header)
+      for _, found in ipairs(records.tidy(req, dry, function(header)
         told.looked_at(header.network, header.id)
       end)) do
         local header = found.header or { network = network }

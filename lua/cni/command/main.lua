@@ -28,8 +28,8 @@ local sys = require("netlink").sys
 local M = {}
 
 --- The commands, in the order of the help.
-M.names = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "run",
-  "add", "check", "del", "gc", "status", "version", "list", "tree", "explain",
+M.names = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts",
+  "bundle", "unbundle", "run", "add", "check", "del", "gc", "status", "version", "list", "tree", "explain",
   "repair", "update", "trace", "doctor", "completion" }
 
 local function command_of(name)

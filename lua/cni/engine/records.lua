@@ -143,4 +143,33 @@ function M.finish(book, req)
   end
 end
 
+--- Take back the stale records of a network, of all types: debris, records of sandboxes that are gone, and
+-- outlived ones.
+-- @tparam table req `network`; `log`, `time_left`, `watch` of the program
+-- @tparam[opt] boolean dry only look
+-- @tparam[opt] function before told the header of each record that is looked at
+-- @treturn {table,...} for each such record its `header` (nil: it cannot be read), and `problem`, the error
+-- for which it stays
+function M.tidy(req, dry, before)
+  local list = {}
+  local function note(header, err) list[#list + 1] = { header = header, problem = err } end
+  for found, unreadable in journal.each(req.network) do
+    local book <close> = found
+    if not found then note(nil, unreadable) end
+    if found and not dry then pcall(M.settle, book, req) end
+    for _, record in ipairs(found and book:living() or {}) do
+      if before then before(record.header) end
+      local ok, stale = pcall(M.is_stale, record)
+      if not ok then
+        note(record.header, fail.wrap(stale))
+      elseif stale then
+        local undone, errors = pcall(function() return dry and {} or M.undo(record, nil, req) end)
+        if not undone then errors = { fail.wrap(errors) } end
+        note(record.header, errors[1] and fail.join(errors))
+      end
+    end
+  end
+  return list
+end
+
 return M

@@ -216,11 +216,12 @@ local function take_back(record, caller, req)
   error(err, 0)
 end
 
--- Take back the records in a book that are not live. Returns those that are.
+-- Take back the records in a book that are not live. Returns those that are, or that this call has begun: a
+-- chain in one process may have the type twice.
 local function clear_debris(book, caller, req)
   local live = {}
   for _, record in ipairs(book:living()) do
-    if records.is_live(record, caller) then
+    if record.is_begun_here or records.is_live(record, caller) then
       live[#live + 1] = record
     else
       take_back(record, caller, req)
@@ -257,7 +258,7 @@ local function claim(req, plugin, ns, book, alone)
   for _, record in ipairs(clear_debris(book, caller, req)) do
     -- A chain may have the type again, in the same sandbox.
     local again = req.prev and record.header.cookie == cookie
-    if again and plugin.chained and record.header.config == req.stdin then
+    if again and plugin.chained and record.header.config == req.stdin and not record.is_begun_here then
       take_back(record, caller, req)
     elseif not again and not (plugin.ipam and leased_elsewhere(record, req)) then
       already(req, record)
@@ -273,11 +274,13 @@ local function claim(req, plugin, ns, book, alone)
       end
     end
   end
-  return book:begin {
+  local record = book:begin {
     network = req.network, id = req.container_id, ifname = req.ifname, type = plugin.type,
     digest = journal.digest(req.raw), netns = req.netns, cookie = cookie, ns = id, mnt = mnt,
-    config = req.stdin, args = request.args_text(req), path = req.path,
+    config = req.stdin, args = request.args_text(req), path = req.path, chain = req.chain,
   }
+  record.is_begun_here = true
+  return record
 end
 
 -- The plugin's answer as a result: objects become entries, behind what the chain has so far, or
@@ -317,7 +320,9 @@ local function attempt(req, plugin, ns, book, alone)
     plan:flush()
     local result = result_of(req, given, plugin)
     local text = require("cni.protocol.result").render(result, req.version)
-    record:finish(require("cni.engine.outline").of(result))
+    local outline = require("cni.engine.outline").of(result)
+    if req.go_on then return req.go_on(text, function() record:finish(outline) end) end
+    record:finish(outline)
     req.deliver(text)
   end, fail.wrap)
   if ok then
@@ -353,8 +358,28 @@ local function prepare(req, plugin)
   return ns
 end
 
+-- The book of a call, and what is to be closed behind it: a chain in one process keeps its parts' books.
+local function open_book(req, plugin)
+  local kept = req.books and req.books[plugin.type]
+  if kept then return kept.book, kept.alone, nil end
+  local book, alone = journal.open(owner_of(req), plugin.type)
+  return book, alone, book
+end
+
+--- Before a chain in one process is added: take back what a part of it has left that was killed.
+-- @tparam table req the request, of the whole chain
+-- @tparam string type_name the part's
+-- @tparam Book book its book, open
+function M.clear(req, type_name, book)
+  if not book:living()[1] then return end
+  records.settle(book, req)
+  clear_debris(book, { ns = open_namespace(req), type = type_name }, req)
+end
+
 --- ADD. The result has been given to the caller when it returns.
--- @tparam table req the request
+-- @tparam table req the request; in a chain in one process with `books` (by type: `book`, `alone`), which are
+-- not closed, `chain` for the record, and `go_on(text, commit)`, which is given the result instead, and does what comes behind: the
+-- attachment counts once it has called `commit`
 -- @tparam table plugin what the script returned
 function M.add(req, plugin)
   plugin = with_hooks(req, plugin)
@@ -364,7 +389,8 @@ function M.add(req, plugin)
       req.log(("luacni: %s: %s"):format(plugin.type, note))
     end
   end
-  local book <close>, alone = journal.open(owner_of(req), plugin.type)
+  local book, alone, opened = open_book(req, plugin)
+  local _ <close> = opened
   local err
   records.settle(book, req)
   for _ = 1, 4 do
@@ -635,35 +661,6 @@ function M.gc(req, plugin)
   end)
   if not ok then errors[#errors + 1] = fail.wrap(err) end
   if #errors > 0 then error(fail.join(errors), 0) end
-end
-
---- Take back the stale records of a network, of all types: debris, records of sandboxes that are gone, and
--- outlived ones.
--- @tparam table req `network`; `log`, `time_left` as of @{equip}
--- @tparam[opt] boolean dry only look
--- @tparam[opt] function before told the header of each record that is looked at
--- @treturn {table,...} for each such record its `header` (nil: it cannot be read), and `problem`, the error
--- for which it stays
-function M.tidy(req, dry, before)
-  local list = {}
-  local function note(header, err) list[#list + 1] = { header = header, problem = err } end
-  for found, unreadable in journal.each(req.network) do
-    local book <close> = found
-    if not found then note(nil, unreadable) end
-    if found and not dry then pcall(records.settle, book, req) end
-    for _, record in ipairs(found and book:living() or {}) do
-      if before then before(record.header) end
-      local ok, stale = pcall(records.is_stale, record)
-      if not ok then
-        note(record.header, fail.wrap(stale))
-      elseif stale then
-        local undone, errors = pcall(function() return dry and {} or records.undo(record, nil, req) end)
-        if not undone then errors = { fail.wrap(errors) } end
-        note(record.header, errors[1] and fail.join(errors))
-      end
-    end
-  end
-  return list
 end
 
 --- STATUS. Raises code 50 or 51 when an ADD could not be served.

@@ -236,7 +236,8 @@ end
 
 --- Begin a record for an ADD.
 -- @tparam table header who asked: network, id, ifname, type, digest (see @{digest}), netns, cookie,
--- config, args, path
+-- config, args, path; of a part of a chain in one process `chain` (`id`, `first`, the type of its first part of
+-- ours, `is_first`)
 -- @treturn Record
 function Book:begin(header)
   if #self.records > 0 and #self:living() == 0 then
@@ -388,10 +389,25 @@ function Record:is_update()
   return self.header.update ~= nil and self.done == nil
 end
 
---- Whether the ADD of a record was answered and no DEL has begun to take it back.
+-- Whether the first record of those that a chain in one process has begun says that all count.
+local function has_ended(header)
+  local book = {}
+  load(book, files.read(directory(header) .. "/" .. component(header.chain.first)) or "")
+  for _, record in ipairs(book.records) do
+    local chain = record.header.chain
+    if chain and chain.id == header.chain.id and chain.is_first then
+      return record.done ~= nil and not record.leaving and not record.gone
+    end
+  end
+  return false
+end
+
+--- Whether the ADD of a record was answered and no DEL has begun to take it back. Of a chain in one process
+-- that is so for all records when it is for the first, which is the last to be done.
 -- @treturn boolean
 function Record:is_whole()
-  return self.done ~= nil and not self.leaving
+  local chain = self.header.chain
+  return self.done ~= nil and not self.leaving and (not chain or chain.is_first or has_ended(self.header))
 end
 
 --- Whether an update has ended, as another book of the attachment has it.

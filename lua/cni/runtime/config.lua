@@ -67,6 +67,8 @@ local function mistyped(raw, key)
   return near and ("%q is there: it is written %q"):format(near, key) or nil
 end
 
+local add_list
+
 local function add_plugin(network, text, where)
   local raw = json.decode(text, where, { object = true }) or {}
   if type(raw.type) ~= "string" or raw.type == "" or raw.type:find("/", 1, true) then
@@ -74,7 +76,22 @@ local function add_plugin(network, text, where)
       or json.show(raw.type) .. " is not the name of a plugin",
       raw.type == nil and mistyped(raw, "type") or nil)
   end
+  -- A chain in one process (cni.runtime.chain) is the same chain.
+  if raw.type == "luacni" and raw.plugins ~= nil then
+    network.is_bundled = true
+    return add_list(network, raw, text, where .. ".")
+  end
   network.plugins[#network.plugins + 1] = { type = raw.type, text = text, raw = raw, where = where }
+end
+
+function add_list(network, raw, text, where)
+  if not json.is_list(raw.plugins) or #raw.plugins == 0 then
+    fail.config(where .. "plugins", json.is_list(raw.plugins)
+      and "has no plugin in it" or json.show(raw.plugins) .. " is not a list of plugins")
+  end
+  for i, element in ipairs(splice.elements(splice.get(text, "plugins"))) do
+    add_plugin(network, element, ("%splugins[%d]"):format(where, i - 1))
+  end
 end
 
 local function add_inlined(network, raw, text)
@@ -84,13 +101,7 @@ local function add_inlined(network, raw, text)
     end
     return
   end
-  if not json.is_list(raw.plugins) or #raw.plugins == 0 then
-    fail.config("plugins", json.is_list(raw.plugins)
-      and "has no plugin in it" or json.show(raw.plugins) .. " is not a list of plugins")
-  end
-  for i, element in ipairs(splice.elements(splice.get(text, "plugins"))) do
-    add_plugin(network, element, ("plugins[%d]"):format(i - 1))
-  end
+  add_list(network, raw, text, "")
 end
 
 local function read_file(path)
@@ -162,6 +173,7 @@ end
 --   bytes       the text as a list, without other files
 --   is_changed  @{stored} gives something else than `bytes`
 --   is_single   it was no list
+--   is_bundled  `plugins` has parts of chains in one process, each as if it stood for itself
 --   disable_check, disable_gc
 -- @raise code 6, 7; 5 for a file that cannot be read
 function M.read(text, what, folder)

@@ -100,6 +100,35 @@ function M.compact(text)
   end
 end
 
+--- The same text with a member, or an element, a line.
+-- @tparam string text
+-- @treturn string
+function M.indented(text)
+  text = M.compact(text)
+  local parts, depth, at = {}, 0, 1
+  local function say(...)
+    for _, part in ipairs { ... } do parts[#parts + 1] = part end
+  end
+  local function line() return "\n" .. ("  "):rep(depth) end
+  while at <= #text do
+    local to = text:byte(at) == 34 and string_end(text, at) or text:find("^[%[{][%]}]", at) and at + 1 or at
+    local word = text:sub(at, to)
+    if word == "{" or word == "[" then
+      depth = depth + 1
+      say(word, line())
+    elseif word == "}" or word == "]" then
+      depth = depth - 1
+      say(line(), word)
+    elseif word == "," then
+      say(word, line())
+    else
+      say(word == ":" and ": " or word)
+    end
+    at = to + 1
+  end
+  return table.concat(parts)
+end
+
 --- The text of one member; of several by the same key the last, which is the one that counts.
 -- @tparam string text
 -- @tparam string key

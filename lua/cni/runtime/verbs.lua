@@ -51,8 +51,12 @@ local function check_request(job)
   cache.args(job.args or "")
 end
 
--- A plugin's answer to ADD. Nothing, as null and {} say it, is an empty result.
-local function result_of(plugin, text)
+--- A plugin's answer to ADD. Nothing, as null and {} say it, is an empty result.
+-- @tparam table plugin one of a network's
+-- @string text what it has printed
+-- @treturn string the result
+-- @raise code 1 for a version that we do not speak, 6 for what is no JSON
+function M.result(plugin, text)
   local what = "the result of " .. plugin.type
   local raw = json.decode(text, what, { object = true })
   if raw == nil then raw, text = {}, "{}" end
@@ -104,7 +108,7 @@ function M.attach(job, stop)
       if why ~= nil then return why end
       error(text, 0)
     end
-    job.result = result_of(plugin, text)
+    job.result = M.result(plugin, text)
     job.done = i
   end
   local why = stop()
