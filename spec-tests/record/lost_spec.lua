@@ -76,8 +76,7 @@ end
 -- Two links with the one MAC that the configuration gives are not told apart.
 local function has_own_mac(entry) return not (plugins.conf(entry).runtimeConfig or {}).mac end
 
--- The container that comes in the place of one whose records are lost cannot have its ports: nothing tells that
--- they are nobody's, before a DEL.
+-- The container that comes in the place of one that is gone cannot have its ports before a DEL or GC.
 local function publishes_nothing(entry) return has_no_device(entry) and not plugins.conf(entry).plugins end
 
 local function no_pod(shot) shot.kernel.pod1 = nil end
@@ -135,7 +134,7 @@ local losses = {
     stays = { { "^host%-device", "kernel%.host%.links%.%a%a%a1[ .]",
       why = "a pair of links goes with the namespace of either" },
       { "^bandwidth$", "kernel%.host%.links%.dev1 ", why = "likewise" } } },
-  { "the namespace, whose path names another by then,", has = has_no_device, own = true,
+  { "the namespace, whose path names another by then,", has = publishes_nothing, own = true,
     complains = has_own_mac, elsewhere = true, lose = replace_sandbox, again = function() return false end, expected = no_pod },
   { "the records and the namespace, whose path names another by then,", has = publishes_nothing, own = true,
     elsewhere = true, complains = has_own_mac, again = function() return false end, lose = function(w, entry)

@@ -314,6 +314,7 @@ end
 local function attempt(req, plugin, ns, book, alone)
   local record = claim(req, plugin, ns, book, alone)
   local plan = new_plan("apply", req, ns, record)
+  record.steps = plan.steps -- for a part of the same chain and type
   plan.reclaim = function(wanted, link) return reclaim(req, wanted, link) end
   local ok, err = xpcall(function()
     local given = scripts.add(plugin, req)
@@ -373,13 +374,13 @@ end
 function M.clear(req, type_name, book)
   if not book:living()[1] then return end
   records.settle(book, req)
-  clear_debris(book, { ns = open_namespace(req), type = type_name }, req)
+  clear_debris(book, { ns = open_namespace(req) }, req)
 end
 
 --- ADD. The result has been given to the caller when it returns.
 -- @tparam table req the request; in a chain in one process with `books` (by type: `book`, `alone`), which are
--- not closed, `chain` for the record, and `go_on(text, commit)`, which is given the result instead, and does what comes behind: the
--- attachment counts once it has called `commit`
+-- not closed, `chain` for the record, and `go_on(text, commit)`, which is given the result instead, and does
+-- what comes behind: the attachment counts once it has called `commit`
 -- @tparam table plugin what the script returned
 function M.add(req, plugin)
   plugin = with_hooks(req, plugin)

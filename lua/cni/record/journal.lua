@@ -236,8 +236,8 @@ end
 
 --- Begin a record for an ADD.
 -- @tparam table header who asked: network, id, ifname, type, digest (see @{digest}), netns, cookie,
--- config, args, path; of a part of a chain in one process `chain` (`id`, `first`, the type of its first part of
--- ours, `is_first`)
+-- config, args, path; of a part of a chain in one process `chain`: `id`, `first` (the type of its first
+-- part of ours), `is_first`
 -- @treturn Record
 function Book:begin(header)
   if #self.records > 0 and #self:living() == 0 then

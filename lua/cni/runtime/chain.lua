@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
---- A chain in one process: a plugin of type `luacni` whose configuration has `plugins` of its own runs them one
--- after the other as a runtime would, and answers as the last one does. To the records it is the same chain:
--- each part has its own, by which DEL, CHECK, GC, update and repair go, whoever asks, in whichever form.
+--- A chain in one process: a plugin of type `luacni` whose configuration has `plugins` of its own runs them
+-- one after the other as a runtime would, and answers as the last one does. To the records it is the same
+-- chain: each part has its own, by which DEL, CHECK, GC, update and repair go, in whichever form.
 --
 --     ADD      all or nothing: the parts' records count once the first does, which is the last to be ended.
 --              What is killed before is debris, and what fails takes back all, the last part first
@@ -47,6 +47,11 @@ end
 -- Members of the whole configuration that a runtime means for each plugin.
 local for_all <const> = { "cni.dev/valid-attachments", "cni.dev/attachments" }
 
+local function missing(where)
+  fail.config(where .. "plugins",
+    "is missing: type luacni is a chain in one process, of the plugins listed there")
+end
+
 --- The chain that a request is about.
 -- @tparam table req of main, with its configuration read
 -- @tparam string bytes that configuration
@@ -55,9 +60,7 @@ local for_all <const> = { "cni.dev/valid-attachments", "cni.dev/attachments" }
 -- @treturn Chain
 -- @raise code 7 for what is no list of plugins
 function M.new(req, bytes, host, watch)
-  if req.raw.plugins == nil then
-    fail.config("plugins", "is missing: type luacni is a chain in one process, of the plugins listed there")
-  end
+  if req.raw.plugins == nil then missing "" end
   local network = config.read(bytes, "the configuration")
   local self = setmetatable({ req = req, host = host, watch = watch, parts = network.plugins, members = {},
     job = { network = network, id = req.container_id, netns = req.netns, ifname = req.ifname, args = req.args,
@@ -68,6 +71,7 @@ function M.new(req, bytes, host, watch)
   self.prev = splice.get(bytes, "prevResult") or false
   network.version = req.raw.cniVersion or ""
   for _, part in ipairs(self.parts) do
+    if part.type == "luacni" then missing(part.where .. ".") end
     part.plugin = scripts.plugin(host, part.type, nil, req.command)
     part.is_foreign = not part.plugin and plugins.program(self.job, part.type) ~= nil
   end
@@ -101,7 +105,9 @@ function Chain:call(part, prev, more)
   if not plugin then
     -- Of a DEL or GC the record may know enough; any other call has to find the program.
     if req.command ~= "DEL" and req.command ~= "GC" then plugins.find(self.job, part.type) end
-    plugin = setmetatable({ type = part.type }, { __index = function() plugins.find(self.job, part.type) end })
+    plugin = setmetatable({ type = part.type }, { __index = function()
+      plugins.find(self.job, part.type)
+    end })
   end
   req.type = plugin.type
   self.host.deadline(patience)
@@ -111,8 +117,8 @@ end
 -- Call a part, which tells nothing but whether it fails.
 function Chain:ask(part)
   local ok, err = pcall(function()
-    if part.is_foreign then return plugins.call(self.job, self.req.command, part, self:stdin(part, self.prev)) end
-    self:call(part, self.prev)
+    if not part.is_foreign then return self:call(part, self.prev) end
+    plugins.call(self.job, self.req.command, part, self:stdin(part, self.prev))
   end)
   return not ok and named(part, err) or nil
 end
@@ -198,7 +204,8 @@ function Chain:add()
   local ok, err = pcall(function()
     if problem then error(problem, 0) end
     for i = #parts, 1, -1 do
-      if books[parts[i].type] then verbs.clear(req, parts[i].type, books[parts[i].type].book) end
+      local opened = books[parts[i].type]
+      if opened then verbs.clear(req, opened.book) end
     end
     run(1, self.prev)
   end)
