@@ -369,9 +369,8 @@ end
 
 --- Before a chain in one process is added: take back what a part of it has left that was killed.
 -- @tparam table req the request, of the whole chain
--- @tparam string type_name the part's
--- @tparam Book book its book, open
-function M.clear(req, type_name, book)
+-- @tparam Book book the part's, open
+function M.clear(req, book)
   if not book:living()[1] then return end
   records.settle(book, req)
   clear_debris(book, { ns = open_namespace(req) }, req)
