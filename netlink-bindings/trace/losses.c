@@ -21,6 +21,7 @@
 #include "bindings.h"
 #include "nl/nl.h"
 #include "nl/push.h"
+#include "ns/ns.h"
 
 #define LOSSES_HANDLE "netlink.losses"
 #define PATIENCE_MS 1000
@@ -58,12 +59,15 @@ static bool is_loss_of_rules(const struct nlmsghdr *msg)
 	return false;
 }
 
-/* Neighbours that the kernel has learnt come and go by themselves; an entry that was made is permanent. */
+/*
+ * What a bridge has learnt comes and goes by itself; an entry that was made does not. (Of a neighbour that
+ * was made, the message that it is gone does not say so.)
+ */
 static bool is_lasting(const struct nlmsghdr *msg)
 {
 	const struct ndmsg *neigh = mnl_nlmsg_get_payload(msg);
 
-	return mnl_nlmsg_get_payload_len(msg) >= sizeof *neigh &&
+	return mnl_nlmsg_get_payload_len(msg) >= sizeof *neigh && neigh->ndm_family == AF_BRIDGE &&
 	       neigh->ndm_state & (NUD_PERMANENT | NUD_NOARP);
 }
 
@@ -127,13 +131,12 @@ static int wait_for_loss(struct losses *l, int64_t deadline)
 	}
 }
 
-static int open_losses(struct losses *l)
+static int open_losses(struct losses *l, const struct nl_place *place)
 {
-	const struct nl_place here = { .fd = -1 };
 	int err = 0;
 
 	for (int i = 0; !err && i < SOCKETS; i++) {
-		err = nl_open(&l->nl[i], protocols[i], &here);
+		err = nl_open(&l->nl[i], protocols[i], place);
 		if (i == NETFILTER && err == -EPROTONOSUPPORT)
 			return 0; /* no nf_tables, no rules to lose */
 		/* Without it there is this namespace to hear of. */
@@ -147,9 +150,8 @@ static int open_losses(struct losses *l)
 }
 
 /***
-Wait until something may be gone, or another: a link, an address, a route, a rule, a neighbour or an entry
-of a bridge that was made, traffic control, forwarding, something of nf_tables. All that has come by then
-is read.
+Wait until something may be gone, or another: a link, an address, a route, a rule, an entry of a bridge
+that was made, traffic control, forwarding, something of nf_tables. All that has come by then is read.
 @function losses:wait
 @tparam[opt=1000] integer timeout_ms
 @treturn[1] boolean false: nothing was; or a signal came
@@ -186,9 +188,10 @@ static int losses_close(lua_State *L)
 }
 
 /***
-Listen, from now on, to what the kernel tells of changes in this namespace, and in others that it knows:
+Listen, from now on, to what the kernel tells of changes in a namespace, and in others that this one knows:
 NETLINK_LISTEN_ALL_NSID of netlink(7).
 @function losses
+@param[opt] where the namespace: an object or a path, by default ours
 @treturn[1] losses
 @return[2] nil
 @treturn[2] string what went wrong
@@ -196,13 +199,14 @@ NETLINK_LISTEN_ALL_NSID of netlink(7).
 */
 static int losses_open(lua_State *L)
 {
+	struct nl_place place = netns_place_arg(L, 1);
 	struct losses *l = lua_newuserdatauv(L, sizeof *l, 0);
 	int err;
 
 	for (int i = 0; i < SOCKETS; i++)
 		nl_init(&l->nl[i]);
 	luaL_setmetatable(L, LOSSES_HANDLE);
-	err = open_losses(l);
+	err = open_losses(l, &place);
 	return err ? push_failure(L, err, "listen to changes") : 1;
 }
 

@@ -32,6 +32,8 @@ end
 
 local function picture() return t.snapshot { ns = { host, blue, red } } end
 
+local clean
+
 -- As it was; numbers that the kernel gives to what is new may be others.
 local function as_before(before)
   local lines = {}
@@ -40,12 +42,12 @@ local function as_before(before)
       or line:find("info_slave_data%.[dein][^:]*: ")
     -- Where a killed call has not looked what was sent to before, the set says so.
     local unseen = line:find('"asked_udp"', 1, true)
+    -- What a killed call had not yet renamed goes with the bridge's folder.
+    unseen = unseen or before ~= clean and line:find "^%+ records%.shared/[^/]*/%.facts%.%d+ "
     if not line:find("fe80::", 1, true) and not numbers and not unseen then lines[#lines + 1] = line end
   end
   t.same({}, lines)
 end
-
-local clean
 
 before_each(function()
   t.wipe()

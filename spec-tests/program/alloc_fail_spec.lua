@@ -329,6 +329,13 @@ local bindings = {
     assert(list[1].attrs.name == "eth0" and left == 1)
     assert(#dissect.messages(12, ("I4I2I2I4I4"):pack(20, 0x0a00, 1, 1, 0) .. ("\0"):rep(4)) == 1)
     assert(dissect.locate(0, link, 32) == "name")]] },
+  { "losses, losses:wait, losses:close", "return require('netlink')", [[
+    local netlink = ...
+    local losses <close> = assert(netlink.losses())
+    local h <close> = assert(netlink.open())
+    assert(h:send { { "set", "link", { name = "lo", up = false } }, { "set", "link", { name = "lo", up = true } } })
+    assert(losses:wait(1000) == true)
+    losses:close()]] },
   { "trace", "return require('netlink').trace", [[
     local trace = ...
     local t <close> = assert(trace { "/usr/sbin/ip", "-n", "alloc", "link", "set", "lo", "up" })

@@ -14,7 +14,7 @@ local report = "/run/spec/report"
 -- no n-th. `errno` may be a list, of which each call gets another one. Of calls of any name a sample fails.
 local stride = t.stride(7)
 local function each_call(errno, name, run, judge)
-  for n = 1, 400, name and 1 or stride do
+  for n = 1, 800, name and 1 or stride do
     local this = type(errno) == "table" and errno[n % #errno + 1] or errno
     local only = name and "-s " .. name or ""
     local got = run(("%s -e %s %s -o %s %d"):format(t.helper("killat"), this, only, report, n), n)
