@@ -83,6 +83,24 @@ describe("podman", function()
     t.same({ nil, nil }, { t.read(stored(id)), t.read "/var/lib/cni/networks/net/10.77.0.3" })
   end)
 
+  it("runs a list that luacni bundle has written: attaches, and takes away what was attached before", function()
+    t.same({ "", 0, "" }, { luacni { "bundle", "net", "--write" } })
+    t.write(place .. "/containers.conf", (settings:gsub("/usr/lib/cni", t.bin.ours)))
+    podman("run -d --pull never --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network net --name c2 -p 8077:80 "
+      .. "localhost/box:latest /bin/sleep 300")
+    local second, ns = podman "inspect c2 --format '{{.Id}}'", podman "inspect c2 --format '{{.NetworkSettings.SandboxKey}}'"
+    assert.equal("10.77.0.3", podman "inspect c2 --format '{{.NetworkSettings.Networks.net.IPAddress}}'")
+    assert.matches("bridge\n", t.run("ls /run/luacni/attachments/net/*"))
+    assert.is_truthy(t.our_rules():find("8077", 1, true))
+    assert.is_true(t.answers(ns, "10.77.0.1"))
+    t.same({ "", 0, "" }, { luacni { "check", "net", ns } })
+    assert.equal("c2", podman "rm -f -t 0 c2 2>&1")
+    assert.equal("c1", podman "rm -f -t 0 c1 2>&1")
+    t.same({ nil, nil, nil, "" }, { t.read(stored(second)), t.read "/var/lib/cni/networks/net/10.77.0.3",
+      t.read "/var/lib/cni/networks/net/10.77.0.2", t.records() })
+    assert.equal(0, #t.ip(nil, "link show type veth"))
+  end)
+
   it("leaves attachments that luacni gc finds, when it is gone with the namespace", function()
     t.same({ "", 0, "nothing is left of anything dead\n" }, { luacni { "gc" } })
     assert.is_truthy(t.read(stored(id)))
