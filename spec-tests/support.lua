@@ -54,6 +54,12 @@ function M.stride(usual, others)
   return others and others[M.sanitized and "sanitized" or M.guest] or usual
 end
 
+--- Whether the i-th of many alike is gone to today: of `count` in a row one is, another one tomorrow; each, where
+-- nothing is sampled.
+function M.is_due(i, count)
+  return M.thorough or (i + tonumber(os.getenv "LUACNI_SPEC_DAY")) % count == 0
+end
+
 --- Write a file; its folder is made.
 function M.write(path, bytes)
   local dir = path:match("^(.*)/[^/]*$")

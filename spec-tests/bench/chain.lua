@@ -15,7 +15,7 @@ local BUILD = os.getenv("BUILD") or "build"
 local REFERENCE = os.getenv("REFERENCE") or "/usr/lib/cni"
 local ROUNDS = tonumber(os.getenv("CHAIN_N")) or 20
 local FULL, MAPPINGS, PORTS_OF_A_BRIDGE = 5000, 5000, 1000
-local TARGETS = { chain = 7, full = 1.2, many = 1.5, offset = 20 }
+local TARGETS = { chain = 7, bundle = 18, full = 1.2, many = 1.5, offset = 20 }
 local RATE <const> = 100000000
 local CALLED <const> = 300
 
@@ -23,21 +23,35 @@ local function text_of(conf) return cjson.encode(conf):sub(2, -2) end
 
 --- Configurations -----------------------------------------------------------------------------
 
-local function chain(node, number)
+local function plugins_of(number)
   local mappings = { { hostPort = number, containerPort = 80, protocol = "tcp" },
     { hostPort = number, containerPort = 53, protocol = "udp" } }
-  local list, lines = {
+  return {
     { type = "bridge", bridge = "br0", isDefaultGateway = true, ipMasq = true,
       ipam = { type = "static", addresses = { { address = fill.address(number) .. "/16", gateway = "10.8.0.1" } } } },
-    { type = "portmap", runtimeConfig = { portMappings = mappings } }, { type = "firewall" },
+    { type = "portmap", capabilities = { portMappings = true }, runtimeConfig = { portMappings = mappings } },
+    { type = "firewall" },
     { type = "bandwidth", ingressRate = RATE, ingressBurst = RATE, egressRate = RATE, egressBurst = RATE },
     { type = "tuning", sysctl = { ["net.core.somaxconn"] = "500" }, mtu = 1400 },
-  }, {}
+  }
+end
+
+local function chain(node, number)
+  local list, lines = plugins_of(number), {}
   for i, conf in ipairs(list) do
     conf.cniVersion, conf.name = "1.0.0", node
     lines[i] = conf.type .. " " .. text_of(conf)
   end
   return table.concat(lines, "\n") .. "\n"
+end
+
+-- The same in one process.
+local function bundle(node, number)
+  local list = plugins_of(number)
+  local given = list[2].runtimeConfig
+  list[2].runtimeConfig = nil
+  return "luacni " .. text_of { cniVersion = "1.0.0", name = node, type = "luacni",
+    capabilities = list[2].capabilities, runtimeConfig = given, plugins = list } .. "\n"
 end
 
 local function portmap(node, mappings)
@@ -154,6 +168,11 @@ local function print_all(f)
     end
     print(("  %-12s %10d %12s"):format("processes", ours.processes, theirs and theirs.processes or "-"))
   end
+  for _, verb in ipairs { "ADD", "DEL" } do
+    local one, theirs = f["bundle:" .. verb], f["reference:" .. verb]
+    print(("  in one process, %s: wall %.2f, CPU %.2f%s"):format(verb, one.wall, one.cpu, theirs
+      and ("; reference/ours %.2f (>= %g), %.2f"):format(theirs.wall / one.wall, TARGETS.bundle, theirs.cpu / one.cpu) or ""))
+  end
   local function compare(what, many, one, target)
     print(("%s: wall %.2f against %.2f ms, %.2f; CPU %.2f; <= %g"):format(what, many.wall, one.wall,
       many.wall / one.wall, many.cpu / one.cpu, target))
@@ -173,9 +192,9 @@ end
 local function main()
   sh("mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/cni && mkdir -p /run/netns && ip link set lo up")
   local dirs = { ours = output("realpath %s/cni-bin", BUILD), reference = REFERENCE }
-  local chains = { { "ours", new_node "ours" } }
+  local chains = { { "ours", new_node "ours" }, { "ours", new_node "bundle" } }
   if os.execute("test -x " .. REFERENCE .. "/portmap") then
-    chains[2] = { "reference", new_node "reference" }
+    chains[3] = { "reference", new_node "reference" }
   end
   chains[#chains + 1] = { "ours", our_node("empty", dirs.ours, 1) }
   chains[#chains + 1] = { "ours", our_node("full", dirs.ours, FULL, true) }
@@ -187,7 +206,8 @@ local function main()
   for i, entry in ipairs(chains) do
     sh("ip netns add pod%d", CALLED + i)
     for _, number in ipairs { CALLED + i, CALLED } do
-      write(("/run/%s-%d"):format(entry[2], number), chain(entry[2], number))
+      local form = entry[2] == "bundle" and bundle or chain
+      write(("/run/%s-%d"):format(entry[2], number), form(entry[2], number))
     end
     plan.chain("run", entry[1], entry[2], CALLED + i, "ADD")
   end

@@ -375,7 +375,7 @@ end
 
 -- Go through points; each that fails is told, and gives the next one a new world. Which is gone to first is
 -- another in each test.
-local nth, stride = 0, t.stride(3, { second = 6, stock = 6 })
+local nth, stride = 0, t.stride(5, { second = 7, stock = 7 })
 local function walk(entry, loss, list, prepare)
   local w, expected, whole = prepared(entry, loss, prepare)
   local bad, occurred = {}, {}

@@ -161,8 +161,8 @@ describe("What is switched on for the node", function()
     -- The first process of a node is in the node's namespace.
     w:add { under = "unshare --pid --fork --mount-proc" }
     assert.equal("1 1 2", values(w))
-    t.same({ "99-zz-luacni-net.ipv4.ip_forward.conf", "99-zz-luacni-net.ipv6.conf.all.forwarding.conf",
-      "99-zz-luacni-net.ipv6.conf.up0.accept_ra.conf" }, (function()
+    t.same({ "zz-luacni-net.ipv4.ip_forward.conf", "zz-luacni-net.ipv6.conf.all.forwarding.conf",
+      "zz-luacni-net.ipv6.conf.up0.accept_ra.conf" }, (function()
       local names = {}
       for name in t.run("ls /run/sysctl.d"):gmatch "%S+" do names[#names + 1] = name end
       return names
@@ -172,15 +172,25 @@ describe("What is switched on for the node", function()
     w:del()
   end)
 
-  it("is no node's where luacni runs in a namespace of its own, or was on before: there is no file", function()
+  it("is no node's where luacni runs in a namespace of its own: there is no file; and is the node's too when it was on", function()
     local w = new()
     w:add()
     w:del()
-    assert.is_nil(t.read "/run/sysctl.d/99-zz-luacni-net.ipv4.ip_forward.conf")
-    w:add { under = "unshare --pid --fork --mount-proc" }
     t.same({}, t.files "/run/sysctl.d")
     system(w, hardened)
     assert.equal("0 0 1", values(w))
+    w:sh "echo 1 >/proc/sys/net/ipv4/ip_forward"
+    w:add { under = "unshare --pid --fork --mount-proc" }
+    system(w, hardened)
+    assert.equal("1 1", values(w):sub(1, 3))
+    w:del()
+  end)
+
+  it("is no error of those programs when its link has gone", function()
+    local w = new()
+    t.write("/run/sysctl.d/zz-luacni-net.ipv6.conf.gone.accept_ra.conf", "-net/ipv6/conf/gone/accept_ra = 2\n")
+    system(w, hardened)
+    w:add()
     w:del()
   end)
 

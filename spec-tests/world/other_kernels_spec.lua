@@ -143,6 +143,9 @@ for kernel, release in pairs({ second = "^6%.1", stock = "^6%.1%.0%-%d+%-amd64" 
       assert.equal("", left())
     end)
 
+    -- One of the two today.
+    if not t.is_due(kernel == "stock" and 1 or 0, 2) then return end
+
     it("ends at its limit, and nothing of it is left", function()
       t.needs("guests")
       local began = os.time()

@@ -16,9 +16,9 @@ local M = {}
 -- Who flushes rules often makes others at once: the end of that is waited for, but not long.
 local quiet_ms <const>, longest_ms <const> = 10, 50
 
--- Of the time, a repair takes a tenth at the most: on a node where it takes long, and things change all the
--- time, it begins less often.
-local share <const>, least_pause_ms <const> = 9, 200
+-- Where things are lost again and again, repairs take a tenth of a processor at the most; but a loss waits no
+-- longer than some seconds, or than a repair takes. The first in a row wait for nothing.
+local share <const>, free <const>, least_pause_ms <const>, longest_pause_ms <const> = 9, 3, 200, 5000
 
 -- What looks like a problem may be an ADD or DEL that is at work.
 local second_look_ms <const> = 2000
@@ -55,10 +55,22 @@ local function pause(losses, ms)
   return lost
 end
 
+-- What the repairs have taken of the processors so far. (Waiting for a lock is no work.)
+local function worked_ms()
+  local text = sys.read_file "/proc/self/stat" or ""
+  local user, system = text:match "%) %S %d+ %d+ %d+ %d+ %-?%d+ %d+ %d+ %d+ %d+ %d+ %d+ %d+ (%d+) (%d+)"
+  return user and (tonumber(user) + tonumber(system)) * 10 or 0
+end
+
 -- A repair, told as JSON. What is not about an attachment ends the watch as it would have ended the repair.
 local function repair(argv)
-  local ran, msg, errno = sys.exec { path = argv[1], argv = argv, env = host.environ(),
-    timeout_ms = timeout_ms, stdout_limit = most_bytes }
+  local function run(path)
+    return sys.exec { path = path, argv = argv, env = host.environ(), timeout_ms = timeout_ms,
+      stdout_limit = most_bytes }
+  end
+  local ran, msg, errno = run(argv[1])
+  -- A newer program may stand in its place, or none.
+  if not ran and errno == sys.errno.ENOENT then ran, msg, errno = run "/proc/self/exe" end
   if not ran then fail.kernel("repair", msg, errno) end
   local ok, list = pcall(json.decode, ran.stdout, "the repair's answer")
   if ran.stderr ~= "" then host.write(2, ran.stderr) end
@@ -115,21 +127,26 @@ function M.run(argv, as_json)
   local losses <close> = begin_to_listen()
   argv = table.move(argv, 1, #argv, 2, { assert(host.exe()) })
   argv[#argv + 1] = "--json"
-  local met, announced = {}, false
+  local met, announced, in_a_row = {}, false, 0
   while true do
-    local began = now_ms()
+    local before = worked_ms()
     local list, status = repair(argv)
     if not list then return status end
     local told, unsure
     told, met, unsure = news(list, met)
-    tell(told, as_json)
+    pcall(tell, told, as_json) -- a disk that is full is no reason to watch no more
     if not announced then host.log "luacni: watching" end
     announced = true
-    local rest = math.max(least_pause_ms, (now_ms() - began) * share)
+    local work, rest = worked_ms() - before, least_pause_ms
+    in_a_row = in_a_row + 1
+    if in_a_row > free then
+      rest = math.max(rest, math.min(work * share, math.max(work, longest_pause_ms)))
+    end
     if unsure then
       pause(losses, math.max(rest, second_look_ms))
-    elseif not pause(losses, rest) and listen(losses, anyway_ms) then
-      settle(losses)
+    elseif not pause(losses, rest) then
+      in_a_row = 0
+      if listen(losses, anyway_ms) then settle(losses) end
     end
   end
 end

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
---- Settings of the node that stay as we set them, told to those who set them again from files: `sysctl
+--- Settings of the node that stay as we want them, told to those who set them again from files: `sysctl
 -- --system`, systemd-sysctl. A file each in the folder of files that live as long as the node runs, behind
 -- what packages and administrators have: as the settings themselves, it stays. (What `sysctl --system` of
--- procps takes from /etc/sysctl.conf itself comes last whatever there is.)
+-- procps takes from /etc/sysctl.conf comes last whatever there is.)
 -- @module cni.record.standing
 
 local sys = require("netlink").sys
@@ -21,13 +21,15 @@ end
 --- Have settings stay. Where no file can be written they are set all the same.
 -- @tparam {table,...} list of { path below /proc/sys, value }, in the namespace that this process is in
 function M.keep(list)
-  if not list[1] or not is_node() then return end
-  sys.mkdirs(M.folder)
+  if not is_node() then return end
   for _, entry in ipairs(list) do
-    local name = entry[1]:gsub("/", ".")
     -- Behind 99-sysctl.conf, which leads to /etc/sysctl.conf on many a node.
-    sys.write_file(("%s/99-zz-luacni-%s.conf"):format(M.folder, name),
-      ("# luacni: containers need it.\n%s = %s\n"):format(entry[1], entry[2]), 420)
+    local path = ("%s/zz-luacni-%s.conf"):format(M.folder, (entry[1]:gsub("/", ".")))
+    if not sys.stat(path) then
+      sys.mkdirs(M.folder)
+      -- A link may have gone by then: the minus says that this is no error.
+      sys.write_file(path, ("# luacni: containers need it.\n-%s = %s\n"):format(entry[1], entry[2]), 420)
+    end
   end
 end
 

@@ -167,8 +167,9 @@ function M.run(step, plan)
     list = missing
   end
   local beside = M.set(list, h, M.say(step))
-  if step.want.keep and step.ns == "host" and list[1] then
-    require("cni.record.standing").keep(table.move(list, 1, #list, #beside + 1, beside))
+  if step.want.keep and step.ns == "host" then
+    local all = step.want.list
+    require("cni.record.standing").keep(table.move(all, 1, #all, #beside + 1, beside))
   end
   if step.by_site and not are_switches(list) then M.kept(step, h) end
 end
