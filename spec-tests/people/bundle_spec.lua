@@ -121,6 +121,7 @@ local lists = {
   ["nomad's"] = { { type = "loopback" }, bridge, firewall, portmap },
   ["one with each type twice"] = { bridge, tuning, { type = "tuning", sysctl = { ["net.ipv4.conf.all.arp_filter"] = "1" } },
     bandwidth, { type = "tuning", promisc = true } },
+  ["one with the same twice"] = { { type = "ptp", ipam = v4 }, { type = "sbr" }, { type = "sbr" }, tuning, tuning },
   ["one with another's program in the middle"] = { bridge, portmap, { type = "theirs", x = { 1 } }, firewall },
   ["one with the reference's in the middle"] = { bridge, { type = "their-tuning", mtu = 1400, sysctl = { ["net.ipv4.conf.all.arp_filter"] = "1" } }, bandwidth },
   ["ptp's"] = { { type = "ptp", ipam = v4 }, bandwidth, { type = "sbr" }, tuning },
@@ -171,8 +172,8 @@ describe("A chain in one process,", function()
     t.needs("nft-nat", "ifb")
     for _, case in ipairs {
       { { bridge, { type = "theirs" }, portmap, t.merge(firewall, { ingressPolicy = "no" }) }, 7, "firewall: ingressPolicy" },
-      { { bridge, portmap, { type = "theirs" }, firewall }, 123, "theirs: ADD theirs: not today", fails = true },
-      { { bridge, portmap, { type = "missing" }, firewall }, 7, 'missing: there is no plugin "missing"' },
+      { { bridge, portmap, { type = "theirs" }, firewall }, 123, "ADD theirs: not today", fails = true },
+      { { bridge, portmap, { type = "missing" }, firewall }, 7, 'there is no plugin "missing"' },
       { { bridge, t.merge(tuning, { mtu = 99999999 }), { type = "theirs" } }, nil, "tuning: " },
       { { bridge, { type = "luacni" } }, 7, "plugins[1].plugins: is missing: type luacni is a chain" },
     } do
@@ -189,6 +190,8 @@ describe("A chain in one process,", function()
       t.same(before, picture())
       local calls = t.read "/run/spec/calls" or ""
       assert.equal(select(2, calls:gsub("ADD", "")), select(2, calls:gsub("DEL", "")), calls)
+      -- What can be told before is told before.
+      if case[2] == 7 then assert.equal("", calls) end
       ok("bundle", case[1], "DEL", nil, { plugins = t.list { bridge } })
     end
   end)
@@ -218,6 +221,20 @@ describe("A chain in one process,", function()
     assert.equal("", t.records())
     os.remove "/run/spec/fails.DEL"
     ok("bundle", list, "DEL", result)
+  end)
+
+  it("has a DEL that goes by its records where the list cannot be read any more", function()
+    t.needs "nft-nat"
+    new()
+    ok("bundle", { bridge, portmap, firewall }, "ADD")
+    for _, bad in ipairs { { { type = "../x" } }, { { x = 1 } }, {} } do
+      local got = forms.bundle({ bridge }, "DEL", nil, { plugins = t.list(bad) })
+      assert.equal(0, got.rc, got.out)
+      t.same({ "", "", 0 }, { t.records(), t.our_rules(host), #t.ip(blue, "link show type veth") })
+      ok("bundle", { bridge, portmap, firewall }, "ADD")
+    end
+    ok("bundle", { bridge, portmap, firewall }, "DEL")
+    assert.equal(1, forms.bundle({ bridge }, "DEL", nil, { plugins = t.list { { x = 1 } } }).rc)
   end)
 
   it("keeps what is valid in a GC, and takes back what is not", function()
@@ -254,6 +271,19 @@ describe("A chain in one process,", function()
       assert.is_truthy(got.json.msg:find(says, 1, true), got.out)
     end
     t.same(clean, picture())
+  end)
+
+  it("may be the one plugin of a .conf, as runtimes read it", function()
+    t.needs "nft-nat"
+    new()
+    t.write("/etc/cni/net.d/10-one.conf", t.json { cniVersion = "1.1.0", name = "net", type = "luacni",
+      plugins = t.list { bridge, firewall } })
+    t.same("", (cli.succeeds { "validate", "net" }))
+    cli.succeeds { "add", "net", "blue" }
+    cli.succeeds { "check", "net", "blue" }
+    cli.succeeds { "del", "net", "blue" }
+    assert.equal("", t.records())
+    t.run "rm -rf /etc/cni/net.d /var/lib/cni/results"
   end)
 
   it("is taken over from a list, and given back to one, by luacni's commands", function()
@@ -321,5 +351,10 @@ describe("luacni bundle and unbundle", function()
     cli.fails(2, { "bundle" }, "CONF")
     cli.fails(2, { "bundle", "-", "--write" }, "--write is for a file", { stdin = text })
     t.same('{"cniVersion":"1.1.0","name":"net","type":"bridge"}', t.read(one))
+    -- What is one plugin, and a chain.
+    local chain = file("chain.conf", '{"cniVersion":"1.1.0","name":"net","type":"luacni","plugins":[{"type":"bridge"},{"type":"firewall"}]}')
+    t.same({ "bridge", "firewall" }, { t.decode((cli.succeeds { "unbundle", chain })).plugins[1].type,
+      t.decode((cli.succeeds { "unbundle", chain })).plugins[2].type })
+    cli.fails(2, { "unbundle", chain, "--write" }, "a list has a name that ends in .conflist")
   end)
 end)

@@ -3,6 +3,7 @@
 -- @module cni.command.rewrite
 
 local fail = require "cni.fail"
+local host = require "host"
 local job = require "cni.command.job"
 local say = require "cni.command.say"
 local splice = require "cni.runtime.splice"
@@ -32,10 +33,16 @@ M.options = job.options({ "conf-dir" }, {
 -- @tparam function form gives the text, of a network of cni.runtime.config
 function M.run(name, words, options, form)
   local network = job.network(words[1], options)
-  if network.is_single then say.usage(name .. ": that is one plugin, and no list") end
+  if network.is_single and not network.is_bundled then
+    say.usage(name .. ": that is one plugin, and no list")
+  end
+  for _, plugin in ipairs(network.plugins) do
+    if plugin.is_sibling then host.log(("luacni: %s stays a plugin of its own"):format(plugin.where)) end
+  end
   local text = splice.indented(form(network)) .. "\n"
   if not options.write then return say.bytes(text) end
   if not network.file then say.usage(name .. ": --write is for a file") end
+  if network.is_single then say.usage(name .. ": a list has a name that ends in .conflist") end
   write(network.file, text)
 end
 

@@ -44,6 +44,20 @@ local function runtime_config(part, given)
   return #splice.members(text) > 0 and text or false
 end
 
+-- The plugins of the chain. A DEL goes by the records where nobody can tell from the configuration.
+local function network_of(req, bytes)
+  local ok, network = pcall(config.read, bytes, "the configuration")
+  if ok then return network end
+  local parts = {}
+  local owner = { network = req.network, id = req.container_id, ifname = req.ifname }
+  for _, record in ipairs(req.command == "DEL" and journal.of(owner) or {}) do
+    local text = splice.set(record.header.config, { runtimeConfig = false, prevResult = false })
+    parts[#parts + 1] = { type = record.header.type, text = text, raw = json.decode(text), where = "plugins" }
+  end
+  if not parts[1] then error(network, 0) end
+  return { name = req.network, plugins = parts }
+end
+
 -- Members of the whole configuration that a runtime means for each plugin.
 local for_all <const> = { "cni.dev/valid-attachments", "cni.dev/attachments" }
 
@@ -61,7 +75,7 @@ end
 -- @raise code 7 for what is no list of plugins
 function M.new(req, bytes, host, watch)
   if req.raw.plugins == nil then missing "" end
-  local network = config.read(bytes, "the configuration")
+  local network = network_of(req, bytes)
   local self = setmetatable({ req = req, host = host, watch = watch, parts = network.plugins, members = {},
     job = { network = network, id = req.container_id, netns = req.netns, ifname = req.ifname, args = req.args,
       path = req.path_text or "", environ = req.environ, log = function(text) host.write(2, text) end },
@@ -70,10 +84,15 @@ function M.new(req, bytes, host, watch)
   for _, key in ipairs(for_all) do self.members[key] = splice.get(bytes, key) end
   self.prev = splice.get(bytes, "prevResult") or false
   network.version = req.raw.cniVersion or ""
+  local seen = {}
   for _, part in ipairs(self.parts) do
     if part.type == "luacni" then missing(part.where .. ".") end
     part.plugin = scripts.plugin(host, part.type, nil, req.command)
     part.is_foreign = not part.plugin and plugins.program(self.job, part.type) ~= nil
+    -- What changes nothing the second time has one record in a list too.
+    local key = part.type .. splice.compact(part.text)
+    part.is_again = seen[key] and part.plugin and req.command == "ADD" and part.plugin.chained
+    seen[key] = true
   end
   return self
 end
@@ -88,7 +107,8 @@ end
 local function named(part, err)
   err = fail.wrap(err)
   if not err.part then
-    err.msg, err.part = ("%s: %s"):format(part.type, err.msg), part.type
+    local is_named = err.msg:find(part.type, 1, true)
+    err.msg, err.part = is_named and err.msg or ("%s: %s"):format(part.type, err.msg), part.type
   end
   -- It has been tried again by the part itself.
   err.retry = nil
@@ -112,6 +132,19 @@ function Chain:call(part, prev, more)
   req.type = plugin.type
   self.host.deadline(patience)
   verbs[req.command:lower()](req, plugin)
+end
+
+-- Raise what can be told before anything is done: a program that is not there, a value that is refused.
+function Chain:foresee()
+  for _, part in ipairs(self.parts) do
+    local ok, err = pcall(function()
+      if part.is_foreign then return end
+      if not part.plugin then plugins.find(self.job, part.type) end
+      local conf = part.plugin.conf
+      if conf then require("cni.schema").read(conf, json.decode(self:stdin(part, false))) end
+    end)
+    if not ok then error(named(part, err), 0) end
+  end
 end
 
 -- Call a part, which tells nothing but whether it fails.
@@ -177,6 +210,7 @@ function Chain:add_foreign(part, prev, go_on)
 end
 
 function Chain:add()
+  self:foresee()
   local req, parts, commits, first = self.req, self.parts, {}, nil
   local id = ("%016x"):format((string.unpack("I8", assert(sys.random(8)))))
   local books, problem = self:open_books { network = req.network, id = req.container_id, ifname = req.ifname }
@@ -188,7 +222,10 @@ function Chain:add()
       return req.deliver(prev)
     end
     local ok, err = pcall(function()
-      if part.is_foreign then
+      if part.is_again then
+        commits[i] = function() end
+        return run(i + 1, prev)
+      elseif part.is_foreign then
         commits[i] = function() end
         return self:add_foreign(part, prev, function(text) run(i + 1, text) end)
       end

@@ -187,8 +187,14 @@ function M.read(text, what, folder)
   local network = { name = raw.name, version = version_of(raw), plugins = {}, text = text, bytes = text,
     disable_check = flag(raw, "disableCheck"), disable_gc = flag(raw, "disableGC"),
     only_inlined = flag(raw, "loadOnlyInlinedPlugins") }
-  if raw.plugins == nil and raw.type ~= nil then
-    add_plugin(network, text, what)
+  -- What has both is a chain in one process, or a list with a key that nobody reads.
+  if raw.type ~= nil and (raw.plugins == nil or raw.type == "luacni") then
+    if raw.plugins == nil then
+      add_plugin(network, text, what)
+    else
+      network.is_bundled = true
+      add_list(network, raw, text, "")
+    end
     network.bytes, network.is_single = as_list(network, text), true
     return network
   end
