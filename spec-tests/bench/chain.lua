@@ -171,7 +171,8 @@ local function print_all(f)
   for _, verb in ipairs { "ADD", "DEL" } do
     local one, theirs = f["bundle:" .. verb], f["reference:" .. verb]
     print(("  in one process, %s: wall %.2f, CPU %.2f%s"):format(verb, one.wall, one.cpu, theirs
-      and ("; reference/ours %.2f (>= %g), %.2f"):format(theirs.wall / one.wall, TARGETS.bundle, theirs.cpu / one.cpu) or ""))
+      and ("; reference/ours %.2f%s, %.2f"):format(theirs.wall / one.wall,
+        verb == "ADD" and (" (>= %g)"):format(TARGETS.bundle) or "", theirs.cpu / one.cpu) or ""))
   end
   local function compare(what, many, one, target)
     print(("%s: wall %.2f against %.2f ms, %.2f; CPU %.2f; <= %g"):format(what, many.wall, one.wall,
