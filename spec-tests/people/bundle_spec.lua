@@ -273,6 +273,23 @@ describe("A chain in one process,", function()
     t.same(clean, picture())
   end)
 
+  it("is told by validate that it asks the runtime for too little, or that its program is missing", function()
+    t.needs "nft-nat"
+    new()
+    local path = "/run/spec/v.conflist"
+    t.write(path, t.json { cniVersion = "1.1.0", name = "net", plugins = t.list { { type = "luacni",
+      plugins = t.list { bridge, portmap } } } })
+    local out, status = cli.luacni { "validate", path }
+    assert.equal(1, status)
+    assert.is_truthy(out:find("plugins[1] (portmap): capabilities: the plugin luacni around it does not have portMappings",
+      1, true), out)
+    t.write(path, (cli.succeeds { "bundle", path }))
+    assert.equal("", (cli.succeeds { "validate", path }))
+    out, status = cli.luacni({ "validate", path }, { env = { "CNI_PATH=/usr/lib/cni" } })
+    assert.equal(1, status)
+    assert.is_truthy(out:find("no program luacni in /usr/lib/cni", 1, true), out)
+  end)
+
   it("may be the one plugin of a .conf, as runtimes read it", function()
     t.needs "nft-nat"
     new()

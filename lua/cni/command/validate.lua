@@ -101,6 +101,20 @@ local function check_list(network, text, problem, remark)
   end
 end
 
+-- What a part of a chain in one process is never given, since the chain does not ask for it.
+local function check_around(plugin, problem)
+  local taken = type(plugin.around.capabilities) == "table" and plugin.around.capabilities or {}
+  local missing = {}
+  for key, wanted in pairs(type(plugin.raw.capabilities) == "table" and plugin.raw.capabilities or {}) do
+    if wanted == true and taken[key] ~= true then missing[#missing + 1] = key end
+  end
+  table.sort(missing)
+  for _, key in ipairs(missing) do
+    problem(("capabilities: the plugin luacni around it does not have %s: no runtime gives it"):format(key),
+      "luacni bundle writes all of them")
+  end
+end
+
 -- Whether a runtime would find a type's program.
 local function check_program(job, reader, problem, remark)
   if reader.bad then
@@ -347,6 +361,10 @@ function M.findings(network, want)
     problem, remark = told(chain.at)
     if plugin.is_sibling then seek_doubles(splice.compact(plugin.text), "", problem) end
     check_plugin(job, plugin, chain, problem, remark)
+    if plugin.around then check_around(plugin, problem) end
+  end
+  if network.is_bundled and not files.program(request.split_path(job.path), "luacni") then
+    told("list")(("no program luacni in %s, which type luacni is"):format(job.path))
   end
   return list
 end

@@ -69,7 +69,7 @@ end
 
 local add_list
 
-local function add_plugin(network, text, where)
+local function add_plugin(network, text, where, around)
   local raw = json.decode(text, where, { object = true }) or {}
   if type(raw.type) ~= "string" or raw.type == "" or raw.type:find("/", 1, true) then
     fail.config(where .. ".type", raw.type == nil and "is missing: it names the plugin"
@@ -81,7 +81,8 @@ local function add_plugin(network, text, where)
     network.is_bundled = true
     return add_list(network, raw, text, where .. ".")
   end
-  network.plugins[#network.plugins + 1] = { type = raw.type, text = text, raw = raw, where = where }
+  network.plugins[#network.plugins + 1] = { type = raw.type, text = text, raw = raw, where = where,
+    around = around }
 end
 
 function add_list(network, raw, text, where)
@@ -90,7 +91,7 @@ function add_list(network, raw, text, where)
       and "has no plugin in it" or json.show(raw.plugins) .. " is not a list of plugins")
   end
   for i, element in ipairs(splice.elements(splice.get(text, "plugins"))) do
-    add_plugin(network, element, ("%splugins[%d]"):format(where, i - 1))
+    add_plugin(network, element, ("%splugins[%d]"):format(where, i - 1), raw.type == "luacni" and raw or nil)
   end
 end
 
@@ -168,7 +169,7 @@ end
 -- @treturn table
 --   name, version
 --   plugins     list of `type`, `text` (as written), `raw`, `where` (for messages), `is_sibling` (it is from
---               another file)
+--               another file), `around` (of a part: its chain in one process, decoded)
 --   text        as it was given
 --   bytes       the text as a list, without other files
 --   is_changed  @{stored} gives something else than `bytes`
