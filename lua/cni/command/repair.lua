@@ -6,6 +6,7 @@ local cache = require "cni.runtime.cache"
 local fail = require "cni.fail"
 local host = require "host"
 local job = require "cni.command.job"
+local journal = require "cni.record.journal"
 local json = require "cni.json"
 local repair = require "cni.engine.repair"
 local say = require "cni.command.say"
@@ -50,7 +51,7 @@ local function account(entry)
   function self.note(of, text) say_once(self.notes, of, text) end
   function self.told()
     return { network = entry.network, container = entry.container, interface = entry.interface,
-      steps = self.steps, problems = self.problems }
+      since = entry.since, steps = self.steps, problems = self.problems }
   end
   return self
 end
@@ -64,7 +65,9 @@ local function look_at(entry, env)
   env.prev = stored(entry)
   local ok, err = pcall(repair.attachment, entry.records, env, told)
   if not ok then told.problem(table.concat(entry.types, " "), tostring(fail.wrap(err))) end
-  local missing = unrecorded(entry)
+  -- While a DEL is at work, some of its plugins have done theirs.
+  local is_going = journal.busy { network = entry.network, id = entry.container, ifname = entry.interface }
+  local missing = not is_going and unrecorded(entry)
   if missing and entry.recorded then
     told.problem(missing, "there is no record; DEL and ADD make it anew")
   elseif missing then

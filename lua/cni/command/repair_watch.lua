@@ -85,8 +85,8 @@ local function news(list, met)
   for _, entry in ipairs(list) do
     local problems = json.list {}
     for _, problem in ipairs(entry.problems) do
-      local key = table.concat({ entry.network, entry.container, entry.interface, problem.type,
-        problem.problem }, "\0")
+      local key = table.concat({ entry.network, entry.container, entry.interface, entry.since or "",
+        problem.type, problem.problem }, "\0")
       seen[key] = met[key] and "told" or "met"
       unsure = unsure or not met[key]
       if met[key] == "met" then problems[#problems + 1] = problem end
