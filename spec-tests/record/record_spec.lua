@@ -210,7 +210,8 @@ end)
 
 describe("Without a record, a configuration that ADD refuses", function()
   for _, entry in ipairs(plugins.list) do
-    if not entry.ipam and not entry.prev and plugins.type(entry) ~= "loopback" then
+    local type = plugins.type(entry)
+    if not entry.ipam and not entry.prev and type ~= "loopback" and type ~= "luacni" then
       it("is good enough for DEL: " .. entry.name, function()
         t.needs(table.unpack(entry.needs or {}))
         for _, bad in ipairs {
@@ -224,7 +225,7 @@ describe("Without a record, a configuration that ADD refuses", function()
           lose_records()
           w:fails("ADD", { conf = bad }, 7)
           w:del({ conf = bad })
-          if plugins.type(entry) == "host-device" then
+          if type == "host-device" then
             -- What it was like is in the record alone, but for its name.
             assert.truthy(t.link(w.host, "dev1"))
             t.same(before.leases, w:picture().leases)
