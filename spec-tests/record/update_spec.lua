@@ -117,7 +117,7 @@ describe("killed at any change, and whatever call comes next,", function()
       t.wipe()
       local w = plugins.world(entry)
       cli.host = w.host
-      local before, n, step = w:picture(), 1, t.stride(3, { second = 7, stock = 7 })
+      local before, n, step = w:picture(), 1, t.stride(3, { second = 13, stock = 13 })
       while true do
         local answer = w:add { prev = plugins.prev(entry, w.pods[1]) }
         t.write("/run/spec/answer", t.json(answer))

@@ -16,7 +16,7 @@ local plugins = require "plugins"
 local errnos = { "ENOMEM", "EPERM", "EACCES", "EIO", "EMFILE", "ENFILE", "ENOSPC", "EINTR", "EAGAIN",
   "ENOBUFS" }
 local first_turn, last_turn = (os.getenv("ERRNO_SWEEP") or ""):match("^(%d-)%-?(%d+)$")
-local stride = t.stride(53, { second = 101, stock = 101 })
+local stride = t.stride(53, { second = 211, stock = 211 })
 local limit = 3600
 local dir = "/run/spec/sweep"
 

@@ -148,7 +148,7 @@ end
 
 -- What is done in one world: { verb, ways, step, flags of killat }. Each change is mended in each of the ways;
 -- of a sample, in one of them, in turns.
-local stride = t.stride(4, { stock = 7 })
+local stride = t.stride(4, { second = 7, stock = 7 })
 local sweeps = stride > 1 and {
   { "ADD", "del add gc", stride }, { "DEL", "del add gc", stride }, { "ADD", "other", 19 }, { "DEL", "del", stride, "-d" },
 } or {
