@@ -227,8 +227,9 @@ describe("A chain in one process,", function()
     t.needs "nft-nat"
     new()
     ok("bundle", { bridge, portmap, firewall }, "ADD")
-    for _, bad in ipairs { { { type = "../x" } }, { { x = 1 } }, {} } do
-      local got = forms.bundle({ bridge }, "DEL", nil, { plugins = t.list(bad) })
+    for _, bad in ipairs { { { type = "../x" } }, { { x = 1 } }, {}, false } do
+      local got = bad and forms.bundle({ bridge }, "DEL", nil, { plugins = t.list(bad) })
+        or call("DEL", { cniVersion = version, name = "net", type = "luacni" })
       assert.equal(0, got.rc, got.out)
       t.same({ "", "", 0 }, { t.records(), t.our_rules(host), #t.ip(blue, "link show type veth") })
       ok("bundle", { bridge, portmap, firewall }, "ADD")
@@ -247,6 +248,29 @@ describe("A chain in one process,", function()
     assert.equal(rules, t.our_rules(host))
     ok("bundle", list, "GC", nil, { ["cni.dev/valid-attachments"] = t.list() })
     t.same({ "", "", 0 }, { t.records(), t.our_rules(host), #t.ip(blue, "link show type veth") })
+  end)
+
+  it("is whole when its first part was updated, or its record is lost: a GC takes nothing that is valid", function()
+    t.needs "nft-nat"
+    for _, how in ipairs { "updated", "lost" } do
+      new()
+      t.write("/etc/cni/net.d/net.conflist", t.json { cniVersion = "1.1.0", name = "net", plugins = t.list { { type = "luacni",
+        capabilities = { portMappings = true }, plugins = t.list { bridge, portmap, firewall } } } })
+      local result = ok("bundle", { bridge, portmap, firewall }, "ADD")
+      if how == "updated" then
+        cli.succeeds { "update", "net", "c1", "--set", "mtu=1300", "--plugin", "bridge" }
+      else
+        os.remove "/run/luacni/attachments/net/c1:eth0/bridge"
+      end
+      local rules, records = t.our_rules(host), t.records()
+      ok("bundle", { bridge, portmap, firewall }, "GC", nil,
+        { ["cni.dev/valid-attachments"] = t.list { { containerID = "c1", ifname = "eth0" } } })
+      t.same({ rules, records }, { t.our_rules(host), t.records() }, how)
+      cli.succeeds { "repair" }
+      ok("bundle", { t.merge(bridge, { mtu = how == "updated" and 1300 or nil }), portmap, firewall }, "DEL", result)
+      t.same({ "", "", 0 }, { t.records(), t.our_rules(host), #t.ip(blue, "link show type veth") }, how)
+      t.run "rm -rf /etc/cni/net.d /var/lib/cni/results"
+    end
   end)
 
   it("has the STATUS of its parts, and speaks the versions that we do", function()
@@ -308,7 +332,7 @@ describe("A chain in one process,", function()
     new()
     local file = "/etc/cni/net.d/net.conflist"
     local function put(plugins) t.write(file, t.json { cniVersion = "1.1.0", name = "net", plugins = t.list(plugins) }) end
-    put { bridge, { type = "luacni", plugins = t.list { bandwidth, firewall } } }
+    put { bridge, { type = "luacni", capabilities = { bandwidth = true }, plugins = t.list { bandwidth, firewall } } }
     cli.succeeds { "validate", "net" }
     cli.succeeds { "add", "net", "blue", "--cap-args", t.json { bandwidth = given.bandwidth } }
     cli.succeeds { "check", "net", "blue" }
@@ -360,6 +384,10 @@ describe("luacni bundle and unbundle", function()
     assert.equal("640 file\n", t.run("stat -c '%a file' " .. path))
     assert.equal("luacni", t.decode(t.read(path)).plugins[1].type)
     assert.equal("net.conflist\n", t.run "readlink /run/spec/link.conflist")
+    -- From the folder itself, through two.
+    t.run "ln -sf link.conflist /run/spec/far.conflist"
+    cli.succeeds({ "unbundle", "far.conflist", "-w" }, { cwd = "/run/spec" })
+    t.same({ "bridge", "link.conflist\n" }, { t.decode(t.read(path)).plugins[1].type, t.run "readlink /run/spec/far.conflist" })
   end)
 
   it("refuse what is no list, and what cannot be written", function()

@@ -14,7 +14,11 @@ local M = {}
 -- A link stays one: what it leads to is written.
 local function write(path, text)
   local target = sys.readlink(path)
-  if target then path = target:sub(1, 1) == "/" and target or path:match "^(.*/)" .. target end
+  for _ = 1, target and 40 or 0 do
+    path = target:sub(1, 1) == "/" and target or (path:match "^(.*/)" or "") .. target
+    target = sys.readlink(path)
+    if not target then break end
+  end
   local stat, why, number = sys.stat(path)
   local ok, msg, errno = stat, why, number
   if stat then ok, msg, errno = sys.write_file(path, text, stat.mode) end

@@ -20,7 +20,6 @@ local args = require "cni.engine.args"
 local fail = require "cni.fail"
 local journal = require "cni.record.journal"
 local json = require "cni.json"
-local netlink = require "netlink"
 local outline = require "cni.engine.outline"
 local plans = require "cni.engine.plan"
 local records = require "cni.engine.records"
@@ -145,18 +144,12 @@ local function request_of(part, owner, env)
   return req
 end
 
--- The books of a chain's types, each locked, in the order of their names: so two updates do not wait for each
--- other. What an earlier update has left in them is done with.
+-- The books of a chain's types, each locked. What an earlier update has left in them is done with.
 local function open_books(owner, types, env)
-  local books, names = {}, {}
-  for name in pairs(types) do names[#names + 1] = name end
-  table.sort(names)
+  local books, _, problem = journal.open_all(owner, types)
   local ok, err = pcall(function()
-    for _, name in ipairs(names) do
-      local book = journal.open(owner, name)
-      books[name] = book
-      records.finish(book, env)
-    end
+    if problem then error(problem, 0) end
+    for _, book in pairs(books) do records.finish(book, env) end
   end)
   return books, not ok and err or nil
 end
@@ -349,7 +342,7 @@ function M.attachment(owner, parts, env, told)
   local ok, err = pcall(function()
     if problem then error(problem, 0) end
     assign(chain, books, owner, env)
-    local id, result = ("%016x"):format((string.unpack("I8", assert(netlink.sys.random(8))))), nil
+    local id, result = journal.new_id(), nil
     for _, part in ipairs(chain) do
       part.told = function(...) told(part, ...) end
       if not part.foreign then

@@ -362,7 +362,7 @@ end
 -- The book of a call, and what is to be closed behind it: a chain in one process keeps its parts' books.
 local function open_book(req, plugin)
   local kept = req.books and req.books[plugin.type]
-  if kept then return kept.book, kept.alone, nil end
+  if kept then return kept, req.alone[plugin.type], nil end
   local book, alone = journal.open(owner_of(req), plugin.type)
   return book, alone, book
 end
@@ -377,9 +377,10 @@ function M.clear(req, book)
 end
 
 --- ADD. The result has been given to the caller when it returns.
--- @tparam table req the request; in a chain in one process with `books` (by type: `book`, `alone`), which are
--- not closed, `chain` for the record, and `go_on(text, commit)`, which is given the result instead, and does
--- what comes behind: the attachment counts once it has called `commit`
+-- @tparam table req the request; in a chain in one process with `books` and `alone`, by type, as of
+-- cni.record.journal.open_all: they are not closed; with `chain` for the record, and `go_on(text, commit)`,
+-- which is given the result instead, and does what comes behind: the attachment counts once it has called
+-- `commit`
 -- @tparam table plugin what the script returned
 function M.add(req, plugin)
   plugin = with_hooks(req, plugin)

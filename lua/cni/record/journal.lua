@@ -199,6 +199,30 @@ function M.open(owner, type_name)
   io_error("create record in", dir, "the directory keeps vanishing")
 end
 
+--- Open the books of several types, in the order of their names: two calls do not wait for each other.
+-- @tparam table owner
+-- @tparam table types a set of types
+-- @treturn {[string]=Book} those that were opened, to be closed
+-- @treturn {[string]=boolean} as the second value of @{open}
+-- @treturn ?fail why not all could be
+function M.open_all(owner, types)
+  local names, books, alone = {}, {}, {}
+  for name in pairs(types) do names[#names + 1] = name end
+  table.sort(names)
+  local ok, err = pcall(function()
+    for _, name in ipairs(names) do books[name], alone[name] = M.open(owner, name) end
+  end)
+  return books, alone, not ok and err or nil
+end
+
+--- A name for several records that belong together.
+-- @treturn string
+function M.new_id()
+  local bytes, msg, errno = sys.random(8)
+  if not bytes then fail.kernel("name a record", msg, errno) end
+  return ("%016x"):format((string.unpack("I8", bytes)))
+end
+
 --- The books of other types on the same attachment that nobody works with, each locked.
 -- @tparam string type_name
 -- @treturn function iterator over Books; close each
@@ -389,17 +413,18 @@ function Record:is_update()
   return self.header.update ~= nil and self.done == nil
 end
 
--- Whether the first record of those that a chain in one process has begun says that all count.
+-- Whether the ADD of a chain in one process has come to its end: its first record, which is there from the
+-- beginning, is not without an end. One that is not there any more, or was updated, had one.
 local function has_ended(header)
   local book = {}
   load(book, files.read(directory(header) .. "/" .. component(header.chain.first)) or "")
   for _, record in ipairs(book.records) do
-    local chain = record.header.chain
-    if chain and chain.id == header.chain.id and chain.is_first then
-      return record.done ~= nil and not record.leaving and not record.gone
+    local chain, is_open = record.header.chain, not record.done and not record.gone
+    if is_open and chain and chain.is_first and chain.id == header.chain.id and not record.header.update then
+      return false
     end
   end
-  return false
+  return true
 end
 
 --- Whether the ADD of a record was answered and no DEL has begun to take it back. Of a chain in one process

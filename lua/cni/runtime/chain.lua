@@ -22,7 +22,6 @@ local plugins = require "cni.runtime.plugin"
 local request = require "cni.protocol.request"
 local scripts = require "cni.engine.script"
 local splice = require "cni.runtime.splice"
-local sys = require("netlink").sys
 local verbs = require "cni.engine.verbs"
 
 local M = {}
@@ -44,9 +43,22 @@ local function runtime_config(part, given)
   return #splice.members(text) > 0 and text or false
 end
 
+local function missing(where)
+  fail.config(where .. "plugins",
+    "is missing: type luacni is a chain in one process, of the plugins listed there")
+end
+
+local function read(bytes)
+  local network = config.read(bytes, "the configuration")
+  for _, part in ipairs(network.plugins) do
+    if part.type == "luacni" then missing(network.is_bundled and part.where .. "." or "") end
+  end
+  return network
+end
+
 -- The plugins of the chain. A DEL goes by the records where nobody can tell from the configuration.
 local function network_of(req, bytes)
-  local ok, network = pcall(config.read, bytes, "the configuration")
+  local ok, network = pcall(read, bytes)
   if ok then return network end
   local parts = {}
   local owner = { network = req.network, id = req.container_id, ifname = req.ifname }
@@ -61,11 +73,6 @@ end
 -- Members of the whole configuration that a runtime means for each plugin.
 local for_all <const> = { "cni.dev/valid-attachments", "cni.dev/attachments" }
 
-local function missing(where)
-  fail.config(where .. "plugins",
-    "is missing: type luacni is a chain in one process, of the plugins listed there")
-end
-
 --- The chain that a request is about.
 -- @tparam table req of main, with its configuration read
 -- @tparam string bytes that configuration
@@ -74,7 +81,6 @@ end
 -- @treturn Chain
 -- @raise code 7 for what is no list of plugins
 function M.new(req, bytes, host, watch)
-  if req.raw.plugins == nil then missing "" end
   local network = network_of(req, bytes)
   local self = setmetatable({ req = req, host = host, watch = watch, parts = network.plugins, members = {},
     job = { network = network, id = req.container_id, netns = req.netns, ifname = req.ifname, args = req.args,
@@ -86,7 +92,6 @@ function M.new(req, bytes, host, watch)
   network.version = req.raw.cniVersion or ""
   local seen = {}
   for _, part in ipairs(self.parts) do
-    if part.type == "luacni" then missing(part.where .. ".") end
     part.plugin = scripts.plugin(host, part.type, nil, req.command)
     part.is_foreign = not part.plugin and plugins.program(self.job, part.type) ~= nil
     -- What changes nothing the second time has one record in a list too.
@@ -175,24 +180,6 @@ function Chain:del() self:ask_all(#self.parts, 1, -1) end
 function Chain:gc() self:ask_all(1, #self.parts, 1) end
 Chain.check, Chain.status = Chain.ask_each, Chain.ask_each
 
--- The books of all own parts, in the order of their names: two calls do not wait for each other.
-function Chain:open_books(owner)
-  local names, books = {}, {}
-  for _, part in ipairs(self.parts) do
-    if part.plugin and not books[part.type] then
-      names[#names + 1], books[part.type] = part.type, true
-    end
-  end
-  table.sort(names)
-  local ok, err = pcall(function()
-    for _, name in ipairs(names) do
-      local book, alone = journal.open(owner, name)
-      books[name] = { book = book, alone = alone }
-    end
-  end)
-  return books, not ok and err or nil
-end
-
 -- Run the program of a part, and what comes behind it; what fails there takes it back.
 function Chain:add_foreign(part, prev, go_on)
   local ok, err = pcall(function()
@@ -212,8 +199,10 @@ end
 function Chain:add()
   self:foresee()
   local req, parts, commits, first = self.req, self.parts, {}, nil
-  local id = ("%016x"):format((string.unpack("I8", assert(sys.random(8)))))
-  local books, problem = self:open_books { network = req.network, id = req.container_id, ifname = req.ifname }
+  local id, types = journal.new_id(), {}
+  for _, part in ipairs(parts) do types[part.type] = part.plugin end
+  local books, alone, problem = journal.open_all({ network = req.network, id = req.container_id,
+    ifname = req.ifname }, types)
   -- Each part runs inside the one before, which takes back what it did when anything behind it fails.
   local function run(i, prev)
     local part = parts[i]
@@ -231,7 +220,7 @@ function Chain:add()
       end
       first = first or i
       local chain = { id = id, first = parts[first].type, is_first = i == first or nil }
-      self:call(part, prev, { books = books, chain = chain, go_on = function(text, commit)
+      self:call(part, prev, { books = books, alone = alone, chain = chain, go_on = function(text, commit)
         commits[i] = commit
         run(i + 1, text)
       end })
@@ -241,14 +230,13 @@ function Chain:add()
   local ok, err = pcall(function()
     if problem then error(problem, 0) end
     for i = #parts, 1, -1 do
-      local opened = books[parts[i].type]
-      if opened then verbs.clear(req, opened.book) end
+      local book = books[parts[i].type]
+      if book then verbs.clear(req, book) end
     end
     run(1, self.prev)
   end)
-  for _, opened in pairs(books) do
-    local closed, why = true, nil
-    if type(opened) == "table" then closed, why = pcall(opened.book.close, opened.book, not ok) end
+  for _, book in pairs(books) do
+    local closed, why = pcall(book.close, book, not ok)
     if ok and not closed then ok, err = false, why end
   end
   if not ok then error(err, 0) end
@@ -259,7 +247,6 @@ function Chain:run()
   local command = self.req.command
   self[command:lower()](self)
 end
-
 
 --- The network in the other form: all its plugins, in order, as one of type luacni.
 -- @tparam table network of cni.runtime.config
