@@ -60,6 +60,16 @@ function M.is_due(i, count)
   return M.thorough or (i + tonumber(os.getenv "LUACNI_SPEC_DAY")) % count == 0
 end
 
+--- Those of a list that are due today, one of `usual` in a row, of others as for `stride`: an iterator of index and item.
+function M.due(list, usual, others)
+  local count = M.stride(usual, others)
+  return coroutine.wrap(function()
+    for i, item in ipairs(list) do
+      if M.is_due(i, count) then coroutine.yield(i, item) end
+    end
+  end)
+end
+
 --- Write a file; its folder is made.
 function M.write(path, bytes)
   local dir = path:match("^(.*)/[^/]*$")

@@ -187,13 +187,7 @@ for _, case in ipairs(cases) do
   if has_type(case.type) then playable[#playable + 1] = case end
 end
 
--- Every other one today, the others tomorrow.
-local due = {}
-for i, case in ipairs(playable) do
-  if t.is_due(i, 2) then due[#due + 1] = case end
-end
-
-for _, case in ipairs(due) do
+for _, case in t.due(playable, 3) do
   it("does as the reference does: " .. case.name, function()
     t.needs("reference", table.unpack(case.needs or {}))
     local reference = play("reference", case)

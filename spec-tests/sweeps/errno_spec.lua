@@ -12,7 +12,7 @@ local report = "/run/spec/report"
 -- Let every call of a name (nil: of any) fail, one a run: `run(under, n)` makes the plugin's call, under what
 -- makes its n-th such system call fail; `judge(got, n)` looks at what came of it. Ends with the run that has
 -- no n-th. `errno` may be a list, of which each call gets another one. Of calls of any name a sample fails.
-local stride = t.stride(13)
+local stride = t.stride(23)
 local function each_call(errno, name, run, judge)
   for n = 1, 800, name and 1 or stride do
     local this = type(errno) == "table" and errno[n % #errno + 1] or errno

@@ -4,7 +4,7 @@
 
 local t = require "support"
 
-local count = tonumber(os.getenv("LUACNI_FUZZ")) or t.sanitized and 20000 or 50000
+local count = tonumber(os.getenv("LUACNI_FUZZ")) or t.sanitized and 10000 or 30000
 local seed = tonumber(os.getenv("LUACNI_FUZZ_SEED")) or 1
 local library, last = "/run/spec/bend.so", "/run/spec/bend.last"
 

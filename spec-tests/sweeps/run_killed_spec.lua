@@ -5,7 +5,7 @@
 local t = require "support"
 
 local folder = "/etc/cni/net.d"
-local stride = t.stride(4)
+local stride = t.stride(9)
 local host
 
 local function called(words)
