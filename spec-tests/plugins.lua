@@ -175,6 +175,18 @@ M.list = {
         says = "ip_forward" },
     } },
 
+  { name = "flannel", ips = 2, reach = gateways, needs = { "nft-nat" },
+    host = "mkdir -p /run/flannel; printf 'FLANNEL_%s\\n' NETWORK=10.20.0.0/15 SUBNET=10.20.0.1/22 " ..
+      "IPV6_NETWORK=fd20::/48 IPV6_SUBNET=fd20::1/64 MTU=1400 IPMASQ=false >/run/flannel/subnet.env",
+    conf = { type = "flannel", delegate = { bridge = "br0", removeUnused = true, hairpinMode = true, isDefaultGateway = true } },
+    updates = {
+      { conf = { delegate = { bridge = "br0", removeUnused = true, isDefaultGateway = true, mtu = 1350 } },
+        sh = "ip link show eth0", shows = "mtu 1350" },
+    }, breaks = addressed {
+      { "the route to the other nodes is gone", sh = "ip route del 10.20.0.0/15", says = "10%.20%.0%.0/15" },
+      { "the masquerade is gone", at = "host", sh = unmasked, says = "masquerad" },
+    } },
+
   { name = "bridge with a guard", ips = 2, reach = gateways, needs = { "nft-bridge" },
     conf = { type = "bridge", bridge = "br0", removeUnused = true, isGateway = true, ipSpoofChk = true, ipam = dual },
     updates = {

@@ -41,7 +41,7 @@ describe("make install", function()
       local got = t.cni { verb = "VERSION", type = name, bin = bin }
       assert.is_table(got.json.supportedVersions)
     end
-    assert.is_true(lfs.attributes(bin .. "/luacni", "size") <= 3 * 1024 * 1024)
+    assert.is_true(lfs.attributes(bin .. "/luacni", "size") <= 4 * 1024 * 1024)
     assert.equal("rwxr-xr-x", lfs.attributes(bin .. "/luacni", "permissions"))
   end)
 

@@ -211,7 +211,9 @@ end)
 describe("Without a record, a configuration that ADD refuses", function()
   for _, entry in t.due(plugins.list, 2) do
     local type = plugins.type(entry)
-    if not entry.ipam and not entry.prev and type ~= "loopback" and type ~= "luacni" then
+    -- What flannel has refused lies in its delegate.
+    local has_keys = type ~= "loopback" and type ~= "luacni" and type ~= "flannel"
+    if not entry.ipam and not entry.prev and has_keys then
       it("is good enough for DEL: " .. entry.name, function()
         t.needs(table.unpack(entry.needs or {}))
         for _, bad in ipairs {

@@ -113,7 +113,8 @@ local takes = {
     a_call({ undo = a_call(), check = a_call() }, { required = { "program" } }) }),
   http = args.call("req:http", request, { nil, web.request({ undo = web.request(), check = web.request() },
     { "url" }) }),
-  delegate = args.call("req:delegate", request, { "type", a_type }, { "changes", optional(args.table) }),
+  delegate = args.call("req:delegate", request, { "type", a_type }, { "changes", optional(args.table) },
+    { "is_given", optional(args.boolean) }),
 }
 
 --- Addresses from a lease directory of this machine, one of each range set: all or none.
@@ -341,8 +342,8 @@ local function run_instead(req, add, own)
   return ok and answer or {}
 end
 
--- The configuration as a type reads it. When it refuses only what is changed, the script is to blame that has
--- changed it.
+-- The configuration as a type reads it. When it refuses only what is changed of `base`, the script is to
+-- blame that has changed it.
 local function read_conf(script, req, base)
   local schema = require "cni.schema"
   if not script.conf then return req.raw end
@@ -350,7 +351,7 @@ local function read_conf(script, req, base)
   local ok, conf = pcall(schema.read, script.conf, req.raw)
   if ok then return conf end
   conf = fail.wrap(conf)
-  if pcall(schema.read, script.conf, base) then
+  if base and pcall(schema.read, script.conf, base) then
     args.refuse("req:delegate", "changes", conf.msg, conf.hint)
   end
   error(conf, 0)
@@ -379,7 +380,7 @@ local function opened(answer, prev)
   return answer
 end
 
-local function delegate(req, type_name, changes)
+local function delegate(req, type_name, changes, is_given)
   local raw = changing.merge(req.raw, changes)
   local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
   -- It is for addresses when the caller is an IPAM plugin, or when the configuration has it as ipam.type. Any
@@ -391,10 +392,10 @@ local function delegate(req, type_name, changes)
     raw.type = type_name
   end
   local script, within = find_script(req, type_name)
-  if script and req.plan.mode ~= "erase" then check_keys(script, changes) end
+  if script and req.plan.mode ~= "erase" and not is_given then check_keys(script, changes) end
   local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
     within = within }, { __index = req })
-  if script then return opened(run_script(sub, script, req.raw), req.prev) end
+  if script then return opened(run_script(sub, script, not is_given and req.raw or nil), req.prev) end
   local foreign = require "cni.step.delegate"
   return opened(foreign.obtain(req.plan, type_name, sub, not for_addresses), req.prev)
 end
@@ -420,13 +421,15 @@ end
 -- @tparam string type_name
 -- @tparam[opt] table changes laid over the configuration: the keys of objects one by one, anything else as a
 -- whole; `json.null` takes a key out. `name`, `type`, `cniVersion` and `prevResult` stay what they are
+-- @tparam[opt] boolean is_given the changes are not the script's own, but somebody's configuration: as in
+-- one, a key that the type does not read is passed over, and a value that it refuses is that one's mistake
 -- @treturn table the result: `interfaces`, `ips`, `routes` (lists, empty when it has none) and `dns`; to be
 -- returned as it is, or with changes
-function M.delegate(req, type_name, changes)
-  req, type_name, changes = takes.delegate(req, type_name, changes)
+function M.delegate(req, type_name, changes, is_given)
+  req, type_name, changes, is_given = takes.delegate(req, type_name, changes, is_given)
   changes = changes or {}
   check_changes(changes)
-  return args.at_once(req.plan, "req:delegate", delegate, req, type_name, changes)
+  return args.at_once(req.plan, "req:delegate", delegate, req, type_name, changes, is_given)
 end
 
 return M

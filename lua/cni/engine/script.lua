@@ -210,7 +210,7 @@ local function with_place(err)
   local text, hint = err:sub(1, #file + 1) == file .. ":" and err or nil, nil
   if not text and err:find "^cni/[%w_/]*%.lua:%d+: " then
     local name
-    name, hint = called(err, select(2, module.script_at(args.entry)))
+    if args.entry then name, hint = called(err, select(2, module.script_at(args.entry))) end
     text = ("%s: %scannot do with what it is given: %s"):format(place, name and name .. ": " or "", err)
   end
   text = text or place .. ": " .. err

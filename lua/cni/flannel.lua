@@ -1,0 +1,108 @@
+-- SPDX-License-Identifier: MIT
+--- What flannel has written down on this node: the subnet that its containers get their addresses of, for
+-- every plugin; and, for a plugin of its own, the configuration by which a container was attached.
+--
+--     /run/flannel/subnet.env            FLANNEL_NETWORK=10.244.0.0/16
+--                                        FLANNEL_SUBNET=10.244.3.1/24
+--                                        FLANNEL_MTU=1450
+--                                        FLANNEL_IPMASQ=true
+--     /var/lib/cni/flannel/CONTAINER-ID  {"type":"bridge","ipam":{...},...}
+--
+-- @module cni.flannel
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local files = require "cni.record.files"
+local json = require "cni.json"
+local sys = require("netlink").sys
+
+local M = {}
+
+local longest <const> = 1 << 16
+
+-- Keys of networks, in the order in which they count: what they are read into, and their family.
+local networks <const> = {
+  { "FLANNEL_NETWORK", "networks", "inet" }, { "FLANNEL_IPV6_NETWORK", "networks", "inet6" },
+  { "FLANNEL_SUBNET", "subnets", "inet" }, { "FLANNEL_IPV6_SUBNET", "subnets", "inet6" },
+}
+
+local function bad(path, text, ...)
+  fail.config("subnetFile", path .. ": " .. text:format(...), "flanneld writes it when it starts")
+end
+
+local function number(values, key, path)
+  local value = math.tointeger(tonumber(values[key]))
+  return value or bad(path, values[key] and "%s: %s is no number" or "it has no %s", key,
+    json.show(values[key]))
+end
+
+--- What flannel has given this node.
+-- @string path of the file that it writes
+-- @treturn table `subnets`, one of each family that there is, and `networks`, all that flannel connects:
+-- lists of texts; `mtu`; `masquerades`: whether flannel hides containers behind the host's address
+-- @raise code 11 where there is no such file: flannel may be starting; 7 where it lacks something
+function M.read(path)
+  local text, msg, errno = sys.read_file(path, longest)
+  if not text then
+    local absent = files.absent(errno)
+    fail.throw { code = absent and fail.codes.again or fail.codes.io, msg = msg, errno = errno,
+      hint = absent and "flanneld writes it when it has a subnet for this node: does it run here?" or nil }
+  end
+  local values, found = {}, { subnets = {}, networks = {} }
+  for key, value in text:gmatch "([%w_]+)=([^\n]*)" do values[key] = value:match "^%s*(.-)%s*$" end
+  for _, entry in ipairs(networks) do
+    local key, list, family = entry[1], found[entry[2]], entry[3]
+    -- There may be several, with commas between.
+    for net in (values[key] or ""):gmatch "[^,]+" do
+      local parsed = addr.parse(net)
+      if not parsed or parsed.family ~= family then
+        bad(path, "%s: %s is no such network", key, json.show(net))
+      end
+      list[#list + 1] = tostring(parsed:network())
+    end
+  end
+  if not found.subnets[1] then bad(path, "it has no FLANNEL_SUBNET") end
+  if not found.networks[1] then bad(path, "it has no FLANNEL_NETWORK") end
+  if not values.FLANNEL_IPMASQ then bad(path, "it has no FLANNEL_IPMASQ") end
+  found.mtu, found.masquerades = number(values, "FLANNEL_MTU", path), values.FLANNEL_IPMASQ == "true"
+  return found
+end
+
+--- The `ipam` of a configuration, completed by what flannel has given.
+-- @tparam ?table ipam
+-- @tparam table given as @{read} gives it
+-- @treturn table a copy: `type` is host-local unless it says another one, `ranges` are the node's subnets,
+-- and behind its `routes` are those to the networks
+function M.ipam(ipam, given)
+  local out, ranges, routes = {}, json.list {}, json.list {}
+  for key, value in next, ipam or {} do out[key] = value end
+  if type(out.routes) == "table" then table.move(out.routes, 1, #out.routes, 1, routes) end
+  for i, subnet in ipairs(given.subnets) do ranges[i] = json.list { { subnet = subnet } } end
+  for _, network in ipairs(given.networks) do routes[#routes + 1] = { dst = network } end
+  out.type, out.ranges, out.routes = out.type or "host-local", ranges, routes
+  return out
+end
+
+local function path_of(req) return req.conf.dataDir .. "/" .. req.container_id end
+
+--- The configuration that was kept for the DEL of a container.
+-- @tparam table req its `conf` has `dataDir`
+-- @treturn table|nil nil: none was, or it cannot be read
+function M.kept(req)
+  local text = files.unless_absent(sys.read_file(path_of(req), longest))
+  local ok, conf = pcall(json.decode, text or "")
+  return ok and type(conf) == "table" and type(conf.type) == "string" and conf or nil
+end
+
+--- Have a configuration kept, as flannel's own plugin does. It goes with the last interface that the
+-- container has in the network.
+-- @tparam table req its `conf` has `dataDir`
+-- @tparam table conf of the type that makes the interface
+function M.keep(req, conf)
+  local raw = req.raw
+  local whole = { name = raw.name, cniVersion = raw.cniVersion, runtimeConfig = raw.runtimeConfig }
+  for key, value in next, conf do whole[key] = value end
+  req.plan:push { kind = "file", ns = "host", want = { path = path_of(req), text = json.compact(whole) } }
+end
+
+return M

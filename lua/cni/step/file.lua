@@ -1,0 +1,30 @@
+-- SPDX-License-Identifier: MIT
+--- Step `file`: a file of a container in a network, for another program to read. What was there before is of
+-- an ADD that was never taken back. Other interfaces that the container has in the network use it too, and
+-- the last one takes it along.
+-- @module cni.step.file
+
+local files = require "cni.record.files"
+local siblings = require "cni.step.siblings"
+local sys = require("netlink").sys
+
+local M = {}
+
+function M.run(step)
+  files.must(sys.mkdirs(step.want.path:match "^(.*)/", 448)) -- 0700
+  files.must(sys.write_file(step.want.path, step.want.text))
+end
+
+function M.key(step) return step.want.path end
+
+function M.change(_, to) M.run(to) end
+
+function M.undo(step, plan)
+  local network = plan.owner.network
+  if siblings.any(plan.owner, function(other) return other.network == network end) then return end
+  files.unless_absent(sys.unlink(step.want.path))
+end
+
+function M.say(step) return "write down what its DEL needs, in " .. step.want.path end
+
+return M

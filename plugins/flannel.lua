@@ -1,0 +1,76 @@
+-- SPDX-License-Identifier: MIT
+--- Have another type make the interface, by default bridge, with an address of the subnet that flannel has
+-- for this node. Its configuration is `delegate`; what that leaves open flannel's file says: the MTU, whether
+-- to masquerade (where flannel does not), and the routes to the networks that flannel connects.
+
+local common = require "cni.common"
+local fail = require "cni.fail"
+local flannel = require "cni.flannel"
+local ipam = require "cni.ipam"
+local json = require "cni.json"
+local schema = require "cni.schema"
+
+local conf = schema.record {
+  subnetFile = schema.string { empty = "absent", default = "/run/flannel/subnet.env",
+    doc = "What flannel has written down for this node." },
+  dataDir = schema.string { empty = "absent", default = "/var/lib/cni/flannel",
+    doc = "Where flannel's own plugin finds how a container was attached, should it do the DEL; and leaves "
+      .. "that for ours. An absolute path." },
+  delegate = schema.map(schema.any, { doc = "The type that makes the interface, and its keys." }),
+  ipam = schema.map(schema.any, { doc = "Of the IPAM plugin, by default host-local; flannel gives it "
+    .. "`ranges`, and more `routes`." }),
+}
+conf:check(function(c)
+  local d = c.delegate or {}
+  if d.type ~= nil and (type(d.type) ~= "string" or d.type == "" or d.type == "flannel") then
+    return "delegate.type is not the name of a type that makes an interface"
+  elseif d.name ~= nil or d.ipam ~= nil then
+    return "delegate: name and ipam are not its own, they stand beside it"
+  end
+end, "delegate has neither name nor ipam.")
+
+local nothing <const> = { subnets = {}, networks = {} }
+
+-- What was given is written down: the file may have changed since. DEL does without.
+local function delegate_of(req)
+  local given = req:once("subnet", function()
+    local ok, found = pcall(flannel.read, req.conf.subnetFile)
+    return ok and found or req.command == "DEL" and nothing or error(found, 0)
+  end)
+  local d = { type = "bridge" }
+  for key, value in next, req.conf.delegate or {} do d[key] = value end
+  if d.ipMasq == nil then d.ipMasq = not given.masquerades end
+  if d.mtu == nil then d.mtu = given.mtu end
+  if d.isGateway == nil and d.type == "bridge" then d.isGateway = true end
+  d.ipam = flannel.ipam(req.conf.ipam, given)
+  return d
+end
+
+-- Of the configuration only what says which call it is, and what the runtime adds.
+local fixed <const> = { cniVersion = true, name = true, type = true, prevResult = true, runtimeConfig = true }
+
+local function add(req)
+  common.need_absolute(req, "dataDir", req.conf.dataDir)
+  local d, changes = req.command == "DEL" and flannel.kept(req) or delegate_of(req), {}
+  for key in next, req.raw do if not fixed[key] then changes[key] = json.null end end
+  for key, value in next, d do if not fixed[key] then changes[key] = value end end
+  flannel.keep(req, d)
+  return req:delegate(d.type, changes, true)
+end
+
+-- The request as an IPAM plugin is to see it.
+local function asking(req, given)
+  local raw = { ipam = flannel.ipam(req.conf.ipam, given) }
+  for key, value in next, req.raw do raw[key] = raw[key] or value end
+  return setmetatable({ raw = raw, stdin = json.compact(raw) }, { __index = req })
+end
+
+return {
+  conf = conf, add = add,
+  status = function(req)
+    local ok, found = pcall(flannel.read, req.conf.subnetFile)
+    if not ok then fail.throw { code = fail.codes.no_add, msg = tostring(found) } end
+    ipam.status(asking(req, found))
+  end,
+  gc = function(req) ipam.gc(asking(req, nothing)) end,
+}

@@ -1,0 +1,264 @@
+-- SPDX-License-Identifier: MIT
+-- flannel: another type makes the interface, with what flannel has written down for this node. The lists are
+-- those that k3s and kubeadm's flannel bring along.
+
+local t = require "support"
+local world = require "world"
+
+local with = t.with
+local env, data_dir = "/run/flannel/subnet.env", "/var/lib/cni/flannel"
+local kubeadm = { type = "flannel", delegate = { hairpinMode = true, isDefaultGateway = true } }
+local k3s = { type = "flannel", delegate = { hairpinMode = true, forceAddress = true, isDefaultGateway = true } }
+
+local node <const> = { FLANNEL_NETWORK = "10.42.0.0/16", FLANNEL_SUBNET = "10.42.3.1/24", FLANNEL_MTU = "1450",
+  FLANNEL_IPMASQ = "true" }
+local dual <const> = with(node, { FLANNEL_IPV6_NETWORK = "fd42::/48", FLANNEL_IPV6_SUBNET = "fd42:0:0:3::1/64" })
+
+local function flanneld(values)
+  local lines = {}
+  for key, value in pairs(values) do lines[#lines + 1] = ("%s=%s\n"):format(key, value) end
+  table.sort(lines)
+  t.write(env, table.concat(lines))
+end
+
+local function new(conf, opts)
+  t.needs "nft-nat"
+  flanneld((opts or {}).node or node)
+  return world.new(with({ cniVersion = "1.0.0", name = "cbr0" }, conf or kubeadm), opts)
+end
+
+local function kept(id) return t.read(data_dir .. "/" .. (id or "c1")) end
+
+local function has(text, wanted) assert.truthy(text:find(wanted, 1, true), text) end
+
+-- Whether our table has an address, which is to masquerade it.
+local function masqueraded(w, what)
+  return t.run("nft list table inet luacni 2>/dev/null; true", { host = w.host }):find(what, 1, true) ~= nil
+end
+
+after_each(function()
+  os.remove(env)
+  t.run("rm -rf /run/flannel /run/spec/bin")
+  t.cleanup()
+end)
+
+describe("flannel", function()
+  it("gives addresses of the node's subnet, flannel's MTU, and routes to its networks by the bridge", function()
+    local w = new(k3s, { node = dual, pods = 2, accepts = { "cni0" } })
+    local result = w:add()
+    assert.equal("cni0", result.interfaces[1].name)
+    t.same({ { address = "10.42.3.2/24", gateway = "10.42.3.1", interface = 2 },
+      { address = "fd42:0:0:3::2/64", gateway = "fd42:0:0:3::1", interface = 2 } }, result.ips)
+    assert.equal(1450, t.link(w.pods[1], "eth0").mtu)
+    local routes = {}
+    for _, family in ipairs { "-4", "-6" } do
+      for _, route in ipairs(t.ip(w.pods[1], family .. " route show")) do routes[route.dst] = route.gateway or "" end
+    end
+    assert.equal("10.42.3.1", routes["10.42.0.0/16"])
+    assert.equal("fd42:0:0:3::1", routes["fd42::/48"])
+    w:add { id = "c2", pod = 2 }
+    w:in_pod "ping -c1 -W2 10.42.3.3"
+    w:in_pod "ping -c1 -W2 fd42:0:0:3::3"
+    w:check()
+    w:check { id = "c2", pod = 2 }
+    w:del()
+    w:in_pod("ping -c1 -W2 10.42.3.1", 2)
+    w:del { id = "c2", pod = 2 }
+    t.same({}, t.files(data_dir))
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+  end)
+
+  it("masquerades where flannel does not, and only there, unless the configuration says so", function()
+    for _, case in ipairs { { "true", nil, false }, { "false", nil, true }, { "true", true, true }, { "false", false, false } } do
+      local w = new({ type = "flannel", delegate = { ipMasq = case[2] } }, { node = with(node, { FLANNEL_IPMASQ = case[1] }) })
+      w:add()
+      assert.equal(case[3], masqueraded(w, "10.42.3.2"))
+      w:del()
+      assert.is_false(masqueraded(w, "10.42.3.2"))
+      t.cleanup()
+    end
+  end)
+
+  it("takes what the configuration says before what flannel says, and passes over what the type does not know", function()
+    local w = new { type = "flannel", delegate = { mtu = 1300, bridge = "k0", isGateway = false, isDefaultGateway = false,
+      nobodyReads = 7 }, ipam = { routes = { { dst = "192.0.2.0/24" } }, dataDir = "/var/lib/cni/elsewhere" } }
+    local result = w:add()
+    assert.equal("k0", result.interfaces[1].name)
+    assert.equal(1300, t.link(w.pods[1], "eth0").mtu)
+    t.same({ { dst = "192.0.2.0/24" }, { dst = "10.42.0.0/16" } }, result.routes)
+    t.same({}, t.ip(w.host, "-4 addr show dev k0")[1] and t.ip(w.host, "-4 addr show dev k0")[1].addr_info or {})
+    assert.is_truthy(t.read "/var/lib/cni/elsewhere/cbr0/10.42.3.2")
+    w:del()
+    assert.is_nil(t.read "/var/lib/cni/elsewhere/cbr0/10.42.3.2")
+  end)
+
+  it("keeps what its DEL needs where flannel's own plugin looks for it, until the last interface goes", function()
+    local w = new(kubeadm, { neighbours = false })
+    w:add()
+    t.same({ type = "bridge", name = "cbr0", cniVersion = "1.0.0", hairpinMode = true, isDefaultGateway = true,
+      isGateway = true, ipMasq = false, mtu = 1450, ipam = { type = "host-local",
+        ranges = { { { subnet = "10.42.3.0/24" } } }, routes = { { dst = "10.42.0.0/16" } } } }, t.decode(kept()))
+    assert.equal("rw-------", require("lfs").attributes(data_dir .. "/c1", "permissions"))
+    w:add { ifname = "net1" }
+    w:del()
+    assert.is_truthy(kept())
+    w:del { ifname = "net1" }
+    assert.is_nil(kept())
+  end)
+
+  it("is told by the record what it was given, whatever has become of flannel's file", function()
+    local w = new()
+    w:add()
+    flanneld(with(node, { FLANNEL_SUBNET = "10.42.9.1/24", FLANNEL_MTU = "1400" }))
+    w:check()
+    os.remove(env)
+    w:check()
+    w:in_pod "ip route del 10.42.0.0/16"
+    has(w:fails("CHECK").text, "10.42.0.0/16")
+    os.remove(data_dir .. "/c1")
+    w:del()
+    w:del()
+    t.same({}, t.files(data_dir))
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+  end)
+
+  it("whose record, file and flannel's file are lost frees address and interface", function()
+    local w = new({ type = "flannel" }, { node = with(node, { FLANNEL_IPMASQ = "false" }) })
+    w:add()
+    assert.is_true(masqueraded(w, "10.42.3.2"))
+    t.run("rm -r /run/luacni " .. data_dir .. " /run/flannel")
+    w:del()
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+    assert.is_false(masqueraded(w, "10.42.3.2"))
+  end)
+
+  it("whose record is lost is taken back with a configuration that ADD refuses", function()
+    for _, bad in ipairs { { delegate = { hairpinMode = "yes", mtu = "big" } }, { delegate = "x", ipam = 7 },
+      { delegate = { type = "flannel", ipam = {} }, subnetFile = 7, dataDir = false } } do
+      for _, lost in ipairs { "/run/luacni", "/run/luacni " .. data_dir } do
+        local w = new()
+        w:add()
+        t.run("rm -r " .. lost)
+        w:fails("ADD", { conf = bad }, 7)
+        w:del { conf = bad }
+        t.same({}, t.files(data_dir))
+        assert.is_nil(t.link(w.pods[1], "eth0"))
+        assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+        t.cleanup()
+      end
+    end
+  end)
+
+  it("has GC free the addresses whose records are lost, and no others", function()
+    local w = new(with(kubeadm, { cniVersion = "1.1.0" }), { pods = 2, neighbours = false })
+    w:add()
+    w:add { id = "c2", pod = 2 }
+    t.run "rm -r /run/luacni"
+    w:gc { { "c2" } }
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+    assert.is_truthy(t.read "/var/lib/cni/networks/cbr0/10.42.3.3")
+    w:del { id = "c2", pod = 2 }
+    w:del()
+  end)
+end)
+
+-- What flannel's own plugin does is to write the file and call the delegate, or to read it and call that.
+describe("A node with flannel's own plugin", function()
+  local function theirs(w, verb, id)
+    return t.cni_ok { verb = verb, conf = kept(id), type = t.decode(kept(id)).type, id = id, netns = w.pods[1], host = w.host,
+      bin = "reference" }
+  end
+
+  it("changes over: what that has attached our DEL takes away, rules, address and file included", function()
+    t.needs("reference", "iptables")
+    local w = new({ type = "flannel" }, { lived_in = false, neighbours = false })
+    t.write(data_dir .. "/c1", t.json { name = "cbr0", cniVersion = "1.0.0", type = "bridge", bridge = "k0", ipMasq = true,
+      mtu = 1450, isGateway = true, ipam = { type = "host-local", ranges = { { { subnet = "10.42.3.0/24" } } },
+        routes = { { dst = "10.42.0.0/16" } } } })
+    local result = theirs(w, "ADD", "c1")
+    has(t.run("nft list ruleset", { host = w.host }), "10.42.3.2")
+    os.remove(env)
+    w:del { prev = result }
+    assert.is_nil(kept())
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+    assert.is_nil(t.run("nft list ruleset", { host = w.host }):find("10.42.3.2", 1, true))
+  end)
+
+  it("changes back: that takes away what we have attached, and a GC the record", function()
+    t.needs("reference", "iptables")
+    local w = new(kubeadm, { lived_in = false, neighbours = false })
+    w:add()
+    theirs(w, "DEL", "c1")
+    os.remove(data_dir .. "/c1")
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+    w:gc({}, { conf = { cniVersion = "1.1.0" } })
+    t.same({}, t.files "/run/luacni/attachments")
+  end)
+
+  it("may have a delegate that is not ours: it is executed, with the whole configuration", function()
+    t.needs("reference", "iptables")
+    t.run "mkdir -p /run/spec/bin && cp /usr/lib/cni/bridge /run/spec/bin/theirs"
+    local w = new({ type = "flannel", delegate = { type = "theirs", bridge = "k0" } },
+      { path = "/run/spec/bin:" .. t.bin.ours, neighbours = false, accepts = { "k0" } })
+    local result = w:add()
+    assert.equal("10.42.3.2/24", result.ips[1].address)
+    assert.equal(1450, t.link(w.pods[1], "eth0").mtu)
+    assert.equal("theirs", t.decode(kept()).type)
+    w:del()
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+    assert.is_nil(kept())
+  end)
+end)
+
+describe("flannel says what is wrong, and leaves nothing:", function()
+  local function refuses(w, code, words, conf)
+    local before = w:picture()
+    has(w:fails("ADD", { conf = conf }, code).text, words)
+    t.same(before, w:picture())
+    t.same({}, t.files(data_dir))
+  end
+
+  it("flannel has written nothing yet; STATUS says so too", function()
+    local w = new(with(kubeadm, { cniVersion = "1.1.0" }))
+    w:ok "STATUS"
+    os.remove(env)
+    refuses(w, 11, "does it run here?")
+    has(w:fails("STATUS", nil, 50).text, env)
+  end)
+
+  it("its file lacks something, or has what cannot be", function()
+    local w = new()
+    for _, case in ipairs {
+      { { FLANNEL_SUBNET = false }, "no FLANNEL_SUBNET" }, { { FLANNEL_NETWORK = false }, "no FLANNEL_NETWORK" },
+      { { FLANNEL_MTU = false }, "no FLANNEL_MTU" }, { { FLANNEL_IPMASQ = false }, "no FLANNEL_IPMASQ" },
+      { { FLANNEL_MTU = "much" }, '"much" is no number' }, { { FLANNEL_SUBNET = "10.42.3.1" }, "FLANNEL_SUBNET" },
+      { { FLANNEL_SUBNET = "fd42::1/64" }, "FLANNEL_SUBNET" }, { { FLANNEL_NETWORK = "10.42.0.0/16,x" }, '"x"' },
+    } do
+      local values = {}
+      for key, value in pairs(with(node, case[1])) do values[key] = value or nil end
+      flanneld(values)
+      refuses(w, 7, case[2])
+    end
+    t.write(env, ("x"):rep(1 << 17))
+    refuses(w, 5, env)
+  end)
+
+  it("the configuration says what flannel is to say, or what the delegate cannot have", function()
+    local w = new()
+    for _, case in ipairs {
+      { { name = "x" }, "name and ipam" }, { { ipam = {} }, "name and ipam" }, { { type = 7 }, "delegate.type" },
+      { { type = "" }, "delegate.type" }, { { type = "flannel" }, "delegate.type" }, { { hairpinMode = "yes" }, "hairpinMode" }, { { bridge = "much-too-long-a-name" }, "bridge" },
+    } do
+      refuses(w, 7, case[2], { delegate = case[1] })
+    end
+    refuses(w, 7, "absolute path", { dataDir = "flannel" })
+    has(w:fails("ADD", { conf = { delegate = { type = "nobody" } } }).text, "nobody")
+    t.same({}, t.files(data_dir))
+  end)
+end)
