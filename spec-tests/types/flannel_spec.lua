@@ -152,6 +152,17 @@ describe("flannel", function()
     end
   end)
 
+  it("whose file cannot be read is taken back all the same, and the DEL says what it could not remove", function()
+    local w = new()
+    w:add()
+    t.run("rm -r /run/luacni " .. data_dir .. "/c1; mkdir " .. data_dir .. "/c1")
+    has(w:fails("DEL", nil, 5).text, data_dir .. "/c1")
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    t.run("rmdir " .. data_dir .. "/c1")
+    w:del()
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+  end)
+
   it("has GC free the addresses whose records are lost, and no others", function()
     local w = new(with(kubeadm, { cniVersion = "1.1.0" }), { pods = 2, neighbours = false })
     w:add()
