@@ -1,9 +1,11 @@
 -- SPDX-License-Identifier: MIT
--- The two worlds of differential_spec: the same namespaces, names and steps for
--- the reference plugins and for ours, and what came of each step as a flat table
--- of facts (text -> text) in which random names and addresses are replaced.
+-- The worlds of differential_spec and bundled_spec: the same namespaces, names and steps for the reference
+-- plugins, for ours, and for ours run by the type luacni ("bundled"); and what came of each step as a flat
+-- table of facts (text -> text) in which random names and addresses are replaced.
 
+local system = require "system"
 local t = require "support"
+local talk = require "talk"
 
 local M = {}
 
@@ -280,6 +282,17 @@ local function conf_of(world, step)
   return full
 end
 
+-- A plugin's configuration as a chain in one process that has it alone.
+local function bundled(conf)
+  local around, part, asked = { type = "luacni" }, {}, {}
+  for _, key in ipairs { "cniVersion", "name", "prevResult", "runtimeConfig" } do around[key] = conf[key] end
+  for key, value in pairs(conf) do if around[key] == nil or key == "type" then part[key] = value end end
+  for key in pairs(conf.runtimeConfig or {}) do asked[key] = true end
+  if next(asked) then part.capabilities, around.capabilities = asked, asked end
+  around.plugins = { part }
+  return around
+end
+
 --- Whether the configuration of a step has a version that has CHECK.
 function World:checks(step)
   local conf = conf_of(self, step)
@@ -291,8 +304,10 @@ function World:call(step)
   local case = self.case
   local pod = step.netns
   if pod == nil then pod = "pa" end
+  local conf, is_bundled = conf_of(self, step), self.side == "bundled"
   local got = t.cni({
-    verb = step.verb, type = case.type, conf = conf_of(self, step), bin = self.side,
+    verb = step.verb, type = is_bundled and "luacni" or case.type, conf = is_bundled and bundled(conf) or conf,
+    bin = self.side == "reference" and "reference" or "ours",
     host = self.host, netns = pod ~= "" and (self.pods[pod] or pod), id = step.id,
     ifname = step.ifname, args = step.args or case.args, path = step.path,
     env = pod == "" and { CNI_NETNS = "" } or step.env,
@@ -312,6 +327,125 @@ function World:call(step)
     facts["error code"] = got.json and ("%.14g"):format(got.json.code) or "no error object"
   end
   return facts, got
+end
+
+--- All cases, of the lists that have them.
+function M.cases()
+  local cases = {}
+  for _, list in ipairs { "cases", "ipam_cases", "interface_cases", "port_cases" } do
+    for _, case in ipairs(require("differential_" .. list)) do cases[#cases + 1] = case end
+  end
+  return cases
+end
+
+-- ---------------------------------------------------------------------------
+
+local standard = { "ADD", "CHECK", "DEL", "DEL" }
+
+local function step_name(number, step)
+  return ("%d %s"):format(number, step.verb or step.sh and "sh" or step.tcp and "tcp"
+    or step.ping and "ping" or step.dial and "dial")
+end
+
+-- Each of a list of { from, kind, address, port }: who answers, and as whom it sees the client.
+local function dial(world, step)
+  local clients, servers, facts = {}, {}, {}
+  local function at(name) return world.pods[name] or world[name] end
+  for i, d in ipairs(step.dial) do clients[i] = { at(d[1]), d[2], d[3], d[4] } end
+  for _, name in ipairs(step.servers or { "pa" }) do
+    for _, kind in ipairs { "TCP4", "TCP6", "UDP4", "UDP6" } do
+      servers[#servers + 1] = { at(name), kind, 80, name }
+    end
+  end
+  for i, answer in ipairs(talk(servers, clients)) do
+    facts["dial " .. table.concat(step.dial[i], " ")] = answer == "" and "none" or answer
+  end
+  return facts
+end
+
+-- Run one step on one side; returns its facts.
+local function take(world, step)
+  if step.sh then
+    t.run(step.sh, { host = step.at and world.pods[step.at] or world.host })
+    return {}
+  elseif step.tcp then
+    local to = step.to == "far" and world.far or world.pods[step.to]
+    return { source = t.tcp_source(world.pods[step.from or "pa"], to, step.tcp) or "none" }
+  elseif step.dial then
+    return dial(world, step)
+  elseif step.ping then
+    return { answers = tostring(t.ping(world.pods[step.from or "pa"], step.ping)) }
+  elseif step.remove_ns then
+    -- The kernel takes the other ends of its links away a little later.
+    local function ends()
+      local count = 0
+      for _, link in ipairs(t.ip(world.host, "link show type veth")) do
+        if link.link_netnsid then count = count + 1 end
+      end
+      return count
+    end
+    local before = ends()
+    t.remove_netns(world.pods[step.remove_ns])
+    for _ = 1, 100 do
+      if before == 0 or ends() < before then break end
+      system.sleep(0.02)
+    end
+    world.pods[step.remove_ns] = nil
+    return {}
+  end
+  return world:call(step)
+end
+
+-- What ADD has accepted, CHECK is content with straight after.
+local function check_again(world, step)
+  local facts, got = world:call(t.merge(step, { verb = "CHECK" }))
+  return facts.status ~= "0" and got.out .. got.err or nil
+end
+
+--- Play a case's steps on one side.
+-- @treturn {table,...} of each step, the start included: name, facts, said (what came with an error), discontent
+-- (what a CHECK straight after the ADD says)
+function M.play(side, case)
+  local world = M.new(side, case)
+  local history = { { name = "0 start", facts = world:facts() } }
+  local steps = case.steps or standard
+  for number, step in ipairs(steps) do
+    if type(step) == "string" then step = { verb = step } end
+    step.last = number == #steps or nil
+    local facts, got = take(world, step)
+    history[#history + 1] = {
+      name = step.remove_ns and number .. " namespace gone" or step_name(number, step),
+      facts = facts, said = got and got.rc ~= 0 and got.out .. got.err or nil,
+      discontent = side ~= "reference" and step.verb == "ADD" and facts.status == "0" and world:checks(step)
+        and check_again(world, step) or nil,
+    }
+  end
+  t.cleanup()
+  t.wipe()
+  return history
+end
+
+--- Differences of two sides as { step, key, reference, ours }.
+function M.compare(reference, ours)
+  local found = {}
+  for i, theirs in ipairs(reference) do
+    local mine = ours[i].facts
+    local keys = {}
+    for key in pairs(theirs.facts) do keys[key] = true end
+    for key in pairs(mine) do keys[key] = true end
+    for key in pairs(keys) do
+      if theirs.facts[key] ~= mine[key] then
+        found[#found + 1] = { step = theirs.name, key = key,
+          reference = theirs.facts[key] or "(none)", ours = mine[key] or "(none)",
+          facts = mine, said = key == "status" and (theirs.said or ours[i].said) or nil }
+      end
+    end
+  end
+  table.sort(found, function(a, b)
+    if a.step ~= b.step then return a.step < b.step end
+    return a.key < b.key
+  end)
+  return found
 end
 
 return M

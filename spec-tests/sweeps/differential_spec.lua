@@ -5,120 +5,10 @@
 -- that stands there and does not occur is a failure like any other.
 
 local lfs = require "lfs"
-local system = require "system"
 local t = require "support"
 local worlds = require "differential_world"
-local talk = require "talk"
-local cases = require "differential_cases"
-for _, more in ipairs { "differential_ipam_cases", "differential_interface_cases", "differential_port_cases" } do
-  for _, case in ipairs(require(more)) do cases[#cases + 1] = case end
-end
+local cases = worlds.cases()
 local intended = require "differential_intended"
-
-local standard = { "ADD", "CHECK", "DEL", "DEL" }
-
-local function step_name(number, step)
-  return ("%d %s"):format(number, step.verb or step.sh and "sh" or step.tcp and "tcp"
-    or step.ping and "ping" or step.dial and "dial")
-end
-
--- Each of a list of { from, kind, address, port }: who answers, and as whom it sees the client.
-local function dial(world, step)
-  local clients, servers, facts = {}, {}, {}
-  local function at(name) return world.pods[name] or world[name] end
-  for i, d in ipairs(step.dial) do clients[i] = { at(d[1]), d[2], d[3], d[4] } end
-  for _, name in ipairs(step.servers or { "pa" }) do
-    for _, kind in ipairs { "TCP4", "TCP6", "UDP4", "UDP6" } do
-      servers[#servers + 1] = { at(name), kind, 80, name }
-    end
-  end
-  for i, answer in ipairs(talk(servers, clients)) do
-    facts["dial " .. table.concat(step.dial[i], " ")] = answer == "" and "none" or answer
-  end
-  return facts
-end
-
--- Run one step on one side; returns its facts.
-local function take(world, step)
-  if step.sh then
-    t.run(step.sh, { host = step.at and world.pods[step.at] or world.host })
-    return {}
-  elseif step.tcp then
-    local to = step.to == "far" and world.far or world.pods[step.to]
-    return { source = t.tcp_source(world.pods[step.from or "pa"], to, step.tcp) or "none" }
-  elseif step.dial then
-    return dial(world, step)
-  elseif step.ping then
-    return { answers = tostring(t.ping(world.pods[step.from or "pa"], step.ping)) }
-  elseif step.remove_ns then
-    -- The kernel takes the other ends of its links away a little later.
-    local function ends()
-      local count = 0
-      for _, link in ipairs(t.ip(world.host, "link show type veth")) do
-        if link.link_netnsid then count = count + 1 end
-      end
-      return count
-    end
-    local before = ends()
-    t.remove_netns(world.pods[step.remove_ns])
-    for _ = 1, 100 do
-      if before == 0 or ends() < before then break end
-      system.sleep(0.02)
-    end
-    world.pods[step.remove_ns] = nil
-    return {}
-  end
-  return world:call(step)
-end
-
--- What ADD has accepted, CHECK is content with straight after.
-local function check_again(world, step)
-  local facts, got = world:call(t.merge(step, { verb = "CHECK" }))
-  return facts.status ~= "0" and got.out .. got.err or nil
-end
-
-local function play(side, case)
-  local world = worlds.new(side, case)
-  local history = { { name = "0 start", facts = world:facts() } }
-  local steps = case.steps or standard
-  for number, step in ipairs(steps) do
-    if type(step) == "string" then step = { verb = step } end
-    step.last = number == #steps or nil
-    local facts, got = take(world, step)
-    history[#history + 1] = {
-      name = step.remove_ns and number .. " namespace gone" or step_name(number, step),
-      facts = facts, said = got and got.rc ~= 0 and got.out .. got.err or nil,
-      discontent = side == "ours" and step.verb == "ADD" and facts.status == "0" and world:checks(step)
-        and check_again(world, step) or nil,
-    }
-  end
-  t.cleanup()
-  t.wipe()
-  return history
-end
-
--- Differences as { step, key, reference, ours }.
-local function compare(reference, ours)
-  local found = {}
-  for i, theirs in ipairs(reference) do
-    local mine = ours[i].facts
-    local keys = {}
-    for key in pairs(theirs.facts) do keys[key] = true end
-    for key in pairs(mine) do keys[key] = true end
-    for key in pairs(keys) do
-      if theirs.facts[key] ~= mine[key] then
-        found[#found + 1] = { step = theirs.name, key = key,
-          reference = theirs.facts[key] or "(none)", ours = mine[key] or "(none)",
-          facts = mine, said = key == "status" and (theirs.said or ours[i].said) or nil }
-      end
-    end
-  end
-  table.sort(found, function(a, b)
-    if a.step ~= b.step then return a.step < b.step end
-    return a.key < b.key
-  end)
-  return found
-end
 
 local function covers(rule, difference)
   return (not rule.step or difference.step:find(rule.step) ~= nil)
@@ -190,7 +80,7 @@ end
 for _, case in t.due(playable, 3) do
   it("does as the reference does: " .. case.name, function()
     t.needs("reference", table.unpack(case.needs or {}))
-    local reference = play("reference", case)
+    local reference = worlds.play("reference", case)
     if debugging then
       for _, entry in ipairs(reference) do
         local keys = {}
@@ -204,8 +94,8 @@ for _, case in t.due(playable, 3) do
         end
       end
     end
-    local ours = play("ours", case)
-    local complaints = judge(case, compare(reference, ours))
+    local ours = worlds.play("ours", case)
+    local complaints = judge(case, worlds.compare(reference, ours))
     for _, entry in ipairs(ours) do
       if entry.discontent then
         complaints[#complaints + 1] = entry.name .. ": CHECK straight after: " .. entry.discontent

@@ -65,9 +65,11 @@ local function look_at(entry, env)
   env.prev = stored(entry)
   local ok, err = pcall(repair.attachment, entry.records, env, told)
   if not ok then told.problem(table.concat(entry.types, " "), tostring(fail.wrap(err))) end
+  local missing = unrecorded(entry)
   -- While a DEL is at work, some of its plugins have done theirs.
-  local is_going = journal.busy { network = entry.network, id = entry.container, ifname = entry.interface }
-  local missing = not is_going and unrecorded(entry)
+  if missing and journal.busy { network = entry.network, id = entry.container, ifname = entry.interface } then
+    return told
+  end
   if missing and entry.recorded then
     told.problem(missing, "there is no record; DEL and ADD make it anew")
   elseif missing then
