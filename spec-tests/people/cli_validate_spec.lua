@@ -156,6 +156,12 @@ describe("luacni validate", function()
       'plugins[1] (sbr): nothing reads the key "tabel", did you mean "table"?')
     is_fault(list { bridge(), { type = "firewall", backnd = "iptables" } },
       'plugins[1] (firewall): nothing reads the key "backnd", did you mean "backend"?')
+    is_fault(list { { type = "flannel", delegate = { isDefaultGatway = true } } },
+      "plugins[0] (flannel): note: on this machine: read /run/flannel/subnet.env: No such file or directory; " ..
+      "flanneld writes it when it has a subnet for this node: does it run here?\n" ..
+      'plugins[0] (flannel): nothing reads the key "delegate.isDefaultGatway", did you mean "isDefaultGateway"?')
+    is_fault(list { { type = "flannel", delegate = { type = "macvlan", ipam = {} } } },
+      "plugins[0] (flannel): delegate: name and ipam are not its own, they stand beside it")
     is_fault(list { bridge(), { type = "bandwidth", ingressRat = 5 } },
       'plugins[1] (bandwidth): nothing reads the key "ingressRat", did you mean "ingressRate"?')
     is_fault(list { bridge(), { type = "firewall", ingressPolicy = "isolate" } },

@@ -151,6 +151,13 @@ local function check_keys(reader, raw, problem)
   return ok
 end
 
+local function tell_unread(reader, key, path, problem, remark)
+  local tell = reader.script and problem or remark
+  tell(("nothing reads the key %q%s"):format(path,
+    key.nearest and (', did you mean "%s"?'):format(key.nearest) or ""),
+    not key.nearest and reader.script and ("luacni doc %s lists what is read"):format(reader.name) or nil)
+end
+
 -- Keys that nobody reads: neither those who are asked, nor the types that a script delegates to.
 local function check_unknown(reader, plugin, raw, seen, problem, remark)
   if reader.is_site and not seen.ran then return end
@@ -163,12 +170,17 @@ local function check_unknown(reader, plugin, raw, seen, problem, remark)
   for _, key in ipairs(schema_doc.unknown_keys(reader.conf, raw)) do
     local is_read = plugin.raw.ipam ~= nil and is_below_ipam(key.path) ~= reader.is_ipam
     for _, unknown in ipairs(read) do is_read = is_read or not unknown[key.path] end
-    if not is_read then
-      local tell = reader.script and problem or remark
-      tell(("nothing reads the key %q%s"):format(key.path,
-        key.nearest and (', did you mean "%s"?'):format(key.nearest) or ""),
-        not key.nearest and reader.script and ("luacni doc %s lists what is read"):format(reader.name) or nil)
-    end
+    if not is_read then tell_unread(reader, key, key.path, problem, remark) end
+  end
+end
+
+-- Keys of a configuration within one: flannel's `delegate` is that of the type which makes the interface.
+local function check_delegate(plugin, raw, problem, remark)
+  local within = plugin.type == "flannel" and raw.delegate
+  if type(within) ~= "table" then return end
+  local reader = readers_of({ type = within.type or "bridge", raw = within })[1]
+  for _, key in ipairs(reader.conf and schema_doc.unknown_keys(reader.conf, within) or {}) do
+    if key.path ~= "type" then tell_unread(reader, key, "delegate." .. key.path, problem, remark) end
   end
 end
 
@@ -313,6 +325,7 @@ local function check_plugin(job, plugin, chain, problem, remark)
   for _, reader in ipairs(readers) do
     if reader.conf then check_unknown(reader, plugin, raw, seen, problem, remark) end
   end
+  check_delegate(plugin, raw, problem, remark)
 end
 
 local M = {
