@@ -425,6 +425,16 @@ function M.play(side, case)
   return history
 end
 
+--- Raise what there is to complain about, and what CHECK was not content with straight after an ADD.
+function M.judge(history, complaints)
+  for _, entry in ipairs(history) do
+    if entry.discontent then
+      complaints[#complaints + 1] = entry.name .. ": CHECK straight after: " .. entry.discontent
+    end
+  end
+  if #complaints > 0 then error(table.concat(complaints, "\n"), 0) end
+end
+
 --- Differences of two sides as { step, key, reference, ours }.
 function M.compare(reference, ours)
   local found = {}

@@ -95,13 +95,7 @@ for _, case in t.due(playable, 3) do
       end
     end
     local ours = worlds.play("ours", case)
-    local complaints = judge(case, worlds.compare(reference, ours))
-    for _, entry in ipairs(ours) do
-      if entry.discontent then
-        complaints[#complaints + 1] = entry.name .. ": CHECK straight after: " .. entry.discontent
-      end
-    end
-    if #complaints > 0 then error(table.concat(complaints, "\n"), 0) end
+    worlds.judge(ours, judge(case, worlds.compare(reference, ours)))
   end)
 end
 
