@@ -124,6 +124,20 @@ describe("flannel", function()
     assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
   end)
 
+  it("goes on when flannel has another subnet for the node: who is there keeps what it has", function()
+    for _, conf in ipairs { kubeadm, k3s } do
+      local w = new(conf, { pods = 2, accepts = { "cni0" } })
+      w:add()
+      flanneld(with(node, { FLANNEL_SUBNET = "10.42.9.1/24" }))
+      assert.equal("10.42.9.2/24", w:add({ id = "c2", pod = 2 }).ips[1].address)
+      w:in_pod("ping -c1 -W2 10.42.9.1", 2)
+      if conf == kubeadm then w:in_pod "ping -c1 -W2 10.42.3.1" end
+      w:del()
+      w:del { id = "c2", pod = 2 }
+      t.cleanup()
+    end
+  end)
+
   it("whose record, file and flannel's file are lost frees address and interface", function()
     local w = new({ type = "flannel" }, { node = with(node, { FLANNEL_IPMASQ = "false" }) })
     w:add()
