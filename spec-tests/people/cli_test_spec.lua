@@ -53,7 +53,7 @@ after_each(function()
 end)
 
 describe("luacni new", function()
-  it("makes a spec that passes in /run itself too, and in folders there that the test has as well", function()
+  if t.is_due(0, 3) then it("makes a spec that passes in /run itself too, and in folders there that the test has as well", function()
     luacni { "new", "wire" }
     for _, folder in ipairs { "/run", "/run/netns", "/run/luacni-test" } do
       t.run(("mkdir -p %s; mv /etc/luacni/plugins/wire.lua /etc/luacni/spec/wire_spec.lua %s"):format(folder, folder))
@@ -70,7 +70,7 @@ describe("luacni new", function()
         :format(folder, folder))
     end
     t.run "rmdir /run/luacni-test"
-  end)
+  end) end
 
   it("makes a type and its spec, which passes at once", function()
     local before = t.snapshot()
