@@ -135,14 +135,17 @@ test: deps fetched ## all specs, as root. SPECS="NAME...": some; ONLY=PATTERN: t
 	@LUACNI_BUILD=$(BUILD) $(RUN) $(if $(KERNEL),-K $(KERNEL)) $(SPECS)
 
 # Those that are about what the C does; what more there is to a Lua module, or to another type, asks nothing of
-# it that these do not. What goes the same way many times goes it less often (t.sanitized in spec-tests/support.lua).
+# it that these do not. What goes the same way many times goes it less often (t.sanitized in spec-tests/support.lua),
+# and of those that take longest one is due each day.
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+ASAN_LONG  := types/portmap types/bandwidth sweeps/parallel record/gc_batch
 ASAN_SPECS := $(filter-out %/make_doc_spec.lua %/schema_spec.lua %/pages_spec.lua,\
                 $(wildcard $(addsuffix /*_spec.lua,$(addprefix spec-tests/,netlink program))))\
-              $(addprefix spec-tests/,$(addsuffix _spec.lua,sweeps/fuzz sweeps/parallel\
+              $(addprefix spec-tests/,$(addsuffix _spec.lua,sweeps/fuzz\
+                $(if $(ALL),$(ASAN_LONG),$(word $(shell expr $$(date -u +%j) % 4 + 1),$(ASAN_LONG)))\
                 protocol/json protocol/call_end protocol/protocol protocol/paths\
-                types/bridge types/tap types/portmap types/bandwidth\
-                world/look record/attachment_lock record/detached record/gc_batch record/leases\
+                types/bridge types/tap\
+                world/look record/attachment_lock record/detached record/leases\
                 record/leases_survival people/cli_trace people/cli_update people/nft_verbs people/req_verbs\
                 people/repair_watch people/traces))
 

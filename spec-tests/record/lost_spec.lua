@@ -403,7 +403,7 @@ local function walk(entry, loss, list, prepare)
   if #bad > 0 then error(table.concat(bad, "\n"), 0) end
 end
 
-for _, entry in t.due(plugins.list, 2) do
+for _, entry in t.due(plugins.list, 3) do
   describe(entry.name .. ":", function()
     for _, loss in ipairs(losses) do
       if loss.has(entry) then
@@ -483,7 +483,7 @@ local turns = {
   end },
 }
 
-for _, entry in t.due(plugins.list, 2) do
+for _, entry in t.due(plugins.list, 3) do
   local changes = known[entry.name]
   if changes then
     it(entry.name .. ": after any verb of the reference, the next verb does what is right", function()

@@ -113,7 +113,7 @@ describe("Where /proc/sys is read-only,", function()
     t.same(before, w:picture())
   end)
 
-  for _, entry in t.due(plugins.list, 2) do
+  for _, entry in t.due(plugins.list, 3) do
     -- For settings that have to be written.
     local asks = plugins.type(entry) == "tuning" or plugins.type(entry) == "luacni"
       or entry.name == "portmap, by every address of the host"

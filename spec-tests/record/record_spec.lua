@@ -209,7 +209,7 @@ end)
 -- ------------------------------------------------------------------------------------
 
 describe("Without a record, a configuration that ADD refuses", function()
-  for _, entry in t.due(plugins.list, 2) do
+  for _, entry in t.due(plugins.list, 3) do
     local type = plugins.type(entry)
     -- What flannel has refused lies in its delegate.
     local has_keys = type ~= "loopback" and type ~= "luacni" and type ~= "flannel"

@@ -80,7 +80,7 @@ local function judge(w, entry, broken, whole)
   if out ~= "" or status ~= 0 then return "a second repair says: " .. out .. err end
 end
 
-for _, entry in t.due(plugins.list, 2) do
+for _, entry in t.due(plugins.list, 3) do
   describe(entry.name .. ":", function()
     it("what is broken is repaired, CHECK is content, and DEL leaves nothing", function()
       t.needs(table.unpack(entry.needs or {}))

@@ -178,7 +178,7 @@ local strayed = {
 }
 
 describe("A DEL of a record", function()
-  for _, entry in t.due(plugins.list, 2) do
+  for _, entry in t.due(plugins.list, 3) do
     if not entry.ipam and not entry.prev and entry.conf and plugins.type(entry) ~= "loopback" then
       it(("(%s) takes it back in the sandbox that it is for"):format(entry.name), function()
         t.needs(table.unpack(entry.needs or {}))

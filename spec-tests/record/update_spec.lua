@@ -64,7 +64,7 @@ local function bring_to(entry, w, more)
   if got.rc ~= 0 then error(("%s: CHECK is not content: %s"):format(t.json(more or {}), got.out), 0) end
 end
 
-for _, entry in t.due(plugins.list, 2) do
+for _, entry in t.due(plugins.list, 3) do
   describe(entry.name .. ":", function()
     it("what is the same is not touched, and what is changed there and back is as it was", function()
       t.needs(table.unpack(entry.needs or {}))
@@ -110,7 +110,7 @@ local function is(w, more)
 end
 
 describe("killed at any change, and whatever call comes next,", function()
-  for _, entry in t.due(plugins.list, 2) do
+  for _, entry in t.due(plugins.list, 3) do
     for _, change in ipairs { (entry.updates or {})[1] } do
     it(entry.name .. " is what it was or what it is to be, and DEL leaves nothing", function()
       t.needs(table.unpack(entry.needs or {}))

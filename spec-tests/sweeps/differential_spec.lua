@@ -77,7 +77,7 @@ for _, case in ipairs(cases) do
   if has_type(case.type) then playable[#playable + 1] = case end
 end
 
-for _, case in t.due(playable, 3) do
+for _, case in t.due(playable, 4) do
   it("does as the reference does: " .. case.name, function()
     t.needs("reference", table.unpack(case.needs or {}))
     local reference = worlds.play("reference", case)

@@ -237,7 +237,7 @@ local function sweep(entry, nth, neighbour)
 end
 
 describe("a system call that fails in ADD, DEL, GC or CHECK of", function()
-  for nth, entry in t.due(plugins.list, 2) do
+  for nth, entry in t.due(plugins.list, 3) do
     it(entry.name .. " is an error, or else all is done", function()
       t.needs(table.unpack(entry.needs or {}))
       sweep(entry, nth, true)

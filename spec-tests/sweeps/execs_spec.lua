@@ -42,7 +42,7 @@ local function programs(lines)
 end
 
 describe("No program is executed, and no socket listened at, by", function()
-  for _, entry in t.due(plugins.list, 2) do
+  for _, entry in t.due(plugins.list, 3) do
     -- A site's own script executes what it likes.
     if not entry.script then it(entry.name, function()
       t.needs(table.unpack(entry.needs or {}))

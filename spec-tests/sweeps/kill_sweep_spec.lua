@@ -157,7 +157,7 @@ local sweeps = stride > 1 and {
 }
 
 describe("killed at every change of ADD and DEL, and mended by DEL, ADD or GC,", function()
-  for _, entry in t.due(plugins.list, 2) do
+  for _, entry in t.due(plugins.list, 3) do
     it(entry.name .. " leaves nothing and disturbs no other container", function()
       t.needs(table.unpack(entry.needs or {}))
       local s = new_sweep(entry)

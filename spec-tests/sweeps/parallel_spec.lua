@@ -286,7 +286,7 @@ local function prepare_each(entry, count, more)
 end
 
 -- Every plugin of the table. A guest has fewer pods.
-for _, entry in t.due(plugins.list, 2) do
+for _, entry in t.due(plugins.list, 3) do
   describe(entry.name .. ":", function()
     it("many are added, checked and deleted at the same time", function()
       t.needs(table.unpack(entry.needs or {}))

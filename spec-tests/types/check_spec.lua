@@ -50,7 +50,7 @@ local function judge(w, broken)
   end
 end
 
-for _, entry in t.due(plugins.list, 1, { stock = 2 }) do
+for _, entry in t.due(plugins.list, 1, { stock = 3 }) do
   describe(entry.name .. ":", function()
     it("CHECK is content after ADD, twice, and changes nothing; DEL leaves nothing", function()
       t.needs(table.unpack(entry.needs or {}))
