@@ -7,7 +7,7 @@
 -- All points of a loss share a world: each begins with the files and rules that the other container's ADD
 -- has left, and has to end with them, but for what is lost.
 --
--- Seconds a test takes on the second kernel: 9
+-- Seconds a test takes on the second kernel: 15
 
 local plugins = require "plugins"
 local t = require "support"

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Where the program may not write: /run, the leases or /proc/sys are read-only, /run is full, IPv6 is off. What
 -- can be done without is done; what cannot fails, says what cannot be written, and is done when it can again.
+--
+-- Seconds a test takes on the second kernel: 17
 
 local plugins = require "plugins"
 local t = require "support"

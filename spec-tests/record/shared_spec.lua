@@ -2,6 +2,8 @@
 -- What attachments share, where our own memory of it is not the whole truth: networks with one subnet,
 -- hosts that share a /run and hosts that have several, books that are lost, unreadable or of an older
 -- program. Whoever goes takes back what is its own, and nobody else notices.
+--
+-- Seconds a test takes on the second kernel: 25
 
 local cjson = require "cjson"
 local t = require "support"

@@ -3,6 +3,8 @@
 -- verbs, must leave the same kernel, the same leases and the same answers. Every
 -- difference we want stands in differential_intended.lua with its reason; one
 -- that stands there and does not occur is a failure like any other.
+--
+-- Seconds a test takes on the second kernel: 13
 
 local lfs = require "lfs"
 local t = require "support"

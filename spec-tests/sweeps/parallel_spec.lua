@@ -2,6 +2,8 @@
 -- Many calls at once on one network: nothing fails, no address is given twice,
 -- nothing is left. The runner is xargs, so the calls are as parallel as the
 -- machine allows.
+--
+-- Seconds a test takes on the second kernel: 20
 
 local t = require "support"
 local plugins = require "plugins"

@@ -2,6 +2,8 @@
 -- What plugin `bridge` promises of its VLAN keys: which VLANs a port is in, the link
 -- that a VLAN's gateway lives on, and that nothing crosses from one VLAN to another,
 -- which is told by the frames that arrive.
+--
+-- Seconds a test takes on the second kernel: 6
 
 local t = require "support"
 local world = require "world"

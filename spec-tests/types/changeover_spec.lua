@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- A node changes over from the reference plugins to ours and back while its pods run: each set's DEL
 -- takes back what the other's ADD has made, traffic flows all the while, nobody else notices.
+--
+-- Seconds a test takes on the second kernel: 25
 
 local sha512 = require "cni.reference.sha512"
 local t = require "support"

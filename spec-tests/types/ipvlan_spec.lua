@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What plugin `ipvlan` promises: a link that shares the MAC of a host's link and has addresses
 -- of its own, alone or behind another plugin.
+--
+-- Seconds a test takes on the second kernel: 8
 
 local t = require "support"
 local world = require "world"
