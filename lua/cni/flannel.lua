@@ -87,13 +87,14 @@ local function path_of(req) return req.conf.dataDir .. "/" .. req.container_id e
 
 --- The configuration that was kept for the DEL of a container.
 -- @tparam table req its `conf` has `dataDir`
--- @treturn table|nil nil: none was; or it cannot be read, which is logged: the network's configuration tells
--- as much, and the removal of the file is what fails then
+-- @treturn table|nil nil: none was, or one of another network; or it cannot be read, which is logged: the
+-- network's configuration tells as much, and the removal of the file is what fails then
 function M.kept(req)
   local text, msg, errno = sys.read_file(path_of(req), longest)
   if not text and not files.absent(errno) then req.log("luacni: " .. msg) end
   local ok, conf = pcall(json.decode, text or "")
-  return ok and type(conf) == "table" and type(conf.type) == "string" and conf or nil
+  local is_one = ok and type(conf) == "table" and type(conf.type) == "string"
+  return is_one and conf.name == req.raw.name and conf or nil
 end
 
 --- Have a configuration kept, as flannel's own plugin does. It goes with the last interface that the

@@ -177,6 +177,16 @@ describe("flannel", function()
     assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
   end)
 
+  it("goes by no file of another network", function()
+    local w = new()
+    w:add()
+    t.write(data_dir .. "/c1", t.json { name = "other", type = "nobody" })
+    t.run "rm -r /run/luacni"
+    w:del()
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+  end)
+
   it("has GC free the addresses whose records are lost, and no others", function()
     local w = new(with(kubeadm, { cniVersion = "1.1.0" }), { pods = 2, neighbours = false })
     w:add()
