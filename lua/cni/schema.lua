@@ -230,19 +230,23 @@ local function check_family(t, bytes, value, where, what)
   end
 end
 
+-- Why a text is no address, where that is plain to see.
+local function ip_hint(addr, value)
+  if type(value) ~= "string" then return nil end
+  if value:find("/", 1, true) and addr.parse(value) then return "write it without the prefix length" end
+  local bracketed, zoned = value:match "^%[(.*)%]$", value:match "^(.*)%%"
+  if bracketed and addr.ip(bracketed) then return "write it without the brackets" end
+  if zoned and addr.ip(zoned) then return "write it without the zone" end
+  if value:find "^%a[%w.-]*$" then return "names are not looked up: write the address" end
+end
+
 --- An address without prefix length. Options `family` ("inet", "inet6"); `unspecified = "absent"` to
 -- take 0.0.0.0 and :: for none. An empty text counts as absent. Read as canonical text.
 M.ip = new("ip", function(t, value, where)
   if value == "" then return t.default end
   local addr = require "cni.addr"
   local bytes = addr.ip(value)
-  if not bytes then
-    local hint
-    if type(value) == "string" and value:find("/", 1, true) and addr.parse(value) then
-      hint = "write it without the prefix length"
-    end
-    wanted(where, value, "an IP address", hint)
-  end
+  if not bytes then wanted(where, value, "an IP address", ip_hint(addr, value)) end
   check_family(t, bytes, value, where, "address")
   if t.unspecified == "absent" and addr.is_unspecified(bytes) then return t.default end
   return addr.text(bytes)
