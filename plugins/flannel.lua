@@ -5,7 +5,7 @@
 
 local common = require "cni.common"
 local fail = require "cni.fail"
-local flannel = require "cni.flannel"
+local flannel = require "cni.flannel_subnet"
 local ipam = require "cni.ipam"
 local json = require "cni.json"
 local schema = require "cni.schema"

@@ -8,7 +8,7 @@
 --                                        FLANNEL_IPMASQ=true
 --     /var/lib/cni/flannel/CONTAINER-ID  {"type":"bridge","ipam":{...},...}
 --
--- @module cni.flannel
+-- @module cni.flannel_subnet
 
 local addr = require "cni.addr"
 local fail = require "cni.fail"
