@@ -198,6 +198,7 @@ describe("A key that the reference's plugins have", function()
     ["host-local"] = "ipam.subnet ipam.rangeStart ipam.rangeEnd ipam.gateway ipam.ranges ipam.routes ipam.dataDir "
       .. "ipam.resolvConf",
     static = "ipam.addresses ipam.routes ipam.dns", loopback = "",
+    flannel = "subnetFile dataDir delegate ipam",
   }
 
   it("is one that ours know: none is passed over in silence", function()
