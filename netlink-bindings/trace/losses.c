@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include <linux/neighbour.h>
@@ -28,8 +29,16 @@
 
 enum { ROUTE, NETFILTER, SOCKETS };
 
+/* What was last told of a qdisc: which one, and what it is like, as hashes. */
+struct seen {
+	uint32_t which, what;
+};
+
+#define SEEN 4096
+
 struct losses {
 	struct nl nl[SOCKETS];
+	struct seen seen[SEEN];
 };
 
 static const int protocols[SOCKETS] = { NETLINK_ROUTE, NETLINK_NETFILTER };
@@ -71,13 +80,53 @@ static bool is_lasting(const struct nlmsghdr *msg)
 	       neigh->ndm_state & (NUD_PERMANENT | NUD_NOARP);
 }
 
-static bool is_loss(const struct nlmsghdr *msg, int protocol)
+/* FNV-1a */
+static uint32_t add_to_hash(uint32_t hash, const void *bytes, size_t len)
+{
+	for (const unsigned char *b = bytes; len; len--)
+		hash = (hash ^ *b++) * 16777619;
+	return hash;
+}
+
+/* What else is told of a qdisc is counted by it. */
+static int add_setting(const struct nlattr *attr, void *hash)
+{
+	if (mnl_attr_get_type(attr) == TCA_KIND || mnl_attr_get_type(attr) == TCA_OPTIONS)
+		*(uint32_t *)hash = add_to_hash(*(uint32_t *)hash, attr, attr->nla_len);
+	return MNL_CB_OK;
+}
+
+/*
+ * The kernel tells everybody of a qdisc also when somebody has only asked for it, as each repair does: so it is
+ * a change only where it is told of as another one than before.
+ */
+static bool is_changed(struct seen *list, const struct nlmsghdr *msg)
+{
+	const struct tcmsg *tc = mnl_nlmsg_get_payload(msg);
+	const uint32_t start = 2166136261;
+	struct seen now = { .which = start, .what = start }, *before;
+	bool same;
+
+	if (mnl_nlmsg_get_payload_len(msg) < sizeof *tc)
+		return true;
+	/* As an answer it has no parent. */
+	now.which = add_to_hash(now.which, &tc->tcm_ifindex, sizeof tc->tcm_ifindex);
+	now.which = add_to_hash(now.which, &tc->tcm_handle, sizeof tc->tcm_handle);
+	mnl_attr_parse(msg, sizeof *tc, add_setting, &now.what);
+	before = &list[now.which % SEEN];
+	same = before->which == now.which && before->what == now.what;
+	*before = now;
+	return !same;
+}
+
+static bool is_loss(struct losses *l, const struct nlmsghdr *msg, int protocol)
 {
 	if (protocol == NETLINK_NETFILTER)
 		return is_loss_of_rules(msg);
 	switch (msg->nlmsg_type) {
-	case RTM_NEWLINK:
 	case RTM_NEWQDISC:
+		return is_changed(l->seen, msg);
+	case RTM_NEWLINK:
 	case RTM_NEWNETCONF:
 	case RTM_DELLINK:
 	case RTM_DELADDR:
@@ -96,7 +145,7 @@ static bool is_loss(const struct nlmsghdr *msg, int protocol)
 }
 
 /* Read all that has come. 1: there was a loss, 0: none; -errno. */
-static int take(struct nl *nl)
+static int take(struct losses *l, struct nl *nl)
 {
 	int err, found = 0;
 
@@ -104,7 +153,7 @@ static int take(struct nl *nl)
 		/* What was dropped may have been anything. */
 		found |= err == -ENOBUFS;
 		for (const struct nlmsghdr *msg = err ? NULL : nl_first(nl); msg; msg = nl_next(nl, msg))
-			found |= is_loss(msg, nl->protocol);
+			found |= is_loss(l, msg, nl->protocol);
 	}
 	return err == -ETIMEDOUT ? found : err;
 }
@@ -120,7 +169,7 @@ static int wait_for_loss(struct losses *l, int64_t deadline)
 		if (poll(p, SOCKETS, nl_ms_left(deadline)) < 0)
 			return errno == EINTR ? 0 : -errno;
 		for (int i = 0; i < SOCKETS; i++) {
-			int got = l->nl[i].fd < 0 ? 0 : take(&l->nl[i]);
+			int got = l->nl[i].fd < 0 ? 0 : take(l, &l->nl[i]);
 
 			if (got < 0)
 				return got;
@@ -205,6 +254,7 @@ static int losses_open(lua_State *L)
 
 	for (int i = 0; i < SOCKETS; i++)
 		nl_init(&l->nl[i]);
+	memset(l->seen, 0, sizeof l->seen);
 	luaL_setmetatable(L, LOSSES_HANDLE);
 	err = open_losses(l, &place);
 	return err ? push_failure(L, err, "listen to changes") : 1;

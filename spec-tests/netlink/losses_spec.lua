@@ -60,6 +60,23 @@ describe("netlink.losses hears that", function()
     assert.is_true(is_loss "tc qdisc del dev v0 root")
   end)
 
+  it("a queueing discipline is changed, and not that somebody asks for it, of which the kernel tells all", function()
+    local h <close> = assert(netlink.open(host.path))
+    local index = t.link(host, "v0").ifindex
+    local function asked()
+      while losses:wait(100) do end
+      assert.equal("tbf", assert(h:get("qdisc", { index = index, handle = "1:" })).kind)
+      return losses:wait(300)
+    end
+    local rate = "tc qdisc %s dev v0 root handle 1: tbf rate %dmbit burst 8kb latency 25ms"
+    assert.is_true(is_loss(rate:format("add", 8)))
+    for mbit = 9, 10 do
+      assert.is_false(asked())
+      assert.is_true(is_loss(rate:format("change", mbit)))
+      assert.is_false(is_loss(rate:format("change", mbit)))
+    end
+  end)
+
   it("forwarding is switched", function()
     assert.is_true(is_loss "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/ip_forward")
   end)

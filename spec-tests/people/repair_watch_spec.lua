@@ -112,13 +112,17 @@ describe("luacni repair --watch", function()
   end)
 
   it("starts no repair where nothing is lost: attachments that work, rules and links of others that come", function()
-    t.needs "calls"
+    t.needs("calls", "ifb")
+    t.write(folder .. "/net.conflist", t.json { cniVersion = "1.1.0", name = "net", plugins = { bridge, firewall,
+      { type = "bandwidth", ingressRate = 8000000, ingressBurst = 800000, egressRate = 8000000, egressBurst = 800000 } } })
     attach "blue"
     watch("", true)
     local before = rests()
     assert.is_true(t.ping(blue, "10.1.0.1"))
     in_host "ip addr add 198.18.0.1/32 dev lo; nft add table inet theirs; nft add chain inet theirs c"
     t.sh "sleep 2"
+    cli.succeeds { "check", "net", "blue" }
+    t.sh "sleep 1"
     assert.equal(before, repairs())
     in_host "nft delete table inet theirs"
     assert.is_true(comes(function() return repairs() > before end))
