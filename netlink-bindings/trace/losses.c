@@ -97,8 +97,8 @@ static int add_setting(const struct nlattr *attr, void *hash)
 }
 
 /*
- * The kernel tells everybody of a qdisc also when somebody has only asked for it, as each repair does: so it is
- * a change only where it is told of as another one than before.
+ * The kernel tells everybody of a qdisc also when somebody has only asked for it, as each repair does: so it
+ * is a change only where it is told of as another one than before.
  */
 static bool is_changed(struct seen *list, const struct nlmsghdr *msg)
 {
