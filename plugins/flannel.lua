@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- Have another type make the interface, by default bridge, with an address of the subnet that flannel has
 -- for this node. Its configuration is `delegate`; what that leaves open flannel's file says: the MTU, whether
--- to masquerade (where flannel does not), and the routes to the networks that flannel connects.
+-- to masquerade (where flannel does not), and the routes to the networks that flannel connects. What the file
+-- says when a container is attached is so for as long as it is, also in an update.
 
 local common = require "cni.common"
 local fail = require "cni.fail"
@@ -31,7 +32,7 @@ end, "delegate has neither name nor ipam.")
 
 local nothing <const> = { subnets = {}, networks = {} }
 
--- What was given is written down: the file may have changed since. DEL does without.
+-- What was given is written down, and stays: the file may have changed since. DEL does without.
 local function delegate_of(req)
   local given = req:once("subnet", function()
     local ok, found = pcall(flannel.read, req.conf.subnetFile)
@@ -46,16 +47,11 @@ local function delegate_of(req)
   return d
 end
 
--- Of the configuration only what says which call it is, and what the runtime adds.
-local fixed <const> = { cniVersion = true, name = true, type = true, prevResult = true, runtimeConfig = true }
-
 local function add(req)
   common.need_absolute(req, "dataDir", req.conf.dataDir)
-  local d, changes = req.command == "DEL" and flannel.kept(req) or delegate_of(req), {}
-  for key in next, req.raw do if not fixed[key] then changes[key] = json.null end end
-  for key, value in next, d do if not fixed[key] then changes[key] = value end end
+  local d = req.command == "DEL" and flannel.kept(req) or delegate_of(req)
   flannel.keep(req, d)
-  return req:delegate(d.type, changes, true)
+  return req:delegate(d.type, d, true)
 end
 
 -- The request as an IPAM plugin is to see it.

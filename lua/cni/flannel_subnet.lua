@@ -14,6 +14,7 @@ local addr = require "cni.addr"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
 local json = require "cni.json"
+local names = require "cni.names"
 local sys = require("netlink").sys
 
 local M = {}
@@ -30,10 +31,25 @@ local function bad(path, text, ...)
   fail.config("subnetFile", path .. ": " .. text:format(...), "flanneld writes it when it starts")
 end
 
-local function number(values, key, path)
-  local value = math.tointeger(tonumber(values[key]))
-  return value or bad(path, values[key] and "%s: %s is no number" or "it has no %s", key,
-    json.show(values[key]))
+-- 0, as the kernel's own.
+local function mtu(text, path)
+  local value = text:find "^%d+$" and math.tointeger(tonumber(text))
+  if value and (value == 0 or value >= 68 and value <= 65535) then return value end
+  bad(path, "FLANNEL_MTU: %s is no MTU", json.show(text))
+end
+
+-- The networks in a value, with commas between, each once.
+local function networks_in(text, key, family, path)
+  local list, seen = {}, {}
+  for net in text:gmatch "[^,]+" do
+    local parsed = addr.parse(net)
+    if not parsed or parsed.family ~= family then
+      bad(path, "%s: %s is no such network", key, json.show(net))
+    end
+    local said = tostring(parsed:network())
+    if not seen[said] then seen[said], list[#list + 1] = true, said end
+  end
+  return list
 end
 
 --- What flannel has given this node.
@@ -49,22 +65,24 @@ function M.read(path)
       hint = absent and "flanneld writes it when it has a subnet for this node: does it run here?" or nil }
   end
   local values, found = {}, { subnets = {}, networks = {} }
-  for key, value in text:gmatch "([%w_]+)=([^\n]*)" do values[key] = value:match "^%s*(.-)%s*$" end
+  for line in text:gmatch "[^\n]+" do
+    local key, value = line:match "^([^=]*)=%s*(.-)%s*$"
+    if key then values[key] = value end
+  end
   for _, entry in ipairs(networks) do
-    local key, list, family = entry[1], found[entry[2]], entry[3]
-    -- There may be several, with commas between.
-    for net in (values[key] or ""):gmatch "[^,]+" do
-      local parsed = addr.parse(net)
-      if not parsed or parsed.family ~= family then
-        bad(path, "%s: %s is no such network", key, json.show(net))
-      end
-      list[#list + 1] = tostring(parsed:network())
+    local key, list = entry[1], found[entry[2]]
+    local given = networks_in(values[key] or "", key, entry[3], path)
+    if list == found.subnets and given[2] then
+      bad(path, "%s: %s is more than one", key, json.show(values[key]))
     end
+    table.move(given, 1, #given, #list + 1, list)
   end
   if not found.subnets[1] then bad(path, "it has no FLANNEL_SUBNET") end
   if not found.networks[1] then bad(path, "it has no FLANNEL_NETWORK") end
-  if not values.FLANNEL_IPMASQ then bad(path, "it has no FLANNEL_IPMASQ") end
-  found.mtu, found.masquerades = number(values, "FLANNEL_MTU", path), values.FLANNEL_IPMASQ == "true"
+  for _, key in ipairs { "FLANNEL_MTU", "FLANNEL_IPMASQ" } do
+    if not values[key] then bad(path, "it has no %s", key) end
+  end
+  found.mtu, found.masquerades = mtu(values.FLANNEL_MTU, path), values.FLANNEL_IPMASQ == "true"
   return found
 end
 
@@ -87,13 +105,16 @@ local function path_of(req) return req.conf.dataDir .. "/" .. req.container_id e
 
 --- The configuration that was kept for the DEL of a container.
 -- @tparam table req its `conf` has `dataDir`
--- @treturn table|nil nil: none was, or one of another network; or it cannot be read, which is logged: the
--- network's configuration tells as much, and the removal of the file is what fails then
+-- @treturn table|nil nil: none was, or one of another network; or it cannot be read, or is none, which is
+-- logged: the network's configuration tells as much, and what cannot be read cannot be removed
 function M.kept(req)
   local text, msg, errno = sys.read_file(path_of(req), longest)
   if not text and not files.absent(errno) then req.log("luacni: " .. msg) end
   local ok, conf = pcall(json.decode, text or "")
-  local is_one = ok and type(conf) == "table" and type(conf.type) == "string"
+  local is_one = ok and type(conf) == "table" and type(conf.type) == "string" and names.is_id(conf.type)
+  if text and not is_one then
+    req.log("luacni: DEL goes without " .. path_of(req) .. ": it is no plugin's configuration")
+  end
   return is_one and conf.name == req.raw.name and conf or nil
 end
 
@@ -102,9 +123,11 @@ end
 -- @tparam table req its `conf` has `dataDir`
 -- @tparam table conf of the type that makes the interface
 function M.keep(req, conf)
-  local raw = req.raw
-  local whole = { name = raw.name, cniVersion = raw.cniVersion, runtimeConfig = raw.runtimeConfig }
+  local whole = {}
   for key, value in next, conf do whole[key] = value end
+  for _, key in ipairs { "name", "cniVersion", "runtimeConfig" } do
+    if req.raw[key] ~= nil then whole[key] = req.raw[key] end
+  end
   req.plan:push { kind = "file", ns = "host", want = { path = path_of(req), text = json.compact(whole) } }
 end
 

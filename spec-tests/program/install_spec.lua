@@ -42,6 +42,8 @@ describe("make install", function()
       assert.is_table(got.json.supportedVersions)
     end
     assert.is_true(lfs.attributes(bin .. "/luacni", "size") <= 4 * 1024 * 1024)
+    local size = tonumber(t.read("README.md"):match "one program of ([%d.]+) MB")
+    assert.is_true(math.abs(size - lfs.attributes(bin .. "/luacni", "size") / 1e6) < 0.15, "README says another size")
     assert.equal("rwxr-xr-x", lfs.attributes(bin .. "/luacni", "permissions"))
   end)
 

@@ -177,6 +177,87 @@ describe("flannel", function()
     assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
   end)
 
+  it("goes by the file alone where that is all there is, whatever the configuration says now", function()
+    local w = new()
+    w:add()
+    t.run "rm -r /run/luacni"
+    w:del { conf = { ipam = { dataDir = "/run/spec/elsewhere" }, delegate = { mtu = 1300, bridge = "k9" } } }
+    t.same({}, t.files(data_dir))
+    assert.is_nil(t.link(w.pods[1], "eth0"))
+    assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+  end)
+
+  it("keeps the file while the DEL of its delegate fails, or that is not to be found, and asks it again", function()
+    local calls = "/run/spec/calls"
+    t.write("/run/spec/bin/theirs", "#!/bin/sh\ncat >/dev/null; echo $CNI_COMMAND >>" .. calls .. "\n" ..
+      [[case $CNI_COMMAND in ADD) echo '{"cniVersion":"1.0.0"}' ;; DEL) [ ! -e /run/spec/bad ] || { echo '{"code":11,"msg":"no"}'; exit 1; } ;; esac]])
+    t.run "chmod 755 /run/spec/bin/theirs"
+    local w = new({ type = "flannel", delegate = { type = "theirs" } },
+      { path = "/run/spec/bin:" .. t.bin.ours, neighbours = false })
+    for _, lost in ipairs { false, true } do
+      t.write("/run/spec/bad", "")
+      w:add()
+      if lost then t.run "rm -r /run/luacni" end
+      assert.equal("no", w:fails("DEL", { prev = false, conf = { delegate = false } }, 11).msg)
+      assert.is_truthy(kept())
+      t.run "rm /run/spec/bad; mv /run/spec/bin/theirs /run/spec/bin/hidden"
+      has(w:fails("DEL", { prev = false, conf = { delegate = false } }).text, "theirs")
+      assert.is_truthy(kept())
+      t.run("mv /run/spec/bin/hidden /run/spec/bin/theirs; rm " .. calls)
+      w:del { prev = false, conf = { delegate = false } }
+      t.same({ "DEL\n" }, { t.read(calls) })
+      assert.is_nil(kept())
+    end
+    t.run "rm -f /run/spec/bad"
+  end)
+
+  it("goes by no file that names no plugin: it says so, and the configuration tells", function()
+    for _, text in ipairs { '{"type":"../../../bin/sh","name":"cbr0"}', "nonsense", "", '["bridge"]', '{"type":5}' } do
+      local w = new()
+      w:add()
+      t.run "rm -r /run/luacni"
+      t.write(data_dir .. "/c1", text)
+      local got = w:call("DEL")
+      t.same({ 0, true }, { got.rc, got.err:find("it is no plugin's configuration", 1, true) ~= nil }, text .. got.out)
+      assert.is_nil(t.link(w.pods[1], "eth0"))
+      assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
+      assert.is_nil(kept())
+      t.cleanup()
+    end
+  end)
+
+  it("gives a delegate its own keys and no others, with the runtime's, and writes down the same", function()
+    t.write("/run/spec/bin/rec", "#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exec cat >/dev/null\ncat >/run/spec/got; " ..
+      [[echo '{"cniVersion":"1.0.0"}']])
+    t.run "chmod 755 /run/spec/bin/rec"
+    local w = new({ type = "flannel", args = { cni = { x = 1 } }, dns = { nameservers = { "192.0.2.9" } },
+      runtimeConfig = { mac = "02:00:00:00:00:05" }, delegate = { type = "rec", args = { q = 1 }, dns = { domain = "d" },
+        cniVersion = "0.3.1", runtimeConfig = { own = 1 } } },
+      { path = "/run/spec/bin:" .. t.bin.ours, neighbours = false })
+    w:add()
+    local got = t.decode(t.read "/run/spec/got")
+    t.same({ { q = 1 }, { domain = "d" }, "1.0.0", { mac = "02:00:00:00:00:05" }, 1450 },
+      { got.args, got.dns, got.cniVersion, got.runtimeConfig, got.mtu })
+    t.same(got, t.decode(kept()))
+    w:del()
+    w.conf.runtimeConfig = nil
+    w:add()
+    t.same({ own = 1 }, t.decode(t.read "/run/spec/got").runtimeConfig)
+    w:del()
+  end)
+
+  it("reads keys as they stand at the beginning of a line, and each network once", function()
+    local w = new()
+    t.write(env, "#FLANNEL_SUBNET=10.9.9.1/24\r\nFLANNEL_NETWORK=10.42.0.0/16,10.43.0.0/16,10.42.0.0/16\r\n" ..
+      "FLANNEL_SUBNET=10.42.3.1/24\r\nFLANNEL_MTU=1450\r\nFLANNEL_IPMASQ=true\r\n#FLANNEL_SUBNET=10.9.9.1/24\n" ..
+      "X-FLANNEL_MTU=701\nsomething")
+    local result = w:add()
+    assert.equal("10.42.3.2/24", result.ips[1].address)
+    assert.equal(1450, t.link(w.pods[1], "eth0").mtu)
+    assert.equal("10.42.0.0/16 10.43.0.0/16", result.routes[1].dst .. " " .. result.routes[2].dst)
+    w:del()
+  end)
+
   it("goes by no file of another network", function()
     local w = new()
     w:add()
@@ -272,7 +353,9 @@ describe("flannel says what is wrong, and leaves nothing:", function()
     for _, case in ipairs {
       { { FLANNEL_SUBNET = false }, "no FLANNEL_SUBNET" }, { { FLANNEL_NETWORK = false }, "no FLANNEL_NETWORK" },
       { { FLANNEL_MTU = false }, "no FLANNEL_MTU" }, { { FLANNEL_IPMASQ = false }, "no FLANNEL_IPMASQ" },
-      { { FLANNEL_MTU = "much" }, '"much" is no number' }, { { FLANNEL_SUBNET = "10.42.3.1" }, "FLANNEL_SUBNET" },
+      { { FLANNEL_MTU = "much" }, '"much" is no MTU' }, { { FLANNEL_MTU = "-1" }, '"-1" is no MTU' },
+      { { FLANNEL_MTU = "0x5aa" }, '"0x5aa" is no MTU' }, { { FLANNEL_MTU = "70000" }, '"70000" is no MTU' },
+      { { FLANNEL_MTU = "67" }, '"67" is no MTU' }, { { FLANNEL_SUBNET = "10.42.3.1/24,10.42.4.1/24" }, "more than one" }, { { FLANNEL_SUBNET = "10.42.3.1" }, "FLANNEL_SUBNET" },
       { { FLANNEL_SUBNET = "fd42::1/64" }, "FLANNEL_SUBNET" }, { { FLANNEL_NETWORK = "10.42.0.0/16,x" }, '"x"' },
     } do
       local values = {}

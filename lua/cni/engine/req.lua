@@ -114,7 +114,7 @@ local takes = {
   http = args.call("req:http", request, { nil, web.request({ undo = web.request(), check = web.request() },
     { "url" }) }),
   delegate = args.call("req:delegate", request, { "type", a_type }, { "changes", optional(args.table) },
-    { "is_given", optional(args.boolean) }),
+    { "whole", optional(args.boolean) }),
 }
 
 --- Addresses from a lease directory of this machine, one of each range set: all or none.
@@ -295,6 +295,15 @@ local function check_changes(changes)
   end
 end
 
+-- Somebody's configuration in place of the caller's: as much as the runtime says stays.
+local function in_place(raw, conf)
+  local out = {}
+  for key, value in next, conf do out[key] = value end
+  for _, key in ipairs(fixed) do out[key] = raw[key] end
+  if raw.runtimeConfig ~= nil then out.runtimeConfig = raw.runtimeConfig end
+  return out
+end
+
 local function is_object(value)
   return type(value) == "table" and not json.is_list(value)
 end
@@ -380,8 +389,8 @@ local function opened(answer, prev)
   return answer
 end
 
-local function delegate(req, type_name, changes, is_given)
-  local raw = changing.merge(req.raw, changes)
+local function delegate(req, type_name, changes, whole)
+  local raw = whole and in_place(req.raw, changes) or changing.merge(req.raw, changes)
   local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
   -- It is for addresses when the caller is an IPAM plugin, or when the configuration has it as ipam.type. Any
   -- other type makes an interface.
@@ -392,10 +401,10 @@ local function delegate(req, type_name, changes, is_given)
     raw.type = type_name
   end
   local script, within = find_script(req, type_name)
-  if script and req.plan.mode ~= "erase" and not is_given then check_keys(script, changes) end
+  if script and req.plan.mode ~= "erase" and not whole then check_keys(script, changes) end
   local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
     within = within }, { __index = req })
-  if script then return opened(run_script(sub, script, not is_given and req.raw or nil), req.prev) end
+  if script then return opened(run_script(sub, script, not whole and req.raw or nil), req.prev) end
   local foreign = require "cni.step.delegate"
   return opened(foreign.obtain(req.plan, type_name, sub, not for_addresses), req.prev)
 end
@@ -421,15 +430,17 @@ end
 -- @tparam string type_name
 -- @tparam[opt] table changes laid over the configuration: the keys of objects one by one, anything else as a
 -- whole; `json.null` takes a key out. `name`, `type`, `cniVersion` and `prevResult` stay what they are
--- @tparam[opt] boolean is_given the changes are not the script's own, but somebody's configuration: as in
--- one, a key that the type does not read is passed over, and a value that it refuses is that one's mistake
+-- @tparam[opt] boolean whole the changes are somebody's configuration, and stand in place of the caller's: of
+-- that only `name`, `cniVersion`, `prevResult` and `runtimeConfig` stay, as far as it has them. As in any
+-- configuration, a key that the type does not read is passed over, and a value that it refuses is that one's
+-- mistake
 -- @treturn table the result: `interfaces`, `ips`, `routes` (lists, empty when it has none) and `dns`; to be
 -- returned as it is, or with changes
-function M.delegate(req, type_name, changes, is_given)
-  req, type_name, changes, is_given = takes.delegate(req, type_name, changes, is_given)
+function M.delegate(req, type_name, changes, whole)
+  req, type_name, changes, whole = takes.delegate(req, type_name, changes, whole)
   changes = changes or {}
-  check_changes(changes)
-  return args.at_once(req.plan, "req:delegate", delegate, req, type_name, changes, is_given)
+  if not whole then check_changes(changes) end
+  return args.at_once(req.plan, "req:delegate", delegate, req, type_name, changes, whole)
 end
 
 return M

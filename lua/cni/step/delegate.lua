@@ -215,10 +215,13 @@ function M.run(step, plan)
   return result
 end
 
--- Whether no program can have been executed: there is none, and neither a record nor a result of the chain
--- tells of an ADD.
+-- Whether no program can have been executed: there is none, and neither a record, a result of the chain nor a
+-- file tells of an ADD.
 local function never_was(step, plan)
   if plan.mode ~= "erase" or plan.prev or not step.want.interface then return false end
+  for _, other in ipairs(plan.steps) do
+    if other.kind == "file" and require("cni.step.file").is_there(other) then return false end
+  end
   local found, err = pcall(find, step.want.type, plan.request)
   return not found and not fail.wrap(err).errno
 end

@@ -1,14 +1,14 @@
 -- SPDX-License-Identifier: MIT
 --- Step `file`: a file of a container in a network, for another program to read. What was there before is of
 -- an ADD that was never taken back. Other interfaces that the container has in the network use it too, and
--- the last one takes it along.
+-- the last one takes it along; when all else is taken back, for until then a DEL may need it.
 -- @module cni.step.file
 
 local files = require "cni.record.files"
 local siblings = require "cni.step.siblings"
 local sys = require("netlink").sys
 
-local M = {}
+local M = { last = true }
 
 function M.run(step)
   files.must(sys.mkdirs(step.want.path:match "^(.*)/", 448)) -- 0700
@@ -24,6 +24,9 @@ function M.undo(step, plan)
   if siblings.any(plan.owner, function(other) return other.network == network end) then return end
   files.unless_absent(sys.unlink(step.want.path))
 end
+
+--- Whether it is there: then something was made for which it was written.
+function M.is_there(step) return files.exists(step.want.path) end
 
 function M.say(step) return "write down what its DEL needs, in " .. step.want.path end
 
