@@ -13,15 +13,24 @@ local function is_loss(command, ns)
   return losses:wait(300)
 end
 
+local function is_up(ns, name) return t.link(ns, name).operstate == "UP" end
+
 before_each(function()
   host, pod = t.netns "host", t.netns "pod"
   t.run([[ip link set lo up
     ip link add br0 type bridge; ip link set br0 up
-    ip link add v0 type veth peer name eth0 netns pod; ip link set v0 master br0; ip link set v0 up
-    ip -n pod link set eth0 up]], { host = host })
+    ip link add v0 type veth peer name eth0 netns pod; ip link set v0 master br0
+    ip link set br0 addrgenmode none; ip link set v0 addrgenmode none; ip -n pod link set eth0 addrgenmode none
+    ip link set v0 up; ip -n pod link set eth0 up]], { host = host })
   losses = assert(netlink.losses(host.path))
-  -- Links that have just come up say so for a second or two.
-  while losses:wait(1500) do end
+  -- That a link is up the kernel tells when it gets round to it.
+  local tries = 100
+  while tries > 0 and not (is_up(host, "v0") and is_up(host, "br0") and is_up(pod, "eth0")) do
+    tries = tries - 1
+    losses:wait(100)
+  end
+  assert.is_true(tries > 0)
+  while losses:wait(300) do end
 end)
 after_each(function()
   losses:close()
