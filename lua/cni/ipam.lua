@@ -18,6 +18,7 @@ local M = {}
 -- @field ips list of { address, gateway }, an address with its prefix length
 -- @field routes list of { dst, gw }
 -- @field dns as in a result; nil when there is none
+-- @field mtu for the link, where the source of the addresses tells one and the configuration does not
 -- @field none true for a layer-2 network, which has none of these
 local Lease = { __name = "lease" }
 Lease.__index = Lease
@@ -149,10 +150,10 @@ local function normal(lease)
   return lease
 end
 
--- A foreign plugin may want to use the interface: what the plan has so far is done, and the link up.
-local function ready_for_others(req, options)
+-- Who gives the addresses may want to use the interface: what the plan has so far is done, and the link up.
+local function make_ready(req, options)
   local plan, pod, name = req.plan, req.pod, req.ifname
-  if plan.mode ~= "apply" then return false end
+  if plan.mode == "erase" then return false end
   local made = pod.fresh[name]
   if made then
     prepare_link(pod, { name = name }, options, false)
@@ -166,7 +167,7 @@ local function ask_others(req, name, options)
   local delegate = require "cni.step.delegate"
   -- What cannot be executed has given nothing that an undo would have to return.
   if req.plan.mode == "apply" then delegate.executable(name, req) end
-  local early = ready_for_others(req, options)
+  local early = make_ready(req, options)
   local lease = normal(delegate.obtain(req.plan, name, req))
   lease.early = early
   return lease
@@ -182,9 +183,13 @@ local function obtain(req, options)
   elseif not script then
     lease = ask_others(req, name, options or {})
   else
+    local early = script.on_link and make_ready(req, options or {})
     lease = scripts.add(script, own_request(req, script)) or {}
+    lease.early = early
   end
-  lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns, early = lease.early }
+  local mtu = (req.raw.mtu or 0) == 0 and lease.mtu or nil
+  lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns, early = lease.early,
+    mtu = mtu }
   if #lease.ips == 0 and req.plan.mode == "apply" then
     fail.throw { code = fail.codes.internal,
       msg = ("IPAM plugin %s gave no address"):format(name) }
@@ -193,8 +198,8 @@ local function obtain(req, options)
 end
 
 --- Get addresses (ADD), the addresses held (CHECK, DEL) or those that would be got (dry run). Call it
--- when the link is made that they are for: a foreign plugin, such as one that speaks DHCP, finds it in
--- the sandbox and up. Our own do not need it, and run ahead of all that is not done yet.
+-- when the link is made that they are for: a foreign plugin, and one that speaks DHCP, finds it in the
+-- sandbox and up. Our others do not need it, and run ahead of all that is not done yet.
 -- @tparam table req the request
 -- @tparam[opt] table options those that `apply` will get
 -- @treturn lease all empty for a layer-2 network, which `none` tells
@@ -288,7 +293,7 @@ function M.apply(lease, pod, link, options)
     end
     given[ip.address] = true
   end
-  pod:set_link(link, { up = true })
+  pod:set_link(link, { up = true, mtu = lease.mtu })
   for _, route in ipairs(options.routes or {}) do
     route.link = link
     pod:add_route(route)

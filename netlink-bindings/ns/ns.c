@@ -339,6 +339,7 @@ int luaopen_netlink_ns(lua_State *L)
 		{ "sysctl", netns_sysctl }, { "sysctl_get", netns_sysctl_get },
 		{ "create", ns_create },    { "remove", ns_remove },
 		{ "enter", ns_enter },      { "tap", netns_tap },
+		{ "frames", netns_frames }, { "datagrams", netns_datagrams },
 		{ NULL, NULL },
 	};
 	static const luaL_Reg methods[] = {
@@ -351,6 +352,7 @@ int luaopen_netlink_ns(lua_State *L)
 	};
 
 	new_handle_type(L, NS, methods, meta);
+	netns_new_wires(L);
 	luaL_newlib(L, functions);
 	return 1;
 }

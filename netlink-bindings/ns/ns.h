@@ -23,4 +23,9 @@ void netns_close_sysctl(int folders[2]);
 /* netlink.ns.tap, in ns/tap.c. */
 int netns_tap(lua_State *L);
 
+/* netlink.ns.frames and datagrams, in ns/wire.c; and the handles that they give. */
+int netns_frames(lua_State *L);
+int netns_datagrams(lua_State *L);
+void netns_new_wires(lua_State *L);
+
 #endif

@@ -10,6 +10,7 @@ System calls that plain Lua has no word for. Locked files: file.c; a program: ex
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -603,6 +604,16 @@ static int sys_clock(lua_State *L)
 }
 
 /***
+Seconds since the kernel was started, those in which it slept included.
+@function uptime
+@treturn number
+*/
+static int sys_uptime(lua_State *L)
+{
+	return push_clock(L, CLOCK_BOOTTIME);
+}
+
+/***
 Seconds since 1970.
 @function time
 @treturn number
@@ -610,6 +621,20 @@ Seconds since 1970.
 static int sys_time(lua_State *L)
 {
 	return push_clock(L, CLOCK_REALTIME);
+}
+
+/***
+Wait, unless a signal comes.
+@function sleep
+@tparam integer ms
+*/
+static int sys_sleep(lua_State *L)
+{
+	lua_Integer ms = luaL_checkinteger(L, 1);
+
+	luaL_argcheck(L, ms >= 0 && ms <= INT32_MAX, 1, "not a number of milliseconds");
+	poll(NULL, 0, (int)ms);
+	return 0;
 }
 
 /***
@@ -677,7 +702,9 @@ static const luaL_Reg functions[] = {
 	{ "unlock_netns", sys_unlock_netns }, { "hash64", sys_hash64 },
 	{ "random", sys_random },
 	{ "clock", sys_clock },
+	{ "uptime", sys_uptime },
 	{ "time", sys_time },
+	{ "sleep", sys_sleep },
 	{ "pid", sys_pid },
 	{ "exec", sys_exec },
 	{ "matches", sys_matches },

@@ -5,61 +5,29 @@
 -- Seconds a test takes on the second kernel: 8
 
 local t = require "support"
+local dhcp = require "dhcp_world"
 local on_master = require "on_master"
 local world = require "world"
 
 local with = t.with
-local leases = "/run/spec/dnsmasq.leases"
-local running = {}
 
 -- The same for every link to come: a link's own setting does not survive a move.
 local no_link_local = "echo 1 >/proc/sys/net/ipv6/conf/default/addr_gen_mode; "
 
-local function start(command, ns)
-  running[#running + 1] = t.run(command .. " >/run/spec/daemon.out 2>&1 </dev/null & echo $!", { host = ns })
-    :match("%d+")
-end
+after_each(dhcp.stop_all)
 
-after_each(function()
-  for i, pid in ipairs(running) do
-    t.sh(("kill %s; while kill -0 %s 2>&-; do sleep 0.02; done"):format(pid, pid))
-    running[i] = nil
-  end
-end)
+-- The reference's plugin by another name, as its own is that of a type of ours.
+local theirs = "/run/spec/theirs"
 
--- The far end of the wire serves 10.9.0.0/24 on the link `wire`, made by `far`.
-local function new(conf, opts)
-  t.needs("reference", "dnsmasq", table.unpack(opts.needs or {}))
-  local w = world.new(with({ cniVersion = "1.0.0", master = "up0", enabledad = false, ipam = { type = "dhcp" } }, conf),
-    { far = true, forwarding = true, pods = opts.pods, path = t.bin.ours .. ":/usr/lib/cni",
-      accepts = { "br0" } }) -- where iptables sees what is bridged
-  if opts.host then w:sh(opts.host) end
-  local wire = opts.wire or "up0"
-  t.run((opts.far or "true") .. ("; ip addr add 10.9.0.1/24 dev %s"):format(wire), { host = w.far })
-  os.remove(leases)
-  start(("dnsmasq --conf-file=/dev/null --keep-in-foreground --user=root --port=0 --interface=%s "
-    .. "--bind-interfaces --dhcp-range=10.9.0.10,10.9.0.20,1h --dhcp-option=3,10.9.0.1 --no-ping "
-    .. "--dhcp-broadcast --dhcp-authoritative --dhcp-sequential-ip --dhcp-leasefile=%s --pid-file=/run/spec/dnsmasq.pid")
-    :format(wire, leases), w.far)
-  start("/usr/lib/cni/dhcp daemon")
-  t.run("for i in $(seq 200); do [ -S /run/cni/dhcp.sock ] && [ -s /run/spec/dnsmasq.pid ] && exit; "
-    .. "sleep 0.02; done; cat /run/spec/daemon.out; exit 1")
+-- A world with the reference's daemon in it.
+local function with_daemon(conf, opts)
+  t.needs "reference"
+  t.run(("mkdir -p %s; ln -sf /usr/lib/cni/dhcp %s/reference-dhcp"):format(theirs, theirs))
+  local w = dhcp.new(with(conf, { ipam = { type = "reference-dhcp" } }),
+    with(opts, { path = t.bin.ours .. ":" .. theirs }))
+  dhcp.start "/usr/lib/cni/dhcp daemon"
+  t.run "for i in $(seq 200); do [ -S /run/cni/dhcp.sock ] && exit; sleep 0.02; done; exit 1"
   return w
-end
-
--- Addresses that the server has given and not got back.
-local function given()
-  local list = {}
-  for line in (t.read(leases) or ""):gmatch("[^\n]+") do list[#list + 1] = line:match("^%d+ %S+ (%S+)") end
-  return list
-end
-
-local function await_given(count)
-  for _ = 1, 100 do
-    if #given() == count then return end
-    t.sh("sleep 0.05")
-  end
-  error(("the server has given %d addresses, not %d"):format(#given(), count))
 end
 
 local cases = {
@@ -76,25 +44,29 @@ local cases = {
     far = "ip link set dev2 up" } },
 }
 
-describe("DHCP", function()
-  for i, case in ipairs(cases) do
-    local kind, conf, opts = table.unpack(case)
-    it(("serves %s (%d): ADD gets an address, DEL gives it back"):format(kind, i), function()
-      local w = new(with({ type = kind }, conf), opts)
-      local before = on_master.glance(w)
-      local result = w:add()
-      t.same(given(), { "10.9.0.10" })
-      t.same({ "10.9.0.10/24" }, world.addrs(w.pods[1], "eth0"))
-      assert.equal("10.9.0.10/24", result.ips[1].address)
-      assert.equal("10.9.0.1", result.ips[1].gateway)
-      assert.is_true(t.ping(w.pods[1], "10.9.0.1"))
-      w:check()
-      w:del()
-      await_given(0)
-      on_master.unchanged(w, before)
-    end)
-  end
-end)
+for whose, new in pairs { ["of ours"] = dhcp.new, ["of the reference"] = with_daemon } do
+  describe("DHCP " .. whose, function()
+    for i, case in ipairs(cases) do
+      local kind, conf, opts = table.unpack(case)
+      it(("serves %s (%d): ADD gets an address, DEL gives it back"):format(kind, i), function()
+        -- Links of ipvlan hear only what is for their addresses: the reference's client does not ask for more.
+        local server = whose ~= "of ours" and { options = "--dhcp-option=3,10.9.0.1 --dhcp-broadcast" } or nil
+        local w = new(with({ type = kind }, conf), with(opts, { server = server }))
+        local before = on_master.glance(w)
+        local result = w:add()
+        t.same(dhcp.given(), { "10.9.0.10" })
+        t.same({ "10.9.0.10/24" }, world.addrs(w.pods[1], "eth0"))
+        assert.equal("10.9.0.10/24", result.ips[1].address)
+        assert.equal("10.9.0.1", result.ips[1].gateway)
+        assert.is_true(t.ping(w.pods[1], "10.9.0.1"))
+        w:check()
+        w:del()
+        dhcp.await_given(0)
+        on_master.unchanged(w, before)
+      end)
+    end
+  end)
+end
 
 -- An IPAM plugin that writes down what it sees of the interface.
 local probe = [[#!/bin/sh

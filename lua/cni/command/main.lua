@@ -16,6 +16,7 @@
 --     verbatim  its first word and all behind it are a command, whose options are not looked at; words that
 --               came behind -- have a field `behind`
 --     examples  command lines
+--     attachment  of update: function for other commands
 --     run       function(words, options); returns the exit status, nil for 0
 --
 -- @module cni.command.main
@@ -30,7 +31,7 @@ local M = {}
 --- The commands, in the order of the help.
 M.names = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts",
   "bundle", "unbundle", "run", "add", "check", "del", "gc", "status", "version", "list", "tree", "explain",
-  "repair", "update", "trace", "doctor", "completion" }
+  "repair", "update", "dhcp", "trace", "doctor", "completion" }
 
 local function command_of(name)
   return require("cni.command." .. name)

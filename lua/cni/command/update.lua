@@ -261,7 +261,7 @@ local function parsed(stored)
   return ok and result or nil
 end
 
--- Update one attachment. Returns what is told of it.
+-- Update one attachment. Returns what is told of it. (Another command uses it as well.)
 local function one(word, entry, options, given)
   host.deadline(patience)
   local owner = { network = entry.network, id = entry.container, ifname = entry.interface }
@@ -398,6 +398,7 @@ return {
     ["dry-run"] = { about = "say what would be added (+), changed (~), removed (-); do nothing" },
     json = { about = "as JSON: the `steps`, and the `result`; with --all a list, of what failed `problem`" },
   }),
+  attachment = one,
   examples = { "luacni update demo blue --set mtu=1400 --plugin bridge --dry-run",
     "luacni update demo --all" },
   run = function(words, options)

@@ -26,10 +26,7 @@ local function is_below_ipam(path) return path:find "^ipam%." ~= nil end
 local function readers_of(plugin)
   local function reader(name, is_ipam)
     local script, bad = say.script(name)
-    if not script then
-      return { name = name, conf = not bad and require("cni.command.foreign")[name] or nil, is_ipam = is_ipam,
-        bad = bad }
-    end
+    if not script then return { name = name, is_ipam = is_ipam, bad = bad } end
     return { name = name, script = script, conf = script.conf, is_ipam = is_ipam,
       is_site = select(2, host.source(name)) ~= "built in" }
   end

@@ -27,6 +27,7 @@ M.fields = {
   { "doc", "string", "what it is for" },
   { "gc", "function", "what a GC does beside taking back the records of what is gone" },
   { "ipam", "boolean", "it gives addresses to other plugins, and makes no interface" },
+  { "on_link", "boolean", "it gives addresses by way of the interface, which is made, and up, before `add`" },
   { "status", "function", "what a STATUS does: it raises when an ADD could not be served" },
 }
 

@@ -1,0 +1,157 @@
+-- SPDX-License-Identifier: MIT
+-- luacni dhcp
+
+local fail = require "cni.fail"
+local host = require "host"
+local json = require "cni.json"
+local renewal = require "cni.engine.renewal"
+local say = require "cni.command.say"
+local step = require "cni.step.dhcp"
+local sys = require("netlink").sys
+
+-- So long a lease that has just come may wait to be seen.
+local longest_sleep <const> = 15
+
+local function seconds_to(time)
+  return time and math.max(0, math.ceil(time - sys.uptime())) or nil
+end
+
+local function words_of(lease)
+  return ("%s  %s %s  "):format(lease.of.network, lease.of.id, lease.of.ifname)
+end
+
+-- The attachment as its lease says: by an update; and what was given up is there again by a repair.
+local function apply(lease)
+  local of = lease.of
+  for _, entry in ipairs(require("cni.command.attachments").all(of.network, of.id)) do
+    if entry.interface == of.ifname then
+      require("cni.command.update").attachment(of.network, entry, { set = {} })
+      local failed
+      require("cni.engine.repair").attachment(entry.records, { log = host.log, environ = host.environ },
+        { step = function() end, left = function(_, err) failed = failed or err end })
+      if failed then error(failed, 0) end
+    end
+  end
+end
+
+-- Do what is due for one lease. Returns the lease as it is then, nil: it is no more; and what is told.
+local function look_after(lease, silent)
+  local before, now, what, why = lease.address, nil, nil, nil
+  local ok, err = pcall(function() now, what, why = renewal.renew(lease, silent) end)
+  if not ok then
+    -- What is wrong has been told; when to try again stands in it.
+    return step.read(lease.of), { problem = tostring(fail.wrap(err)) }
+  end
+  local told = what and { done = what, was = now.address ~= before and before or nil, why = why } or nil
+  if now and now.is_news then
+    ok, err = pcall(apply, now)
+    renewal.note_updated(now, ok)
+    now = step.read(lease.of)
+    if not ok then return now, { done = what, problem = tostring(fail.wrap(err)) } end
+    told = told or { done = "changed" }
+  end
+  return now, told
+end
+
+local function report(lease, told, options, out)
+  if not told then return end
+  local of = lease.of
+  if options.json then
+    out[#out + 1] = { network = of.network, container = of.id, interface = of.ifname,
+      address = lease.address, was = told.was, done = told.done, problem = told.problem,
+      ends_in = seconds_to(lease.expires_at) }
+  elseif told.problem then
+    host.log("luacni: " .. words_of(lease) .. told.problem)
+  else
+    local until_then = lease.expires_at and (", for %d seconds"):format(seconds_to(lease.expires_at)) or ""
+    say.lines { words_of(lease) .. (told.was and ("%s is now %s%s"):format(told.was, lease.address, until_then)
+      or ("%s %s%s"):format(lease.address, told.done == "anew" and "granted anew" or told.done, until_then)) }
+  end
+end
+
+-- Do all that is due. Returns whether something failed, and when something is due again.
+local function pass(options, out)
+  local failed, next_at, silent, count = false, nil, {}, 0
+  for _, lease in ipairs(step.all()) do
+    local due = renewal.due_at(lease)
+    local told
+    if due and due <= sys.uptime() then
+      count = count + 1
+      lease, told = look_after(lease, silent)
+      if lease then
+        report(lease, told, options, out)
+        due = renewal.due_at(lease)
+      end
+      failed = failed or told and told.problem ~= nil
+    end
+    if lease and due and (not next_at or due < next_at) then next_at = due end
+  end
+  return failed, next_at, count
+end
+
+local function renew(options)
+  local out = json.list {}
+  local failed, next_at, count = pass(options, out)
+  local rest = seconds_to(next_at)
+  if options.json then
+    say.json { leases = out, next_in = rest }
+  elseif count == 0 or rest then
+    host.log(rest and ("the next lease is to be renewed in %d seconds"):format(rest)
+      or "no lease is to be renewed")
+  end
+  return failed and 1 or 0
+end
+
+-- Until a signal ends it, at any moment: the next call goes on from there.
+local function daemon(options)
+  host.log "luacni: renewing leases"
+  while true do
+    local out = json.list {}
+    local next_at
+    local ok, err = pcall(function() next_at = select(2, pass(options, out)) end)
+    if not ok then host.log("luacni: " .. tostring(fail.wrap(err))) end
+    if options.json and out[1] then pcall(say.lines, { json.compact(out) }) end
+    sys.sleep(math.max(math.min(seconds_to(next_at) or longest_sleep, longest_sleep), 1) * 1000)
+  end
+end
+
+local function list(options)
+  local out, rows = json.list {}, { { "NETWORK", "CONTAINER", "INTERFACE", "ADDRESS", "SERVER", "ENDS IN" } }
+  for _, lease in ipairs(step.all()) do
+    local of, rest = lease.of, seconds_to(lease.expires_at)
+    out[#out + 1] = { network = of.network, container = of.id, interface = of.ifname, address = lease.address,
+      server = lease.server, renew_in = seconds_to(renewal.due_at(lease)), ends_in = rest,
+      over = lease.is_over or false }
+    rows[#rows + 1] = { of.network, of.id, of.ifname, lease.address, lease.server,
+      lease.is_over and "over" or rest and rest .. " s" or "never" }
+  end
+  if options.json then return say.json(out) end
+  if not out[1] then return say.nothing(nil, nil, "no address is leased from a DHCP server") end
+  say.columns(rows)
+end
+
+local verbs <const> = { renew = renew, daemon = daemon, list = list }
+
+return {
+  words = "renew|daemon|list",
+  about = "keep the addresses that DHCP servers have leased",
+  text = "renew does what is due: leases are asked to be renewed at half of their time, or when the server has " ..
+    "said; what it answers with other values is made so by an update; an address whose time is up, or that " ..
+    "the server refuses to renew, is given up at once, and another asked for. It says on standard error when " ..
+    "it is to be called again, and a lease that has come since wants it no earlier than at half of its time. " ..
+    "daemon goes on doing that until a signal comes. The unit luacni-dhcp runs it; where there is no " ..
+    "systemd, start it at boot, or call renew from cron. list shows the leases.",
+  least = 1, most = 1,
+  options = {
+    json = { about = "as JSON: of renew `leases` that something was done for and `next_in` seconds, of daemon " ..
+      "a list a line, of list the leases" },
+  },
+  examples = { "luacni dhcp renew", "luacni dhcp list --json", "luacni dhcp daemon" },
+  run = function(words, options)
+    local verb = verbs[words[1]]
+    if not verb then
+      say.usage(("dhcp: there is no %q"):format(words[1]), words[1], { "renew", "daemon", "list" })
+    end
+    return verb(options)
+  end,
+}

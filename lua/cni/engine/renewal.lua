@@ -1,0 +1,164 @@
+-- SPDX-License-Identifier: MIT
+--- Keeping leases of DHCP servers: what is due is asked for, whoever does the asking, and when. Each call does
+-- one exchange of messages an attachment and ends; what it has to know the next time stands in the lease
+-- (cni.step.dhcp).
+--
+-- What a server grants with other values is written down first (`is_news`). What makes the attachment the same
+-- is an update, and stays due until it has ended.
+--
+-- @module cni.engine.renewal
+
+local client = require "cni.dhcp.client"
+local fail = require "cni.fail"
+local journal = require "cni.record.journal"
+local json = require "cni.json"
+local plans = require "cni.engine.plan"
+local records = require "cni.engine.records"
+local sandbox = require "cni.record.sandbox"
+local step_of = require "cni.step.dhcp"
+local sys = require("netlink").sys
+
+local M = {}
+
+-- Seconds to wait for an answer; and for one of a server that has just not given one to another attachment.
+local patience <const>, short_patience <const> = 2, 0.2
+
+-- A server that is silent is asked again at half of what is left, but not within a minute (RFC 2131, 4.4.5).
+-- One that has nothing more to give is asked for another address by and by.
+local least_pause <const>, anew_pause <const> = 60, 10
+
+-- How long a new address is looked for in one call: others are waiting too.
+local anew_patience <const> = 5
+
+--- When something is to be done for a lease, on the clock of netlink.sys.uptime.
+-- @tparam table lease of cni.step.dhcp
+-- @treturn number|nil nil: never, it is for ever
+function M.due_at(lease)
+  local tried = lease.tried_at
+  if lease.is_over or lease.is_news then return tried and tried + anew_pause or 0 end
+  if not lease.expires_at then return nil end
+  if not tried then return lease.renew_at end
+  local limit = tried < lease.rebind_at and lease.rebind_at or lease.expires_at
+  return math.min(limit, tried + math.max(least_pause, (limit - tried) / 2))
+end
+
+-- What an attachment has of a lease.
+local function effect(lease)
+  local parts = { lease.address, lease.gateway or "", lease.mtu or "" }
+  for _, route in ipairs(lease.routes or {}) do parts[#parts + 1] = route.dst .. " " .. route.gw end
+  local dns = lease.dns or {}
+  for _, key in ipairs { "nameservers", "search" } do
+    parts[#parts + 1] = key .. " " .. table.concat(dns[key] or {}, " ")
+  end
+  parts[#parts + 1] = dns.domain
+  return table.concat(parts, "\n")
+end
+
+-- The step of a record that has asked for the lease, and the record.
+local function find_step(book)
+  for _, record in ipairs(book:living()) do
+    for _, step in ipairs(record:is_whole() and record.steps or {}) do
+      if step.kind == "dhcp" and step.did then return step, record end
+    end
+  end
+end
+
+local function keep(old, new)
+  new.of, new.link_mtu = old.of, old.link_mtu
+  step_of.write(new)
+  return step_of.read(new.of)
+end
+
+-- The address is not to be used for a moment longer.
+local function give_up(plan, step, lease)
+  lease.is_over, lease.tried_at = true, nil
+  step_of.write(lease)
+  local link = step.want.link
+  require("cni.step.addr").undo({ kind = "addr", ns = "pod", want = { link = link, address = lease.address } },
+    plan)
+end
+
+local function acquire(plan, step, link, lease)
+  local want = setmetatable({ address = lease.address:match "^[^/]+" },
+    { __index = step_of.asked(step, link) })
+  local ok, new = pcall(client.acquire, plan.pod.where, link, want, anew_patience)
+  if not ok then
+    lease.tried_at = sys.uptime()
+    step_of.write(lease)
+    error(new, 0)
+  end
+  new.is_news = true
+  return keep(lease, new), "anew"
+end
+
+-- One exchange for a lease that is due. Returns what is kept from now on, and what was done; or nil and why
+-- there is no answer.
+local function ask(plan, step, link, lease, seconds)
+  local over = lease.expires_at and lease.expires_at <= sys.uptime()
+  if lease.is_over then return acquire(plan, step, link, lease) end
+  local new, why = false, "its time was up"
+  if not over then new, why = client.renew(plan.pod.where, link, step_of.asked(step, link), lease, seconds) end
+  if new then
+    new.is_news = effect(new) ~= effect(lease) or nil
+    return keep(lease, new), new.is_news and "changed" or "renewed"
+  elseif new == false then
+    give_up(plan, step, lease)
+    local ok, found, what = pcall(acquire, plan, step, link, lease)
+    if ok then return found, what, why end
+    fail.throw { code = fail.codes.again,
+      msg = ("%s is given up, %s: %s"):format(lease.address, why, fail.wrap(found).msg) }
+  end
+  lease.tried_at = sys.uptime()
+  step_of.write(lease)
+  return nil, why
+end
+
+local function exchange(lease, step, record, seconds)
+  local header = record.header
+  local ns = sandbox.find(header)
+  if not ns then return nil end
+  local plan <close> = plans.new("look", { owner = lease.of, record = record,
+    pod = records.place(ns, header.netns) })
+  local link = step_of.link(plan.pod, step.want.link)
+  if not link then return nil end
+  return ask(plan, step, link, lease, seconds)
+end
+
+--- Ask for more time for a lease, if that is due.
+-- @tparam table lease of cni.step.dhcp
+-- @tparam table silent by server, whether it has not answered for another one; is added to
+-- @treturn table|nil the lease as it is now: `is_news` says that the attachment is to be updated. nil: nothing
+-- is known of the attachment any more, or nothing of it is there
+-- @treturn ?string what was done: renewed, changed, anew (the former address is given up). nil: nothing
+-- @raise why the server does not grant it
+function M.renew(lease, silent)
+  local of = lease.of
+  local book <close> = journal.open(of, of.type)
+  -- It may have been renewed, or be gone, by now.
+  lease = step_of.read(of)
+  local step, record = find_step(book)
+  if not lease or not step then return nil end
+  local due = M.due_at(lease)
+  if lease.is_news or not due or due > sys.uptime() then return lease end
+  local new, what, why = exchange(lease, step, record, silent[lease.server] and short_patience or patience)
+  if not new and what then
+    silent[lease.server] = true
+    fail.throw { code = fail.codes.again, msg = ("the server %s does not renew %s: %s"):format(lease.server,
+      lease.address, what), details = lease.expires_at
+        and ("the lease ends in %.0f seconds"):format(lease.expires_at - sys.uptime()) or nil }
+  end
+  return new, what, why
+end
+
+--- Note that an attachment is as its lease says; or that it could not be made so, and is to be later.
+-- @tparam table lease
+-- @tparam boolean is_done
+function M.note_updated(lease, is_done)
+  local book <close> = journal.open(lease.of, lease.of.type)
+  local now = step_of.read(lease.of)
+  if not now or json.note(now) ~= json.note(lease) or not find_step(book) then return end
+  now.is_news, now.tried_at = not is_done or nil, not is_done and sys.uptime() or nil
+  step_of.write(now)
+end
+
+return M

@@ -1,0 +1,37 @@
+-- SPDX-License-Identifier: MIT
+--- An address from the DHCP server of the network that the sandbox's interface is in. There is no daemon to
+-- ask: the server is spoken to by this program, on the interface itself.
+
+local dhcp_lease = require "cni.dhcp_lease"
+local ipam_conf = require "cni.ipam_conf"
+local schema = require "cni.schema"
+
+local conf = schema.record {
+  ipam = schema.record {
+    type = schema.string,
+    daemonSocketPath = schema.string { empty = "absent",
+      doc = "Accepted for compatibility; nothing is asked there." },
+    priority = schema.integer { min = 0, max = 0xffffffff, default = 0, doc = "Metric of the routes; 0: none." },
+    provide = dhcp_lease.provide,
+    request = dhcp_lease.request,
+    rapidCommit = schema.boolean { doc = "Be content with two messages in place of four, where the server is." },
+    probe = schema.integer { min = 0, max = 10000, default = 200,
+      doc = "Milliseconds in which others can say that they have the address; 0: they are not asked." },
+  } { required = true },
+  args = ipam_conf.args,
+  runtimeConfig = schema.record {
+    ips = schema.list(schema.string, { doc = "The address to ask for (capability `ips`)." }),
+  },
+}
+
+return {
+  ipam = true,
+  on_link = true,
+  conf = conf,
+
+  add = function(req)
+    local ipam = req.conf.ipam
+    return dhcp_lease.obtain(req, { provide = ipam.provide, request = ipam.request, priority = ipam.priority,
+      rapid = ipam.rapidCommit, probe = ipam.probe, requested = ipam_conf.requested(req) })
+  end,
+}
