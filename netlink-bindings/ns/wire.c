@@ -290,7 +290,8 @@ be none
 static int wire_receive(lua_State *L)
 {
 	struct wire *w = wire_arg(L);
-	int64_t deadline = nl_deadline((int)(lua_isnoneornil(L, 2) ? PATIENCE_MS : number_arg(L, 2, INT32_MAX)));
+	lua_Integer ms = lua_isnoneornil(L, 2) ? PATIENCE_MS : number_arg(L, 2, INT32_MAX);
+	int64_t deadline = nl_deadline((int)ms);
 	struct packet packet = { .is_summed = true };
 	luaL_Buffer buf;
 	int err;
