@@ -98,8 +98,8 @@ local function asked_for(list)
   return out
 end
 
--- How this attachment is known to servers: as by the plugin of that name that others have, so that a container
--- keeps its address when a node changes over.
+-- How this attachment is known to servers: as by the reference's plugin, so that a container keeps its
+-- address when a node changes over.
 local function identifier(req)
   local name = ("%s/%s/%s"):format(req.container_id, req.network, req.ifname):sub(1, 254)
   return (("\0" .. name):gsub(".", function(c) return ("%02x"):format(c:byte()) end))

@@ -91,7 +91,9 @@ describe("make install", function()
     if not applies() then return end
     install "SBIN=/usr/sbin"
     local folder = dest .. "/usr/local/lib/systemd/system"
-    for name, words in pairs { ["luacni-repair"] = "repair", ["luacni-repair-watch"] = "repair %-%-watch" } do
+    assert.is_truthy(t.read(folder .. "/luacni-dhcp-renew.timer"):find "\nOnUnitActiveSec=1min\n")
+    for name, words in pairs { ["luacni-repair"] = "repair", ["luacni-repair-watch"] = "repair %-%-watch",
+      ["luacni-dhcp"] = "dhcp daemon", ["luacni-dhcp-renew"] = "dhcp renew" } do
       local text = t.read(("%s/%s.service"):format(folder, name))
       assert.is_truthy(text:find("\nExecStart=/usr/sbin/luacni " .. words .. "\n"), text)
       assert.is_nil(text:find("@", 1, true), text)

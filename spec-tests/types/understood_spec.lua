@@ -197,6 +197,7 @@ describe("A key that the reference's plugins have", function()
     sbr = "table gateways addSourceHints",
     ["host-local"] = "ipam.subnet ipam.rangeStart ipam.rangeEnd ipam.gateway ipam.ranges ipam.routes ipam.dataDir "
       .. "ipam.resolvConf",
+    dhcp = "ipam.daemonSocketPath ipam.priority ipam.provide ipam.request",
     static = "ipam.addresses ipam.routes ipam.dns", loopback = "",
     flannel = "subnetFile dataDir delegate ipam",
   }

@@ -63,9 +63,10 @@ local function report(lease, told, options, out)
   elseif told.problem then
     host.log("luacni: " .. words_of(lease) .. told.problem)
   else
-    local until_then = lease.expires_at and (", for %d seconds"):format(seconds_to(lease.expires_at)) or ""
-    say.lines { words_of(lease) .. (told.was and ("%s is now %s%s"):format(told.was, lease.address, until_then)
-      or ("%s %s%s"):format(lease.address, told.done == "anew" and "granted anew" or told.done, until_then)) }
+    local what = told.was and ("%s is now %s"):format(told.was, lease.address)
+      or ("%s %s"):format(lease.address, told.done == "anew" and "granted anew" or told.done)
+    local rest = seconds_to(lease.expires_at)
+    say.lines { words_of(lease) .. what .. (rest and (", for %d seconds"):format(rest) or "") }
   end
 end
 
@@ -135,16 +136,16 @@ local verbs <const> = { renew = renew, daemon = daemon, list = list }
 return {
   words = "renew|daemon|list",
   about = "keep the addresses that DHCP servers have leased",
-  text = "renew does what is due: leases are asked to be renewed at half of their time, or when the server has " ..
-    "said; what it answers with other values is made so by an update; an address whose time is up, or that " ..
-    "the server refuses to renew, is given up at once, and another asked for. It says on standard error when " ..
-    "it is to be called again, and a lease that has come since wants it no earlier than at half of its time. " ..
-    "daemon goes on doing that until a signal comes. The unit luacni-dhcp runs it; where there is no " ..
-    "systemd, start it at boot, or call renew from cron. list shows the leases.",
+  text = "renew does what is due, once: it asks for more time at half of a lease's time, or when the " ..
+    "server has said. What the server answers with other values is made so by an update. An address whose " ..
+    "time is up, or that the server refuses to renew, is given up at once, and another asked for. It says " ..
+    "on standard error when it is to be called again. daemon goes on doing that until a signal comes; it " ..
+    "sees new leases by itself. The unit luacni-dhcp runs it, or the timer luacni-dhcp-renew calls renew; " ..
+    "where there is no systemd, start the daemon at boot. list shows the leases.",
   least = 1, most = 1,
   options = {
-    json = { about = "as JSON: of renew `leases` that something was done for and `next_in` seconds, of daemon " ..
-      "a list a line, of list the leases" },
+    json = { about = "as JSON: renew says the `leases` that it did something for, and `next_in` seconds; " ..
+      "daemon a list of them a line; list all leases" },
   },
   examples = { "luacni dhcp renew", "luacni dhcp list --json", "luacni dhcp daemon" },
   run = function(words, options)

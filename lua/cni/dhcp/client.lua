@@ -11,8 +11,8 @@
 --     mtu             absent: the server has told none
 --     server          address of the server; `server_mac`, by whom its packets come
 --     client          the client identifier, in hexadecimal digits
---     granted         when, on the clock of `netlink.sys.uptime`; `renew_at`, `rebind_at`, `expires_at` on the
---                     same; without the last three: for ever
+--     granted         when, on the clock of `netlink.sys.uptime`; `renew_at`, `rebind_at`, `expires_at` on
+--                     the same; without the last three: for ever
 --
 -- Who keeps it may add to it, see cni.step.dhcp.
 --
@@ -169,8 +169,9 @@ local function dns_of(options)
     message.text(options[code.domain_name])
   for i, bytes in ipairs(message.addresses(options[code.dns])) do servers[i] = text_of(bytes) end
   domain = message.is_domain(domain) and domain or nil
-  if not servers[1] and not search[1] and not domain then return nil end
-  return { nameservers = servers[1] and servers or nil, domain = domain, search = search[1] and search or nil }
+  local dns = { nameservers = servers[1] and servers or nil, domain = domain,
+    search = search[1] and search or nil }
+  return next(dns) and dns or nil
 end
 
 -- When to renew, and so on. What a server says counts only where it makes sense.
@@ -362,8 +363,8 @@ local function granted_or_not(answer)
   return (answer.kind == "ack" or answer.kind == "nak") and answer or nil
 end
 
--- By the server's address (RENEWING): as the routes of the sandbox lead there. The answer may be for all, and is
--- heard with the others.
+-- By the server's address (RENEWING): as the routes of the sandbox lead there. The answer may be for all, and
+-- is heard with the others.
 local function ask_server(talk, lease, till)
   local own = host_of(lease)
   local wire <close>, msg, errno = ns.datagrams(talk.where, own, 68, addr.ip(lease.server), 67)

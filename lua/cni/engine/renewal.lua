@@ -1,10 +1,9 @@
 -- SPDX-License-Identifier: MIT
---- Keeping leases of DHCP servers: what is due is asked for, whoever does the asking, and when. Each call does
--- one exchange of messages an attachment and ends; what it has to know the next time stands in the lease
--- (cni.step.dhcp).
+--- Keeping leases of DHCP servers: what is due for one is done, whoever calls for it, and when. A call does
+-- one exchange of messages and ends; what the next one has to know stands in the lease (cni.step.dhcp).
 --
--- What a server grants with other values is written down first (`is_news`). What makes the attachment the same
--- is an update, and stays due until it has ended.
+-- What a server grants with other values is written down first (`is_news`). An update makes the attachment
+-- like it, and is due until it has come to its end.
 --
 -- @module cni.engine.renewal
 
@@ -73,9 +72,8 @@ end
 local function give_up(plan, step, lease)
   lease.is_over, lease.tried_at = true, nil
   step_of.write(lease)
-  local link = step.want.link
-  require("cni.step.addr").undo({ kind = "addr", ns = "pod", want = { link = link, address = lease.address } },
-    plan)
+  local want = { link = step.want.link, address = lease.address }
+  require("cni.step.addr").undo({ kind = "addr", ns = "pod", want = want }, plan)
 end
 
 local function acquire(plan, step, link, lease)
@@ -94,10 +92,11 @@ end
 -- One exchange for a lease that is due. Returns what is kept from now on, and what was done; or nil and why
 -- there is no answer.
 local function ask(plan, step, link, lease, seconds)
-  local over = lease.expires_at and lease.expires_at <= sys.uptime()
   if lease.is_over then return acquire(plan, step, link, lease) end
   local new, why = false, "its time was up"
-  if not over then new, why = client.renew(plan.pod.where, link, step_of.asked(step, link), lease, seconds) end
+  if not lease.expires_at or lease.expires_at > sys.uptime() then
+    new, why = client.renew(plan.pod.where, link, step_of.asked(step, link), lease, seconds)
+  end
   if new then
     new.is_news = effect(new) ~= effect(lease) or nil
     return keep(lease, new), new.is_news and "changed" or "renewed"
@@ -127,8 +126,8 @@ end
 --- Ask for more time for a lease, if that is due.
 -- @tparam table lease of cni.step.dhcp
 -- @tparam table silent by server, whether it has not answered for another one; is added to
--- @treturn table|nil the lease as it is now: `is_news` says that the attachment is to be updated. nil: nothing
--- is known of the attachment any more, or nothing of it is there
+-- @treturn table|nil the lease as it is now: `is_news` says that the attachment is to be updated. nil:
+-- nothing is known of the attachment any more, or nothing of it is there
 -- @treturn ?string what was done: renewed, changed, anew (the former address is given up). nil: nothing
 -- @raise why the server does not grant it
 function M.renew(lease, silent)

@@ -4,13 +4,13 @@
 --
 --     /run/luacni/dhcp/NETWORK/ID:IFNAME
 --
--- Beside the lease it has `of`, whose it is: `network`, `id`, `ifname`, and `type`, in whose book the step is;
--- `link_mtu`, what the link had; `tried_at`, when it was last asked to be renewed, in vain; `is_over`: its time
--- is up, or the server has refused to renew it, and the address is nobody's any more; `is_news`: the
+-- Beside the lease it has `of`, whose it is: `network`, `id`, `ifname`, and `type`, in whose book the step
+-- is; `link_mtu`, what the link had; `tried_at`, when more time was last asked for in vain; `is_over`: its
+-- time is up, or the server has refused to renew it, and the address is nobody's any more; `is_news`: the
 -- attachment is not yet as it says. See cni.engine.renewal.
 --
--- It is given back while the link is still there, for only on that can it be said. Where the file is not there
--- (the ADD was killed, or it is lost), the server is asked what it has for this client.
+-- It is given back while the link is there, for only on that can it be said. Where the file is not there (the
+-- ADD was killed, or it is lost), the server is asked what it has for this client.
 -- @module cni.step.dhcp
 
 local client = require "cni.dhcp.client"
@@ -53,7 +53,8 @@ function M.all()
   local list = {}
   for _, network in ipairs(files.list(M.root)) do
     for _, name in ipairs(files.list(M.root .. "/" .. network)) do
-      local ok, lease = pcall(json.decode, files.read(("%s/%s/%s"):format(M.root, network, name)) or "", "lease")
+      local text = files.read(("%s/%s/%s"):format(M.root, network, name))
+      local ok, lease = pcall(json.decode, text or "", "lease")
       if ok and type(lease) == "table" and type(lease.of) == "table" then list[#list + 1] = lease end
     end
   end
