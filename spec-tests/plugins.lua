@@ -14,6 +14,7 @@
 --   pod     shell, in each pod: what has to be there before
 --   far     shell, in the namespace behind the host's uplink up0 (which is there for
 --           every entry that has this)
+--   daemon  the file with the process ID of what that starts
 --   prev    the result of the plugins before it in its chain; @NETNS@ is the pod's path, @N@ its number
 --   ipam    true: an IPAM plugin, which makes no interface
 --   ips     how many addresses each pod gets (default 0)
@@ -144,6 +145,21 @@ M.list = {
       addresses = { { address = "10.20.0.5/24", gateway = "10.20.0.1" } },
       routes = { { dst = "0.0.0.0/0" } } } },
     breaks = {} },
+
+  { name = "dhcp", ips = 1, reach = { "10.20.0.1" }, needs = { "macvlan", "dnsmasq" },
+    daemon = "/run/spec/dhcp.pid",
+    far = "ip addr add 10.20.0.1/22 dev up0; p=/run/spec/dhcp.pid; ! [ -s $p ] || kill $(cat $p); " ..
+      "dnsmasq --conf-file=/dev/null --user=root --port=0 --interface=up0 --bind-interfaces --no-ping " ..
+      "--dhcp-range=10.20.0.10,10.20.3.200,1h --dhcp-authoritative --leasefile-ro --pid-file=$p",
+    conf = { type = "macvlan", master = "up0", ipam = { type = "dhcp", probe = 10 } },
+    updates = {
+      { conf = { mtu = 1400 }, sh = "ip link show eth0", shows = "mtu 1400" },
+    }, breaks = {
+      { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
+      { "the address is gone", sh = "ip -4 addr flush dev eth0", says = "10%.20%.%d%.%d+/22" },
+      { "the default route is gone", sh = "ip route del default", says = "0%.0%.0%.0/0" },
+      { "the lease is not known", at = "host", sh = "rm /run/luacni/dhcp/every/*", says = "DHCP server" },
+    } },
 
   { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0", removeUnused = true }, updates = {
       { conf = { mtu = 1400 }, sh = "ip link show eth0", shows = "mtu 1400" },
@@ -618,6 +634,7 @@ function M.world(entry, pods, beside)
     far = entry.far ~= nil, neighbours = beside })
   if entry.script then t.write(("/etc/luacni/plugins/%s.lua"):format(M.type(entry)), entry.script) end
   if entry.host then w:sh(entry.host) end
+  if entry.daemon then t.ends_with_test(entry.daemon) end
   if entry.far and entry.far ~= "" then t.run(entry.far, { host = w.far }) end
   for n = 1, #w.pods do
     if entry.each then w:sh((entry.each:gsub("@N@", n))) end

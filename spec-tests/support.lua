@@ -279,11 +279,20 @@ function M.host(name, opts)
   return ns
 end
 
+local ends = {}
+
+--- Have a program ended with the test, whose process ID is in a file.
+function M.ends_with_test(pid_file) ends[pid_file] = true end
+
 --- Remove what the test made: namespaces, leases, records. Runs after each test. Raises when what
 -- is others' on a host is not as it was.
 function M.cleanup()
   local noticed = require "neighbours".noticed()
   table.move(require "lived_in".noticed(), 1, 1000, #noticed + 1, noticed)
+  for pid_file in pairs(ends) do
+    M.sh(("read -r p <%s && kill $p && while kill -0 $p; do sleep 0.02; done; rm -f %s"):format(pid_file, pid_file))
+    ends[pid_file] = nil
+  end
   for i = #made, 1, -1 do
     spawn.del_netns(made[i].path)
     made[i] = nil

@@ -100,7 +100,10 @@ end
 describe("the table of plugins", function()
   it("has every type that is shipped, and no other", function()
     local listed, shipped = {}, {}
-    for _, entry in ipairs(plugins.list) do listed[plugins.type(entry)] = true end
+    for _, entry in ipairs(plugins.list) do
+      listed[plugins.type(entry)] = true
+      listed[(plugins.conf(entry).ipam or {}).type or "luacni"] = true
+    end
     for name in lfs.dir("plugins") do
       local type = name:match("^(.*)%.lua$")
       if type then

@@ -70,9 +70,14 @@ function M.write(lease)
 end
 
 local function remove(owner)
-  local path = M.path(owner)
-  files.unless_absent(sys.unlink(path))
-  sys.rmdir((path:gsub("/[^/]*$", "")))
+  local folder, name = M.path(owner):match "^(.*)/([^/]*)$"
+  files.unless_absent(sys.unlink(folder .. "/" .. name))
+  -- What a call has left that was killed before it was to be the file's new content.
+  local begun = "." .. name .. "."
+  for _, other in ipairs(files.list(folder)) do
+    if other:sub(1, #begun) == begun then files.unless_absent(sys.unlink(folder .. "/" .. other)) end
+  end
+  sys.rmdir(folder)
 end
 
 --- The link that a lease is for.
