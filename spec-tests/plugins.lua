@@ -17,7 +17,7 @@
 --   daemon  the file with the process ID of what that starts
 --   prev    the result of the plugins before it in its chain; @NETNS@ is the pod's path, @N@ its number
 --   ipam    true: an IPAM plugin, which makes no interface
---   ips     how many addresses each pod gets (default 0)
+--   ips     how many addresses of the lease folder each pod gets (default 0)
 --   reach   addresses that answer the pod after ADD and do not before it
 --   updates what an update makes another: { conf = what is another in the configuration, sh = shell, at as for
 --           breaks, shows = pattern of what that prints then }
@@ -146,7 +146,7 @@ M.list = {
       routes = { { dst = "0.0.0.0/0" } } } },
     breaks = {} },
 
-  { name = "dhcp", ips = 1, reach = { "10.20.0.1" }, needs = { "macvlan", "dnsmasq" },
+  { name = "dhcp", reach = { "10.20.0.1" }, needs = { "macvlan", "dnsmasq" },
     daemon = "/run/spec/dhcp.pid",
     far = "ip addr add 10.20.0.1/22 dev up0; p=/run/spec/dhcp.pid; ! [ -s $p ] || kill $(cat $p); " ..
       "dnsmasq --conf-file=/dev/null --user=root --port=0 --interface=up0 --bind-interfaces --no-ping " ..

@@ -121,6 +121,18 @@ local function routes_of(lease, priority)
   return routes
 end
 
+-- What the runtime knows, where the records are lost.
+local function known(req)
+  local ips, routes = {}, {}
+  for i, ip in ipairs(req.prev and req.prev.ips or {}) do
+    ips[i] = { address = ip.address, gateway = ip.gateway }
+  end
+  for i, route in ipairs(req.prev and req.prev.routes or {}) do
+    routes[i] = { dst = route.dst, gw = route.gw, scope = route.scope, priority = route.priority }
+  end
+  return { ips = ips, routes = routes, dns = req.prev and req.prev.dns }
+end
+
 --- Get an address of the sandbox's interface from a DHCP server, keep it, know it in CHECK, give it back in
 -- DEL, GC and rollback. The link has to be there, and up: a type that calls this says `on_link = true`.
 -- @tparam table req
@@ -131,8 +143,7 @@ end
 -- - `priority`: metric of the routes; 0: none
 -- - `rapid`: be content with two messages, where the server is
 -- - `probe`: how long, in milliseconds, others have to say that they have the address
--- @treturn table `ips`, `routes`, `dns`, `mtu`; empty where no lease is known: in a dry run, and in a DEL
--- that finds no record
+-- @treturn table `ips`, `routes`, `dns`, `mtu`; where no lease is known, what the runtime knows
 -- @raise code 7 for what is no option; code 11 where no server gives an address
 function M.obtain(req, want)
   local lease = require("cni.step.dhcp").obtain(req.plan, {
@@ -140,7 +151,7 @@ function M.obtain(req, want)
     provide = provided(req, want.provide), address = first_ipv4(want.requested), rapid = want.rapid or nil,
     probe_ms = want.probe,
   })
-  if not lease then return { ips = {}, routes = {} } end
+  if not lease then return known(req) end
   return { ips = { { address = lease.address, gateway = lease.gateway } },
     routes = routes_of(lease, want.priority), dns = lease.dns,
     mtu = lease.mtu and lease.mtu < (lease.link_mtu or 0) and lease.mtu or nil }

@@ -53,7 +53,7 @@
 -- has these fields for what is true of all its steps:
 --
 --     last          its undo gives back something that others may then be given, such as an address: it is
---                   done only when all newer steps are undone; and a repair does not do it anew
+--                   done only when all newer steps are undone; and a repair does not do it anew, but by `mend`
 --     at_add        only an ADD does it
 --     along         it makes a link that may be deleted together with an older one (cni.links.along): the
 --                   undo of a kind without this begins when no such deletion is put off any more
@@ -371,7 +371,7 @@ function M:lacking()
     local kind = kind_of(step)
     local ok, text = true, nil
     if step.did then ok, text = pcall(difference, self, step) end
-    if not ok or text and (kind.last or kind.at_add) then
+    if not ok or text and (kind.last and not kind.mend or kind.at_add) then
       left[#left + 1] = ok and fail.new { msg = text } or fail.wrap(text)
       if kind.at_add then return list, left, true end
     elseif text then

@@ -106,7 +106,7 @@ function M.run(step, plan)
     fail.throw { msg = ("link %s is not in the sandbox"):format(want.link),
       hint = "DHCP is spoken on the link that the addresses are for: it is made before ipam.add" }
   end
-  local ms = require("cni.step.delegate").patience(plan.request, "ADD")
+  local ms = require("cni.step.delegate").patience(plan.request or plan, "ADD")
   local ok, lease = pcall(client.acquire, h.where, link, M.asked(step, link), ms / 1000)
   if not ok then
     if lease.unasked then step.did = nil end
@@ -121,10 +121,23 @@ end
 
 function M.verify(_, plan)
   local lease = M.read(plan.owner)
+  -- Where the record is lost too, nothing says that there was one.
+  if not lease and plan.past and not plan:past() then return nil end
   if not lease then return "what the DHCP server has granted is not known any more" end
   if lease.is_over or lease.expires_at and lease.expires_at <= sys.uptime() then
     return ("the lease of %s came to its end, and was not renewed"):format(lease.address)
   end
+end
+
+-- What is not known any more the server tells again. What is over is for a renewal.
+function M.mend(step, plan)
+  if M.read(plan.owner) then
+    fail.throw { msg = M.verify(step, plan), hint = "luacni dhcp renew asks for another address" }
+  end
+  M.run(step, plan)
+  local lease = M.read(plan.owner)
+  lease.is_news = true
+  M.write(lease)
 end
 
 -- Tell the server; nil and why not.
