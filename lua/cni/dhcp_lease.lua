@@ -152,6 +152,7 @@ function M.obtain(req, want)
     probe_ms = want.probe,
   })
   if not lease then return known(req) end
+  if lease.is_over then return { ips = {}, routes = {} } end
   return { ips = { { address = lease.address, gateway = lease.gateway } },
     routes = routes_of(lease, want.priority), dns = lease.dns,
     mtu = lease.mtu and lease.mtu < (lease.link_mtu or 0) and lease.mtu or nil }

@@ -260,8 +260,10 @@ describe("luacni dhcp", function()
     dhcp.silence(w)
     dhcp.serve(w, { range = "10.9.0.30,10.9.0.40,1h" })
     wait(1801)
-    local told = renew(w).leases[1]
-    t.same({ "anew", "10.9.0.10/24", "10.9.0.30/24" }, { told.done, told.was, told.address })
+    local gone, told = table.unpack(renew(w).leases)
+    t.same({ "given up", "10.9.0.10/24" }, { gone.done, gone.address })
+    assert.truthy(gone.why:find("10.9.0.1 refuses to renew it", 1, true), gone.why)
+    t.same({ "anew", "10.9.0.30/24" }, { told.done, told.address })
     t.same({ "10.9.0.30/24" }, world.addrs(w.pods[1], "eth0"))
     assert.is_true(t.ping(w.pods[1], "10.9.0.1"))
     w:del { prev = false }
@@ -315,6 +317,46 @@ describe("luacni dhcp", function()
     dhcp.await_given(0)
     assert.equal(2, count "unicast" - 1, "the last one is the release")
   end)
+
+  for what, prepare in pairs {
+    ["one with other values"] = function(w)
+      dhcp.serve(w, { keeps = true, options = "--dhcp-option=3,10.9.0.2 --dhcp-option=26,1400" })
+      return "10.9.0.10/24"
+    end,
+    ["another address"] = function(w)
+      dhcp.serve(w, { range = "10.9.0.30,10.9.0.40,1h", options = "--dhcp-option=3,10.9.0.2" })
+      return "10.9.0.30/24"
+    end,
+  } do
+    it("that is killed at any change is finished by the next one: " .. what, function()
+      local w = new()
+      t.write("/etc/cni/net.d/10-net.conf", t.json(w:config()))
+      local n, ended = t.thorough and 0 or t.stride(5) - 5, false
+      repeat
+        n = n + (t.thorough and 1 or 5)
+        w:add()
+        wait(1801)
+        dhcp.silence(w)
+        local address = prepare(w)
+        local _, status = t.sh({ t.helper "killat", "-o", "/run/spec/report", tostring(n), program, "dhcp", "renew" },
+          { host = w.host })
+        ended = status == 100
+        local at = ("killed at %d: %s"):format(n, t.read "/run/spec/report")
+        assert.is_true(ended or status == 101, at)
+        -- It may have been killed behind its last attempt to make the attachment so.
+        if json.decode(t.read(path)).tried_at then wait(61) end
+        renew(w)
+        t.same({ address }, world.addrs(w.pods[1], "eth0"), at)
+        assert.truthy(w:in_pod("ip route show default"):find("10.9.0.2", 1, true), at)
+        w:del { prev = false }
+        dhcp.await_given(0)
+        dhcp.silence(w)
+        dhcp.serve(w)
+      until ended
+      assert.is_true(n > 10, n)
+      os.remove "/etc/cni/net.d/10-net.conf"
+    end)
+  end
 
   it("and a repair do what is lost: the server tells again what it has granted", function()
     local w = new()

@@ -20,12 +20,14 @@ local function words_of(lease)
   return ("%s  %s %s  "):format(lease.of.network, lease.of.id, lease.of.ifname)
 end
 
--- The attachment as its lease says: by an update; and what was given up is there again by a repair.
+-- The attachment as its lease says: by an update; and where an address was given up and is granted again, a
+-- repair brings it back.
 local function apply(lease)
   local of = lease.of
   for _, entry in ipairs(require("cni.command.attachments").all(of.network, of.id)) do
     if entry.interface == of.ifname then
       require("cni.command.update").attachment(of.network, entry, { set = {} })
+      if lease.is_over then return end
       local failed
       require("cni.engine.repair").attachment(entry.records, { log = host.log, environ = host.environ },
         { step = function() end, left = function(_, err) failed = failed or err end })
@@ -34,39 +36,34 @@ local function apply(lease)
   end
 end
 
--- Do what is due for one lease. Returns the lease as it is then, nil: it is no more; and what is told.
+-- Do what is due for one lease. Returns the lease as it is then, nil: it is no more; and what is told, nil:
+-- nothing was done.
 local function look_after(lease, silent)
-  local before, now, what, why = lease.address, nil, nil, nil
+  local now, what, why
   local ok, err = pcall(function() now, what, why = renewal.renew(lease, silent) end)
-  if not ok then
-    -- What is wrong has been told; when to try again stands in it.
-    return step.read(lease.of), { problem = tostring(fail.wrap(err)) }
-  end
-  local told = what and { done = what, was = now.address ~= before and before or nil, why = why } or nil
+  if not ok then return step.read(lease.of), { problem = tostring(fail.wrap(err)) } end
+  local told = what and { done = what, why = why } or nil
   if now and now.is_news then
     ok, err = pcall(apply, now)
     renewal.note_updated(now, ok)
-    now = step.read(lease.of)
-    if not ok then return now, { done = what, problem = tostring(fail.wrap(err)) } end
-    told = told or { done = "changed" }
+    now, told = step.read(lease.of), told or { done = "changed" }
+    told.problem = not ok and tostring(fail.wrap(err)) or nil
   end
   return now, told
 end
 
 local function report(lease, told, options, out)
-  if not told then return end
   local of = lease.of
   if options.json then
     out[#out + 1] = { network = of.network, container = of.id, interface = of.ifname,
-      address = lease.address, was = told.was, done = told.done, problem = told.problem,
-      ends_in = seconds_to(lease.expires_at) }
+      address = lease.address, done = told.done, why = told.why, problem = told.problem,
+      ends_in = not lease.is_over and seconds_to(lease.expires_at) or nil }
   elseif told.problem then
     host.log("luacni: " .. words_of(lease) .. told.problem)
   else
-    local what = told.was and ("%s is now %s"):format(told.was, lease.address)
-      or ("%s %s"):format(lease.address, told.done == "anew" and "granted anew" or told.done)
-    local rest = seconds_to(lease.expires_at)
-    say.lines { words_of(lease) .. what .. (rest and (", for %d seconds"):format(rest) or "") }
+    local rest = not lease.is_over and seconds_to(lease.expires_at)
+    say.lines { words_of(lease) .. lease.address .. " " .. (told.done == "anew" and "granted" or told.done)
+      .. (told.why and ": " .. told.why or "") .. (rest and (", for %d seconds"):format(rest) or "") }
   end
 end
 
@@ -74,16 +71,15 @@ end
 local function pass(options, out)
   local failed, next_at, silent, count = false, nil, {}, 0
   for _, lease in ipairs(step.all()) do
-    local due = renewal.due_at(lease)
-    local told
-    if due and due <= sys.uptime() then
+    local due, told = renewal.due_at(lease), nil
+    -- An address that was given up, then another.
+    while lease and due and due <= sys.uptime() do
       count = count + 1
       lease, told = look_after(lease, silent)
-      if lease then
-        report(lease, told, options, out)
-        due = renewal.due_at(lease)
-      end
+      if lease and told then report(lease, told, options, out) end
       failed = failed or told and told.problem ~= nil
+      due = lease and renewal.due_at(lease)
+      if not told then break end
     end
     if lease and due and (not next_at or due < next_at) then next_at = due end
   end

@@ -34,6 +34,7 @@
 --                             attachment alone have it
 --     knows(step)             false: the step of a record is of a newer version, although the kind is known
 --     say(step)               the step in words
+--     at_add(step, plan)      true: a repair does not do it anew, nor anything that comes after it
 --     key(step)               of a kind whose things can be changed: a text that names the thing. A step of
 --                             an update with the key of one of the record is about the same thing
 --     change(from, to, plan)  make what the step `to` wants of what `from` has done, wholly or in part; also
@@ -54,7 +55,6 @@
 --
 --     last          its undo gives back something that others may then be given, such as an address: it is
 --                   done only when all newer steps are undone; and a repair does not do it anew, but by `mend`
---     at_add        only an ADD does it
 --     along         it makes a link that may be deleted together with an older one (cni.links.along): the
 --                   undo of a kind without this begins when no such deletion is put off any more
 --     of_interface  it is about the sandbox's interface: where there is no record, and another network
@@ -371,9 +371,10 @@ function M:lacking()
     local kind = kind_of(step)
     local ok, text = true, nil
     if step.did then ok, text = pcall(difference, self, step) end
-    if not ok or text and (kind.last and not kind.mend or kind.at_add) then
+    local ends = ok and text and kind.at_add and kind.at_add(step, self)
+    if not ok or ends or text and kind.last and not kind.mend then
       left[#left + 1] = ok and fail.new { msg = text } or fail.wrap(text)
-      if kind.at_add then return list, left, true end
+      if ends then return list, left, true end
     elseif text then
       list[#list + 1] = { step = step, differs = text }
     end

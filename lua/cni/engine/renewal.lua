@@ -3,7 +3,8 @@
 -- one exchange of messages and ends; what the next one has to know stands in the lease (cni.step.dhcp).
 --
 -- What a server grants with other values is written down first (`is_news`). An update makes the attachment
--- like it, and is due until it has come to its end.
+-- like it, and is due until it has come to its end. So it is with an address that is given up: by an update
+-- the attachment has none, until there is another.
 --
 -- @module cni.engine.renewal
 
@@ -68,9 +69,9 @@ local function keep(old, new)
   return step_of.read(new.of)
 end
 
--- The address is not to be used for a moment longer.
+-- The address is not to be used for a moment longer: not until an update has ended.
 local function give_up(plan, step, lease)
-  lease.is_over, lease.tried_at = true, nil
+  lease.is_over, lease.is_news, lease.tried_at = true, true, nil
   step_of.write(lease)
   local want = { link = step.want.link, address = lease.address }
   require("cni.step.addr").undo({ kind = "addr", ns = "pod", want = want }, plan)
@@ -79,12 +80,9 @@ end
 local function acquire(plan, step, link, lease)
   local want = setmetatable({ address = lease.address:match "^[^/]+" },
     { __index = step_of.asked(step, link) })
-  local ok, new = pcall(client.acquire, plan.pod.where, link, want, anew_patience)
-  if not ok then
-    lease.tried_at = sys.uptime()
-    step_of.write(lease)
-    error(new, 0)
-  end
+  lease.tried_at = sys.uptime()
+  step_of.write(lease)
+  local new = client.acquire(plan.pod.where, link, want, anew_patience)
   new.is_news = true
   return keep(lease, new), "anew"
 end
@@ -102,10 +100,7 @@ local function ask(plan, step, link, lease, seconds)
     return keep(lease, new), new.is_news and "changed" or "renewed"
   elseif new == false then
     give_up(plan, step, lease)
-    local ok, found, what = pcall(acquire, plan, step, link, lease)
-    if ok then return found, what, why end
-    fail.throw { code = fail.codes.again,
-      msg = ("%s is given up, %s: %s"):format(lease.address, why, fail.wrap(found).msg) }
+    return step_of.read(lease.of), "given up", why
   end
   lease.tried_at = sys.uptime()
   step_of.write(lease)
@@ -128,7 +123,8 @@ end
 -- @tparam table silent by server, whether it has not answered for another one; is added to
 -- @treturn table|nil the lease as it is now: `is_news` says that the attachment is to be updated. nil:
 -- nothing is known of the attachment any more, or nothing of it is there
--- @treturn ?string what was done: renewed, changed, anew (the former address is given up). nil: nothing
+-- @treturn ?string what was done: renewed; changed; given up, and then why; anew, which is another lease in
+-- the place of one that was given up. nil: nothing
 -- @raise why the server does not grant it
 function M.renew(lease, silent)
   local of = lease.of
@@ -138,7 +134,7 @@ function M.renew(lease, silent)
   local step, record = find_step(book)
   if not lease or not step then return nil end
   local due = M.due_at(lease)
-  if lease.is_news or not due or due > sys.uptime() then return lease end
+  if lease.is_news and not lease.is_over or not due or due > sys.uptime() then return lease end
   local new, what, why = exchange(lease, step, record, silent[lease.server] and short_patience or patience)
   if not new and what then
     silent[lease.server] = true

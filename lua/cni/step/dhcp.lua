@@ -129,11 +129,11 @@ function M.verify(_, plan)
   end
 end
 
--- What is not known any more the server tells again. What is over is for a renewal.
+-- What is over is for a renewal, and what comes after it is about that address.
+function M.at_add(_, plan) return M.read(plan.owner) ~= nil end
+
+-- What is not known any more the server tells again.
 function M.mend(step, plan)
-  if M.read(plan.owner) then
-    fail.throw { msg = M.verify(step, plan), hint = "luacni dhcp renew asks for another address" }
-  end
   M.run(step, plan)
   local lease = M.read(plan.owner)
   lease.is_news = true

@@ -11,7 +11,9 @@ local files = require "cni.record.files"
 local netlink = require "netlink"
 local set = require "cni.step.set"
 
-local M = { new_only = "a link is lent by an ADD", of_interface = true, telling = true, at_add = true }
+local M = { new_only = "a link is lent by an ADD", of_interface = true, telling = true }
+
+function M.at_add() return true end
 
 -- Milliseconds that we wait for a namespace without a name to end.
 local patience = 5000
