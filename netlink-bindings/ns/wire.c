@@ -84,6 +84,7 @@ static int bind_to(int fd, const union peer *own, socklen_t len, unsigned int po
 {
 	const bool frames = own->any.sa_family == AF_PACKET;
 	int err = port && frames ? hear_only(fd, port) : 0;
+	socklen_t err_len = sizeof err;
 
 	if (err)
 		return err;
@@ -91,7 +92,8 @@ static int bind_to(int fd, const union peer *own, socklen_t len, unsigned int po
 		       &(int){ 1 }, sizeof(int)) < 0 ||
 	    bind(fd, &own->any, len) < 0)
 		return -errno;
-	return 0;
+	/* A link that is down can be bound to: the kernel leaves word of it for who reads next. */
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &err_len) < 0 ? -errno : -err;
 }
 
 /* A socket, or -errno. */
@@ -188,7 +190,7 @@ static struct wire *wire_arg(lua_State *L)
 Listen to frames of a link, and send such: their content, behind the Ethernet header.
 @function ns.frames
 @tparam nil|string|ns where the namespace; nil: this one
-@tparam integer index of the link there
+@tparam integer index of the link there, from 1
 @tparam integer protocol the EtherType, such as 0x0800 or 0x0806
 @tparam[opt=0] integer port of IPv4: hear only UDP to this one
 @treturn[1] wire close it; it closes itself in a `<close>` variable
@@ -205,7 +207,11 @@ int netns_frames(lua_State *L)
 				   .sll_protocol = htons((uint16_t)number_arg(L, 3, UINT16_MAX)) } };
 	unsigned int port = lua_isnoneornil(L, 4) ? 0 : (unsigned int)number_arg(L, 4, UINT16_MAX);
 	struct wire *w = new_wire(L);
-	int fd = open_wire(&place, &own, sizeof own.ll, port);
+	int fd;
+
+	/* To the kernel 0 is all links. */
+	luaL_argcheck(L, own.ll.sll_ifindex, 2, "no link has it");
+	fd = open_wire(&place, &own, sizeof own.ll, port);
 
 	if (fd < 0)
 		return push_failure(L, fd, "listen to a link");
@@ -226,7 +232,8 @@ Listen to datagrams of UDP at an address of the namespace, and send such to one 
 @treturn[1] wire close it; it closes itself in a `<close>` variable
 @return[2] nil
 @treturn[2] string what went wrong
-@treturn[2] integer errno: EADDRNOTAVAIL without the address, EADDRINUSE when another has the port
+@treturn[2] integer errno: EADDRNOTAVAIL without the address, EADDRINUSE when another has the port, and does
+not share it as these do
 @see udp(7)
 */
 int netns_datagrams(lua_State *L)

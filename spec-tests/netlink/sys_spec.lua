@@ -423,6 +423,50 @@ describe("small things", function()
     assert.is_true(sys.pid() > 1)
   end)
 
+  it("uptime is the kernel's, and runs forward", function()
+    local before = tonumber(t.read("/proc/uptime"):match "^[%d.]+")
+    local uptime = sys.uptime()
+    local after = tonumber(t.read("/proc/uptime"):match "^[%d.]+")
+    -- The kernel writes hundredths, and cuts off the rest.
+    assert.is_true(uptime >= before and uptime < after + 0.02, uptime)
+    local a, b = sys.uptime(), sys.uptime()
+    assert.is_true(b >= a)
+    assert.equal("float", math.type(a))
+    -- The other one stands still while the machine sleeps.
+    assert.is_true(sys.uptime() - sys.clock() > -0.01)
+  end)
+
+  it("sleep takes its time, asleep", function()
+    for _, ms in ipairs { 0, 1, 300 } do
+      local wall, up, cpu = sys.clock(), sys.uptime(), os.clock()
+      assert.equal(0, select("#", sys.sleep(ms)))
+      wall, up, cpu = sys.clock() - wall, sys.uptime() - up, os.clock() - cpu
+      assert.is_true(wall >= ms / 1000 and wall < 2, wall)
+      assert.is_true(up >= ms / 1000 and up < 2, up)
+      assert.is_true(cpu < 0.1, cpu)
+    end
+    for _, bad in ipairs { -1, 0x80000000, 0.5, "long", {} } do
+      assert.has_error(function() sys.sleep(bad) end)
+    end
+    assert.has_error(function() sys.sleep() end)
+  end)
+
+  it("sleep is over when a signal comes that is taken", function()
+    -- The interpreter takes SIGINT, and none of the others.
+    local chunk = [[local sys = require("netlink").sys
+      assert(sys.touch "%s")
+      local ok, why = pcall(sys.sleep, 20000)
+      print(ok, why)]]
+    local env = { "LUA_CPATH=" .. t.build .. "/?.so", "LD_PRELOAD=" .. (os.getenv("LD_PRELOAD") or ""),
+      "ASAN_OPTIONS=" .. (os.getenv("ASAN_OPTIONS") or "") }
+    local began = sys.clock()
+    local said = t.run(([[lua5.4 -e %s & pid=$!
+      until [ -e %s ]; do sleep 0.02; done; sleep 0.1
+      kill -INT $pid; wait $pid]]):format(t.quote(chunk:format(path("asleep"))), path("asleep")), { env = env })
+    assert.truthy(said:find("interrupted", 1, true), said)
+    assert.is_true(sys.clock() - began < 15)
+  end)
+
   it("regular expressions match the whole of a text, anchored or not", function()
     for _, pattern in ipairs { "a.c", "^a.c$", "abc|ab", "ab|abc", "(a|b|c)+", "[[:lower:]]{3}" } do
       assert.is_true(sys.matches(pattern, "abc"), pattern)
