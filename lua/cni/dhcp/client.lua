@@ -106,9 +106,10 @@ local function send(talk, kind, more)
   must(ok, "speak DHCP on " .. talk.link.name, msg, errno)
 end
 
--- The next answer to this conversation that `take` gives a value for; nil: none came in time.
+-- The next answer to this conversation that `take` gives a value for; nil: none came in time, however much
+-- comes of others.
 local function hear(talk, till, take)
-  while true do
+  repeat
     local bytes, mac, is_summed = talk.wire:receive(ms_left(till))
     if not bytes then
       if is_summed == sys.errno.ETIMEDOUT then return nil end
@@ -121,7 +122,7 @@ local function hear(talk, till, take)
       local value, more = take(answer)
       if value then return value, more end
     end
-  end
+  until sys.clock() >= till
 end
 
 local function server_of(answer)
@@ -179,8 +180,8 @@ local function times_of(options, now)
   local lasts = message.number(options[code.duration], 4)
   if lasts == forever then return {} end
   local t1, t2 = message.number(options[code.renew], 4), message.number(options[code.rebind], 4)
-  if not t2 or t2 >= lasts then t2 = lasts * 0.875 end
-  if not t1 or t1 >= t2 then t1 = math.min(lasts * 0.5, t2) end
+  if not t2 or t2 == 0 or t2 >= lasts then t2 = lasts * 0.875 end
+  if not t1 or t1 == 0 or t1 >= t2 then t1 = math.min(lasts * 0.5, t2) end
   -- Who began together does not go on together (RFC 2131, 4.4.5).
   local fuzz = 1 - random_number() % 1000 / 20000
   return { renew_at = now + t1 * fuzz, rebind_at = now + t2, expires_at = now + lasts }
@@ -226,7 +227,7 @@ local function owner_of(talk, address)
   for part = 1, 2 do
     must(wire:send(string.pack(arp, 1, ip_type, 6, 4, 1, talk.mac, nobody, ("\0"):rep(6), address), all_macs))
     local till = sys.clock() + ms / 2000
-    while true do
+    repeat
       local bytes, by, problem = wire:receive(ms_left(till))
       if not bytes and problem ~= sys.errno.ETIMEDOUT then fail.kernel("probe an address", by, problem) end
       if not bytes then break end
@@ -235,7 +236,7 @@ local function owner_of(talk, address)
         local probes = op == 1 and from == nobody and to == address
         if mac ~= talk.mac and (from == address or probes) then return mac_text(mac) end
       end
-    end
+    until sys.clock() >= till
     if part == 2 then return nil end
   end
 end

@@ -143,11 +143,14 @@ function M.is_domain(text)
   return text ~= nil and #text <= 253 and text:find "^[%w_][%w_.-]*$" ~= nil
 end
 
+-- More labels a name has not, each with a pointer before it.
+local longest_walk <const> = 256
+
 -- A name from a place in a list of such, and where the next one begins; nil: it leads nowhere. What it points
--- to lies before it: so it comes to an end.
+-- to lies before it: so it comes to an end, and soon, whatever the list.
 local function read_name(value, at)
   local labels, behind, bound = {}, nil, at
-  while true do
+  for _ = 1, longest_walk do
     local len = value:byte(at)
     if not len then return nil end
     if len == 0 then return table.concat(labels, "."), behind or at + 1 end
