@@ -148,7 +148,9 @@ describe("netlink.ns.frames", function()
 
   it("hears in order, each packet by itself, as long as the link has them", function()
     local wire, from = pod_frames(68), host_frames()
-    for _, len in ipairs { 0, 1, 300, 1472 } do assert.is_true(from:send(packet { body = ("x"):rep(len) }, all_macs)) end
+    for _, len in ipairs { 0, 1, 300, 1472 } do
+      assert.is_true(from:send(packet { body = ("x"):rep(len) }, all_macs))
+    end
     for _, len in ipairs { 0, 1, 300, 1472 } do assert.equal(28 + len, #wire:receive()) end
     fails("EMSGSIZE", from:send(packet { body = ("x"):rep(1473) }, all_macs))
     fails("ETIMEDOUT", wire:receive(50))
@@ -312,8 +314,8 @@ describe("netlink.ns.datagrams", function()
 
   it("sends to its peer from its address and port, and hears the answer", function()
     local count = counter(host, "ip saddr 10.1.0.2 udp sport 68 ip daddr 10.1.0.1 udp dport 67")
-    os.execute(("nsenter --net=%s timeout 20 socat UDP4-RECVFROM:67,fork EXEC:'tr a-z A-Z' </dev/null >/dev/null 2>&1 &")
-      :format(host.path))
+    os.execute(("nsenter --net=%s timeout 20 socat UDP4-RECVFROM:67,fork EXEC:'tr a-z A-Z' "
+      .. "</dev/null >/dev/null 2>&1 &"):format(host.path))
     t.run("for i in $(seq 100); do ss -lun | grep -q ':67 ' && exit 0; sleep 0.05; done; exit 1", { host = host })
     local wire = datagrams(pod.path, peer, 68, own, 67)
     assert.is_true(wire:send "hello")
