@@ -133,8 +133,14 @@ local function known(req)
   return { ips = ips, routes = routes, dns = req.prev and req.prev.dns }
 end
 
+-- Another's plugin may ask for addresses before it has brought the link up.
+local function bring_up(req)
+  local link = req.plan.mode == "apply" and req.pod:link(req.ifname, { "up" })
+  if link and not link.up then req.pod:set_link(req.ifname, { up = true }) end
+end
+
 --- Get an address of the sandbox's interface from a DHCP server, keep it, know it in CHECK, give it back in
--- DEL, GC and rollback. The link has to be there, and up: a type that calls this says `on_link = true`.
+-- DEL, GC and rollback. The link has to be there: a type that calls this says `on_link = true`.
 -- @tparam table req
 -- @tparam table want
 --
@@ -146,6 +152,7 @@ end
 -- @treturn table `ips`, `routes`, `dns`, `mtu`; where no lease is known, what the runtime knows
 -- @raise code 7 for what is no option; code 11 where no server gives an address
 function M.obtain(req, want)
+  bring_up(req)
   local lease = require("cni.step.dhcp").obtain(req.plan, {
     link = req.ifname, client = identifier(req), wanted = asked_for(want.request),
     provide = provided(req, want.provide), address = first_ipv4(want.requested), rapid = want.rapid or nil,

@@ -174,6 +174,34 @@ describe("DEL of a lease", function()
     end)
   end
 
+  it("that the reference's daemon has got for an older version is given back by this one", function()
+    t.needs "reference"
+    t.run("mkdir -p /run/spec/theirs /run/spec/both; ln -sf /usr/lib/cni/dhcp /run/spec/theirs/others; "
+      .. "ln -sf " .. t.build .. "/luacni /run/spec/both/dhcp")
+    local w = dhcp.new({ ipam = { type = "others" } }, { path = "/run/spec/theirs" })
+    dhcp.start "/usr/lib/cni/dhcp daemon"
+    t.run "for i in $(seq 200); do [ -S /run/cni/dhcp.sock ] && exit; sleep 0.02; done; exit 1"
+    local before = on_master.glance(w)
+    w:add()
+    -- As its record would be, had the type been none of ours.
+    t.run [[sed -i 's/"others"/"dhcp"/; s/\"others\"/\"dhcp\"/; s|/run/spec/theirs|/run/spec/both|' /run/luacni/attachments/net/*/*]]
+    w:del { conf = { ipam = { type = "dhcp" } }, path = "/run/spec/both" }
+    dhcp.await_given(0)
+    on_master.unchanged(w, before)
+  end)
+
+  it("by the reference's macvlan, which has had it from here, gives it back", function()
+    t.needs "reference"
+    t.run("mkdir -p /run/spec/both; ln -sf " .. t.build .. "/luacni /run/spec/both/dhcp")
+    local w = dhcp.new({ type = "macvlan", ipam = { type = "dhcp", probe = 0 } }, { bin = "reference", path = "/run/spec/both" })
+    local result = w:add()
+    assert.equal("10.9.0.10/24", result.ips[1].address)
+    w:check()
+    w:del()
+    dhcp.await_given(0)
+    assert.equal("", t.sh "ls /run/luacni/attachments /run/luacni/dhcp 2>/dev/null | grep net")
+  end)
+
   it("is not kept up by a server that is not there", function()
     local w = new()
     local before = on_master.glance(w)

@@ -160,7 +160,12 @@ local function routes_of(options, gateway)
   local list = {}
   local classless = message.classless(options[code.classless_routes])
   local given = classless[1] and classless or message.static(options[code.static_routes])
-  for i, entry in ipairs(given) do list[i] = { dst = entry.dst, gw = text_of(entry.router) } end
+  for _, entry in ipairs(given) do
+    local to = addr.parse(entry.dst).ip
+    if not addr.is_loopback(to) and not addr.is_multicast(to) then
+      list[#list + 1] = { dst = entry.dst, gw = text_of(entry.router) }
+    end
+  end
   if not classless[1] and gateway then list[#list + 1] = { dst = "0.0.0.0/0", gw = gateway } end
   return list
 end

@@ -140,7 +140,7 @@ end
 -- @tparam ?string text
 -- @treturn boolean
 function M.is_domain(text)
-  return text ~= nil and #text <= 253 and text:find "^[%w_][%w_.-]*$" ~= nil
+  return text ~= nil and #text <= 253 and text:find "^[%w_][%w_.-]*$" ~= nil and not text:find("..", 1, true)
 end
 
 -- More labels a name has not, each with a pointer before it.
@@ -168,12 +168,15 @@ local function read_name(value, at)
   end
 end
 
+-- More domains no resolver looks through; and few bytes can stand for many.
+local most_domains <const> = 32
+
 --- The domains of a search list (RFC 3397).
 -- @tparam ?string value
--- @treturn {string,...} up to the first that cannot be read
+-- @treturn {string,...} the first 32 at most, up to one that cannot be read
 function M.domains(value)
   local list, at = {}, 1
-  while value and at <= #value do
+  while value and at <= #value and #list < most_domains do
     local name, behind = read_name(value, at)
     if not M.is_domain(name) then break end
     list[#list + 1] = name

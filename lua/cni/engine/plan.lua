@@ -54,7 +54,7 @@
 -- has these fields for what is true of all its steps:
 --
 --     last          its undo gives back something that others may then be given, such as an address: it is
---                   done only when all newer steps are undone; and a repair does not do it anew, but by `mend`
+--                   done only when all newer steps are undone; and a repair does it anew by `mend` alone
 --     along         it makes a link that may be deleted together with an older one (cni.links.along): the
 --                   undo of a kind without this begins when no such deletion is put off any more
 --     of_interface  it is about the sandbox's interface: where there is no record, and another network
