@@ -359,7 +359,7 @@ describe("luacni dhcp", function()
     it("that is killed at any change is finished by the next one: " .. what, function()
       local w = new()
       t.write("/etc/cni/net.d/10-net.conf", t.json(w:config()))
-      local n, ended = t.thorough and 0 or t.stride(5) - 5, false
+      local n, ended = t.thorough and 0 or t.stride(5) - 5
       repeat
         n = n + (t.thorough and 1 or 5)
         w:add()

@@ -71,10 +71,11 @@ end
 local function pass(options, out)
   local failed, next_at, silent, count = false, nil, {}, 0
   for _, lease in ipairs(step.all()) do
-    local due, told = renewal.due_at(lease), nil
+    local due = renewal.due_at(lease)
     -- An address that was given up, then another.
     while lease and due and due <= sys.uptime() do
       count = count + 1
+      local told
       lease, told = look_after(lease, silent)
       if lease and told then report(lease, told, options, out) end
       failed = failed or told and told.problem ~= nil

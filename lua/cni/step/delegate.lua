@@ -195,7 +195,8 @@ end
 -- chain's final result in it.
 local function asked_again(step, plan)
   local want = step.want
-  local request = setmetatable({ is_past = plan.mode == "undo" }, { __index = plan.request or recorded(plan) })
+  local request = setmetatable({ is_past = plan.mode == "undo" },
+    { __index = plan.request or recorded(plan) })
   if not want.config then return request end
   local stdin, reported = want.config, plan.request and plan.request.raw.prevResult
   if reported then
