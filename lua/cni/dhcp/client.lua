@@ -198,16 +198,16 @@ local function flaw(answer)
   if not usable(answer.yiaddr) then return "gives no address" end
   if not server_of(answer) then return "does not say who it is" end
   if (message.number(options[code.duration], 4) or 0) == 0 then return "does not say for how long" end
+  if not prefix_len(options[code.subnet_mask]) then return "gives no subnet mask" end
 end
 
--- The lease in an acknowledgement.
+-- The lease in an acknowledgement without a flaw.
 local function lease_of(talk, answer, asked_at)
   local options = answer.options
-  local len = prefix_len(options[code.subnet_mask])
-  if not len then return nil, "gives no subnet mask" end
   local router = message.addresses(options[code.routers])[1]
   local gateway = usable(router) and text_of(router) or nil
   local lease = times_of(options, asked_at)
+  local len = prefix_len(options[code.subnet_mask])
   lease.address, lease.gateway = tostring(addr.cidr(answer.yiaddr, len)), gateway
   lease.routes, lease.dns = routes_of(options, gateway), dns_of(options)
   local mtu = message.number(options[code.mtu], 2)
@@ -344,13 +344,7 @@ function M.acquire(where, link, want, seconds)
   local ok, lease = pcall(function()
     repeat
       local answer, rest = round(talk, deadline)
-      if answer then
-        local found, problem = lease_of(talk, answer, talk.asked_at)
-        if found then return found end
-        talk.has_requested = true
-        note(talk, answer, problem)
-        break
-      end
+      if answer then return lease_of(talk, answer, talk.asked_at) end
       if sys.clock() + rest >= deadline then break end
       hear(talk, sys.clock() + rest, function() end)
       talk.xid = random_number()
@@ -411,10 +405,9 @@ function M.renew(where, link, want, lease, seconds)
   -- A server that answers by its address alone need not name it again.
   if not server_of(answer) then answer.options[code.server] = addr.ip(lease.server) end
   local problem = flaw(answer)
-  local found = nil
-  if not problem then found, problem = lease_of(talk, answer, asked_at) end
-  if not found then note(talk, answer, problem) end
-  return found, talk.heard[1]
+  if not problem then return lease_of(talk, answer, asked_at) end
+  note(talk, answer, problem)
+  return nil, talk.heard[1]
 end
 
 -- Giving back ------------------------------------------------------------------------------
@@ -442,7 +435,7 @@ function M.forget(where, link, want, seconds)
   local talk <close> = begin(where, link, want)
   send(talk, "discover", { options = { [code.address] = want.address and addr.ip(want.address) or nil } })
   local offer = hear(talk, sys.clock() + seconds, function(answer)
-    return answer.kind == "offer" and not flaw(answer) and answer or nil
+    return answer.kind == "offer" and usable(answer.yiaddr) and server_of(answer) and answer or nil
   end)
   if not offer then return nil end
   local address, server = text_of(offer.yiaddr), text_of(server_of(offer))
