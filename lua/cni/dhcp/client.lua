@@ -42,6 +42,9 @@ local requests <const> = 3
 -- After a DECLINE (RFC 2131, 3.1); and after a NAK, which a server that is out of its mind may always send.
 local after_decline <const>, after_nak <const> = 10, 1
 
+-- So long after the first offer the others are waited for, where it matters whose they are.
+local other_offers <const> = 0.25
+
 local forever <const> = 0xffffffff
 
 local function random_number()
@@ -424,24 +427,27 @@ function M.release(where, link, lease)
     options = { [code.server] = server } })
 end
 
---- Give back what a server has for a client identifier, where it is not known what that is: a server offers a
--- client the address that it has.
+--- Give back what servers have for a client identifier, where it is not known what that is: a server offers a
+-- client the address that it has. Another one may be the first to make an offer, and there an address that
+-- was only offered can be given back too.
 -- @param where as for @{acquire}
 -- @tparam table link as for @{acquire}
 -- @tparam table want as for @{acquire}
 -- @tparam number seconds to wait for an offer
--- @treturn string|nil the address; nil: nobody offers any
 function M.forget(where, link, want, seconds)
   local talk <close> = begin(where, link, want)
   send(talk, "discover", { options = { [code.address] = want.address and addr.ip(want.address) or nil } })
-  local offer = hear(talk, sys.clock() + seconds, function(answer)
+  local till = sys.clock() + seconds
+  local function take(answer)
     return answer.kind == "offer" and usable(answer.yiaddr) and server_of(answer) and answer or nil
-  end)
-  if not offer then return nil end
-  local address, server = text_of(offer.yiaddr), text_of(server_of(offer))
-  M.release(where, link, { client = want.client, address = address .. "/32", server = server,
-    server_mac = mac_text(offer.mac) })
-  return address
+  end
+  local offer = hear(talk, till, take)
+  till = math.min(till, sys.clock() + other_offers)
+  while offer do
+    M.release(where, link, { client = want.client, address = text_of(offer.yiaddr) .. "/32",
+      server = text_of(server_of(offer)), server_mac = mac_text(offer.mac) })
+    offer = hear(talk, till, take)
+  end
 end
 
 return M
