@@ -134,8 +134,29 @@ describe("The type dhcp", function()
     assert.truthy(told:find("ACK DECLINE DISCOVER", 1, true), told)
   end)
 
+  it("gets an address for each of many that ask at a time, where the server offers the first free one to all", function()
+    local count = t.guest and 8 or 40
+    local w = new({}, { server = { range = "10.9.0.10,10.9.0.200,1h" } })
+    t.netns_many("q", count)
+    t.write("/run/spec/conf", t.json(w:config()))
+    local function all(verb)
+      t.run(([[mkdir -p /run/spec/many; for i in $(seq %d); do
+        CNI_COMMAND=%s CNI_CONTAINERID=q$i CNI_NETNS=/run/netns/q$i CNI_IFNAME=eth0 CNI_PATH=%s %s/macvlan           </run/spec/conf >/run/spec/many/$i & done; wait]]):format(count, verb, t.bin.ours, t.bin.ours),
+        { host = w.host, timeout = 120 })
+    end
+    all "ADD"
+    local told, given = {}, dhcp.given()
+    for i = 1, count do told[i] = t.decode(t.read("/run/spec/many/" .. i)).ips[1].address:match "^[^/]+" end
+    table.sort(told)
+    table.sort(given)
+    t.same(given, told)
+    assert.equal(count, #given)
+    all "DEL"
+    dhcp.await_given(0)
+  end)
+
   it("asks again where the server comes late", function()
-    local w = new({}, { server = false })
+    local w = new({}, { server = false, needs = { "dnsmasq" } })
     dhcp.start(("sleep 1; exec dnsmasq --conf-file=/dev/null -k --user=root --port=0 --interface=up0 --bind-interfaces "
       .. "--dhcp-range=10.9.0.10,10.9.0.20 --no-ping --dhcp-authoritative --dhcp-leasefile=/run/spec/dnsmasq.leases"), w.far)
     w:add()

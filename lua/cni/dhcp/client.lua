@@ -39,8 +39,10 @@ local first_wait <const>, longest_wait <const> = 4, 64
 -- So often a request is sent for what was offered, before another offer is asked for.
 local requests <const> = 3
 
--- After a DECLINE (RFC 2131, 3.1); and after a NAK, which a server that is out of its mind may always send.
-local after_decline <const>, after_nak <const> = 10, 1
+-- After a DECLINE (RFC 2131, 3.1); and at most after a NAK, which a server that is out of its mind may always
+-- send. One that offers the same to all who ask at a time refuses all but the first, and they are not to come
+-- again together.
+local after_decline <const>, after_nak <const> = 10, 2
 
 -- So long after the first offer the others are waited for, where it matters whose they are.
 local other_offers <const> = 0.25
@@ -320,7 +322,8 @@ local function round(talk, deadline)
   if not offer then return nil, 0 end
   local answer = offer
   if offer.kind == "offer" then answer = request(talk, offer, deadline) end
-  if not answer then return nil, answer == false and after_nak or 0 end
+  if answer == false then return nil, after_nak * (0.05 + random_number() % 1000 / 1000) end
+  if not answer then return nil, 0 end
   local owner = owner_of(talk, answer.yiaddr)
   if not owner then return answer end
   decline(talk, answer, owner)
