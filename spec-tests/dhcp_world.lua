@@ -9,9 +9,10 @@ local M = {}
 local leases = "/run/spec/dnsmasq.leases"
 local running = {}
 
--- Start a program in a namespace; it ends with the test. Returns its process ID.
-local function start(command, ns)
-  local pid = t.run(command .. " >>/run/spec/daemon.out 2>&1 </dev/null & echo $!", { host = ns }):match "%d+"
+-- Start a program in a namespace; it ends with the test. What it says is added to a file. Returns its process ID.
+local function start(command, ns, log)
+  local pid = t.run(("%s >>%s 2>&1 </dev/null & echo $!"):format(command, log or "/run/spec/daemon.out"),
+    { host = ns }):match "%d+"
   running[pid] = true
   return pid
 end
@@ -19,9 +20,9 @@ end
 --- Start a program in a namespace; it ends with the test.
 M.start = start
 
---- End a program that was started here.
+--- End a program that was started here, a stopped one too.
 function M.stop(pid)
-  t.sh(("kill %s; while kill -0 %s 2>&-; do sleep 0.02; done"):format(pid, pid))
+  t.sh(("kill %s; kill -CONT %s; while kill -0 %s 2>&-; do sleep 0.02; done"):format(pid, pid, pid))
   running[pid] = nil
 end
 
@@ -54,7 +55,8 @@ end
 -- network; opts: of world.new, and `host`, `far` (shell), `wire`, `needs`, `server` (of @{serve}; false: none)
 function M.new(conf, opts)
   opts = opts or {}
-  t.needs("dnsmasq", table.unpack(opts.needs or {}))
+  if opts.server ~= false then t.needs "dnsmasq" end
+  t.needs(table.unpack(opts.needs or {}))
   local w = world.new(t.with({ cniVersion = "1.0.0", type = "macvlan", master = "up0", enabledad = false,
     ipam = { type = "dhcp" } }, conf),
     t.with({ far = true, forwarding = true, accepts = { "br0" } }, opts)) -- where iptables sees what is bridged

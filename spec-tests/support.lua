@@ -819,6 +819,14 @@ local function since(major, minor)
   end
 end
 
+--- Where the libraries of kea are, as it is not installed.
+M.kea_libraries = "$(echo $PWD/build/unpacked/kea-common/usr/lib/*-linux-gnu*)"
+
+-- A program that is there may lack a library.
+local function runs(command)
+  return function() return select(2, M.sh(command)) == 0 end
+end
+
 -- What a kernel has; what this one lacks another may have.
 local kernel = {
   ["card"] = has_card,
@@ -863,6 +871,8 @@ for _, name in ipairs({ "busybox", "chattr", "containerd", "curl", "debugfs", "d
   "mkfs.ext4", "podman", "prlimit", "runc", "scdoc", "setarch", "strace", "zsh" }) do
   machine[name] = function() return select(2, M.sh("command -v " .. name)) == 0 end
 end
+machine.dhcpd, machine.dhcrelay = runs "dhcpd --version", runs "dhcrelay --version"
+machine.kea = runs(("LD_LIBRARY_PATH=%s kea-dhcp4 -v"):format(M.kea_libraries))
 local found = {}
 
 --- Whether this machine has a feature: one of the two tables above this function; another word
