@@ -167,7 +167,7 @@ describe("luacni validate", function()
     is_fault(list { bridge(), { type = "firewall", ingressPolicy = "isolate" } },
       'plugins[1] (firewall): ingressPolicy: "isolate" is not one of open, same-bridge, isolated; did you mean "isolated"?')
     is_fault(list { bridge { ipam = { type = "dhcp", priority = -1 } } },
-      "plugins[0] (bridge): ipam.priority: -1 is not an integer not below 0")
+      "plugins[0] (bridge): ipam.priority: -1 is not an integer from 0 to 4294967295")
     is_note(list { bridge { capabilities = { portMappings = true } } },
       'plugins[0] (bridge): note: nothing reads the capability "portMappings"')
     is_fault(list { bridge { capabilities = { mac = "yes" } } },

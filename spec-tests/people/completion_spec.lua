@@ -104,7 +104,7 @@ after_each(function()
 end)
 
 local wanted = {
-  ["luacni d"] = "del doc doctor", ["luacni show br"] = "bridge", ["luacni new x --from lo"] = "loopback",
+  ["luacni d"] = "del dhcp doc doctor", ["luacni show br"] = "bridge", ["luacni new x --from lo"] = "loopback",
   ["luacni add d"] = "demo", ["luacni add demo b"] = "blue", ["luacni add -i eth1 demo r"] = "red",
   ["luacni add --c"] = "--cap-args --conf-dir", ["luacni link bridge vl"] = "vlan", ["luacni completion z"] = "zsh",
   ["luacni doc handle add_v"] = "add_veth", ["luacni doc brid"] = "bridge bridge-port",

@@ -280,13 +280,13 @@ describe("A search list (RFC 3397)", function()
     local chain = { "\1a\0" }
     for i = 1, 126 do chain[i + 1] = string.pack(">BBI2", 1, 97, 0xc000 | (i == 1 and 0 or 3 + 4 * (i - 2))) end
     local list = message.domains(table.concat(chain))
-    assert.equal(127, #list)
-    assert.equal(("a."):rep(126) .. "a", list[127])
+    assert.equal(32, #list)
+    assert.equal(("a."):rep(31) .. "a", list[32])
     local began = sys.clock()
     local pointers = { "\1a\0" }
     for i = 1, 8000 do pointers[i + 1] = string.pack(">I2", 0xc000 | (i == 1 and 0 or 3 + 2 * (i - 2))) end
     list = message.domains(table.concat(pointers))
-    assert.is_true(#list > 100 and #list < 300)
+    assert.equal(32, #list)
     t.same({}, message.domains(("\1a"):rep(8000) .. ("\xc0\0"):rep(20)))
     message.domains(("\1\xc0"):rep(8000))
     assert.is_true(sys.clock() - began < (t.guest and 10 or 1))

@@ -131,14 +131,15 @@ end
 local verbs <const> = { renew = renew, daemon = daemon, list = list }
 
 return {
-  words = "renew|daemon|list",
+  words = "VERB",
   about = "keep the addresses that DHCP servers have leased",
-  text = "renew does what is due, once: it asks for more time at half of a lease's time, or when the " ..
-    "server has said. What the server answers with other values is made so by an update. An address whose " ..
-    "time is up, or that the server refuses to renew, is given up at once, and another asked for. It says " ..
-    "on standard error when it is to be called again. daemon goes on doing that until a signal comes; it " ..
-    "sees new leases by itself. The unit luacni-dhcp runs it, or the timer luacni-dhcp-renew calls renew; " ..
-    "where there is no systemd, start the daemon at boot. list shows the leases.",
+  text = "VERB is renew, daemon or list. renew does what is due, once: it asks for more time at half of a " ..
+    "lease's time, or when the server has said. What the server answers with other values is made so by " ..
+    "an update. An address whose time is up, or that the server refuses to renew, is given up at once, " ..
+    "and another asked for. It says on standard error when it is to be called again. daemon goes on " ..
+    "doing that until a signal comes; it sees new leases by itself. The unit luacni-dhcp runs it, or " ..
+    "the timer luacni-dhcp-renew calls renew; where there is no systemd, start the daemon at boot. list " ..
+    "shows the leases.",
   least = 1, most = 1,
   options = {
     json = { about = "as JSON: renew says the `leases` that it did something for, and `next_in` seconds; " ..
