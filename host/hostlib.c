@@ -261,10 +261,22 @@ static int host_progress(lua_State *L)
 	return 0;
 }
 
+/***
+Free what is used no more, now: for who does not end, and is to stay small. (Others end before that pays.)
+@function collect
+*/
+static int host_collect(lua_State *L)
+{
+	lua_gc(L, LUA_GCCOLLECT);
+
+	return 0;
+}
+
 static const luaL_Reg functions[] = {
 	{ "afresh", afresh },
 	{ "append", watch_append },
 	{ "bounded", host_bounded },
+	{ "collect", host_collect },
 	{ "datagram", watch_datagram },
 	{ "deadline", host_deadline },
 	{ "environ", host_environ },

@@ -70,7 +70,7 @@ end
 -- Do all that is due. Returns whether something failed, and when something is due again.
 local function pass(options, out)
   local failed, next_at, silent, count = false, nil, {}, 0
-  for _, lease in ipairs(step.all()) do
+  for lease in step.each() do
     local due = renewal.due_at(lease)
     -- An address that was given up, then another.
     while lease and due and due <= sys.uptime() do
@@ -78,6 +78,7 @@ local function pass(options, out)
       local told
       lease, told = look_after(lease, silent)
       if lease and told then report(lease, told, options, out) end
+      if count % 16 == 0 then host.collect() end
       failed = failed or told and told.problem ~= nil
       due = lease and renewal.due_at(lease)
       if not told then break end
@@ -115,7 +116,7 @@ end
 
 local function list(options)
   local out, rows = json.list {}, { { "NETWORK", "CONTAINER", "INTERFACE", "ADDRESS", "SERVER", "ENDS IN" } }
-  for _, lease in ipairs(step.all()) do
+  for lease in step.each() do
     local of, rest = lease.of, seconds_to(lease.expires_at)
     out[#out + 1] = { network = of.network, container = of.id, interface = of.ifname, address = lease.address,
       server = lease.server, renew_in = seconds_to(renewal.due_at(lease)), ends_in = rest,

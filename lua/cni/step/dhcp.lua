@@ -47,18 +47,28 @@ function M.read(owner)
   return ok and type(lease) == "table" and lease.address and lease or nil
 end
 
---- The leases of all attachments.
--- @treturn {table,...}
-function M.all()
+-- The files of all leases.
+local function paths()
   local list = {}
   for _, network in ipairs(files.list(M.root)) do
     for _, name in ipairs(files.list(M.root .. "/" .. network)) do
-      local text = files.read(("%s/%s/%s"):format(M.root, network, name))
-      local ok, lease = pcall(json.decode, text or "", "lease")
-      if ok and type(lease) == "table" and type(lease.of) == "table" then list[#list + 1] = lease end
+      list[#list + 1] = ("%s/%s/%s"):format(M.root, network, name)
     end
   end
   return list
+end
+
+--- The leases of all attachments, one after the other: there may be thousands.
+-- @treturn function iterator
+function M.each()
+  local list, i = paths(), 0
+  return function()
+    while i < #list do
+      i = i + 1
+      local ok, lease = pcall(json.decode, files.read(list[i]) or "", "lease")
+      if ok and type(lease) == "table" and type(lease.of) == "table" then return lease end
+    end
+  end
 end
 
 --- Keep what a server has granted.
