@@ -187,7 +187,9 @@ local function obtain(req, options)
     lease = scripts.add(script, own_request(req, script)) or {}
     lease.early = early
   end
-  local mtu = (req.raw.mtu or 0) == 0 and lease.mtu or nil
+  -- Said again where the configuration says another, so that an update from the one to the other is seen.
+  local own = math.type(req.raw.mtu) == "integer" and req.raw.mtu > 0 and req.raw.mtu
+  local mtu = lease.mtu and (own or lease.mtu) or nil
   lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns, early = lease.early,
     mtu = mtu }
   if #lease.ips == 0 and req.plan.mode == "apply" then

@@ -320,6 +320,55 @@ describe("luacni dhcp", function()
     os.remove "/etc/cni/net.d/10-net.conf"
   end)
 
+  for text, shell in pairs {
+    ["Network is down"] = { "ip -n pod1 link set eth0 down", "ip -n pod1 link set eth0 up" },
+    ["eth0 is not in its sandbox"] = { "ip -n pod1 link set eth0 down; ip -n pod1 link set eth0 name eth9",
+      "ip -n pod1 link set eth9 name eth0; ip -n pod1 link set eth0 up" },
+    ["Read-only file system"] = { "mount --bind /run/luacni /run/luacni; mount -o remount,ro,bind /run/luacni",
+      "umount /run/luacni" },
+  } do
+    it("says once what is wrong, and ends: " .. text, function()
+      local w = new()
+      w:add()
+      wait(1801)
+      t.run(shell[1])
+      local _, status, err = t.sh({ "timeout", "10", program, "dhcp", "renew" }, { host = w.host })
+      t.run(shell[2])
+      assert.equal(1, status, err)
+      assert.equal(1, select(2, err:gsub(text:gsub("%p", "%%%0"), "")), err)
+      -- Half of what is left until anybody is asked.
+      wait(700)
+      assert.equal("renewed", renew(w).leases[1].done)
+      w:del { prev = false }
+      dhcp.await_given(0)
+    end)
+  end
+
+  it("needs no network's file, and nothing that a runtime has stored", function()
+    local w = new()
+    w:add()
+    dhcp.silence(w)
+    dhcp.serve(w, { range = "10.9.0.30,10.9.0.40,1h" })
+    wait(1801)
+    assert.equal("10.9.0.30/24", renew(w).leases[2].address)
+    t.same({ "10.9.0.30/24" }, world.addrs(w.pods[1], "eth0"))
+    w:del { prev = false }
+    dhcp.await_given(0)
+  end)
+
+  it("has an update leave the server's MTU, unless the update says another; and all of a chain is listed anew", function()
+    local w = new({}, { server = { options = "--dhcp-option=26,1300" } })
+    w:add()
+    w:let_go()
+    for _, case in ipairs { { "ipam.priority=5", 1300 }, { "mtu=1400", 1400 }, { "mtu=0", 1300 } } do
+      local out, status, err = luacni(w, "update", "net", "c1", "--set", case[1])
+      assert.equal(0, status, out .. err)
+      assert.equal(case[2], t.link(w.pods[1], "eth0").mtu, case[1])
+    end
+    w:del { prev = false }
+    dhcp.await_given(0)
+  end)
+
   it("says who does not answer, goes on until the time is up, and then the address goes at once", function()
     local w = new()
     t.write("/etc/cni/net.d/10-net.conf", t.json(w:config()))

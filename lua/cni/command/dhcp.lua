@@ -9,8 +9,10 @@ local say = require "cni.command.say"
 local step = require "cni.step.dhcp"
 local sys = require("netlink").sys
 
--- So long a lease that has just come may wait to be seen.
-local longest_sleep <const> = 15
+-- So long a lease that has just come may wait to be seen; and what has failed, before it is tried again.
+local longest_sleep <const>, after_problem <const> = 5, 10
+
+local function text_of(err) return say.mistake(err) or tostring(fail.wrap(err)) end
 
 local function seconds_to(time)
   return time and math.max(0, math.ceil(time - sys.uptime())) or nil
@@ -41,13 +43,13 @@ end
 local function look_after(lease, silent)
   local now, what, why
   local ok, err = pcall(function() now, what, why = renewal.renew(lease, silent) end)
-  if not ok then return step.read(lease.of), { problem = tostring(fail.wrap(err)) } end
+  if not ok then return step.read(lease.of), { problem = text_of(err) } end
   local told = what and { done = what, why = why } or nil
   if now and now.is_news then
     ok, err = pcall(apply, now)
     renewal.note_updated(now, ok)
     now, told = step.read(lease.of), told or { done = "changed" }
-    told.problem = not ok and tostring(fail.wrap(err)) or nil
+    told.problem = not ok and text_of(err) or nil
   end
   return now, told
 end
@@ -81,6 +83,7 @@ local function pass(options, out)
       if count % 16 == 0 then host.collect() end
       failed = failed or told and told.problem ~= nil
       due = lease and renewal.due_at(lease)
+      if told and told.problem then due = due and math.max(due, sys.uptime() + after_problem) end
       if not told then break end
     end
     if lease and due and (not next_at or due < next_at) then next_at = due end
@@ -108,7 +111,7 @@ local function daemon(options)
     local out = json.list {}
     local next_at
     local ok, err = pcall(function() next_at = select(2, pass(options, out)) end)
-    if not ok then host.log("luacni: " .. tostring(fail.wrap(err))) end
+    if not ok then host.log("luacni: " .. text_of(err)) end
     if options.json and out[1] then pcall(say.lines, { json.compact(out) }) end
     sys.sleep(math.max(math.min(seconds_to(next_at) or longest_sleep, longest_sleep), 1) * 1000)
   end

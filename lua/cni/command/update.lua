@@ -120,6 +120,28 @@ local function in_force(network, entry)
   return network
 end
 
+-- The network as far as the records of an attachment tell: its plugins of ours.
+local function recorded(entry)
+  local list, newest = {}, nil
+  for _, record in ipairs(entry.records) do
+    local header = record.header
+    local ok, raw = pcall(json.decode, header.config, "record")
+    -- One that another has executed for addresses was given that one's configuration.
+    if ok and raw.type == header.type and record.done and not record.replaced then
+      list[#list + 1] = { at = raw.prevResult and 1 or 0, since = record.since or 0,
+        text = splice.set(header.config, from_runtime) }
+      newest = newest or raw.cniVersion
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.at ~= b.at then return a.at < b.at end
+    return a.since < b.since
+  end)
+  for i, one in ipairs(list) do list[i] = one.text end
+  return config.read(('{"cniVersion":%s,"name":%s,"plugins":[%s]}'):format(json.compact(newest or "0.1.0"),
+    json.compact(entry.network), table.concat(list, ",")), "what the records say")
+end
+
 -- The network as it is to be for an attachment.
 local function network_of(word, entry, stored, options, given)
   local network
@@ -128,8 +150,15 @@ local function network_of(word, entry, stored, options, given)
   elseif (options.set or given) and stored and stored.config then
     network = in_force(config.read(stored.config, "the stored configuration", job_of.folder(options)), entry)
   else
-    network = job_of.network(word, options)
-    if options.set or given then network = in_force(network, entry) end
+    local found, err = pcall(job_of.network, word, options)
+    if found then
+      network = err
+      if options.set or given then network = in_force(network, entry) end
+    elseif options.set and entry.records[1] then
+      network = recorded(entry)
+    else
+      error(err, 0)
+    end
   end
   if network.name ~= entry.network then
     say.usage(("that is a configuration of network %s, not of %s"):format(network.name, entry.network))

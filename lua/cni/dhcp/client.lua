@@ -37,7 +37,7 @@ local all_macs <const> = ("\255"):rep(6)
 local first_wait <const>, longest_wait <const> = 4, 64
 
 -- So often a request is sent for what was offered, before another offer is asked for.
-local requests <const> = 3
+local requests <const> = 2
 
 -- After a DECLINE (RFC 2131, 3.1); and at most after a NAK, which a server that is out of its mind may always
 -- send. One that offers the same to all who ask at a time refuses all but the first, and they are not to come
@@ -48,6 +48,9 @@ local after_decline <const>, after_nak <const> = 10, 2
 local other_offers <const> = 0.25
 
 local forever <const> = 0xffffffff
+
+-- What every host takes (RFC 2131, 2); by a smaller MTU no server would be heard again.
+local least_mtu <const> = 576
 
 local function random_number()
   return (string.unpack("I4", files.must(sys.random(4))))
@@ -82,6 +85,7 @@ local function begin(where, link, want)
   return setmetatable({
     wire = must(wire, "speak DHCP on " .. link.name, msg, errno), where = where, link = link, want = want,
     xid = random_number(), mac = mac_bytes(link.mac), began = sys.clock(), heard = {},
+    silent = {},
   }, Talk)
 end
 
@@ -130,17 +134,25 @@ local function hear(talk, till, take)
   until sys.clock() >= till
 end
 
+local function text_of(bytes) return addr.text(bytes) end
+
+local function usable(bytes)
+  return bytes and bytes ~= nobody and not addr.is_multicast(bytes) and not addr.is_loopback(bytes)
+    and bytes:byte() < 224
+end
+
 local function server_of(answer)
   local server = answer.options[code.server]
-  return server and #server == 4 and server ~= nobody and server or nil
+  return server and #server == 4 and usable(server) and server or nil
 end
 
 -- What a server says is wrong, for the error in the end.
 local function note(talk, answer, what)
   local by = addr.text(server_of(answer) or answer.from)
   local said = message.text(answer.options[code.message])
-  talk.heard[#talk.heard + 1] = ("%s %s%s"):format(by, what,
+  local text = ("%s %s%s"):format(by, what,
     said and (": %q"):format(said:gsub("[^\32-\126]", "?"):sub(1, 100)) or "")
+  if text ~= talk.heard[#talk.heard] then table.insert(talk.heard, text) end
 end
 
 -- Leases -----------------------------------------------------------------------------------
@@ -151,13 +163,6 @@ local function prefix_len(mask)
   while len and len > 0 and bits & 1 == 0 do bits, len = bits >> 1, len - 1 end
   if not bits or len == 0 or bits ~= (1 << len) - 1 then return nil end
   return len
-end
-
-local function text_of(bytes) return addr.text(bytes) end
-
-local function usable(bytes)
-  return bytes and bytes ~= nobody and not addr.is_multicast(bytes) and not addr.is_loopback(bytes)
-    and bytes:byte() < 224
 end
 
 -- Routes of the server: option 121 stands in place of all others (RFC 3442).
@@ -178,7 +183,9 @@ end
 local function dns_of(options)
   local servers, search, domain = {}, message.domains(options[code.domain_search]),
     message.text(options[code.domain_name])
-  for i, bytes in ipairs(message.addresses(options[code.dns])) do servers[i] = text_of(bytes) end
+  for _, bytes in ipairs(message.addresses(options[code.dns])) do
+    if usable(bytes) then servers[#servers + 1] = text_of(bytes) end
+  end
   domain = message.is_domain(domain) and domain or nil
   local dns = { nameservers = servers[1] and servers or nil, domain = domain,
     search = search[1] and search or nil }
@@ -203,7 +210,7 @@ local function flaw(answer)
   if not usable(answer.yiaddr) then return "gives no address" end
   if not server_of(answer) then return "does not say who it is" end
   if (message.number(options[code.duration], 4) or 0) == 0 then return "does not say for how long" end
-  if not prefix_len(options[code.subnet_mask]) then return "gives no subnet mask" end
+  if not prefix_len(options[code.subnet_mask]) then return "gives no subnet mask that is one" end
 end
 
 -- The lease in an acknowledgement without a flaw.
@@ -216,7 +223,7 @@ local function lease_of(talk, answer, asked_at)
   lease.address, lease.gateway = tostring(addr.cidr(answer.yiaddr, len)), gateway
   lease.routes, lease.dns = routes_of(options, gateway), dns_of(options)
   local mtu = message.number(options[code.mtu], 2)
-  lease.mtu = mtu and mtu >= 68 and mtu or nil
+  lease.mtu = mtu and mtu >= least_mtu and mtu or nil
   lease.server, lease.server_mac = text_of(server_of(answer)), mac_text(answer.mac)
   lease.client, lease.granted = talk.want.client, asked_at
   return lease
@@ -257,10 +264,12 @@ local function wait_of(n)
   return math.min(first_wait << n, longest_wait) + (random_number() % 2001 - 1000) / 1000
 end
 
--- An offer, or at once an acknowledgement (RFC 4039); nil: none by the deadline.
+-- An offer, or at once an acknowledgement (RFC 4039); nil: none by the deadline. That of a server which has
+-- said nothing more after another one counts only where there is no other.
 local function discover(talk, deadline)
   local want, n = talk.want, 0
   repeat
+    local spare
     send(talk, "discover", { options = {
       [code.address] = want.address and addr.ip(want.address) or nil,
       [code.rapid_commit] = want.rapid and "" or nil,
@@ -271,10 +280,15 @@ local function discover(talk, deadline)
       local rapid = answer.kind == "ack" and want.rapid and answer.options[code.rapid_commit]
       if answer.kind ~= "offer" and not rapid then return nil end
       local problem = flaw(answer)
-      if problem then note(talk, answer, problem) end
-      return not problem and answer or nil
+      if problem then
+        note(talk, answer, problem)
+      elseif talk.silent[server_of(answer)] then
+        spare = answer
+      else
+        return answer
+      end
     end)
-    if offer then return offer end
+    if offer or spare then return offer or spare end
     n = n + 1
   until sys.clock() >= deadline
 end
@@ -287,7 +301,9 @@ local function request(talk, offer, deadline)
     send(talk, "request", { options = { [code.address] = offer.yiaddr, [code.server] = server } })
     talk.asked_at = sys.uptime()
     local answer = hear(talk, math.min(deadline, sys.clock() + wait_of(n)), function(answer)
-      if server_of(answer) ~= server then return nil end
+      if server_of(answer) ~= server or answer.kind == "ack" and answer.yiaddr ~= offer.yiaddr then
+        return nil
+      end
       if answer.kind == "nak" then return answer end
       return answer.kind == "ack" and not flaw(answer) and answer or nil
     end)
@@ -296,8 +312,10 @@ local function request(talk, offer, deadline)
       note(talk, answer, "refuses what it has offered")
       return false
     end
-    if sys.clock() >= deadline then return nil end
+    if sys.clock() >= deadline then break end
   end
+  talk.silent[server] = true
+  note(talk, offer, ("has offered %s, and then given no answer"):format(text_of(offer.yiaddr)))
 end
 
 local function decline(talk, answer, owner)
@@ -411,9 +429,16 @@ function M.renew(where, link, want, lease, seconds)
   -- A server that answers by its address alone need not name it again.
   if not server_of(answer) then answer.options[code.server] = addr.ip(lease.server) end
   local problem = flaw(answer)
-  if not problem then return lease_of(talk, answer, asked_at) end
-  note(talk, answer, problem)
-  return nil, talk.heard[1]
+  if problem then
+    note(talk, answer, problem)
+    return nil, talk.heard[1]
+  end
+  -- Another address is to be asked for, and looked for, as any new one.
+  if answer.yiaddr ~= host_of(lease) then
+    note(talk, answer, ("gives %s in its place"):format(text_of(answer.yiaddr)))
+    return false, talk.heard[1]
+  end
+  return lease_of(talk, answer, asked_at)
 end
 
 -- Giving back ------------------------------------------------------------------------------

@@ -110,11 +110,13 @@ end
 local function exchange(lease, step, record, seconds)
   local header = record.header
   local ns = sandbox.find(header)
-  if not ns then return nil end
+  if not ns then
+    fail.throw { msg = "its namespace is gone", hint = "luacni gc takes back what is left" }
+  end
   local plan <close> = plans.new("look", { owner = lease.of, record = record,
     pod = records.place(ns, header.netns) })
   local link = step_of.link(plan.pod, step.want.link)
-  if not link then return nil end
+  if not link then fail.throw { msg = ("%s is not in its sandbox any more"):format(step.want.link) } end
   return ask(plan, step, link, lease, seconds)
 end
 
@@ -122,7 +124,7 @@ end
 -- @tparam table lease of cni.step.dhcp
 -- @tparam table silent by server, whether it has not answered for another one; is added to
 -- @treturn table|nil the lease as it is now: `is_news` says that the attachment is to be updated. nil:
--- nothing is known of the attachment any more, or nothing of it is there
+-- nothing is known of the attachment any more
 -- @treturn ?string what was done: renewed; changed; given up, and then why; anew, which is another lease in
 -- the place of one that was given up. nil: nothing
 -- @raise why the server does not grant it
@@ -135,8 +137,13 @@ function M.renew(lease, silent)
   if not lease or not step then return nil end
   local due = M.due_at(lease)
   if lease.is_news and not lease.is_over or not due or due > sys.uptime() then return lease end
-  local new, what, why = exchange(lease, step, record, silent[lease.server] and short_patience or patience)
-  if not new and what then
+  local ok, new, what, why = pcall(exchange, lease, step, record,
+    silent[lease.server] and short_patience or patience)
+  if not ok then
+    lease.tried_at = sys.uptime()
+    step_of.write(lease)
+    error(new, 0)
+  elseif not new then
     silent[lease.server] = true
     fail.throw { code = fail.codes.again, msg = ("the server %s does not renew %s: %s"):format(lease.server,
       lease.address, what), details = lease.expires_at

@@ -254,7 +254,7 @@ local function must_be_whole(part, owner, ns, env)
   end
 end
 
-local function look_at(part, owner, ns, env)
+local function look_at(part, owner, ns, env, result)
   local req = request_of(part, owner, env)
   part.req = req
   if part.gone then
@@ -265,7 +265,9 @@ local function look_at(part, owner, ns, env)
     part.plan, part.result = verbs.wanted(req, plugin, ns, part.old)
   end
   compare(part)
-  part.is_new = part.differs or part.gone or not part.old or not part.old:is_of(journal.digest(req.raw))
+  local done = part.old and part.old.done
+  part.is_new = part.differs or part.gone or not done or not part.old:is_of(journal.digest(req.raw))
+    or signature(done.ips) ~= signature(outline.of(part.result or result or {}).ips)
 end
 
 -- Doing ------------------------------------------------------------------------------------
@@ -359,7 +361,7 @@ function M.attachment(owner, parts, env, told)
           part.input = part.stdin(result and require("cni.protocol.result").render(result, env.version)
             or false)
         end
-        look_at(part, owner, part.ns, env)
+        look_at(part, owner, part.ns, env, result)
         result = part.result or result
         if part.is_new then
           begun[#begun + 1], at = part, part

@@ -24,8 +24,9 @@ local M = { new_only = "an address is asked for by an ADD", last = true, of_inte
 --- Where the leases are.
 M.root = "/run/luacni/dhcp"
 
--- The link is gone, or down: then nobody can be told.
-local unheard <const> = { [sys.errno.ENODEV] = true, [sys.errno.ENXIO] = true, [sys.errno.ENETDOWN] = true }
+-- The link is gone, or down, or too narrow: then nobody can be told.
+local unheard <const> = { [sys.errno.ENODEV] = true, [sys.errno.ENXIO] = true, [sys.errno.ENETDOWN] = true,
+  [sys.errno.EMSGSIZE] = true }
 
 -- So long a server that is there takes to make an offer that it need not look for.
 local remembering <const> = 1
