@@ -98,11 +98,12 @@ local function asked_for(list)
   return out
 end
 
--- How this attachment is known to servers: as by the reference's plugin, so that a container keeps its
--- address when a node changes over.
-local function identifier(req)
+-- How this attachment is known to servers, in all messages: as by the reference's plugin, so that a container
+-- keeps its address when a node changes over; unless the configuration has another name for it.
+local function identifier(req, provide)
   local name = ("%s/%s/%s"):format(req.container_id, req.network, req.ifname):sub(1, 254)
-  return (("\0" .. name):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+  local bytes = provide[tostring(code.client)] or "\0" .. name
+  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
 local function first_ipv4(list)
@@ -153,9 +154,10 @@ end
 -- @raise code 7 for what is no option; code 11 where no server gives an address
 function M.obtain(req, want)
   bring_up(req)
+  local provide = provided(req, want.provide)
   local lease = require("cni.step.dhcp").obtain(req.plan, {
-    link = req.ifname, client = identifier(req), wanted = asked_for(want.request),
-    provide = provided(req, want.provide), address = first_ipv4(want.requested), rapid = want.rapid or nil,
+    link = req.ifname, client = identifier(req, provide), wanted = asked_for(want.request),
+    provide = provide, address = first_ipv4(want.requested), rapid = want.rapid or nil,
     probe_ms = want.probe,
   })
   if not lease then return known(req) end

@@ -356,6 +356,36 @@ describe("luacni dhcp", function()
     dhcp.await_given(0)
   end)
 
+  it("renews what cannot be made so as well: no address is used after its end", function()
+    local w = new()
+    w:add()
+    -- A router that cannot be reached.
+    dhcp.silence(w)
+    dhcp.serve(w, { keeps = true, options = "--dhcp-option=3,10.77.0.1" })
+    wait(1801)
+    assert.truthy(renew(w, 1).leases[1].problem:find("10.77.0.1", 1, true))
+    t.same({}, renew(w).leases)
+    wait(1801)
+    assert.equal("renewed", renew(w, 1).leases[1].done)
+    assert.is_true(lease().expires_at - require("netlink").sys.uptime() > 3000)
+    -- It is one again.
+    dhcp.silence(w)
+    dhcp.serve(w, { keeps = true })
+    wait(1801)
+    assert.equal("changed", renew(w).leases[1].done)
+    w:check()
+    w:del { prev = false }
+    dhcp.await_given(0)
+  end)
+
+  it("gives back by the name that it has asked by", function()
+    local w = new { provide = { { option = "dhcp-client-identifier", value = "blue" } } }
+    w:add()
+    assert.equal("62:6c:75:65", dhcp.leases()[1].client)
+    w:del()
+    dhcp.await_given(0)
+  end)
+
   it("has an update leave the server's MTU, unless the update says another; and all of a chain is listed anew", function()
     local w = new({}, { server = { options = "--dhcp-option=26,1300" } })
     w:add()
@@ -429,9 +459,9 @@ describe("luacni dhcp", function()
     it("that is killed at any change is finished by the next one: " .. what, function()
       local w = new()
       t.write("/etc/cni/net.d/10-net.conf", t.json(w:config()))
-      local n, ended = t.thorough and 0 or t.stride(5) - 5
+      local step, n, ended = t.stride(11), 0
       repeat
-        n = n + (t.thorough and 1 or 5)
+        n = n + step
         w:add()
         wait(1801)
         dhcp.silence(w)

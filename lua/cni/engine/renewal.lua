@@ -30,16 +30,24 @@ local least_pause <const>, anew_pause <const> = 60, 10
 -- How long a new address is looked for in one call: others are waiting too.
 local anew_patience <const> = 5
 
---- When something is to be done for a lease, on the clock of netlink.sys.uptime.
--- @tparam table lease of cni.step.dhcp
--- @treturn number|nil nil: never, it is for ever
-function M.due_at(lease)
+-- When a server is to be asked; nil: never.
+local function ask_at(lease)
   local tried = lease.tried_at
-  if lease.is_over or lease.is_news then return tried and tried + anew_pause or 0 end
+  if lease.is_over then return tried and tried + anew_pause or 0 end
   if not lease.expires_at then return nil end
   if not tried then return lease.renew_at end
   local limit = tried < lease.rebind_at and lease.rebind_at or lease.expires_at
   return math.min(limit, tried + math.max(least_pause, (limit - tried) / 2))
+end
+
+--- When something is to be done for a lease, on the clock of netlink.sys.uptime.
+-- @tparam table lease of cni.step.dhcp
+-- @treturn number|nil nil: never, it is for ever
+function M.due_at(lease)
+  local due = ask_at(lease)
+  if not lease.is_news then return due end
+  local update_at = lease.failed_at and lease.failed_at + anew_pause or 0
+  return due and math.min(due, update_at) or update_at
 end
 
 -- What an attachment has of a lease.
@@ -71,7 +79,7 @@ end
 
 -- The address is not to be used for a moment longer: not until an update has ended.
 local function give_up(plan, step, lease)
-  lease.is_over, lease.is_news, lease.tried_at = true, true, nil
+  lease.is_over, lease.is_news, lease.tried_at, lease.failed_at = true, true, nil, nil
   step_of.write(lease)
   local want = { link = step.want.link, address = lease.address }
   require("cni.step.addr").undo({ kind = "addr", ns = "pod", want = want }, plan)
@@ -96,8 +104,9 @@ local function ask(plan, step, link, lease, seconds)
     new, why = client.renew(plan.pod.where, link, step_of.asked(step, link), lease, seconds)
   end
   if new then
-    new.is_news = effect(new) ~= effect(lease) or nil
-    return keep(lease, new), new.is_news and "changed" or "renewed"
+    local differs = effect(new) ~= effect(lease)
+    new.is_news = differs or lease.is_news
+    return keep(lease, new), differs and "changed" or "renewed"
   elseif new == false then
     give_up(plan, step, lease)
     return step_of.read(lease.of), "given up", why
@@ -135,8 +144,8 @@ function M.renew(lease, silent)
   lease = step_of.read(of)
   local step, record = find_step(book)
   if not lease or not step then return nil end
-  local due = M.due_at(lease)
-  if lease.is_news and not lease.is_over or not due or due > sys.uptime() then return lease end
+  local due = ask_at(lease)
+  if not due or due > sys.uptime() then return lease end
   local ok, new, what, why = pcall(exchange, lease, step, record,
     silent[lease.server] and short_patience or patience)
   if not ok then
@@ -159,7 +168,7 @@ function M.note_updated(lease, is_done)
   local book <close> = journal.open(lease.of, lease.of.type)
   local now = step_of.read(lease.of)
   if not now or json.note(now) ~= json.note(lease) or not find_step(book) then return end
-  now.is_news, now.tried_at = not is_done or nil, not is_done and sys.uptime() or nil
+  now.is_news, now.failed_at = not is_done or nil, not is_done and sys.uptime() or nil
   step_of.write(now)
 end
 

@@ -7,7 +7,7 @@
 -- Beside the lease it has `of`, whose it is: `network`, `id`, `ifname`, and `type`, in whose book the step
 -- is; `link_mtu`, what the link had; `tried_at`, when more time was last asked for in vain; `is_over`: its
 -- time is up, or the server has refused to renew it, and the address is nobody's any more; `is_news`: the
--- attachment is not yet as it says. See cni.engine.renewal.
+-- attachment is not yet as it says, and `failed_at`, when that was last tried. See cni.engine.renewal.
 --
 -- It is given back while the link is there, for only on that can it be said. Where the file is not there (the
 -- ADD was killed, or it is lost), the server is asked what it has for this client.
@@ -28,8 +28,9 @@ M.root = "/run/luacni/dhcp"
 local unheard <const> = { [sys.errno.ENODEV] = true, [sys.errno.ENXIO] = true, [sys.errno.ENETDOWN] = true,
   [sys.errno.EMSGSIZE] = true }
 
--- So long a server that is there takes to make an offer that it need not look for.
-local remembering <const> = 1
+-- So long a server that is there takes to make an offer that it need not look for; and so long a repair
+-- waits, which has others to look after.
+local remembering <const>, mending <const> = 1, 5
 
 --- The file of an attachment's lease.
 -- @tparam table owner {network, id, ifname}
@@ -109,7 +110,7 @@ function M.asked(step, link)
     broadcast = link.kind == "ipvlan" }, { __index = want })
 end
 
-function M.run(step, plan)
+local function acquire(step, plan, seconds)
   local h, want = plan[step.ns], step.want
   local link = M.link(h, want.link)
   if not link then
@@ -117,8 +118,7 @@ function M.run(step, plan)
     fail.throw { msg = ("link %s is not in the sandbox"):format(want.link),
       hint = "DHCP is spoken on the link that the addresses are for: it is made before ipam.add" }
   end
-  local ms = require("cni.step.delegate").patience(plan.request or plan, "ADD")
-  local ok, lease = pcall(client.acquire, h.where, link, M.asked(step, link), ms / 1000)
+  local ok, lease = pcall(client.acquire, h.where, link, M.asked(step, link), seconds)
   if not ok then
     if lease.unasked then step.did = nil end
     error(lease, 0)
@@ -128,6 +128,10 @@ function M.run(step, plan)
   lease.of = { network = owner.network, id = owner.id, ifname = owner.ifname, type = plan.record.header.type }
   M.write(lease)
   return lease
+end
+
+function M.run(step, plan)
+  return acquire(step, plan, require("cni.step.delegate").patience(plan.request, "ADD") / 1000)
 end
 
 function M.verify(_, plan)
@@ -145,8 +149,7 @@ function M.at_add(_, plan) return M.read(plan.owner) ~= nil end
 
 -- What is not known any more the server tells again.
 function M.mend(step, plan)
-  M.run(step, plan)
-  local lease = M.read(plan.owner)
+  local lease = acquire(step, plan, mending)
   lease.is_news = true
   M.write(lease)
 end
