@@ -3,6 +3,7 @@
 
 local fail = require "cni.fail"
 local host = require "host"
+local journal = require "cni.record.journal"
 local json = require "cni.json"
 local renewal = require "cni.engine.renewal"
 local say = require "cni.command.say"
@@ -26,16 +27,14 @@ end
 -- repair brings it back.
 local function apply(lease)
   local of = lease.of
-  for _, entry in ipairs(require("cni.command.attachments").all(of.network, of.id)) do
-    if entry.interface == of.ifname then
-      require("cni.command.update").attachment(of.network, entry, { set = {} })
-      if lease.is_over then return end
-      local failed
-      require("cni.engine.repair").attachment(entry.records, { log = host.log, environ = host.environ },
-        { step = function() end, left = function(_, err) failed = failed or err end })
-      if failed then error(failed, 0) end
-    end
-  end
+  local function records() return journal.of(of) end
+  require("cni.command.update").attachment(of.network, { network = of.network, container = of.id,
+    interface = of.ifname, records = records() }, { set = {} })
+  if lease.is_over then return end
+  local failed
+  require("cni.engine.repair").attachment(records(), { log = host.log, environ = host.environ },
+    { step = function() end, left = function(_, err) failed = failed or err end })
+  if failed then error(failed, 0) end
 end
 
 -- Do what is due for one lease. Returns the lease as it is then, nil: it is no more; and what is told, nil:
