@@ -33,6 +33,19 @@ local bindings = {
       multi_queue = true, vnet_hdr = true }))
     assert(select(3, u.tap("/run/netns/alloc", { name = "tap0" })) == 16)
     assert(not u.tap("/nonexistent", { name = "tap0" }))]] },
+  { "ns.frames, ns.datagrams, wire:send, wire:receive, wire:close", [[
+    local netlink = require('netlink')
+    local h <close> = netlink.open('/run/netns/alloc')
+    assert(h:send { { "set", "link", { index = 1, up = true } } })
+    return netlink.ns]], [[
+    local ns, where, own = ..., "/run/netns/alloc", "\127\0\0\1"
+    local datagrams <close> = assert(ns.datagrams(where, own, 68, own, 68))
+    local frames <close> = assert(ns.frames(where, 1, 0x0800, 68))
+    assert(datagrams:send "x" and datagrams:receive() == "x" and frames:receive())
+    assert(frames:send("x", ("\0"):rep(6)))
+    assert(select(3, datagrams:receive(0)) == 110)
+    assert(not ns.frames(where, 9999, 0x0800) and not ns.datagrams(where, "\1\2\3\4", 68, own, 67))
+    datagrams:close()]] },
   { "ns.open that fails", "return require('netlink').ns", [[
     local ns = ...
     assert(select(3, ns.open("/nonexistent")) == 2)
@@ -319,7 +332,8 @@ local bindings = {
     assert(not sys.exec { path = "/bin/cat", stdin = text, stdout_limit = 10 })]] },
   { "sys, small things", "return require('netlink').sys", [[
     local sys = ...
-    assert(#sys.hash64("abc") == 16 and #sys.random(100) == 100 and sys.clock() and sys.time())
+    assert(#sys.hash64("abc") == 16 and #sys.random(100) == 100 and sys.clock() and sys.time()
+      and sys.uptime() and not sys.sleep(0))
     assert(sys.pid() > 1 and sys.strerror(2) and sys.errno.ENOENT == 2)
     assert(sys.matches("a+", "aa") and not sys.matches("(", "a"))]] },
   { "dissect", "return require('netlink').dissect", [[
