@@ -111,7 +111,8 @@ it("has at least 40 cases, each with a name of its own", function()
 end)
 
 it("has cases for every type that both have", function()
-  local cased = {}
+  -- dhcp_spec plays its cases with ours, and with the reference's daemon.
+  local cased = { dhcp = true }
   for _, case in ipairs(cases) do cased[case.type] = true end
   for name in lfs.dir("plugins") do
     local type = name:match("^(.*)%.lua$")

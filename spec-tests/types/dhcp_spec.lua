@@ -58,6 +58,8 @@ for whose, new in pairs { ["of ours"] = dhcp.new, ["of the reference"] = with_da
         t.same({ "10.9.0.10/24" }, world.addrs(w.pods[1], "eth0"))
         assert.equal("10.9.0.10/24", result.ips[1].address)
         assert.equal("10.9.0.1", result.ips[1].gateway)
+        t.same({ { dst = "0.0.0.0/0", gw = "10.9.0.1" } }, result.routes)
+        t.same({}, result.dns or {})
         assert.is_true(t.ping(w.pods[1], "10.9.0.1"))
         w:check()
         w:del()
