@@ -158,7 +158,7 @@ M.list = {
       { "the interface is gone", sh = "ip link del eth0", says = "eth0" },
       { "the address is gone", sh = "ip -4 addr flush dev eth0", says = "10%.20%.%d%.%d+/22" },
       { "the default route is gone", sh = "ip route del default", says = "0%.0%.0%.0/0" },
-      { "the lease is not known", at = "host", sh = "rm /run/luacni/dhcp/every/*", says = "DHCP server" },
+      { "what the server has granted is not known", at = "host", sh = "rm /run/luacni/dhcp/every/*", says = "DHCP server" },
     } },
 
   { name = "bridge, layer 2", conf = { type = "bridge", bridge = "br0", removeUnused = true }, updates = {

@@ -774,7 +774,7 @@ describe("luacni check-scripts", function()
     t.same({ "the only one is fine\n", 0 }, { checked(file) })
     t.write(file, "return { add = function() end, chek = print }")
     t.same({ file .. ": unknown field 'chek' (did you mean 'check'?); a script's table has add, api, args, chained, "
-      .. "check, conf, del, doc, gc, ipam, status\n", 1 }, { checked(file) })
+      .. "check, conf, del, doc, gc, ipam, on_link, status\n", 1 }, { checked(file) })
     local out, status = t.sh("cd /run/spec; " .. t.build .. "/luacni check-scripts mine.lua none.lua")
     assert.equal(1, status)
     assert.matches("^mine.lua: unknown field", out)

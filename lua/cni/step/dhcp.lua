@@ -152,6 +152,7 @@ function M.mend(step, plan)
   local lease = acquire(step, plan, mending)
   lease.is_news = true
   M.write(lease)
+  return true
 end
 
 -- Tell the server; nil and why not.
