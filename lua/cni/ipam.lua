@@ -18,7 +18,7 @@ local M = {}
 -- @field ips list of { address, gateway }, an address with its prefix length
 -- @field routes list of { dst, gw }
 -- @field dns as in a result; nil when there is none
--- @field mtu for the link, where the source of the addresses tells one and the configuration does not
+-- @field mtu for the link, where the source of the addresses tells one; the configuration's counts before it
 -- @field none true for a layer-2 network, which has none of these
 local Lease = { __name = "lease" }
 Lease.__index = Lease

@@ -344,6 +344,41 @@ describe("luacni dhcp", function()
     end)
   end
 
+  it("names a lease that cannot be read, and looks after the others", function()
+    local w = new({}, { pods = 2 })
+    w:add()
+    w:add { id = "a", pod = 2 }
+    wait(1801)
+    t.write("/run/luacni/dhcp/net/a:eth0", "{")
+    local out, status, err = luacni(w, "dhcp", "renew", "--json")
+    assert.equal(1, status, out)
+    assert.truthy(err:find("dhcp/net/a:eth0", 1, true), err)
+    assert.equal("renewed", json.decode(out).leases[1].done)
+    w:del { id = "a", pod = 2 }
+    w:del()
+    dhcp.await_given(0)
+  end)
+
+  it("follows a site's script that answers with the lease itself", function()
+    t.write("/etc/luacni/plugins/wire.lua", [[
+      local ipam = require "cni.ipam"
+      return { add = function(req)
+        local eth = req.host:add_link { kind = "macvlan", name = req.ifname, ns = req.pod, link = "up0" }
+        local lease = ipam.add(req)
+        ipam.apply(lease, req.pod, eth)
+        lease.interfaces = { eth }
+        return lease
+      end }]])
+    t.run(("mkdir -p /run/spec/site; ln -sf %s/luacni /run/spec/site/wire"):format(t.build))
+    local w = dhcp.new({ type = "wire", ipam = { type = "dhcp", probe = 0 } },
+      { bin = "/run/spec/site", server = { options = "--dhcp-option=26,1400" } })
+    w:add()
+    assert.equal(1400, t.link(w.pods[1], "eth0").mtu)
+    w:check()
+    w:del()
+    dhcp.await_given(0)
+  end)
+
   it("needs no network's file, and nothing that a runtime has stored", function()
     local w = new()
     w:add()

@@ -71,8 +71,12 @@ end
 -- Do all that is due. Returns whether something failed, and when something is due again.
 local function pass(options, out)
   local failed, next_at, silent, count = false, nil, {}, 0
-  for lease in step.each() do
-    local due = renewal.due_at(lease)
+  for lease, problem in step.each() do
+    if problem then
+      failed = true
+      host.log("luacni: " .. text_of(problem))
+    end
+    local due = lease and renewal.due_at(lease)
     -- An address that was given up, then another.
     while lease and due and due <= sys.uptime() do
       count = count + 1
@@ -118,13 +122,16 @@ end
 
 local function list(options)
   local out, rows = json.list {}, { { "NETWORK", "CONTAINER", "INTERFACE", "ADDRESS", "SERVER", "ENDS IN" } }
-  for lease in step.each() do
+  local function add(lease)
     local of, rest = lease.of, seconds_to(lease.expires_at)
     out[#out + 1] = { network = of.network, container = of.id, interface = of.ifname, address = lease.address,
       server = lease.server, renew_in = seconds_to(renewal.due_at(lease)), ends_in = rest,
       over = lease.is_over or false }
     rows[#rows + 1] = { of.network, of.id, of.ifname, lease.address, lease.server,
       lease.is_over and "over" or rest and rest .. " s" or "never" }
+  end
+  for lease, problem in step.each() do
+    if lease then add(lease) else host.log("luacni: " .. text_of(problem)) end
   end
   if options.json then return say.json(out) end
   if not out[1] then return say.nothing(nil, nil, "no address is leased from a DHCP server") end

@@ -128,14 +128,15 @@ local function recorded(entry)
     local ok, raw = pcall(json.decode, header.config, "record")
     -- One that another has executed for addresses was given that one's configuration.
     if ok and raw.type == header.type and record.done and not record.replaced then
-      list[#list + 1] = { at = raw.prevResult and 1 or 0, since = record.since or 0,
+      list[#list + 1] = { n = #list, at = raw.prevResult and 1 or 0, since = record.since or 0,
         text = splice.set(header.config, from_runtime) }
       newest = newest or raw.cniVersion
     end
   end
   table.sort(list, function(a, b)
     if a.at ~= b.at then return a.at < b.at end
-    return a.since < b.since
+    if a.since ~= b.since then return a.since < b.since end
+    return a.n < b.n
   end)
   for i, one in ipairs(list) do list[i] = one.text end
   return config.read(('{"cniVersion":%s,"name":%s,"plugins":[%s]}'):format(json.compact(newest or "0.1.0"),

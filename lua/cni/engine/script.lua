@@ -338,7 +338,7 @@ local read_answer = record({
     options = list(args.string) }, { loose = is_foreign })),
   instead = args.boolean,
   -- Keys of a lease, for scripts that return the lease itself.
-  early = args.any, none = args.any,
+  early = args.any, none = args.any, mtu = args.any,
 }, { loose = is_foreign, check = places })
 
 -- What the steps after `last` have made that a result has to tell of: a list, in words. And `own`, the one

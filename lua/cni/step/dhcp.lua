@@ -60,15 +60,26 @@ local function paths()
   return list
 end
 
+-- The lease in a file; nil: it has gone. An error says that it cannot be read.
+local function read_file(path)
+  local text = files.read(path)
+  local lease = text and json.decode(text, path)
+  if not text or type(lease) == "table" and type(lease.of) == "table" and lease.address then return lease end
+  fail.throw { msg = path .. " is no lease", hint = "luacni repair asks the server again" }
+end
+
 --- The leases of all attachments, one after the other: there may be thousands.
--- @treturn function iterator
+-- @treturn function iterator; in place of one that cannot be read: false, and a fail value
 function M.each()
   local list, i = paths(), 0
   return function()
     while i < #list do
       i = i + 1
-      local ok, lease = pcall(json.decode, files.read(list[i]) or "", "lease")
-      if ok and type(lease) == "table" and type(lease.of) == "table" then return lease end
+      -- What a killed call has left is not yet a lease.
+      local ok, lease = true, nil
+      if not list[i]:find "/%.[^/]*$" then ok, lease = pcall(read_file, list[i]) end
+      if not ok then return false, fail.wrap(lease) end
+      if lease then return lease end
     end
   end
 end
