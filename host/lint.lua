@@ -93,7 +93,7 @@ local bindings = floors {
   { "nl" }, { "ns" }, { "sys" }, { "lease", "attr" }, { "tables", "nft" }, { "rtnl", "trace" },
 }
 local library = floors {
-  { "record" }, { "protocol" }, { "links" }, { "reference", "dhcp" }, { "step" }, { "engine" }, { "watch" },
+  { "record" }, { "protocol" }, { "links" }, { "reference", "dhcp", "pool" }, { "step" }, { "engine" }, { "watch" },
   { "runtime" }, { "command" },
 }
 

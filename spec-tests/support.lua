@@ -871,6 +871,7 @@ for _, name in ipairs({ "busybox", "chattr", "containerd", "curl", "debugfs", "d
   "mkfs.ext4", "podman", "prlimit", "runc", "scdoc", "setarch", "strace", "zsh" }) do
   machine[name] = function() return select(2, M.sh("command -v " .. name)) == 0 end
 end
+machine.etcd = runs "etcd --version && etcdctl version && openssl version && curl --version"
 machine.dhcpd, machine.dhcrelay = runs "dhcpd --version", runs "dhcrelay --version"
 machine.kea = runs(("LD_LIBRARY_PATH=%s kea-dhcp4 -v"):format(M.kea_libraries))
 local found = {}

@@ -5,7 +5,7 @@
 local t = require "support"
 local cache = require "cni.runtime.cache"
 local config = require "cni.runtime.config"
-local base64 = require "cni.runtime.base64"
+local base64 = require "cni.protocol.base64"
 
 local folder = "/run/spec/net.d"
 

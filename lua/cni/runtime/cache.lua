@@ -11,7 +11,7 @@
 --
 -- @module cni.runtime.cache
 
-local base64 = require "cni.runtime.base64"
+local base64 = require "cni.protocol.base64"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
 local json = require "cni.json"

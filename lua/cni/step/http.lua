@@ -1,13 +1,11 @@
 -- SPDX-License-Identifier: MIT
 --- Step `http`: a request to a service by HTTP, which is a `call` of the program curl. The answer is written
 -- down for CHECK and undo. Its undo is another request, and comes last, as that of a call.
---
--- curl reads what to do from its standard input: so the list of processes shows no secret.
 -- @module cni.step.http
 
 local calls = require "cni.step.call"
+local curl = require "cni.protocol.curl"
 local fail = require "cni.fail"
-local files = require "cni.record.files"
 local json = require "cni.json"
 local sys = require("netlink").sys
 local once = require "cni.step.once"
@@ -17,16 +15,11 @@ local M = { new_only = "it is asked by an ADD", last = true }
 -- An exit status of curl.
 local cannot_connect <const> = 7
 
-local folders <const> = { "/usr/sbin", "/usr/bin", "/sbin", "/bin" }
-
 -- A request in words, without the parts of its address that may be secret: the password and the query.
 local function words(request)
   local url = request.url:gsub("^(%w+://)[^/@]*@", "%1"):gsub("[?#].*$", "")
   return ("%s %s%s"):format(request.method, url, request.socket and " at " .. request.socket or "")
 end
-
-local escapes <const> = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t",
-  ["\v"] = "\\v" }
 
 local function sorted(map)
   local keys = {}
@@ -39,7 +32,7 @@ end
 local function options(plan, request, url)
   local lines, given = { "silent", "show-error", "include", "globoff" }, {}
   local function add(option, value)
-    lines[#lines + 1] = ('%s = "%s"'):format(option, (value:gsub('[\\"\n\r\t\v]', escapes)))
+    lines[#lines + 1] = curl.option(option, value)
   end
   -- "NAME;" is a header without a value; "NAME:" leaves out one that curl would send.
   local function add_header(name, value)
@@ -124,15 +117,6 @@ local function filled(url, answer, what)
   return text
 end
 
--- curl, or nil and the error.
-local function find_curl()
-  local path, problem, errno = files.program(folders, "curl")
-  if path then return path end
-  return nil, fail.new { errno = errno or sys.errno.ENOENT, details = problem,
-    msg = "req:http needs the program curl, which is in none of " .. table.concat(folders, ", "),
-    hint = "apt-get install curl" }
-end
-
 local function is_fine(request, status)
   if status // 100 == 2 then return true end
   for _, other in ipairs(request.accept or {}) do
@@ -161,14 +145,14 @@ end
 -- Make a request; nil and what went wrong.
 local function ask(step, plan, command, request, url)
   local what = words(request)
-  local program, absent = find_curl()
+  local program, absent = curl.find "req:http"
   if not program then return nil, absent end
   local ran, err = calls.exec(step, plan, command, what, { program = program,
-    ns = request.ns, args = { "-q", "--config", "-" }, timeout = request.timeout,
+    ns = request.ns, args = curl.args, timeout = request.timeout,
     stdin = options(plan, request, url) })
   if not ran then return nil, err end
   if ran.status ~= 0 then
-    local said = ran.stderr:gsub("^curl: %(%d+%) ", ""):gsub("%s+$", "")
+    local said = curl.complaint(ran.stderr)
     if ran.status == cannot_connect and request.socket then said = no_connection(request.socket) end
     local how = ran.signal and "signal " .. ran.signal or "exit status " .. ran.status
     return nil, fail.new(("%s: %s"):format(what, said ~= "" and said or "curl ended with " .. how))

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Base64 (RFC 4648, with padding): how Go's JSON prints bytes.
--- @module cni.runtime.base64
+--- Base64 (RFC 4648, with padding): how bytes are written in JSON, by Go's encoder for one.
+-- @module cni.protocol.base64
 
 local M = {}
 
