@@ -7,6 +7,8 @@
 --     network    its part for this network
 --     sets       range sets, as `read` of cni.ranges gives them; an address is taken from each
 --     requested  addresses asked for by name
+--     blocks     in place of `sets`: the file of cni.pool.blocks that says of which blocks an address may be.
+--                It is read under the lock
 --     taken      in @{held}, @{problem} and @{release}: these addresses alone, as text
 --     others     likewise: all but these
 --
@@ -153,12 +155,14 @@ end
 
 local function full(s, spec, set, n, code)
   local used, size = count(s, set)
-  fail.throw {
+  local err = fail.new {
     code = code,
     msg = ("range set %d is full: %d of %.0f addresses are leased"):format(n, used, size),
     details = ranges.text(set),
     hint = ("each lease is a file in %s that names its container"):format(path_of(spec)),
   }
+  err.lacking = true
+  error(err, 0)
 end
 
 local function named(set, n, requested, done, s, spec)
@@ -225,7 +229,9 @@ end
 local function look(s, spec, owner)
   local foreign = s:foreign()
   if s:unknown() then must("lease again", require("cni.record.relet").all(s, spec, owner)) end
-  return choose(s, spec, owner), foreign
+  if not spec.blocks then return choose(s, spec, owner), foreign end
+  local sets, is_low = require("cni.pool.blocks").look(spec, s)
+  return choose(s, setmetatable({ sets = sets }, { __index = spec }), owner), foreign, is_low
 end
 
 -- false: somebody who does not heed the lock has an address by now. The index has just learned what it did
@@ -256,19 +262,23 @@ Prepared.__index = Prepared
 -- refused here, before there is anything to write down or to take back.
 -- @tparam table spec
 -- @tparam table owner
--- @treturn table a choice with `taken` (the addresses as text, one of each set), `foreign` (somebody else has
--- changed the directory since the last choice), `commit()` and `close()`; close it
--- @raise as @{allocate}
+-- @treturn table a choice with `taken` (the addresses as text, one of each set), `sets` (the ranges that they
+-- are of), `foreign` (somebody else has changed the directory since the last choice), `is_low` (of `blocks` few
+-- addresses are left), `commit()` and `close()`; close it
+-- @raise as @{allocate}; `lacking` says that there is no address to choose
 function M.prepare(spec, owner)
   local s = open(spec)
-  local ok, picks, foreign = pcall(look, s, spec, owner)
+  local ok, picks, foreign, is_low = pcall(look, s, spec, owner)
   if not ok then
     s:close()
     error(picks, 0)
   end
-  local taken = {}
-  for i, pick in ipairs(picks) do taken[i] = addr.text(addr.ip(pick.text)) end
-  return setmetatable({ store = s, picks = picks, owner = owner, taken = taken, foreign = foreign }, Prepared)
+  local taken, sets = {}, spec.sets or {}
+  for i, pick in ipairs(picks) do
+    taken[i], sets[i] = addr.text(addr.ip(pick.text)), sets[i] or { pick.range }
+  end
+  return setmetatable({ store = s, picks = picks, owner = owner, taken = taken, sets = sets, foreign = foreign,
+    is_low = is_low }, Prepared)
 end
 
 --- Take what was chosen: all of it, or on failure none.

@@ -47,6 +47,7 @@ struct program {
 	const char *path, *label; /* label: NULL for none */
 	char **argv, **env;
 	struct nl_place place;
+	int detached; /* it stays when we end, and nobody waits for it */
 };
 
 struct process {
@@ -142,9 +143,24 @@ static int make_pipes(int ours[3], int theirs[3])
 	return 0;
 }
 
+/* Whoever waits for the child is not to wait for this: so it is a child of nobody. */
+static void leave_parent(volatile int *ret_err)
+{
+	pid_t pid;
+
+	setsid();
+	pid = vfork();
+	if (pid < 0)
+		*ret_err = errno;
+	if (pid)
+		_exit(0);
+	if (chdir("/") < 0)
+		*ret_err = errno;
+}
+
 /* What a child does with the memory of its parent, up to its own: nothing that allocates. */
-static _Noreturn void become(const char *path, char **argv, char **env, const int theirs[3],
-			     pid_t parent, volatile int *ret_err)
+static _Noreturn void become(const struct program *what, const int theirs[3], pid_t parent,
+			     volatile int *ret_err)
 {
 	struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t none;
@@ -152,11 +168,15 @@ static _Noreturn void become(const char *path, char **argv, char **env, const in
 	/* Before any is let in: a handler of our own would run with the parent's memory. */
 	for (int sig = 1; sig <= SIGRTMAX; sig++)
 		sigaction(sig, &usual, NULL);
-	setpgid(0, 0);
-	/* What is taken back must not be made meanwhile; who is killed ends nothing himself. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(127);
+	if (what->detached) {
+		leave_parent(ret_err);
+	} else {
+		setpgid(0, 0);
+		/* What is taken back must not be made meanwhile; who is killed ends nothing himself. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(127);
+	}
 	for (int i = 0; i < 3; i++)
 		if (theirs[i] == i ? fcntl(i, F_SETFD, 0) < 0 : dup2(theirs[i], i) < 0) {
 			*ret_err = errno;
@@ -164,13 +184,16 @@ static _Noreturn void become(const char *path, char **argv, char **env, const in
 		}
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	execve(path, argv, env);
+	execve(what->path, what->argv, what->env);
 	*ret_err = errno;
 	_exit(127);
 }
 
-/* Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us. */
-static int spawn(const char *path, char **argv, char **env, int theirs[3], pid_t *pid)
+/*
+ * Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us, unless
+ * it is detached: then there is no *pid.
+ */
+static int spawn(const struct program *what, int theirs[3], pid_t *pid)
 {
 	volatile int err = 0;
 	pid_t parent = getpid(), child;
@@ -180,11 +203,11 @@ static int spawn(const char *path, char **argv, char **env, int theirs[3], pid_t
 	sigprocmask(SIG_SETMASK, &all, &old);
 	child = vfork();
 	if (child == 0)
-		become(path, argv, env, theirs, parent, &err);
+		become(what, theirs, parent, &err);
 	if (child < 0)
 		err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	if (child > 0 && err) {
+	if (child > 0 && (err || what->detached)) {
 		while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
 			;
 	} else if (child > 0) {
@@ -218,7 +241,7 @@ static int spawn_there(const struct program *what, int theirs[3], pid_t *pid)
 	if (what->label)
 		err = set_label(what->label);
 	if (!err)
-		err = spawn(what->path, what->argv, what->env, theirs, pid);
+		err = spawn(what, theirs, pid);
 	if (what->label)
 		set_label("");
 	netns_leave(home);
@@ -240,6 +263,19 @@ static int process_start(struct process *p, const struct program *what)
 		p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
 	for (int i = 0; i < 3; i++)
 		close_fd(&theirs[i]);
+
+	return err;
+}
+
+static int start_detached(const struct program *what)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), theirs[3] = { null, null, null }, err;
+	pid_t none;
+
+	if (null < 0)
+		return -errno;
+	err = spawn_there(what, theirs, &none);
+	close(null);
 
 	return err;
 }
@@ -412,7 +448,7 @@ static void check_exec_keys(lua_State *L, int arg)
 {
 	static const char *const keys[] = { "path",       "argv",         "env",   "stdin",
 					    "timeout_ms", "stdout_limit", "label", "ns",
-					    "heed" };
+					    "heed",       "detached" };
 
 	lua_pushnil(L);
 	while (lua_next(L, arg)) {
@@ -424,7 +460,7 @@ static void check_exec_keys(lua_State *L, int arg)
 		if (!known)
 			luaL_error(L,
 				   "exec: unknown key '%s' (path, argv, env, stdin, timeout_ms, "
-				   "stdout_limit, label, ns and heed are known)",
+				   "stdout_limit, label, ns, heed and detached are known)",
 				   key);
 		lua_pop(L, 1);
 	}
@@ -482,8 +518,9 @@ it has started, and then with KILL.
 `stdout_limit` in bytes (1 MiB; more is the error EFBIG); `ns`, the network namespace (object or
 path) it runs in, by default ours; `label`, its security context, as SELinux takes it; `heed`: when a
 signal of those comes that the caller holds back, end the program, leave the signal to the caller, and
-give the error EINTR. Of standard error the first 64 KiB are kept.
-@treturn table `status` (exit status, nil when a signal ended it), `signal` (nil when it exited),
+give the error EINTR; `detached`: it is only started, with nothing to read and nobody to write to, in `/` and in
+a session of its own, and goes on when we have ended. Of standard error the first 64 KiB are kept.
+@treturn table empty when detached, else `status` (exit status, nil when a signal ended it), `signal` (nil when it exited),
 `stdout`, `stderr`
 @treturn[2] nil
 @treturn[2] string what went wrong
@@ -522,17 +559,21 @@ int sys_exec(lua_State *L)
 	lua_getfield(L, 1, "heed");
 	heed = lua_toboolean(L, -1);
 	timeout_ms = (int)exec_number(L, 1, "timeout_ms", EXEC_TIMEOUT_MS);
+	lua_getfield(L, 1, "detached");
+	what.detached = lua_toboolean(L, -1);
 	p = new_process(L);
 	p->out.limit = (size_t)exec_number(L, 1, "stdout_limit", EXEC_LIMIT);
 	p->err.limit = STDERR_LIMIT;
 	p->err.cut = 1;
 
-	ret = process_run(p, &what, input, input_len, timeout_ms, heed);
-	if (ret < 0) {
+	ret = what.detached ? start_detached(&what)
+			    : process_run(p, &what, input, input_len, timeout_ms, heed);
+	if (ret < 0)
 		return sys_fail(L, -ret, "run", path);
-	}
 
 	lua_createtable(L, 0, 3);
+	if (what.detached)
+		return 1;
 	if (WIFSIGNALED(p->status))
 		set_status(L, "signal", WTERMSIG(p->status));
 	else

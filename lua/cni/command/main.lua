@@ -31,7 +31,7 @@ local M = {}
 --- The commands, in the order of the help.
 M.names = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts",
   "bundle", "unbundle", "run", "add", "check", "del", "gc", "status", "version", "list", "tree", "explain",
-  "repair", "update", "dhcp", "trace", "doctor", "completion" }
+  "repair", "update", "dhcp", "pool", "trace", "doctor", "completion" }
 
 local function command_of(name)
   return require("cni.command." .. name)

@@ -46,6 +46,11 @@ function M.undo(step, plan)
   local freed, taken = leases.release(meant(step, plan), plan.owner), step.want.taken
   -- Somebody else has freed them, and may have leased others to this owner since.
   if taken and taken[1] and not freed[1] then plan.missed = true end
+  -- Another machine may be asked for it next.
+  if step.want.pool and plan.request then
+    require("cni.pool.blocks").let_go(step.want.pool, freed)
+    require("cni.pool.claim").start(step.want.pool, plan.request.environ())
+  end
 end
 
 function M.stands(step, plan)
@@ -71,7 +76,16 @@ local function recorded(plan, spec)
   for _, step in ipairs(record and record.steps or {}) do
     if taken_by(step, spec) and not plan.leased[step] then
       plan.leased[step] = true
-      return step.want.taken
+      return step.want
+    end
+  end
+end
+
+-- Where an address that was claimed alone is to be given back to.
+local function single_of(want, sets)
+  for _, set in ipairs(want.blocks and sets or {}) do
+    if set[1].single then
+      return { dir = want.dir, network = want.network, blocks = want.blocks, lock = want.lock, root = want.root }
     end
   end
 end
@@ -79,8 +93,9 @@ end
 local function take(plan, want)
   return leases.allocate(want, plan.owner, function(choice)
     plan.choice, plan.foreign = choice, plan.foreign or choice.foreign
+    plan.is_low = choice.is_low
     local step = { kind = "lease", ns = "host", want = { dir = want.dir, network = want.network,
-      sets = want.sets, requested = want.requested, taken = choice.taken } }
+      sets = choice.sets, requested = want.requested, taken = choice.taken, pool = single_of(want, choice.sets) } }
     local ips = plan:now(step)
     -- Somebody who does not heed the lock was faster: this step has taken nothing.
     if not ips then plan:annul(step) end
@@ -88,23 +103,44 @@ local function take(plan, want)
   end)
 end
 
+-- Of what this machine has of a pool. Where that does not do, more is claimed while the caller waits; where it
+-- does, but little is left, by another process.
+local function take_of_pool(plan, want)
+  require("cni.pool.blocks").settle(want, want.settings)
+  local ok, ips = pcall(take, plan, want)
+  if not ok and (want.settings.blocks_file or not (fail.is(ips) and ips.lacking)) then error(ips, 0) end
+  if not ok then ips = require("cni.pool.claim").until_had(want, function() return take(plan, want) end) end
+  if plan.is_low then require("cni.pool.claim").start(want, plan.request.environ()) end
+  return ips
+end
+
+-- What the machine has now. Of the addresses that an attachment has, its record tells the range.
+local function sets_of(spec)
+  if not spec.blocks then return spec.sets end
+  local blocks = require "cni.pool.blocks"
+  return blocks.sets(blocks.read(spec), spec.requested)
+end
+
 --- What the lease gives, by the plan's mode; called for a plugin's `req:lease(spec)`.
 -- @tparam table plan
 -- @tparam table spec see cni.leases
 -- @treturn table list of { address =, gateway = }
 function M.obtain(plan, spec)
-  if plan.mode == "apply" then return take(plan, spec) end
+  if plan.mode == "apply" then return (spec.blocks and take_of_pool or take)(plan, spec) end
   -- Nothing was ever leased where nothing can be.
   if plan.mode == "erase" and not leases.is_place(spec) then return {} end
   local step = { kind = "lease", ns = "host", want = { dir = spec.dir, network = spec.network,
     sets = spec.sets, requested = spec.requested } }
   if plan.attached then
-    step.want.taken = recorded(plan, spec)
+    local had = recorded(plan, spec)
+    step.want.taken, step.want.sets = had and had.taken, spec.sets or had and had.sets or sets_of(spec)
     -- Where none is left, somebody else may have leased others: the reference, by its DEL and ADD.
     if #M.held(step, plan) == 0 then step.want.taken = nil end
   end
   plan:push_ahead(step)
-  if plan.mode == "dry" then return leases.peek(spec, plan.owner) end
+  if plan.mode == "dry" then
+    return leases.peek(setmetatable({ sets = sets_of(spec) }, { __index = spec }), plan.owner)
+  end
   local problem = plan.attached and M.verify(step, plan)
   if problem and plan.mode == "update" then
     fail.throw { msg = ("%s; addresses are leased by an ADD, and no update"):format(problem) }

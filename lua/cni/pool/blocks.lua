@@ -1,0 +1,392 @@
+-- SPDX-License-Identifier: MIT
+--- The blocks of a pool that this machine has, and the addresses in them. A *pool* is some subnets that many
+-- machines share; a *block* is an aligned part of one of them that is one machine's.
+--
+-- What the machine knows stands in a file, which is replaced as a whole and changed only under the lock of
+-- the directory of leases:
+--
+--     settings   what the network's configuration says of the pool, see cni.cluster_pool
+--     blocks     list of { block = "10.1.4.64/26", state =, holes = addresses in it that are another's,
+--                empty_at = since when it has had no lease }. One of a single address, 10.1.9.7/32, is the
+--                address alone, and given to nobody who does not ask for it; it has claimed_at
+--     claiming   something is being asked for: it may be ours already, and we do not know it
+--     known      the pool's grid, as it stands in etcd
+--     cursor     which block of each family is to be tried next
+--     boot, looked_at    when etcd was last asked for all that is ours
+--     failed     { at =, text = }: the last thing that was asked for was not to be had
+--     endpoint   who has answered last
+--
+-- A block is *confirmed*: addresses are given from it; *leaving*: no more are, and it goes back when nobody
+-- has one of it; or *lost*: in etcd it is not this machine's any more, and no more are given.
+--
+-- Moments are on the clock of netlink.sys.uptime, and count for one boot.
+-- @module cni.pool.blocks
+
+local addr = require "cni.addr"
+local fail = require "cni.fail"
+local files = require "cni.record.files"
+local json = require "cni.json"
+local ranges = require "cni.ranges"
+local store = require("netlink").store
+local sys = require("netlink").sys
+
+local M = {}
+
+--- Where leases are indexed, as of cni.leases; dies with the boot.
+M.index_dir = "/run/luacni/leases"
+
+local lock_ms <const> = 30000
+
+-- Seconds in which nobody asks again for what was just not to be had.
+local pause <const> = 10
+
+--- Where a pool's things are on this machine, for a network.
+-- @string root the pool's data directory
+-- @string pool
+-- @string network
+-- @treturn table `dir` and `network`, of the leases; `blocks`, the file; `lock`, held by whoever asks etcd;
+-- `root`
+function M.place(root, pool, network)
+  local base = ("%s/blocks/%s/%s"):format(root, pool, network)
+  return { dir = root .. "/leases/" .. pool, network = network, blocks = base .. ".json", lock = base .. ".lock",
+    root = root }
+end
+
+--- The places of all pools below a data directory.
+-- @string root
+-- @treturn {table,...} as of @{place}, with `pool`
+function M.places(root)
+  local list = {}
+  for _, pool in ipairs(files.list(root .. "/blocks")) do
+    for _, name in ipairs(files.list(root .. "/blocks/" .. pool)) do
+      local network = not name:find "^%." and name:match "^(.+)%.json$"
+      if network then
+        list[#list + 1] = M.place(root, pool, network)
+        list[#list].pool = pool
+      end
+    end
+  end
+  return list
+end
+
+-- The file --------------------------------------------------------------------------------
+
+local function boot()
+  return ((files.read "/proc/sys/kernel/random/boot_id" or ""):gsub("%s+$", ""))
+end
+
+-- What is no list in a file that nobody should have written in is as good as none.
+local function list_of(value)
+  return type(value) == "table" and json.is_list(value) and value or json.list {}
+end
+
+-- Moments of another boot say nothing.
+local function forget_moments(state)
+  if state.boot == boot() then return end
+  state.boot, state.looked_at, state.failed = nil, nil, nil
+  for _, block in ipairs(state.blocks) do block.empty_at, block.claimed_at = nil, nil end
+end
+
+--- What this machine has of a pool.
+-- @tparam table place
+-- @treturn table the file's content; empty where there is none
+-- @raise code 5 when it cannot be read; 6 when it is not ours
+function M.read(place)
+  local text = files.read(place.blocks)
+  local state = text and json.decode(text, place.blocks) or {}
+  if type(state) ~= "table" or text and state.version ~= 1 then
+    fail.throw { code = fail.codes.decode, msg = ("%s is of no known version"):format(place.blocks),
+      hint = "without it what this machine has is asked of etcd again" }
+  end
+  state.version, state.blocks = 1, list_of(state.blocks)
+  state.cursor = type(state.cursor) == "table" and state.cursor or {}
+  forget_moments(state)
+  return state
+end
+
+--- Note that moments count from now on for this boot.
+-- @tparam table state
+function M.date(state) state.boot = boot() end
+
+local function write(place, state)
+  files.must(sys.mkdirs(place.blocks:match "^(.*)/", 448)) -- 0700
+  files.must(sys.write_file(place.blocks, json.encode(state) .. "\n"))
+end
+
+--- Change what is known, while nobody leases or releases.
+-- @tparam table place
+-- @tparam function change(state, store) false: nothing is to be written
+-- @treturn table the state as it is now
+-- @raise code 5, 11
+function M.change(place, change)
+  local s <close>, msg, errno = store.open(place.dir .. "/" .. place.network, M.index_dir, lock_ms)
+  if not s then
+    local again = errno == sys.errno.ETIMEDOUT
+    fail.throw { code = again and fail.codes.again or fail.codes.io, msg = "blocks: " .. tostring(msg),
+      errno = errno }
+  end
+  local state = M.read(place)
+  if change(state, s) ~= false then write(place, state) end
+  return state
+end
+
+--- Have the file say what the configuration says.
+-- @tparam table place
+-- @tparam table settings
+function M.settle(place, settings)
+  local text = json.sorted_note(settings)
+  local function differs(state) return not state.settings or json.sorted_note(state.settings) ~= text end
+  if not differs(M.read(place)) then return end
+  M.change(place, function(state)
+    if not differs(state) then return false end
+    state.settings, state.failed = settings, nil
+  end)
+end
+
+--- Note that single addresses are not waited for any more by who has asked for them.
+-- @tparam table place
+-- @tparam {string,...} list addresses
+function M.let_go(place, list)
+  local gone = {}
+  for _, text in ipairs(list) do gone[tostring(addr.cidr(addr.ip(text)))] = true end
+  M.change(place, function(state)
+    for _, block in ipairs(state.blocks) do
+      if gone[block.block] then block.claimed_at = nil end
+    end
+  end)
+end
+
+-- The grid ----------------------------------------------------------------------------------
+
+-- n-th block of a length in a subnet, from 0. There can be more than an integer has room for; asked for are
+-- fewer.
+local function nth_block(subnet, len, n)
+  local bits = #subnet.ip * 8 - len
+  if #subnet.ip == 4 then
+    return addr.cidr((">I4"):pack((">I4"):unpack(subnet.ip) | n << bits), len)
+  end
+  local high, low = (">i8i8"):unpack(subnet.ip)
+  if bits >= 64 then
+    high = high | n << (bits - 64)
+  else
+    low = low | n << bits
+    if bits > 0 then high = high | n >> (64 - bits) end
+  end
+  return addr.cidr((">i8i8"):pack(high, low), len)
+end
+
+local most_blocks <const> = 1 << 40
+
+--- The subnets of a pool that are of a family, and how many blocks they have.
+-- @tparam table settings
+-- @string family
+-- @treturn {table,...} `subnet`, a cidr, `len`, of its blocks, `count`
+-- @treturn integer blocks in all
+function M.grid(settings, family)
+  local list, count = {}, 0
+  for _, entry in ipairs(settings.subnets) do
+    local subnet = addr.parse(entry.subnet)
+    if subnet.family == family then
+      local n = entry.block - subnet.len >= 40 and most_blocks or 1 << (entry.block - subnet.len)
+      list[#list + 1] = { subnet = subnet, len = entry.block, count = n }
+      count = count + n
+    end
+  end
+  return list, count
+end
+
+--- A block of the grid.
+-- @tparam {table,...} grid
+-- @tparam integer n from 0
+-- @treturn string
+function M.nth(grid, n)
+  for _, part in ipairs(grid) do
+    if n < part.count then return tostring(nth_block(part.subnet, part.len, n)) end
+    n = n - part.count
+  end
+end
+
+--- The subnet of the pool that an address is of, and its block.
+-- @tparam table settings
+-- @tparam string text an address
+-- @treturn ?table the subnet's settings; nil: it is of none
+-- @treturn ?string the block
+function M.block_of(settings, text)
+  local bytes = addr.ip(text)
+  for _, entry in ipairs(settings.subnets) do
+    local subnet = addr.parse(entry.subnet)
+    if subnet:contains(bytes) then return entry, tostring(addr.cidr(bytes, entry.block):network()) end
+  end
+end
+
+-- The addresses --------------------------------------------------------------------------
+
+-- What is left of spans of addresses without another one.
+local function cut(spans, first, last)
+  local left = {}
+  for _, span in ipairs(spans) do
+    local apart = #first ~= #span[1] or addr.cmp(last, span[1]) < 0 or addr.cmp(first, span[2]) > 0
+    if apart then
+      left[#left + 1] = span
+    else
+      if addr.cmp(span[1], first) < 0 then left[#left + 1] = { span[1], addr.prev(first) } end
+      if addr.cmp(last, span[2]) < 0 then left[#left + 1] = { addr.next(last), span[2] } end
+    end
+  end
+  return left
+end
+
+local function whole(text)
+  local cidr = addr.parse(text) or addr.cidr(addr.ip(text))
+  return cidr:network().ip, cidr:last()
+end
+
+local function smaller(a, b) return addr.cmp(a, b) < 0 and a or b end
+local function greater(a, b) return addr.cmp(a, b) > 0 and a or b end
+
+--- Whether a block is an address alone.
+-- @tparam cidr block
+-- @treturn boolean
+function M.is_single(block) return block.len == #block.ip * 8 end
+
+-- The ranges of a block that containers may have addresses of.
+local function add_ranges(set, settings, block, holes)
+  local entry, around = M.block_of(settings, block:text())
+  if not entry then return end
+  local net = addr.parse(settings.by_block and (M.is_single(block) and around or tostring(block)) or entry.subnet)
+  local gateway = not settings.by_block and entry.gateway or addr.text(net:first_host())
+  local last = net:last()
+  if net.family == "inet" then last = addr.prev(last) end
+  local spans = { { greater(block:network().ip, net:first_host()), smaller(block:last(), last) } }
+  if addr.cmp(spans[1][1], spans[1][2]) > 0 then return end
+  for _, list in ipairs { settings.exclude or {}, holes or {} } do
+    for _, other in ipairs(list) do spans = cut(spans, whole(other)) end
+  end
+  for _, span in ipairs(spans) do
+    set[#set + 1] = { subnet = tostring(net), gateway = gateway, first = addr.text(span[1]),
+      last = addr.text(span[2]), single = M.is_single(block) or nil }
+  end
+end
+
+--- Whether anybody could have an address of a block.
+-- @tparam table settings
+-- @tparam string block
+-- @treturn boolean
+function M.is_useful(settings, block)
+  local set = {}
+  add_ranges(set, settings, addr.parse(block))
+  return set[1] ~= nil
+end
+
+--- The families of a pool, in the order of its subnets.
+-- @tparam table settings
+-- @treturn {string,...}
+function M.families(settings)
+  local list, seen = {}, {}
+  for _, entry in ipairs(settings.subnets) do
+    local family = addr.parse(entry.subnet).family
+    if not seen[family] then seen[family], list[#list + 1] = true, family end
+  end
+  return list
+end
+
+-- What somebody who knows has written into a file: a block a line.
+local function blocks_in(path)
+  local text, msg, errno = sys.read_file(path, 1 << 20)
+  if not text then
+    local absent = files.absent(errno)
+    fail.throw { code = absent and fail.codes.again or fail.codes.io, msg = msg, errno = errno,
+      hint = absent and "it is to hold the blocks of this machine, one a line, such as 10.1.4.0/26" or nil }
+  end
+  local list, n = {}, 0
+  for line in (text .. "\n"):gmatch "(.-)\n" do
+    n = n + 1
+    local word = line:gsub("#.*", ""):match "^%s*(.-)%s*$"
+    local block = addr.parse(word)
+    if word ~= "" and not (block and block:is_network()) then
+      fail.config("blocksFile", ("%s:%d: %s is no network"):format(path, n, json.show(word)))
+    end
+    if block then list[#list + 1] = { block = tostring(block), state = "confirmed" } end
+  end
+  return list
+end
+
+--- The addresses that this machine may give, as range sets: one of each family.
+-- @tparam table state of @{read}
+-- @tparam[opt] {string,...} requested by which single addresses are had
+-- @treturn {table,...} as `read` of cni.ranges gives them; a set without a range where there is no block
+function M.sets(state, requested)
+  local settings = state.settings
+  if not settings then return {} end
+  local sets, of = {}, {}
+  for i, family in ipairs(M.families(settings)) do
+    sets[i] = {}
+    of[family] = sets[i]
+  end
+  local asked = {}
+  for _, text in ipairs(requested or {}) do asked[text] = true end
+  for _, block in ipairs(settings.blocks_file and blocks_in(settings.blocks_file) or state.blocks) do
+    local cidr = addr.parse(block.block)
+    local set = of[cidr.family]
+    local is_meant = not M.is_single(cidr) or asked[cidr:text()]
+    if set and is_meant and block.state == "confirmed" then
+      add_ranges(set, settings, cidr, block.holes)
+    end
+  end
+  return sets
+end
+
+--- How full a set is.
+-- @tparam table s a store
+-- @tparam {table,...} set
+-- @treturn number addresses that are free
+-- @treturn number and that there are
+function M.count(s, set)
+  local used, size = 0, 0
+  for _, range in ipairs(set) do
+    used = used + files.must(s:used(range.first, range.last))
+    size = size + store.size(range.first, range.last)
+    if ranges.contains(range, range.gateway) then
+      used = used - files.must(s:used(range.gateway, range.gateway))
+      size = size - 1
+    end
+  end
+  return size - used, size
+end
+
+--- Whether less of a set is free than there is to be.
+-- @tparam table settings
+-- @tparam number free
+-- @tparam number size
+-- @treturn boolean
+function M.is_low(settings, free, size)
+  return size == 0 or free * 100 < size * settings.low
+end
+
+--- What an ADD finds: the sets, and whether they are to be added to soon. Under the lock of the leases.
+-- @tparam table spec of cni.leases, with `blocks`
+-- @tparam table s its store
+-- @treturn {table,...} sets
+-- @treturn boolean
+-- @raise with `lacking` where what is requested has to be claimed first
+function M.look(spec, s)
+  local state = M.read(spec)
+  local sets, is_low = M.sets(state, spec.requested), false
+  for _, text in ipairs(spec.requested or {}) do
+    local own, single = false, tostring(addr.cidr(addr.ip(text)))
+    for _, set in ipairs(sets) do own = own or ranges.find(set, text) ~= nil end
+    if not own and not state.settings.blocks_file and M.is_useful(state.settings, single) then
+      local err = fail.new(("the requested address %s is in no block of this machine"):format(text))
+      err.lacking = true
+      error(err, 0)
+    end
+  end
+  for _, set in ipairs(not state.settings.blocks_file and sets or {}) do
+    is_low = is_low or M.is_low(state.settings, M.count(s, set))
+  end
+  -- Who has just been refused is not asked again by each ADD.
+  local failed = state.failed
+  return sets, is_low and not (failed and failed.at + pause > sys.uptime())
+end
+
+return M
