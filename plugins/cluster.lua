@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Addresses of a pool that many machines share. A machine claims blocks of it from etcd before it needs them,
--- and gives addresses out of them by itself: an ADD asks nobody.
+--- Addresses of a pool that many machines share. A machine claims blocks of it from etcd before it needs
+-- them, and gives addresses out of them by itself: an ADD asks nobody.
 
 local cluster_pool = require "cni.cluster_pool"
 local common = require "cni.common"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
---- Pools of addresses that many machines share: each machine claims blocks of a pool from etcd, or is given them
--- by a file, and gives addresses out of them by itself.
+--- Pools of addresses that many machines share: each machine claims blocks of a pool from etcd, or is given
+-- them by a file, and gives addresses out of them by itself.
 -- @module cni.cluster_pool
 
 local addr = require "cni.addr"
@@ -32,8 +32,8 @@ M.pool = {
       doc = "Gateway, never given away; the one after the network's own." },
   }, { doc = "The pool: networks that all machines divide into blocks alike." }),
   exclude = texts { doc = "Addresses and networks that are not given." },
-  gatewayPerBlock = schema.boolean { doc = "Each block is a network of its own, whose first address is the " ..
-    "gateway: for machines that route to each other's blocks." },
+  gatewayPerBlock = schema.boolean { doc = "Each block is a network of its own, whose first address is " ..
+    "the gateway: for machines that route to each other's blocks." },
 }
 
 --- Where blocks come from.
@@ -110,7 +110,9 @@ local function subnets_of(pool, where)
     end
     list[i] = { subnet = entry.subnet, block = block, gateway = gateway }
   end
-  if not list[1] then fail.config(where .. ".subnets", "is missing: there is nothing to take an address from") end
+  if not list[1] then
+    fail.config(where .. ".subnets", "is missing: there is nothing to take an address from")
+  end
   return list
 end
 
@@ -127,7 +129,9 @@ local function etcd_of(given)
   local password = given.password
   if given.passwordFile then
     password = files.read(given.passwordFile)
-    if not password then fail.config("ipam.etcd.passwordFile", ("%s is not there"):format(given.passwordFile)) end
+    if not password then
+      fail.config("ipam.etcd.passwordFile", ("%s is not there"):format(given.passwordFile))
+    end
     password = password:gsub("%s+$", "")
   end
   return { endpoints = given.endpoints, prefix = given.prefix, ca = given.caFile, cert = given.certFile,
@@ -136,7 +140,7 @@ end
 
 local function check_name(where, name)
   if names.is_id(name) then return name end
-  fail.config(where, ("%q cannot be part of a path: letters, digits, and . _ - behind the first"):format(name))
+  fail.config(where, ("%q is no name: it has letters, digits, and . _ - behind the first"):format(name))
 end
 
 --- What is leased, as `req:lease` takes it.
@@ -155,7 +159,8 @@ function M.spec(req, requested)
   local node = ipam.node or req.node.name
   spec.requested = requested
   spec.settings = { pool = name, network = req.network, node = check_name("ipam.node", node),
-    subnets = subnets_of(pool, where), exclude = excluded(pool, where), by_block = pool.gatewayPerBlock or nil,
+    subnets = subnets_of(pool, where), exclude = excluded(pool, where),
+    by_block = pool.gatewayPerBlock or nil,
     etcd = ipam.etcd and etcd_of(ipam.etcd), blocks_file = ipam.blocksFile, low = ipam.lowWater,
     keep = ipam.giveBackAfter }
   return spec
@@ -190,11 +195,11 @@ function M.status(req)
   for _, set in ipairs(sets) do is_out = is_out or not set[1] end
   -- Whoever has no block yet claims one by an ADD.
   if is_out and not spec.settings.blocks_file and not failed then return end
-  for i, block in ipairs(state.blocks) do
+  for _, block in ipairs(state.blocks) do
     if block.state == "lost" then
-      fail.throw { code = fail.codes.no_add,
-        msg = ("the block %s of the pool %s is another machine's by now"):format(block.block, spec.settings.pool),
-        details = "containers have addresses of it", hint = i > 0 and "attach them anew" or nil }
+      local text = "the block %s of the pool %s is not this machine's any more"
+      fail.throw { code = fail.codes.no_add, msg = text:format(block.block, spec.settings.pool),
+        details = "containers have addresses of it", hint = "attach them anew" }
     end
   end
   spec.sets = sets

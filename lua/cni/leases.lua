@@ -262,9 +262,9 @@ Prepared.__index = Prepared
 -- refused here, before there is anything to write down or to take back.
 -- @tparam table spec
 -- @tparam table owner
--- @treturn table a choice with `taken` (the addresses as text, one of each set), `sets` (the ranges that they
--- are of), `foreign` (somebody else has changed the directory since the last choice), `is_low` (of `blocks` few
--- addresses are left), `commit()` and `close()`; close it
+-- @treturn table a choice with `taken` (the addresses as text, one of each set), `sets` (the ranges that
+-- they are of), `foreign` (somebody else has changed the directory since the last choice), `is_low` (of
+-- `blocks` few addresses are left), `commit()` and `close()`; close it
 -- @raise as @{allocate}; `lacking` says that there is no address to choose
 function M.prepare(spec, owner)
   local s = open(spec)
@@ -277,8 +277,8 @@ function M.prepare(spec, owner)
   for i, pick in ipairs(picks) do
     taken[i], sets[i] = addr.text(addr.ip(pick.text)), sets[i] or { pick.range }
   end
-  return setmetatable({ store = s, picks = picks, owner = owner, taken = taken, sets = sets, foreign = foreign,
-    is_low = is_low }, Prepared)
+  return setmetatable({ store = s, picks = picks, owner = owner, taken = taken, sets = sets,
+    foreign = foreign, is_low = is_low }, Prepared)
 end
 
 --- Take what was chosen: all of it, or on failure none.

@@ -190,8 +190,8 @@ static _Noreturn void become(const struct program *what, const int theirs[3], pi
 }
 
 /*
- * Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us, unless
- * it is detached: then there is no *pid.
+ * Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us,
+ * unless it is detached: then there is no *pid.
  */
 static int spawn(const struct program *what, int theirs[3], pid_t *pid)
 {
@@ -518,10 +518,10 @@ it has started, and then with KILL.
 `stdout_limit` in bytes (1 MiB; more is the error EFBIG); `ns`, the network namespace (object or
 path) it runs in, by default ours; `label`, its security context, as SELinux takes it; `heed`: when a
 signal of those comes that the caller holds back, end the program, leave the signal to the caller, and
-give the error EINTR; `detached`: it is only started, with nothing to read and nobody to write to, in `/` and in
-a session of its own, and goes on when we have ended. Of standard error the first 64 KiB are kept.
-@treturn table empty when detached, else `status` (exit status, nil when a signal ended it), `signal` (nil when it exited),
-`stdout`, `stderr`
+give the error EINTR; `detached`: it is only started, with nothing to read and nobody to write to, in `/`
+and in a session of its own, and goes on when we have ended. Of standard error the first 64 KiB are kept.
+@treturn table empty when detached, else `status` (exit status, nil when a signal ended it), `signal` (nil
+when it exited), `stdout`, `stderr`
 @treturn[2] nil
 @treturn[2] string what went wrong
 @treturn[2] integer errno, ETIMEDOUT among them

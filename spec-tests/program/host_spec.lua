@@ -245,7 +245,7 @@ describe("a site's script", function()
   it("requires the modules that are for scripts, and no other", function()
     local public = {}
     for name in ("addr common devices fail guard ipam ipam_conf json leases masq master names nft ranges resolv "
-      .. "schema shaper source_routing sysctls vlans forwarded published conditions flannel_subnet dhcp_lease"):gmatch("%S+") do public["cni." .. name] = true end
+      .. "schema shaper source_routing sysctls vlans forwarded published conditions flannel_subnet dhcp_lease cluster_pool"):gmatch("%S+") do public["cni." .. name] = true end
     local others = { "host", "netlink", "cjson", "cjson.safe", "io", "os", "debug", "cni", "cni.", "cni.none", "cni.addr\0",
       "cni/addr", "..", "cni.step.link.x" }
     for path in t.run("find lua -name '*.lua'"):gmatch("lua/(%S+)%.lua") do

@@ -8,6 +8,7 @@ local cluster_pool = require "cni.cluster_pool"
 local fail = require "cni.fail"
 local host = require "host"
 local json = require "cni.json"
+local owners = require "cni.pool.owners"
 local say = require "cni.command.say"
 local store = require("netlink").store
 
@@ -48,7 +49,8 @@ local function own_blocks(place)
   for _, block in ipairs(state.blocks) do
     local cidr = addr.parse(block.block)
     list[#list + 1] = { pool = place.pool, network = place.network, block = block.block, here = true,
-      node = state.settings.node, state = block.state, leases = s and s:used(cidr:text(), addr.text(cidr:last())) or 0,
+      node = state.settings.node, state = block.state,
+      leases = s and s:used(cidr:text(), addr.text(cidr:last())) or 0,
       holes = #(block.holes or {}), size = store.size(cidr:text(), addr.text(cidr:last())) }
   end
   return list, state
@@ -63,8 +65,8 @@ local function list(network, options)
       here[entry.block] = true
       out[#out + 1] = entry
     end
-    local ok, owners = pcall(claim.owners, place)
-    for _, entry in ipairs(ok and owners or {}) do
+    local ok, others = pcall(owners.list, place)
+    for _, entry in ipairs(ok and others or {}) do
       local is_own = here[entry.block] and entry.node == state.settings.node
       if not is_own then
         out[#out + 1] = { pool = place.pool, network = entry.network, block = entry.block, node = entry.node,
@@ -73,7 +75,7 @@ local function list(network, options)
     end
     if not ok then
       failed = true
-      host.log("luacni: the blocks of other machines are not shown: " .. text_of(owners))
+      host.log("luacni: the blocks of other machines are not shown: " .. text_of(others))
     end
     if state.failed then host.log(("luacni: pool %s: %s"):format(place.pool, state.failed.text)) end
   end
@@ -105,12 +107,13 @@ local function refill(network, options)
 end
 
 local function release(network, options, node)
-  local freed = claim.release(one(network, options), node)
-  say.lines { freed[1] and ("free now: " .. table.concat(freed, ", ")) or ("the node %s had no block"):format(node) }
+  local freed = owners.release(one(network, options), node)
+  say.lines { freed[1] and "free now: " .. table.concat(freed, ", ")
+    or ("the node %s had no block"):format(node) }
 end
 
 local function free(network, options, block)
-  local node = claim.free(one(network, options), block, options.to)
+  local node = owners.free(one(network, options), block, options.to)
   say.lines { ("%s is asked to give back %s%s when nobody has an address of it"):format(node, block,
     options.to and " to " .. options.to or "") }
 end
@@ -121,12 +124,13 @@ local verbs <const> = { list = { list, "[NETWORK]" }, refill = { refill, "[NETWO
 return {
   words = "VERB [NETWORK [NODE|BLOCK]]",
   about = "look after pools of addresses that many machines share",
-  text = "VERB is list, refill, release or free. list shows the blocks that this machine has of its pools, " ..
-    "how many addresses of each are leased, and those of other machines. refill does what is due, once: it " ..
-    "claims blocks where little is left, and gives back those that nobody has needed for a while; an ADD " ..
-    "starts it, and the timer luacni-pool-refill. release frees all that a node has that is dead for ever: " ..
-    "containers that still run on it would share their addresses with others. free asks the node that has a " ..
-    "block to give it back, or to another node, as soon as nobody has an address of it; a node looks every hour.",
+  text = "VERB is list, refill, release or free. list shows the blocks that this machine has of its " ..
+    "pools, how many addresses of each are leased, and those of other machines. refill does what is " ..
+    "due, once: it claims blocks where little is left, and gives back those that nobody has needed for a " ..
+    "while; an ADD starts it, and the timer luacni-pool-refill. release frees all that a node has that is dead for " ..
+    "ever: containers that still run on it would share their addresses with others. free asks the node " ..
+    "that has a block to give it back, or to another node, as soon as nobody has an address of it; a node " ..
+    "looks every hour.",
   least = 1, most = 3,
   options = {
     json = { about = "list: as JSON" },

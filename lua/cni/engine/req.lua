@@ -81,8 +81,9 @@ local read_sets = args.record({ dir = args.folder, network = directory_name,
   sets = as_given(args.list(args.list(range)), "ranges.read"), requested = args.list(args.ip),
 }, { required = { "dir", "network", "sets" } })
 
-local read_blocks = args.record({ dir = args.folder, network = directory_name, requested = args.list(args.ip),
-  blocks = args.absolute, lock = args.absolute, root = args.absolute, settings = args.table,
+local read_blocks = args.record({ dir = args.folder, network = directory_name,
+  requested = args.list(args.ip), blocks = args.absolute, lock = args.absolute, root = args.absolute,
+  settings = args.table,
 }, { required = { "dir", "network", "blocks", "lock", "root", "settings" } })
 
 local function read_spec(value, self)
@@ -140,8 +141,8 @@ local takes = {
 --
 -- - `dir`: the data directory, an absolute path
 -- - `network`: the directory in it: letters, digits, and . _ - behind the first
--- - `sets`: range sets, as `read` or `of` of `cni.ranges` gives them; `spec` of `cni.cluster_pool` gives a table
--- with `blocks` and others in its place
+-- - `sets`: range sets, as `read` or `of` of `cni.ranges` gives them; `spec` of `cni.cluster_pool` gives a
+-- table with `blocks` and others in its place
 -- - `requested`: addresses asked for by name, a list; each lies in another set
 -- @treturn {table,...} `address` with its prefix length, and `gateway`, a set each; in CHECK what the ADD
 -- took, in a DEL without a record what is found

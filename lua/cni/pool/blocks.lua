@@ -8,7 +8,8 @@
 --     settings   what the network's configuration says of the pool, see cni.cluster_pool
 --     blocks     list of { block = "10.1.4.64/26", state =, holes = addresses in it that are another's,
 --                empty_at = since when it has had no lease }. One of a single address, 10.1.9.7/32, is the
---                address alone, and given to nobody who does not ask for it; it has claimed_at
+--                address alone, and given to nobody who does not ask for it, unless it is_common; it has
+--                claimed_at
 --     claiming   something is being asked for: it may be ours already, and we do not know it
 --     known      the pool's grid, as it stands in etcd
 --     cursor     which block of each family is to be tried next
@@ -48,8 +49,8 @@ local pause <const> = 10
 -- `root`
 function M.place(root, pool, network)
   local base = ("%s/blocks/%s/%s"):format(root, pool, network)
-  return { dir = root .. "/leases/" .. pool, network = network, blocks = base .. ".json", lock = base .. ".lock",
-    root = root }
+  return { dir = root .. "/leases/" .. pool, network = network, root = root, blocks = base .. ".json",
+    lock = base .. ".lock" }
 end
 
 --- The places of all pools below a data directory.
@@ -115,7 +116,7 @@ end
 
 --- Change what is known, while nobody leases or releases.
 -- @tparam table place
--- @tparam function change(state, store) false: nothing is to be written
+-- @tparam function change is called with the state and the store; false: nothing is to be written
 -- @treturn table the state as it is now
 -- @raise code 5, 11
 function M.change(place, change)
@@ -195,6 +196,15 @@ function M.grid(settings, family)
   return list, count
 end
 
+--- How many blocks a pool has.
+-- @tparam table settings
+-- @treturn integer
+function M.total(settings)
+  local _, inet = M.grid(settings, "inet")
+  local _, inet6 = M.grid(settings, "inet6")
+  return inet + inet6
+end
+
 --- A block of the grid.
 -- @tparam {table,...} grid
 -- @tparam integer n from 0
@@ -253,7 +263,8 @@ function M.is_single(block) return block.len == #block.ip * 8 end
 local function add_ranges(set, settings, block, holes)
   local entry, around = M.block_of(settings, block:text())
   if not entry then return end
-  local net = addr.parse(settings.by_block and (M.is_single(block) and around or tostring(block)) or entry.subnet)
+  local own = M.is_single(block) and around or tostring(block)
+  local net = addr.parse(settings.by_block and own or entry.subnet)
   local gateway = not settings.by_block and entry.gateway or addr.text(net:first_host())
   local last = net:last()
   if net.family == "inet" then last = addr.prev(last) end
@@ -328,7 +339,7 @@ function M.sets(state, requested)
   for _, block in ipairs(settings.blocks_file and blocks_in(settings.blocks_file) or state.blocks) do
     local cidr = addr.parse(block.block)
     local set = of[cidr.family]
-    local is_meant = not M.is_single(cidr) or asked[cidr:text()]
+    local is_meant = not M.is_single(cidr) or block.is_common or asked[cidr:text()]
     if set and is_meant and block.state == "confirmed" then
       add_ranges(set, settings, cidr, block.holes)
     end

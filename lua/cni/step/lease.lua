@@ -85,7 +85,8 @@ end
 local function single_of(want, sets)
   for _, set in ipairs(want.blocks and sets or {}) do
     if set[1].single then
-      return { dir = want.dir, network = want.network, blocks = want.blocks, lock = want.lock, root = want.root }
+      return { dir = want.dir, network = want.network, root = want.root, blocks = want.blocks,
+        lock = want.lock }
     end
   end
 end
@@ -95,7 +96,8 @@ local function take(plan, want)
     plan.choice, plan.foreign = choice, plan.foreign or choice.foreign
     plan.is_low = choice.is_low
     local step = { kind = "lease", ns = "host", want = { dir = want.dir, network = want.network,
-      sets = choice.sets, requested = want.requested, taken = choice.taken, pool = single_of(want, choice.sets) } }
+      sets = choice.sets, requested = want.requested, taken = choice.taken,
+      pool = single_of(want, choice.sets) } }
     local ips = plan:now(step)
     -- Somebody who does not heed the lock was faster: this step has taken nothing.
     if not ips then plan:annul(step) end
@@ -103,8 +105,8 @@ local function take(plan, want)
   end)
 end
 
--- Of what this machine has of a pool. Where that does not do, more is claimed while the caller waits; where it
--- does, but little is left, by another process.
+-- Of what this machine has of a pool. Where that does not do, more is claimed while the caller waits; where
+-- it does, but little is left, by another process.
 local function take_of_pool(plan, want)
   require("cni.pool.blocks").settle(want, want.settings)
   local ok, ips = pcall(take, plan, want)

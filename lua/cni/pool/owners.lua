@@ -1,0 +1,88 @@
+-- SPDX-License-Identifier: MIT
+--- Who has what of a pool, for who looks after it.
+-- @module cni.pool.owners
+
+local addr = require "cni.addr"
+local etcd = require "cni.pool.etcd"
+local fail = require "cni.fail"
+local json = require "cni.json"
+local keys = require "cni.pool.keys"
+local transaction = require "cni.pool.transaction"
+
+local M = {}
+
+-- Seconds for one request.
+local patience <const> = 10
+
+--- Whose the blocks and the single addresses of a pool are.
+-- @tparam table place
+-- @treturn ?{table,...} `block`, `node`, `network`, `machine`; nil: they are not of an etcd
+-- @raise when etcd cannot be asked
+function M.list(place)
+  local c = transaction.new(place, patience)
+  if not c then return nil end
+  local list = {}
+  for _, part in ipairs { "blocks", "singles" } do
+    local prefix = keys.at(c.settings, part) .. "/"
+    for _, entry in ipairs(c.client:list(prefix)) do
+      local owner, name = keys.decoded(entry.value), entry.key:sub(#prefix + 1)
+      local block = part == "blocks" and name or tostring(addr.cidr(addr.ip(keys.last(name)) or "\0\0\0\0"))
+      list[#list + 1] = { block = block, node = owner.node, network = owner.network, machine = owner.machine }
+    end
+  end
+  return list
+end
+
+--- Free all that a node has, which is dead for ever: whoever runs on it would share addresses with others.
+-- @tparam table place
+-- @string node
+-- @treturn {string,...} the blocks that are free now
+-- @raise when etcd cannot be asked; when it is this machine
+function M.release(place, node)
+  local c = transaction.new(place, patience)
+  if not c then fail.throw "this pool's blocks come from a file" end
+  local machine_at = keys.at(c.settings, "machines", node)
+  if c.client:get(machine_at) == c.machine and node == c.settings.node then
+    fail.throw { msg = node .. " is this machine", hint = "it gives back what it does not need by itself" }
+  end
+  local prefix, freed = keys.at(c.settings, "nodes", node) .. "/", {}
+  for _, entry in ipairs(c.client:list(prefix)) do
+    local block, value = entry.key:sub(#prefix + 1), keys.decoded(entry.value)
+    local at = addr.parse(block) and keys.of(c.settings, block)
+    -- As the block has it: without what is asked of its owner.
+    local owner = json.sorted_note { machine = value.machine, network = value.network, node = value.node }
+    local done = at and c.client:txn { compare = { etcd.is(at, owner), etcd.is(entry.key, entry.value) },
+      success = { etcd.delete(at), etcd.delete(entry.key) } }.succeeded
+    if done then freed[#freed + 1] = block end
+  end
+  c.client:txn { success = { etcd.delete(machine_at) } }
+  return freed
+end
+
+--- Ask the owner of a block to give it back, or to another node, as soon as nobody has an address of it.
+-- @tparam table place
+-- @string block
+-- @string[opt] to a node
+-- @treturn string the node that has it
+-- @raise when nobody has it; when etcd cannot be asked
+function M.free(place, block, to)
+  local c = transaction.new(place, patience)
+  if not c then fail.throw "this pool's blocks come from a file" end
+  local cidr = addr.parse(block)
+  local value = cidr and c.client:get(keys.of(c.settings, tostring(cidr)))
+  local owner = value and keys.decoded(value)
+  if not owner or type(owner.node) ~= "string" then
+    fail.throw { msg = ("nobody has the block %s of the pool %s"):format(block, c.settings.pool),
+      hint = ("luacni pool list %s shows those that somebody has"):format(c.settings.network) }
+  end
+  owner.leave, owner.to = true, to
+  local done = c.client:txn { compare = { etcd.is(keys.of(c.settings, tostring(cidr)), value) },
+    success = { etcd.put(keys.at(c.settings, "nodes", owner.node, tostring(cidr)),
+      json.sorted_note(owner)) } }
+  if not done.succeeded then
+    fail.throw { code = fail.codes.again, msg = block .. " has just changed hands" }
+  end
+  return owner.node
+end
+
+return M
