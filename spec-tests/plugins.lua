@@ -140,6 +140,18 @@ M.list = {
         says = "10%.20%.0%.%d+" },
     } },
 
+  { name = "cluster, with a file of blocks", ipam = true, ips = 2,
+    host = "printf '10.20.0.0/26\\n10.20.1.0/26\\nfd20::40/122\\n' >/run/spec/blocks",
+    conf = { type = "cluster", ipam = { type = "cluster", blocksFile = "/run/spec/blocks",
+      dataDir = "/var/lib/cni/networks/pool",
+      subnets = { { subnet = "10.20.0.0/22" }, { subnet = "fd20::/64" } } } }, breaks = {
+      { "a lease is gone", at = "host", sh = "rm /var/lib/cni/networks/pool/leases/default/every/10.*",
+        says = "10%.20%.0%.%d+" },
+      { "a lease is another's", at = "host",
+        sh = "for f in /var/lib/cni/networks/pool/leases/default/every/10.*; do printf 'other\r\neth0' >$f; done",
+        says = "10%.20%.0%.%d+" },
+    } },
+
   { name = "static", ipam = true,
     conf = { type = "static", ipam = { type = "static",
       addresses = { { address = "10.20.0.5/24", gateway = "10.20.0.1" } },

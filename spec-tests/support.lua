@@ -631,7 +631,7 @@ local function picture(ns) return M.look_again(pictures, closer, ns) end
 
 --- Everything a plugin could have changed, as a table to compare with `same`.
 -- opts.ns: list of namespaces (the first plays the host; default the spec's own);
--- opts.leases: lease directory. Lock files and last_reserved_ip.N are left out.
+-- opts.leases: lease directory. Lock files and last_reserved_ip.N are left out, and blocks of pools.
 function M.snapshot(opts)
   opts = opts or {}
   local shot = { kernel = {}, leases = {}, records = M.files("/run/luacni") }
@@ -644,7 +644,9 @@ function M.snapshot(opts)
   end
   for name, bytes in pairs(M.files(opts.leases or M.lease_dir)) do
     local last = name:match("[^/]*$")
-    if last ~= "lock" and not last:find("^last_reserved_ip%.%d+$") and not require "neighbours".owns(name) then
+    -- What a machine has of a pool stays its own.
+    local is_block = name:find "^pool/blocks/"
+    if last ~= "lock" and not is_block and not last:find("^last_reserved_ip%.%d+$") and not require "neighbours".owns(name) then
       shot.leases[name] = bytes
     end
   end

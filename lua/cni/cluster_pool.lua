@@ -15,7 +15,7 @@ local schema = require "cni.schema"
 local M = {}
 
 --- Where what a machine has is kept unless the configuration says otherwise.
-M.default_dir = "/var/lib/luacni/pools"
+M.default_dir = "/var/lib/cni/pools"
 
 local default_block <const> = { inet = 26, inet6 = 122 }
 local longest_block <const> = { inet = 30, inet6 = 126 }

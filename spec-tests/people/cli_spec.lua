@@ -42,7 +42,7 @@ after_each(function()
 end)
 
 local commands = { "types", "show", "doc", "new", "test", "link", "validate", "schema", "check-scripts", "bundle", "unbundle", "run", "add", "check", "del",
-  "gc", "status", "version", "list", "tree", "explain", "repair", "update", "dhcp", "trace", "doctor", "completion" }
+  "gc", "status", "version", "list", "tree", "explain", "repair", "update", "dhcp", "pool", "trace", "doctor", "completion" }
 
 describe("the command line", function()
   it("helps, and says its version", function()

@@ -265,7 +265,7 @@ describe("a site's script", function()
         assert.is_truthy(said:find("req.host and req.pod", 1, true) and said:find("cni.schema", 1, true), said)
       end
     end
-    assert.equal(25, seen)
+    assert.equal(26, seen)
   end)
 
   it("can be a copy of any shipped one", function()

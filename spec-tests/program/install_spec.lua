@@ -93,7 +93,8 @@ describe("make install", function()
     local folder = dest .. "/usr/local/lib/systemd/system"
     assert.is_truthy(t.read(folder .. "/luacni-dhcp-renew.timer"):find "\nOnUnitActiveSec=1min\n")
     for name, words in pairs { ["luacni-repair"] = "repair", ["luacni-repair-watch"] = "repair %-%-watch",
-      ["luacni-dhcp"] = "dhcp daemon", ["luacni-dhcp-renew"] = "dhcp renew" } do
+      ["luacni-dhcp"] = "dhcp daemon", ["luacni-dhcp-renew"] = "dhcp renew",
+      ["luacni-pool-refill"] = "pool refill" } do
       local text = t.read(("%s/%s.service"):format(folder, name))
       assert.is_truthy(text:find("\nExecStart=/usr/sbin/luacni " .. words .. "\n"), text)
       assert.is_nil(text:find("@", 1, true), text)

@@ -30,7 +30,7 @@ local grace <const> = 30
 
 -- So often, in seconds, etcd is asked for what is ours without a reason; and where few blocks are free, as
 -- others may be in want.
-local look_every <const>, look_often <const> = 3600, 60
+local look_every <const>, look_often <const> = 600, 60
 
 -- Addresses that are set apart, or borrowed, at once.
 local most_lent <const> = 16

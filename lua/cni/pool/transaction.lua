@@ -142,11 +142,15 @@ local function learn(c, grid, machine)
 end
 
 --- Send what was added, and forget it.
--- @treturn table|false `claimed`, list of blocks as of cni.pool.blocks; `returned`, a set of blocks;
--- `refused`, whose the addresses are that were to be claimed alone, by address; `missed`: all blocks of a claim
--- were somebody's; `ours`, values by block; `is_wanted`: somebody is in want; `is_tight`: few blocks are free;
--- `holes`; `places`; `wants`: of this machine; `retried`: as of cni.pool.etcd. false: it was not done, as not
--- all was known that is now, and is to be put together anew
+-- @treturn table|false false: it was not done, as not all was known that is now, and is to be put together
+-- anew. Otherwise
+--
+-- - `claimed`, blocks as of cni.pool.blocks, and `returned`, a set of them by name
+-- - `refused`, whose the addresses are that were to be claimed alone, by address
+-- - `missed`: all blocks of a claim were somebody's; `places`: how far trying has come, by family
+-- - `ours`, values by block; `is_wanted`: somebody is in want; `is_tight`: few blocks are free; `holes`
+-- - `wants`: whether this machine is in want, where that has changed
+-- - `retried`: as of cni.pool.etcd
 function Transaction:send()
   local c = self
   local ops, takes = c.ops, c.takes
