@@ -124,8 +124,8 @@ local verbs <const> = { list = { list, "[NETWORK]" }, refill = { refill, "[NETWO
 return {
   words = "VERB [NETWORK [NODE|BLOCK]]",
   about = "look after pools of addresses that many machines share",
-  text = "VERB is list, refill, release or free. list shows the blocks that this machine has of its pools, " ..
-    "how many addresses of each are leased, and those of other machines. refill does what is due, " ..
+  text = "VERB is list, refill, release or free. list shows the blocks that this machine has of its " ..
+    "pools, how many addresses of each are leased, and those of other machines. refill does what is due, " ..
     "once: it claims blocks where little is left, and gives back those that nobody has needed for a " ..
     "while; an ADD starts it, and the timer luacni-pool-refill. release frees all that a node has that " ..
     "is dead for ever: containers that still run on it would share their addresses with others. free " ..

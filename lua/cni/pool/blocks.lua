@@ -88,17 +88,23 @@ local function forget_moments(state)
   for _, block in ipairs(state.blocks) do block.empty_at, block.claimed_at = nil, nil end
 end
 
+-- Where the file is no JSON any more, as a machine that has lost its power may leave it, what is ours is asked of
+-- etcd before anything else.
+local function decoded(text, path)
+  local ok, state = pcall(json.decode, text, path)
+  if not ok or type(state) ~= "table" then return { claiming = true } end
+  if state.version == 1 then return state end
+  fail.throw { code = fail.codes.decode, msg = ("%s is of no known version"):format(path),
+    hint = "without it what this machine has is asked of etcd again" }
+end
+
 --- What this machine has of a pool.
 -- @tparam table place
 -- @treturn table the file's content; empty where there is none
--- @raise code 5 when it cannot be read; 6 when it is not ours
+-- @raise code 5 when it cannot be read; 6 when a newer program has written it
 function M.read(place)
   local text = files.read(place.blocks)
-  local state = text and json.decode(text, place.blocks) or {}
-  if type(state) ~= "table" or text and state.version ~= 1 then
-    fail.throw { code = fail.codes.decode, msg = ("%s is of no known version"):format(place.blocks),
-      hint = "without it what this machine has is asked of etcd again" }
-  end
+  local state = text and decoded(text, place.blocks) or {}
   state.version, state.blocks = 1, list_of(state.blocks)
   state.cursor = type(state.cursor) == "table" and state.cursor or {}
   forget_moments(state)
@@ -129,19 +135,6 @@ function M.change(place, change)
   local state = M.read(place)
   if change(state, s) ~= false then write(place, state) end
   return state
-end
-
---- Have the file say what the configuration says.
--- @tparam table place
--- @tparam table settings
-function M.settle(place, settings)
-  local text = json.sorted_note(settings)
-  local function differs(state) return not state.settings or json.sorted_note(state.settings) ~= text end
-  if not differs(M.read(place)) then return end
-  M.change(place, function(state)
-    if not differs(state) then return false end
-    state.settings, state.failed = settings, nil
-  end)
 end
 
 --- Note that single addresses are not waited for any more by who has asked for them.
@@ -374,14 +367,23 @@ function M.is_low(settings, free, size)
   return size == 0 or free * 100 < size * settings.low
 end
 
---- What an ADD finds: the sets, and whether they are to be added to soon. Under the lock of the leases.
--- @tparam table spec of cni.leases, with `blocks`
+-- Have the file say what the configuration says.
+local function settle(place, state, settings)
+  if state.settings and json.sorted_note(state.settings) == json.sorted_note(settings) then return end
+  state.settings, state.failed = settings, nil
+  write(place, state)
+end
+
+--- What an ADD finds: the sets, and whether they are to be added to soon. Under the lock of the leases. What
+-- the configuration says of the pool is written down, where it is new.
+-- @tparam table spec of cni.leases, with `blocks` and `settings`
 -- @tparam table s its store
 -- @treturn {table,...} sets
 -- @treturn boolean
 -- @raise with `lacking` where what is requested has to be claimed first
 function M.look(spec, s)
   local state = M.read(spec)
+  settle(spec, state, spec.settings)
   local sets, is_low = M.sets(state, spec.requested), false
   for _, text in ipairs(spec.requested or {}) do
     local own, single = false, tostring(addr.cidr(addr.ip(text)))

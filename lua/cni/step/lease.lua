@@ -108,7 +108,6 @@ end
 -- Of what this machine has of a pool. Where that does not do, more is claimed while the caller waits; where
 -- it does, but little is left, by another process.
 local function take_of_pool(plan, want)
-  require("cni.pool.blocks").settle(want, want.settings)
   local ok, ips = pcall(take, plan, want)
   if not ok and (want.settings.blocks_file or not (fail.is(ips) and ips.lacking)) then error(ips, 0) end
   if not ok then ips = require("cni.pool.claim").until_had(want, function() return take(plan, want) end) end
