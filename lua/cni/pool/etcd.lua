@@ -143,7 +143,8 @@ function M.list(prefix, opts)
   local after = o.after and o.after >= prefix and o.after or nil
   local first = after and after .. "\0" or prefix
   local request = { key = base64.encode(first == "" and "\0" or first),
-    range_end = base64.encode(behind(prefix)), limit = o.limit and tostring(o.limit) or nil, keys_only = o.keys_only or nil }
+    range_end = base64.encode(behind(prefix)), limit = o.limit and tostring(o.limit) or nil,
+    keys_only = o.keys_only or nil }
   return range(prefix, request, o.keys_only, function(key)
     return key:sub(1, #prefix) == prefix and (not after or key > after)
   end)
