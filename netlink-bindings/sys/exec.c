@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -34,6 +35,9 @@
 /* How long a program may take to end when it is asked to; the longer one if its caller stays. */
 #define LEAVE_MS 300
 #define LEAVE_STAY_MS 1000
+/* A child's descriptors: the standard ones, and one of a file. */
+#define CHILD_FILE 3
+#define CHILD_FDS 4
 
 /* What a child says on one descriptor. */
 struct capture {
@@ -46,6 +50,8 @@ struct capture {
 struct program {
 	const char *path, *label; /* label: NULL for none */
 	char **argv, **env;
+	const char *file; /* what descriptor 3 gives; NULL: there is none */
+	size_t file_len;
 	struct nl_place place;
 	int detached; /* it stays when we end, and nobody waits for it */
 };
@@ -127,7 +133,7 @@ static int capture_read(struct capture *c)
 }
 
 /* The three pipes: ours[] and theirs[] by the child's descriptor number. */
-static int make_pipes(int ours[3], int theirs[3])
+static int make_pipes(int ours[3], int theirs[CHILD_FDS])
 {
 	for (int i = 0; i < 3; i++) {
 		int ends[2];
@@ -143,6 +149,7 @@ static int make_pipes(int ours[3], int theirs[3])
 	return 0;
 }
 
+<<<<<<< HEAD
 /* Whoever waits for the child is not to wait for this: so it is a child of nobody. */
 static void leave_parent(volatile int *ret_err)
 {
@@ -161,6 +168,39 @@ static void leave_parent(volatile int *ret_err)
 /* What a child does with the memory of its parent, up to its own: nothing that allocates. */
 static _Noreturn void become(const struct program *what, const int theirs[3], pid_t parent,
 			     volatile int *ret_err)
+=======
+/* A file of memory, above the descriptors that the child's own are put at. */
+static int make_file(const char *bytes, size_t left, int *ret)
+{
+	int low = memfd_create("file", MFD_CLOEXEC), err = 0;
+
+	if (low < 0)
+		return -errno;
+	while (left > 0 && !err) {
+		ssize_t n = write(low, bytes, left);
+
+		if (n >= 0) {
+			bytes += n;
+			left -= (size_t)n;
+		} else if (errno != EINTR) {
+			err = -errno;
+		}
+	}
+	if (!err)
+		*ret = fcntl(low, F_DUPFD_CLOEXEC, CHILD_FDS);
+	if (!err && *ret < 0)
+		err = -errno;
+	if (!err && lseek(*ret, 0, SEEK_SET) < 0)
+		err = -errno;
+	close(low);
+
+	return err;
+}
+
+/* What a child does with the memory of its parent, up to its own: nothing that allocates. */
+static _Noreturn void become(const char *path, char **argv, char **env,
+			     const int theirs[CHILD_FDS], pid_t parent, volatile int *ret_err)
+>>>>>>> etcd
 {
 	struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t none;
@@ -168,6 +208,7 @@ static _Noreturn void become(const struct program *what, const int theirs[3], pi
 	/* Before any is let in: a handler of our own would run with the parent's memory. */
 	for (int sig = 1; sig <= SIGRTMAX; sig++)
 		sigaction(sig, &usual, NULL);
+<<<<<<< HEAD
 	if (what->detached) {
 		leave_parent(ret_err);
 	} else {
@@ -179,6 +220,17 @@ static _Noreturn void become(const struct program *what, const int theirs[3], pi
 	}
 	for (int i = 0; i < 3; i++)
 		if (theirs[i] == i ? fcntl(i, F_SETFD, 0) < 0 : dup2(theirs[i], i) < 0) {
+=======
+	setpgid(0, 0);
+	/* What is taken back must not be made meanwhile; who is killed ends nothing himself. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(127);
+	for (int i = 0; i < CHILD_FDS; i++)
+		if (theirs[i] < 0)
+			continue;
+		else if (theirs[i] == i ? fcntl(i, F_SETFD, 0) < 0 : dup2(theirs[i], i) < 0) {
+>>>>>>> etcd
 			*ret_err = errno;
 			_exit(127);
 		}
@@ -189,11 +241,16 @@ static _Noreturn void become(const struct program *what, const int theirs[3], pi
 	_exit(127);
 }
 
+<<<<<<< HEAD
 /*
  * Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us,
  * unless it is detached: then there is no *pid.
  */
 static int spawn(const struct program *what, int theirs[3], pid_t *pid)
+=======
+/* Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us. */
+static int spawn(const char *path, char **argv, char **env, int theirs[CHILD_FDS], pid_t *pid)
+>>>>>>> etcd
 {
 	volatile int err = 0;
 	pid_t parent = getpid(), child;
@@ -232,7 +289,7 @@ static int set_label(const char *label)
 }
 
 /* A child begins where its parent is, and as what its parent says: so say it, and take it back. */
-static int spawn_there(const struct program *what, int theirs[3], pid_t *pid)
+static int spawn_there(const struct program *what, int theirs[CHILD_FDS], pid_t *pid)
 {
 	int home, err = netns_visit(&what->place, &home);
 
@@ -251,17 +308,19 @@ static int spawn_there(const struct program *what, int theirs[3], pid_t *pid)
 
 static int process_start(struct process *p, const struct program *what)
 {
-	int ours[3] = { -1, -1, -1 }, theirs[3] = { -1, -1, -1 };
+	int ours[3] = { -1, -1, -1 }, theirs[CHILD_FDS] = { -1, -1, -1, -1 };
 	int err = make_pipes(ours, theirs);
 
 	p->in = ours[0];
 	p->out.fd = ours[1];
 	p->err.fd = ours[2];
+	if (!err && what->file)
+		err = make_file(what->file, what->file_len, &theirs[CHILD_FILE]);
 	if (!err)
 		err = spawn_there(what, theirs, &p->pid);
 	if (!err)
 		p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < CHILD_FDS; i++)
 		close_fd(&theirs[i]);
 
 	return err;
@@ -448,7 +507,11 @@ static void check_exec_keys(lua_State *L, int arg)
 {
 	static const char *const keys[] = { "path",       "argv",         "env",   "stdin",
 					    "timeout_ms", "stdout_limit", "label", "ns",
+<<<<<<< HEAD
 					    "heed",       "detached" };
+=======
+					    "heed",       "file" };
+>>>>>>> etcd
 
 	lua_pushnil(L);
 	while (lua_next(L, arg)) {
@@ -460,7 +523,11 @@ static void check_exec_keys(lua_State *L, int arg)
 		if (!known)
 			luaL_error(L,
 				   "exec: unknown key '%s' (path, argv, env, stdin, timeout_ms, "
+<<<<<<< HEAD
 				   "stdout_limit, label, ns, heed and detached are known)",
+=======
+				   "stdout_limit, label, ns, heed and file are known)",
+>>>>>>> etcd
 				   key);
 		lua_pop(L, 1);
 	}
@@ -518,10 +585,17 @@ it has started, and then with KILL.
 `stdout_limit` in bytes (1 MiB; more is the error EFBIG); `ns`, the network namespace (object or
 path) it runs in, by default ours; `label`, its security context, as SELinux takes it; `heed`: when a
 signal of those comes that the caller holds back, end the program, leave the signal to the caller, and
+<<<<<<< HEAD
 give the error EINTR; `detached`: it is only started, with nothing to read and nobody to write to, in `/`
 and in a session of its own, and goes on when we have ended. Of standard error the first 64 KiB are kept.
 @treturn table empty when detached, else `status` (exit status, nil when a signal ended it), `signal` (nil
 when it exited), `stdout`, `stderr`
+=======
+give the error EINTR; `file`, a string that it finds at descriptor 3, to read. Of standard error
+the first 64 KiB are kept.
+@treturn table `status` (exit status, nil when a signal ended it), `signal` (nil when it exited),
+`stdout`, `stderr`
+>>>>>>> etcd
 @treturn[2] nil
 @treturn[2] string what went wrong
 @treturn[2] integer errno, ETIMEDOUT among them
@@ -545,6 +619,10 @@ int sys_exec(lua_State *L)
 		input = lua_tolstring(L, 3, &input_len);
 	else if (!lua_isnil(L, 3))
 		return luaL_error(L, "exec: stdin must be a string");
+	if (lua_getfield(L, 1, "file") == LUA_TSTRING)
+		what.file = lua_tolstring(L, -1, &what.file_len);
+	else if (!lua_isnil(L, -1))
+		return luaL_error(L, "exec: file must be a string");
 	what.path = path;
 	what.argv = check_strings(L, 1, "argv");
 	if (!what.argv[0]) {

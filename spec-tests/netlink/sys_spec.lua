@@ -279,6 +279,12 @@ describe("exec", function()
     local much = ("0123456789abcdef"):rep(60000)
     assert.equal(much, sys.exec { path = "/bin/cat", stdin = much }.stdout)
     assert.equal(0, sys.exec { path = "/bin/true", stdin = much }.status)
+    -- A file beside it.
+    assert.equal(much .. "in", sys.exec { path = "/bin/cat", argv = { "cat", "/proc/self/fd/3", "-" }, file = much,
+      stdin = "in" }.stdout)
+    assert.equal("", sys.exec { path = "/bin/cat", argv = { "cat", "/dev/fd/3" }, file = "" }.stdout)
+    assert.equal(1, sys.exec({ path = "/bin/cat", argv = { "cat", "/proc/self/fd/3" } }).status)
+    assert.has_error(function() sys.exec { path = "/bin/cat", file = 7 } end)
   end)
 
   it("stops what says too much, and keeps the first of the errors", function()

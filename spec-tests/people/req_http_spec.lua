@@ -241,7 +241,7 @@ describe("req:http", function()
       req:http { socket = s, url = "http://name/a?b=[1-3]&c=%7B", method = "PATCH", body = "@/etc/passwd",
         headers = { ["content-type"] = "a/b", Empty = "", Quoted = 'a "b" \\c', Host = "other" } }
       req:http { socket = s, url = "/b", json = json.list {}, headers = { ["content-type"] = "a/b" } }
-      req:http { socket = s, url = "/c", body = ("y"):rep(60000) }
+      req:http { socket = s, url = "/c", body = ("y"):rep(300000) }
       req:http { socket = s, url = "http://user:pass@name/d" }
     ]]):gsub("SOCKET", socket)))
     w:add(with { under = "strace -f -qq -s 4096 -e trace=execve -o /run/spec/strace" })
@@ -253,7 +253,7 @@ describe("req:http", function()
     t.same({ "a/b", "", 'a "b" \\c', "other" }, { log[2].headers["content-type"], log[2].headers.empty,
       log[2].headers.quoted, log[2].headers.host })
     t.same({ "POST /b []", "a/b" }, { sent(3), log[3].headers["content-type"] })
-    assert.equal(60000, #log[4].body)
+    assert.equal(300000, #log[4].body)
     assert.is_nil(log[4].headers.expect)
     assert.matches("^Basic ", log[5].headers.authorization)
     local lines = t.read "/run/spec/strace"

@@ -54,7 +54,7 @@ local function options(client, endpoint, request, seconds)
     curl.option("max-time", ("%.3f"):format(seconds)),
     curl.option("write-out", "\n%{http_code} %{time_pretransfer}"),
     curl.option("header", "Content-Type: application/json"), curl.option("header", "Expect:"),
-    curl.option("url", endpoint .. request.path), curl.option("data-raw", request.text),
+    curl.option("url", endpoint .. request.path), curl.body,
   }
   if client.ca then lines[#lines + 1] = curl.option("cacert", client.ca) end
   if client.cert then lines[#lines + 1] = path_option("cert", client.cert) end
@@ -93,15 +93,17 @@ local function not_answered(client, ran, seconds, pretransfer)
   elseif ran.status == status.certificate then
     return { said = "its certificate is not accepted: " .. said, sent = false }
   end
-  local alert = said:match "alert ([%a ]+)"
-  if alert then
-    -- By TLS 1.3 this comes after the request, which was not read.
-    return { said = "it refuses the connection: " .. alert, sent = false,
-      hint = not client.cert and "it wants a client's certificate: set cert and key" or nil }
+  -- By TLS 1.3 a member says so after the request has come, which it does not read; or has gone before that.
+  local alert, has_asked = said:match "alert ([%a ]+)", ran.stderr:find("Request CERT", 1, true)
+  local is_bare = has_asked and not client.cert
+  if alert or is_bare then
+    return { said = "it refuses the connection: " .. (alert or said), sent = false,
+      hint = is_bare and "it wants a client's certificate: set cert and key" or nil }
   end
   if said == "" then
     said = ran.signal and "curl: signal " .. ran.signal or "curl: exit status " .. ran.status
   end
+  if has_asked then said = said .. ", after it has asked for the client's certificate" end
   return { said = said, later = sent, sent = sent }
 end
 
@@ -174,6 +176,7 @@ local function try(client, endpoint, request, seconds)
   client.requests = client.requests + 1
   local ran, msg, errno = sys.exec { path = client.curl, argv = { client.curl, table.unpack(curl.args) },
     env = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin" }, stdin = options(client, endpoint, request, seconds),
+    file = request.text,
     ns = client.ns, timeout_ms = (seconds * 1000 + grace_ms) // 1 | 0, stdout_limit = longest }
   if not ran then
     if errno == sys.errno.ETIMEDOUT then

@@ -13,6 +13,10 @@ local M = {}
 --- Its arguments; all else stands in the file of options.
 M.args = { "-q", "--config", "-" }
 
+--- The line of the file of options that has it send what it finds at descriptor 3, where `netlink.sys.exec`
+-- puts a `file`. curl 7.88 takes no line above 100 KB, so that a body cannot stand in one.
+M.body = 'data-binary = "@/proc/self/fd/3"'
+
 local folders <const> = { "/usr/sbin", "/usr/bin", "/sbin", "/bin" }
 
 --- Look for the program.

@@ -49,7 +49,7 @@ end
 -- @tparam table plan
 -- @tparam string command ADD, CHECK or DEL
 -- @tparam string what it does, in words
--- @tparam table call `program`, `args`, `stdin`, `timeout`; `ns` where that is not the step's
+-- @tparam table call `program`, `args`, `stdin`, `file`, `timeout`; `ns` where that is not the step's
 -- @treturn table as of netlink.sys.exec
 -- @treturn[2] nil
 -- @treturn[2] fail why it could not be run, or did not come to an end
@@ -62,7 +62,7 @@ function M.exec(step, plan, command, what, call)
   local ms = delegate.patience(plan.request or plan, command, call.timeout)
   local ran, msg, errno = sys.exec {
     path = call.program, argv = { call.program, table.unpack(call.args or {}) },
-    env = environment(plan, command), stdin = call.stdin, ns = h.where, timeout_ms = ms,
+    env = environment(plan, command), stdin = call.stdin, file = call.file, ns = h.where, timeout_ms = ms,
     stdout_limit = longest,
   }
   if ran then return ran end

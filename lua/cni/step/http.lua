@@ -56,7 +56,7 @@ local function options(plan, request, url)
     add("request", request.method)
     -- Without a length there are servers that wait for more.
     local sends = request.method == "POST" or request.method == "PUT" or request.method == "PATCH"
-    if request.body or sends then add("data-raw", request.body or "") end
+    if request.body or sends then lines[#lines + 1] = curl.body end
   end
   return table.concat(lines, "\n") .. "\n"
 end
@@ -149,7 +149,7 @@ local function ask(step, plan, command, request, url)
   if not program then return nil, absent end
   local ran, err = calls.exec(step, plan, command, what, { program = program,
     ns = request.ns, args = curl.args, timeout = request.timeout,
-    stdin = options(plan, request, url) })
+    stdin = options(plan, request, url), file = request.body or "" })
   if not ran then return nil, err end
   if ran.status ~= 0 then
     local said = curl.complaint(ran.stderr)
