@@ -149,26 +149,6 @@ static int make_pipes(int ours[3], int theirs[CHILD_FDS])
 	return 0;
 }
 
-<<<<<<< HEAD
-/* Whoever waits for the child is not to wait for this: so it is a child of nobody. */
-static void leave_parent(volatile int *ret_err)
-{
-	pid_t pid;
-
-	setsid();
-	pid = vfork();
-	if (pid < 0)
-		*ret_err = errno;
-	if (pid)
-		_exit(0);
-	if (chdir("/") < 0)
-		*ret_err = errno;
-}
-
-/* What a child does with the memory of its parent, up to its own: nothing that allocates. */
-static _Noreturn void become(const struct program *what, const int theirs[3], pid_t parent,
-			     volatile int *ret_err)
-=======
 /* A file of memory, above the descriptors that the child's own are put at. */
 static int make_file(const char *bytes, size_t left, int *ret)
 {
@@ -197,10 +177,24 @@ static int make_file(const char *bytes, size_t left, int *ret)
 	return err;
 }
 
+/* Whoever waits for the child is not to wait for this: so it is a child of nobody. */
+static void leave_parent(volatile int *ret_err)
+{
+	pid_t pid;
+
+	setsid();
+	pid = vfork();
+	if (pid < 0)
+		*ret_err = errno;
+	if (pid)
+		_exit(0);
+	if (chdir("/") < 0)
+		*ret_err = errno;
+}
+
 /* What a child does with the memory of its parent, up to its own: nothing that allocates. */
-static _Noreturn void become(const char *path, char **argv, char **env,
-			     const int theirs[CHILD_FDS], pid_t parent, volatile int *ret_err)
->>>>>>> etcd
+static _Noreturn void become(const struct program *what, const int theirs[CHILD_FDS], pid_t parent,
+			     volatile int *ret_err)
 {
 	struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t none;
@@ -208,7 +202,6 @@ static _Noreturn void become(const char *path, char **argv, char **env,
 	/* Before any is let in: a handler of our own would run with the parent's memory. */
 	for (int sig = 1; sig <= SIGRTMAX; sig++)
 		sigaction(sig, &usual, NULL);
-<<<<<<< HEAD
 	if (what->detached) {
 		leave_parent(ret_err);
 	} else {
@@ -218,19 +211,10 @@ static _Noreturn void become(const char *path, char **argv, char **env,
 		if (getppid() != parent)
 			_exit(127);
 	}
-	for (int i = 0; i < 3; i++)
-		if (theirs[i] == i ? fcntl(i, F_SETFD, 0) < 0 : dup2(theirs[i], i) < 0) {
-=======
-	setpgid(0, 0);
-	/* What is taken back must not be made meanwhile; who is killed ends nothing himself. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(127);
 	for (int i = 0; i < CHILD_FDS; i++)
 		if (theirs[i] < 0)
 			continue;
 		else if (theirs[i] == i ? fcntl(i, F_SETFD, 0) < 0 : dup2(theirs[i], i) < 0) {
->>>>>>> etcd
 			*ret_err = errno;
 			_exit(127);
 		}
@@ -241,16 +225,11 @@ static _Noreturn void become(const char *path, char **argv, char **env,
 	_exit(127);
 }
 
-<<<<<<< HEAD
 /*
  * Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us,
  * unless it is detached: then there is no *pid.
  */
-static int spawn(const struct program *what, int theirs[3], pid_t *pid)
-=======
-/* Starts the program in a process group of its own, with no signal blocked or ignored. It dies with us. */
-static int spawn(const char *path, char **argv, char **env, int theirs[CHILD_FDS], pid_t *pid)
->>>>>>> etcd
+static int spawn(const struct program *what, int theirs[CHILD_FDS], pid_t *pid)
 {
 	volatile int err = 0;
 	pid_t parent = getpid(), child;
@@ -328,7 +307,8 @@ static int process_start(struct process *p, const struct program *what)
 
 static int start_detached(const struct program *what)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC), theirs[3] = { null, null, null }, err;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), err;
+	int theirs[CHILD_FDS] = { null, null, null, -1 };
 	pid_t none;
 
 	if (null < 0)
@@ -507,11 +487,7 @@ static void check_exec_keys(lua_State *L, int arg)
 {
 	static const char *const keys[] = { "path",       "argv",         "env",   "stdin",
 					    "timeout_ms", "stdout_limit", "label", "ns",
-<<<<<<< HEAD
-					    "heed",       "detached" };
-=======
-					    "heed",       "file" };
->>>>>>> etcd
+					    "heed",       "file",         "detached" };
 
 	lua_pushnil(L);
 	while (lua_next(L, arg)) {
@@ -523,11 +499,7 @@ static void check_exec_keys(lua_State *L, int arg)
 		if (!known)
 			luaL_error(L,
 				   "exec: unknown key '%s' (path, argv, env, stdin, timeout_ms, "
-<<<<<<< HEAD
-				   "stdout_limit, label, ns, heed and detached are known)",
-=======
-				   "stdout_limit, label, ns, heed and file are known)",
->>>>>>> etcd
+				   "stdout_limit, label, ns, heed, file and detached are known)",
 				   key);
 		lua_pop(L, 1);
 	}
@@ -585,17 +557,11 @@ it has started, and then with KILL.
 `stdout_limit` in bytes (1 MiB; more is the error EFBIG); `ns`, the network namespace (object or
 path) it runs in, by default ours; `label`, its security context, as SELinux takes it; `heed`: when a
 signal of those comes that the caller holds back, end the program, leave the signal to the caller, and
-<<<<<<< HEAD
-give the error EINTR; `detached`: it is only started, with nothing to read and nobody to write to, in `/`
-and in a session of its own, and goes on when we have ended. Of standard error the first 64 KiB are kept.
+give the error EINTR; `file`, a string that it finds at descriptor 3, to read; `detached`: it is only
+started, with nothing to read and nobody to write to, in `/` and in a session of its own, and goes on when we
+have ended. Of standard error the first 64 KiB are kept.
 @treturn table empty when detached, else `status` (exit status, nil when a signal ended it), `signal` (nil
 when it exited), `stdout`, `stderr`
-=======
-give the error EINTR; `file`, a string that it finds at descriptor 3, to read. Of standard error
-the first 64 KiB are kept.
-@treturn table `status` (exit status, nil when a signal ended it), `signal` (nil when it exited),
-`stdout`, `stderr`
->>>>>>> etcd
 @treturn[2] nil
 @treturn[2] string what went wrong
 @treturn[2] integer errno, ETIMEDOUT among them

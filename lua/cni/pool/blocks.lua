@@ -88,8 +88,8 @@ local function forget_moments(state)
   for _, block in ipairs(state.blocks) do block.empty_at, block.claimed_at = nil, nil end
 end
 
--- Where the file is no JSON any more, as a machine that has lost its power may leave it, what is ours is asked
--- of etcd before anything else.
+-- Where the file is no JSON any more, as a machine that has lost its power may leave it, what is ours is
+-- asked of etcd before anything else.
 local function decoded(text, path)
   local ok, state = pcall(json.decode, text, path)
   if not ok or type(state) ~= "table" then return { claiming = true } end
