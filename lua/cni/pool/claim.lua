@@ -354,11 +354,20 @@ function M.tend(place, options)
   -- It is told to those who wait, but not where it is about one address alone.
   if not (options.requested and options.requested[1]) then
     pcall(blocks.change, place, function(state)
-      state.failed = { at = sys.uptime(), text = fail.wrap(err).msg }
+      state.failed = { at = sys.uptime(), text = tostring(fail.wrap(err)) }
       blocks.date(state)
     end)
   end
   error(err, 0)
+end
+
+-- What is not to be had, as an ADD says it.
+local function missed(spec, err)
+  err = fail.wrap(err)
+  if err.code ~= fail.codes.again then return err end
+  local text = "this machine has no address of the pool %s left, and can claim none: %s"
+  return fail.new { code = err.code, msg = text:format(spec.settings.pool, err.msg), details = err.details,
+    hint = err.hint, errno = err.errno }
 end
 
 --- Claim addresses until a lease is to be had.
@@ -370,8 +379,9 @@ function M.until_had(spec, lease)
   local began, in_vain = sys.uptime(), 0
   while true do
     local rest = began + patience - sys.uptime()
-    local _, count = M.tend(spec, { requested = spec.requested, since = began,
+    local tended, done, count = pcall(M.tend, spec, { requested = spec.requested, since = began,
       seconds = math.max(rest, 0.1) })
+    if not tended then error(missed(spec, done), 0) end
     local ok, value = pcall(lease)
     if ok then return value end
     -- Others may have had what was claimed; but where nothing is claimed, nothing will come.
