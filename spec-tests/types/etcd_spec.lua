@@ -238,21 +238,25 @@ describe("a cluster", function()
 
   it("of three is served by the next when one stands still; what it was sent it may do later", function()
     local c = etcd_world.new { members = 3 }
-    local client = c:client { timeout = 6 }
+    local client = c:client()
     local function take(who)
       return client:txn { compare = { etcd.absent "/a" }, success = { etcd.put("/a", who) },
         failure = { etcd.get "/a" } }
     end
     c:pause(1)
     local answer = take "me"
-    assert.is_true(answer.succeeded)
     assert.is_true(answer.retried)
-    assert.equal(c.endpoints[2], client.endpoint)
-    assert.is_false(take("you").retried)
+    -- The second may have done it and been too slow to say so, while a leader was chosen.
+    if not answer.succeeded then assert.equal("me", answer[1][1].value) end
+    local endpoint = client.endpoint
+    assert.not_equal(c.endpoints[1], endpoint)
+    answer = take "you"
+    assert.is_false(answer.succeeded)
+    assert.is_false(answer.retried)
     c:resume(1)
     t.sh "sleep 0.3"
     t.same({ ["/a"] = "me" }, c:keys())
-    assert.equal(c.endpoints[2], client.endpoint)
+    assert.equal(endpoint, client.endpoint)
   end)
 
   it("without a quorum is told of within the time, and works when it is back", function()
@@ -264,7 +268,7 @@ describe("a cluster", function()
     local err, seconds = refused(put, client, "/a", "2")
     assert.equal(again, err.code)
     assert.is_true(err.unknown)
-    assert(seconds < 2.5, seconds)
+    assert(seconds < 3, seconds)
     holds(err, "etcd: txn: no endpoint has given an answer", c.endpoints[1] .. ": Connection refused",
       c.endpoints[2] .. ": Connection refused", c.endpoints[3] .. ": ")
     err = refused(client.get, client, "/a")
@@ -290,7 +294,7 @@ describe("a cluster", function()
     client = etcd.new { ns = c.ns.path, endpoints = { "http://127.0.0.1:1" } }
     err, seconds = refused(put, client, "/a", "1")
     assert.equal("etcd: txn: no endpoint has given an answer; http://127.0.0.1:1: Connection refused", tostring(err))
-    assert(seconds < 0.5, seconds)
+    assert(seconds < 1, seconds)
     assert.equal(1, client.requests)
   end)
 
@@ -498,7 +502,7 @@ describe("a server that is no etcd, or a broken one,", function()
       local client = etcd.new { endpoints = { endpoint }, timeout = 1.2, ns = ns.path }
       local err, seconds = refused(put, client, "/a", "1")
       local what = ("%s: %s"):format(case[1], tostring(err))
-      assert(seconds < 1.7, what .. seconds)
+      assert(seconds < 2.2, what .. seconds)
       assert(tostring(err):find(case[3], 1, true), what)
       assert(#tostring(err) < 600, what)
       assert.equal(case[4], err.unknown, what)
@@ -511,7 +515,7 @@ describe("a server that is no etcd, or a broken one,", function()
     for i, case in ipairs(cases) do
       if not case[1]:find "^a denial" and not case[1]:find "^a wrong" then
         serve(c.ns, 3000 + i, case[2])
-        local client = c:client { endpoints = { "http://127.0.0.1:" .. 3000 + i, c.endpoints[1] }, timeout = 1 }
+        local client = c:client { endpoints = { "http://127.0.0.1:" .. 3000 + i, c.endpoints[1] }, timeout = 2 }
         local answer = put(client, "/a", tostring(i))
         assert.equal(case[4], answer.retried, case[1])
         assert.equal(tostring(i), client:get "/a")
