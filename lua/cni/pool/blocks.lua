@@ -395,7 +395,9 @@ function M.look(spec, s)
     end
   end
   for _, set in ipairs(not state.settings.blocks_file and sets or {}) do
-    is_low = is_low or M.is_low(state.settings, M.count(s, set))
+    -- One of them goes now.
+    local free, size = M.count(s, set)
+    is_low = is_low or M.is_low(state.settings, free - 1, size)
   end
   -- Who has just been refused is not asked again by each ADD.
   local failed = state.failed

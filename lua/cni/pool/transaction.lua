@@ -106,11 +106,13 @@ function Transaction:add_look()
       if is_ours then got.ours[entry.key:sub(#prefix + 1)] = value end
     end
   end)
-  local one = { keys_only = true, limit = 1 }
-  add(c, etcd.list(keys.at(c.settings, "wanted") .. "/", one), function(answer, got)
-    got.is_wanted = answer[1] ~= nil
+  local wanted, all = keys.at(c.settings, "wanted") .. "/", keys.at(c.settings, "blocks") .. "/"
+  add(c, etcd.list(wanted, { keys_only = true, limit = 2 }), function(answer, got)
+    for _, entry in ipairs(answer) do
+      got.is_wanted = got.is_wanted or keys.last(entry.key) ~= c.settings.node
+    end
   end)
-  add(c, etcd.list(keys.at(c.settings, "blocks") .. "/", one), function(answer, got)
+  add(c, etcd.list(all, { keys_only = true, limit = 1 }), function(answer, got)
     got.is_tight = answer.count * 4 >= blocks.total(c.settings) * 3
   end)
 end
