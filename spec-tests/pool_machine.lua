@@ -110,7 +110,7 @@ while #held < tonumber(wanted) do
     if is_low then pcall(claim.tend, spec, { try = true, seconds = 5 }) end
     tell_requests()
     if math.random() < 0.1 then release(math.random(#held)) end
-    sys.sleep(math.random(0, 20))
+    sys.sleep(math.random(0, 4))
   else
     io.stderr:write(tostring(ips), "\n")
     sys.sleep(200)

@@ -122,6 +122,14 @@ local function sets_of(spec)
   return blocks.sets(blocks.read(spec), spec.requested)
 end
 
+-- What would be had now. Which block would be claimed nobody knows.
+local function foresee(plan, spec)
+  local ok, ips = pcall(leases.peek, setmetatable({ sets = sets_of(spec) }, { __index = spec }), plan.owner)
+  if ok then return ips end
+  if spec.blocks and fail.is(ips) and ips.lacking then return {} end
+  error(ips, 0)
+end
+
 --- What the lease gives, by the plan's mode; called for a plugin's `req:lease(spec)`.
 -- @tparam table plan
 -- @tparam table spec see cni.leases
@@ -139,9 +147,7 @@ function M.obtain(plan, spec)
     if #M.held(step, plan) == 0 then step.want.taken = nil end
   end
   plan:push_ahead(step)
-  if plan.mode == "dry" then
-    return leases.peek(setmetatable({ sets = sets_of(spec) }, { __index = spec }), plan.owner)
-  end
+  if plan.mode == "dry" then return foresee(plan, spec) end
   local problem = plan.attached and M.verify(step, plan)
   if problem and plan.mode == "update" then
     fail.throw { msg = ("%s; addresses are leased by an ADD, and no update"):format(problem) }
