@@ -121,11 +121,10 @@ describe("A pool of many machines", function()
       assert.equal("", out, said .. (t.read(folder .. "/tend.err") or ""))
     end
     all "tend"
+    -- It may have claimed one that it had no time to write down.
     for k in pairs(dead) do
-      if next(list[k]:blocks()) then
-        local _, status, err = living[1]:tool("release", "pods", node(k), "--data-dir", living[1].dir)
-        assert.equal(0, status, said .. err)
-      end
+      local _, status, err = living[1]:tool("release", "pods", node(k), "--data-dir", living[1].dir)
+      assert.equal(0, status, said .. err)
     end
     p:assert_sane(living)
     for _, m in ipairs(living) do

@@ -89,10 +89,12 @@ local function assess(state, s, now, used)
     local is_used = files.must(s:used(cidr:text(), addr.text(cidr:last()))) > 0
     used[block.block] = is_used
     block.empty_at = not is_used and (block.empty_at or now) or nil
-    if block.state == "confirmed" and family and not is_single then family.count = family.count + 1 end
     local stays = block.is_common and block.empty_at and block.empty_at + settings.keep > now
       or block.claimed_at and block.claimed_at + grace > now
-    if block.state == "confirmed" and is_single and not is_used and not stays then block.state = "leaving" end
+    -- What the configuration does not speak of any more is of no use.
+    local is_meant = blocks.block_of(settings, cidr:text()) and (not is_single or stays)
+    if block.state == "confirmed" and not is_used and not is_meant then block.state = "leaving" end
+    if block.state == "confirmed" and family and not is_single then family.count = family.count + 1 end
   end
   for _, block in ipairs(state.blocks) do
     local family = owned[addr.parse(block.block).family]
