@@ -101,11 +101,10 @@ describe("A pool of many machines", function()
     end
 
     -- What is dead for ever is released; all others do what is due.
-    local list, living = {}, {}
+    local living = {}
     for k = 1, machines do
       local m = p:machine(node(k), { dataDir = folder .. "/" .. node(k) })
       m.dir = folder .. "/" .. node(k)
-      list[k] = m
       if not dead[k] then living[#living + 1] = m end
     end
     local function all(word)
