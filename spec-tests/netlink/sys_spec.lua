@@ -287,6 +287,21 @@ describe("exec", function()
     assert.has_error(function() sys.exec { path = "/bin/cat", file = 7 } end)
   end)
 
+  it("leaves a detached program to itself: it holds nothing of ours open, is not waited for, and goes on", function()
+    local out, go = path "detached", path "go"
+    local pipe = io.popen(([[lua5.4 -e 'local sys = require("netlink").sys
+      local got = assert(sys.exec { path = "/bin/sh", detached = true, env = { "PATH=/usr/bin:/bin" }, argv = { "sh", "-c",
+        "while ! [ -e %s ]; do sleep 0.02; done; readlink /proc/$$/fd/0 /proc/$$/fd/2 /proc/$$/cwd >%s.new; mv %s.new %s" } })
+      assert(next(got) == nil)']]):format(go, out, out, out), "r")
+    assert.equal("", pipe:read("a"), "who reads to the end is not kept")
+    pipe:close()
+    assert.is_nil(t.read(out))
+    t.write(go, "")
+    while not t.read(out) do t.sh "sleep 0.02" end
+    assert.equal("/dev/null\n/dev/null\n/\n", t.read(out))
+    fails("ENOENT", sys.exec { path = "/nonexistent", detached = true })
+  end)
+
   it("stops what says too much, and keeps the first of the errors", function()
     fails("EFBIG", sys.exec { path = "/bin/cat", stdin = ("x"):rep(1001), stdout_limit = 1000 })
     assert.equal(1000, #sys.exec { path = "/bin/cat", stdin = ("x"):rep(1000),
