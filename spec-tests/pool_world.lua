@@ -128,10 +128,10 @@ function Machine:leases(pool)
   return found
 end
 
---- Wait until a process that an ADD has started has done what is due.
+--- Wait until the processes that ADDs have started have done what is due: they run by the time that an ADD ends.
 function Machine:settle()
-  local lock = ("%s/blocks/default/%s.lock"):format(self.dir, self.network)
-  t.run(("sleep 0.02; flock -w 10 %s true; sleep 0.02; flock -w 10 %s true"):format(lock, lock))
+  t.run(("for i in $(seq 1000); do pgrep -x -f 'luacni pool refill %s --data-dir %s' --ns $$ --nslist mnt >&2 || exit 0; sleep 0.03; "
+    .. "done; exit 1"):format(self.network, self.ipam.dataDir))
 end
 
 --- Assert that what etcd and the machines' files say is the same, but for what was lost, and that no address is twice.
