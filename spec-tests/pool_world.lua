@@ -128,10 +128,11 @@ function Machine:leases(pool)
   return found
 end
 
---- Wait until the processes that ADDs have started have done what is due: they run by the time that an ADD ends.
-function Machine:settle()
-  t.run(("for i in $(seq 1000); do pgrep -x -f 'luacni pool refill %s --data-dir %s' --ns $$ --nslist mnt >&2 || exit 0; sleep 0.03; "
-    .. "done; exit 1"):format(self.network, self.ipam.dataDir))
+--- Wait until the processes that ADDs have started have done what is due; with a signal, until they have ended of that.
+-- They run by the time that the ADD ends.
+function Machine:settle(signal)
+  t.run(("for i in $(seq 1000); do %s -x -f 'luacni pool refill %s --data-dir %s' --ns $$ --nslist mnt >&2 || exit 0; sleep 0.03; "
+    .. "done; exit 1"):format(signal and "pkill -" .. signal or "pgrep", self.network, self.ipam.dataDir))
 end
 
 --- Assert that what etcd and the machines' files say is the same, but for what was lost, and that no address is twice.
