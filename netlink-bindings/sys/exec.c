@@ -177,33 +177,32 @@ static int make_file(const char *bytes, size_t left, int *ret)
 	return err;
 }
 
-/* Whoever waits for the child is not to wait for this: so it is a child of nobody. */
-static void leave_parent(volatile int *ret_err)
-{
-	pid_t pid;
-
-	setsid();
-	pid = vfork();
-	if (pid < 0)
-		*ret_err = errno;
-	if (pid)
-		_exit(0);
-	if (chdir("/") < 0)
-		*ret_err = errno;
-}
-
 /* What a child does with the memory of its parent, up to its own: nothing that allocates. */
 static _Noreturn void become(const struct program *what, const int theirs[CHILD_FDS], pid_t parent,
 			     volatile int *ret_err)
 {
 	struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t none;
+	pid_t again;
 
 	/* Before any is let in: a handler of our own would run with the parent's memory. */
 	for (int sig = 1; sig <= SIGRTMAX; sig++)
 		sigaction(sig, &usual, NULL);
 	if (what->detached) {
-		leave_parent(ret_err);
+		setsid();
+		if (access(what->path, X_OK) < 0 || chdir("/") < 0) {
+			*ret_err = errno;
+			_exit(127);
+		}
+		/*
+		 * Whoever waits for the child is not to wait for this: so it is a child of nobody. Not by
+		 * vfork() within vfork(), which sanitizers keep one return address for.
+		 */
+		again = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+		if (again < 0)
+			*ret_err = errno;
+		if (again)
+			_exit(0);
 	} else {
 		setpgid(0, 0);
 		/* What is taken back must not be made meanwhile; who is killed ends nothing himself. */
