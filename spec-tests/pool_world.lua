@@ -129,10 +129,10 @@ function Machine:leases(pool)
 end
 
 --- Wait until the processes that ADDs have started have done what is due; with a signal, until they have ended of that.
--- They run by the time that the ADD ends.
+-- By the time that the ADD ends such a process is there, and has its own words or still those of the ADD.
 function Machine:settle(signal)
-  t.run(("for i in $(seq 1000); do %s -x -f 'luacni pool refill %s --data-dir %s' --ns $$ --nslist mnt >&2 || exit 0; sleep 0.03; "
-    .. "done; exit 1"):format(signal and "pkill -" .. signal or "pgrep", self.network, self.ipam.dataDir))
+  t.run(("for i in $(seq 1000); do %s -x -f 'luacni pool refill %s --data-dir %s|[^ ]*/(cluster|bridge)' --ns $$ --nslist mnt >&2 "
+    .. "|| exit 0; sleep 0.03; done; exit 1"):format(signal and "pkill -" .. signal or "pgrep", self.network, self.ipam.dataDir))
 end
 
 --- Assert that what etcd and the machines' files say is the same, but for what was lost, and that no address is twice.
