@@ -8,6 +8,7 @@ local cluster_pool = require "cni.cluster_pool"
 local fail = require "cni.fail"
 local host = require "host"
 local json = require "cni.json"
+local names = require "cni.names"
 local owners = require "cni.pool.owners"
 local say = require "cni.command.say"
 local store = require("netlink").store
@@ -25,9 +26,9 @@ end
 -- Of the one pool that is meant.
 local function one(network, options)
   local list = places(network, options)
-  local names = {}
+  local pools = {}
   for _, place in ipairs(list) do
-    names[#names + 1] = place.pool
+    pools[#pools + 1] = place.pool
     if place.pool == options.pool then return place end
   end
   if options.pool or not list[1] then
@@ -36,7 +37,7 @@ local function one(network, options)
   end
   if list[2] then
     fail.throw { msg = ("network %s has %d pools here"):format(network, #list),
-      hint = "--pool says which: " .. table.concat(names, ", ") }
+      hint = "--pool says which: " .. table.concat(pools, ", ") }
   end
   return list[1]
 end
@@ -106,13 +107,21 @@ local function refill(network, options)
   return failed and 1 or 0
 end
 
+local function check_node(name)
+  if not names.is_id(name) then
+    fail.throw { msg = ("%q is no name of a node"):format(name), hint = "luacni pool list shows them" }
+  end
+end
+
 local function release(network, options, node)
+  check_node(node)
   local freed = owners.release(one(network, options), node)
   say.lines { freed[1] and "free now: " .. table.concat(freed, ", ")
     or ("the node %s had no block"):format(node) }
 end
 
 local function free(network, options, block)
+  if options.to then check_node(options.to) end
   local node = owners.free(one(network, options), block, options.to)
   say.lines { ("%s is asked to give back %s%s when nobody has an address of it"):format(node, block,
     options.to and " to " .. options.to or "") }

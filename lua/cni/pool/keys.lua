@@ -83,7 +83,19 @@ function M.fence(settings) return M.at(settings, "fences", settings.node, settin
 -- @treturn table empty when it is nothing of ours
 function M.decoded(value)
   local ok, entry = pcall(json.decode, value, "etcd")
-  return ok and type(entry) == "table" and entry or {}
+  if not ok or type(entry) ~= "table" then return {} end
+  for _, name in ipairs { "machine", "network", "node", "to" } do
+    if type(entry[name]) ~= "string" then entry[name] = nil end
+  end
+  return entry
+end
+
+--- Whether a text is a block as keys have it.
+-- @string text
+-- @treturn boolean
+function M.is_block(text)
+  local cidr = addr.parse(text)
+  return cidr ~= nil and cidr:is_network() and tostring(cidr) == text
 end
 
 --- The last part of a key.

@@ -50,7 +50,7 @@ function M.release(place, node)
   local prefix, freed = keys.at(c.settings, "nodes", node) .. "/", {}
   for _, entry in ipairs(c.client:list(prefix)) do
     local block, value = entry.key:sub(#prefix + 1), keys.decoded(entry.value)
-    local at = addr.parse(block) and keys.of(c.settings, block)
+    local at = keys.is_block(block) and keys.of(c.settings, block)
     -- As the block has it: without what is asked of its owner.
     local owner = json.sorted_note { machine = value.machine, network = value.network, node = value.node }
     local fence_at = fences_at .. tostring(value.network)

@@ -72,7 +72,10 @@ function Transaction:add_claim(family, list)
       got.places[family] = try.place or got.places[family]
       if answer.succeeded then
         local holes = json.list {}
-        for _, entry in ipairs(answer[3]) do holes[#holes + 1] = keys.last(entry.key) end
+        for _, entry in ipairs(answer[3]) do
+          local text = keys.last(entry.key)
+          if addr.ip(text) then holes[#holes + 1] = text end
+        end
         got.claimed[#got.claimed + 1] = { block = try.block, state = "confirmed", holes = holes }
         return
       end
@@ -105,10 +108,10 @@ function Transaction:add_look()
   add(c, etcd.list(prefix), function(answer, got)
     got.ours = {}
     for _, entry in ipairs(answer) do
-      local value = keys.decoded(entry.value)
+      local block, value = entry.key:sub(#prefix + 1), keys.decoded(entry.value)
       local is_ours = value.network == c.settings.network
         and (value.machine == c.machine or value.machine == nil)
-      if is_ours then got.ours[entry.key:sub(#prefix + 1)] = value end
+      if is_ours and keys.is_block(block) then got.ours[block] = value end
     end
   end)
   local wanted, all = keys.at(c.settings, "wanted") .. "/", keys.at(c.settings, "blocks") .. "/"
@@ -277,7 +280,7 @@ function Transaction:holes(block, is_wanted)
   for _, entry in ipairs(self.client:list(keys.at(self.settings, "singles", block) .. "/")) do
     local is_back = not is_wanted and keys.decoded(entry.value).spare and self.client:txn {
       compare = { etcd.is(entry.key, entry.value) }, success = { etcd.delete(entry.key) } }.succeeded
-    if not is_back then list[#list + 1] = keys.last(entry.key) end
+    if not is_back and addr.ip(keys.last(entry.key)) then list[#list + 1] = keys.last(entry.key) end
   end
   return list
 end
