@@ -127,6 +127,38 @@ describe("What a machine has of a pool", function()
     p:assert_sane { m }
   end)
 
+  it("is there after the machine has started anew, and moments of before say nothing", function()
+    local p = pool.new { giveBackAfter = 600 }
+    local m = p:machine "n1"
+    m:add "c1"
+    p.etcd:stop(1)
+    for i = 2, 14 do m:add("c" .. i) end
+    m:settle()
+    -- As it is after a long life: the clock begins anew.
+    t.run(("sed -i 's/\"\\(at\\|looked_at\\)\": [0-9.]*/\"\\1\": 1e9/' %s/blocks/default/pods.json"):format(m.dir))
+    p.etcd:start(1)
+    m:add "c15"
+    m:settle()
+    local block = next(m:blocks())
+    assert.equal(1, count(m:blocks()))
+    t.write("/run/spec/boot", "00000000-0000-4000-8000-000000000000\n")
+    t.run "rm -r /run/luacni; mount --bind /run/spec/boot /proc/sys/kernel/random/boot_id"
+    local ok, err = pcall(function()
+      -- Those of before had their addresses for one boot.
+      m:add "d1"
+      assert.equal(1, count(m:leases()))
+      for i = 2, 13 do m:add("d" .. i) end
+      m:settle()
+      assert.equal("confirmed", m:blocks()[block])
+      assert.equal(2, count(m:blocks()))
+      for i = 1, 15 do m:does("DEL", "c" .. i) end
+      assert.equal(13, count(m:leases()))
+      p:assert_sane { m }
+    end)
+    t.run "umount /proc/sys/kernel/random/boot_id"
+    assert(ok, err)
+  end)
+
   it("is not read by a program that is older than its file, which says so", function()
     local p = pool.new()
     local m = p:machine "n1"
