@@ -191,6 +191,61 @@ function Cluster:keys(prefix)
   return list
 end
 
+-- What a relay does with a connection, by what is written into `mode`.
+local relay_script <const> = [[
+read -r mode after <FOLDER/mode
+if [ "$after" -gt 0 ]; then
+  echo "$mode $((after - 1))" >FOLDER/mode
+  mode=pass
+fi
+case $mode in
+hold) exec cat >FOLDER/$(date +%s%N).held ;;
+mute) exec socat - TCP:127.0.0.1:2379 >/dev/null ;;
+*) exec socat - TCP:127.0.0.1:2379 ;;
+esac
+]]
+
+local Relay = {}
+Relay.__index = Relay
+
+--- Something between machines and the first member, at `endpoint`: it passes requests on, and their answers. See
+-- `mute`, `hold` and `deliver`.
+function Cluster:relay()
+  local r = setmetatable({ host = self.ns, folder = folder .. "/relay", endpoint = "http://127.0.0.1:3379" }, Relay)
+  t.write(r.folder .. "/script", (relay_script:gsub("FOLDER", r.folder)))
+  r:pass()
+  local pid = t.run(("setsid socat TCP-LISTEN:3379,reuseaddr,fork EXEC:'sh %s/script' >/dev/null 2>&1 </dev/null & echo $!")
+    :format(r.folder), { host = self.ns }):match "%d+"
+  running["-" .. pid] = true
+  t.run("for i in $(seq 200); do ss -Hltn sport = :3379 | grep -q . && exit; sleep 0.02; done; exit 1", { host = self.ns })
+  return r
+end
+
+--- Have it pass on all that comes from now on.
+function Relay:pass() t.write(self.folder .. "/mode", "pass 0\n") end
+
+--- Have it pass requests on, and no answers, after some that go well.
+function Relay:mute(after) t.write(self.folder .. "/mode", ("mute %d\n"):format(after or 0)) end
+
+--- Have it keep requests for later, after some that go well.
+function Relay:hold(after) t.write(self.folder .. "/mode", ("hold %d\n"):format(after or 0)) end
+
+--- Whether not as many requests have come as were to go well.
+function Relay:is_unspent() return t.read(self.folder .. "/mode"):match "%d+" ~= "0" end
+
+--- Pass on what was kept, in its order; how many requests that are.
+function Relay:deliver()
+  return tonumber(t.run(([[
+    n=0
+    for f in %s/*.held; do
+      [ -s "$f" ] || continue
+      (cat $f; sleep 0.3) | socat - TCP:127.0.0.1:2379 >$f.answer
+      mv $f $f.passed
+      n=$((n + 1))
+    done
+    echo $n]]):format(self.folder), { host = self.host }))
+end
+
 --- A function that says how many connections members have got since; a request of ours is one.
 function Cluster:count()
   local function seen()

@@ -128,10 +128,11 @@ function Machine:leases(pool)
   return found
 end
 
---- Wait until a process that an ADD has started has done what is due.
-function Machine:settle()
-  local lock = ("%s/blocks/default/%s.lock"):format(self.dir, self.network)
-  t.run(("sleep 0.02; flock -w 10 %s true; sleep 0.02; flock -w 10 %s true"):format(lock, lock))
+--- Wait until the processes that ADDs have started have done what is due; with a signal, until they have ended of that.
+-- By the time that the ADD ends such a process is there, and has its own words or still those of the ADD.
+function Machine:settle(signal)
+  t.run(("for i in $(seq 1000); do %s -x -f 'luacni pool refill %s --data-dir %s|[^ ]*/(cluster|bridge)' --ns $$ --nslist mnt >&2 "
+    .. "|| exit 0; sleep 0.03; done; exit 1"):format(signal and "pkill -" .. signal or "pgrep", self.network, self.ipam.dataDir))
 end
 
 --- Assert that what etcd and the machines' files say is the same, but for what was lost, and that no address is twice.

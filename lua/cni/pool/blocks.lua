@@ -12,6 +12,7 @@
 --                claimed_at
 --     claiming   something is being asked for: it may be ours already, and we do not know it
 --     known      the pool's grid, as it stands in etcd
+--     fence      likewise, see cni.pool.transaction
 --     cursor     which block of each family is to be tried next
 --     boot, looked_at    when etcd was last asked for all that is ours
 --     failed     { at =, text = }: the last thing that was asked for was not to be had

@@ -161,7 +161,7 @@ local function note(c, place, got)
     end
     -- What was asked twice may have been done twice: the next pass looks.
     state.blocks, state.claiming, state.failed = rest, got.retried, nil
-    state.known, state.endpoint = c.grid, c.client.endpoint
+    state.known, state.fence, state.endpoint = c.grid, c.fence, c.client.endpoint
     for family, place_of in pairs(got.places) do state.cursor[family] = place_of end
     if got.ours then state.looked_at, state.is_tight = sys.uptime(), got.is_tight end
     if got.wants ~= nil then state.wants = got.wants or nil end

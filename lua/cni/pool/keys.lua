@@ -8,6 +8,7 @@
 --                                the owner of the block, for whoever is in want
 --     nodes/NODE/BLOCK           what a node has; a single address is a block, too. `leave` asks the node to
 --                                give it back, `to` another node
+--     fences/NODE/NETWORK        see cni.pool.transaction
 --     wanted/NODE                that node is in want of addresses, and there is no free block
 --
 -- Nothing there has a time to live, and nobody watches it.
@@ -71,6 +72,11 @@ end
 -- @string block
 -- @treturn string
 function M.index(settings, block) return M.at(settings, "nodes", settings.node, block) end
+
+--- Where the fence of this node stands.
+-- @tparam table settings
+-- @treturn string
+function M.fence(settings) return M.at(settings, "fences", settings.node, settings.network) end
 
 --- What is written under a key.
 -- @string value

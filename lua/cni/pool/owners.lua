@@ -45,17 +45,24 @@ function M.release(place, node)
   if c.client:get(machine_at) == c.machine and node == c.settings.node then
     fail.throw { msg = node .. " is this machine", hint = "it gives back what it does not need by itself" }
   end
+  local fences_at, fences = keys.at(c.settings, "fences", node) .. "/", {}
+  for _, entry in ipairs(c.client:list(fences_at)) do fences[entry.key] = entry.value end
   local prefix, freed = keys.at(c.settings, "nodes", node) .. "/", {}
   for _, entry in ipairs(c.client:list(prefix)) do
     local block, value = entry.key:sub(#prefix + 1), keys.decoded(entry.value)
     local at = addr.parse(block) and keys.of(c.settings, block)
     -- As the block has it: without what is asked of its owner.
     local owner = json.sorted_note { machine = value.machine, network = value.network, node = value.node }
-    local done = at and c.client:txn { compare = { etcd.is(at, owner), etcd.is(entry.key, entry.value) },
+    local fence_at = fences_at .. tostring(value.network)
+    local fence = fences[fence_at] and etcd.is(fence_at, fences[fence_at]) or etcd.absent(fence_at)
+    local done = at and c.client:txn {
+      compare = { etcd.is(at, owner), etcd.is(entry.key, entry.value), fence },
       success = { etcd.delete(at), etcd.delete(entry.key) } }.succeeded
     if done then freed[#freed + 1] = block end
   end
-  c.client:txn { success = { etcd.delete(machine_at) } }
+  local rest = { etcd.delete(machine_at) }
+  for key in pairs(fences) do rest[#rest + 1] = etcd.delete(key) end
+  c.client:txn { success = rest }
   return freed
 end
 

@@ -1,13 +1,18 @@
 -- SPDX-License-Identifier: MIT
 --- What is asked of etcd for a pool, put together to one transaction: it does all of what is wanted, or the
--- part of it that is to be had. It does anything only while etcd's grid is the one that we know, and the
--- node's name is this machine's.
+-- part of it that is to be had. It does anything only while etcd's grid is the one that we know, the node's
+-- name is this machine's, and its fence is up.
+--
+-- The *fence* is a value that is another one when it is not known what has come of a request: that one may be
+-- carried out late, and would give back what was claimed anew meanwhile, or lend what was given. Behind the
+-- new fence it does nothing any more.
 -- @module cni.pool.transaction
 
 local addr = require "cni.addr"
 local blocks = require "cni.pool.blocks"
 local etcd = require "cni.pool.etcd"
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local json = require "cni.json"
 local keys = require "cni.pool.keys"
 local sys = require("netlink").sys
@@ -123,9 +128,19 @@ local function strangers(c, machine)
     "machine any more: luacni pool release %s (its identifier was %s)"):format(c.settings.node, machine))
 end
 
+local function new_fence() return sys.hash64(files.must(sys.random(16))) end
+
+-- Have the fence be another one, by what it was.
+local function renew_fence(c, fence, is_ours)
+  local at, new = keys.fence(c.settings), new_fence()
+  local same = fence and etcd.is(at, fence) or etcd.absent(at)
+  local answer = c.client:txn { compare = { is_ours, same }, success = { etcd.put(at, new) } }
+  c.fence = answer.succeeded and new or nil
+end
+
 -- What the failure of the request's condition tells: somebody has never been here, or has been sent away, or
--- the grid is not what we think.
-local function learn(c, grid, machine)
+-- the grid is not what we think, or the fence.
+local function learn(c, grid, machine, fence)
   local grid_at, machine_at = keys.at(c.settings, "grid"), keys.at(c.settings, "machines", c.settings.node)
   if machine and machine ~= c.machine then strangers(c, machine) end
   if not grid then
@@ -141,6 +156,8 @@ local function learn(c, grid, machine)
     c.client:txn { compare = { etcd.absent(machine_at) }, success = { etcd.put(machine_at, c.machine) } }
     c.was_sent_away = true
   end
+  -- Where it is not known what has come of that, it is not as expected the next time.
+  if machine or not c.is_new then renew_fence(c, fence, etcd.is(machine_at, c.machine)) end
 end
 
 --- Send what was added, and forget it.
@@ -158,25 +175,30 @@ function Transaction:send()
   local ops, takes = c.ops, c.takes
   c.ops, c.takes = {}, {}
   local grid_at, machine_at = keys.at(c.settings, "grid"), keys.at(c.settings, "machines", c.settings.node)
-  local failure = { etcd.get(grid_at), etcd.get(machine_at) }
+  local fence_at = keys.fence(c.settings)
+  local failure = { etcd.get(grid_at), etcd.get(machine_at), etcd.get(fence_at) }
   local same_grid, shift = etcd.is(grid_at, c.grid), 0
+  local first = c.is_new and new_fence()
   if c.is_new then
     failure = { etcd.txn { compare = { same_grid, etcd.absent(machine_at) }, failure = failure,
-      success = { etcd.put(machine_at, c.machine), table.unpack(ops) } } }
+      success = { etcd.put(machine_at, c.machine), etcd.put(fence_at, first), table.unpack(ops) } } }
   end
-  local whole = c.client:txn { compare = { same_grid, etcd.is(machine_at, c.machine) }, success = ops,
-    failure = failure }
+  -- No fence is empty.
+  local whole = c.client:txn { compare = { same_grid, etcd.is(machine_at, c.machine),
+    etcd.is(fence_at, c.fence or "") }, success = ops, failure = failure }
   local answer = whole
   if not answer.succeeded and c.is_new then
     answer = answer[1]
-    shift = answer.succeeded and 1 or 0
+    if answer.succeeded then shift, c.fence = 2, first end
   end
   if not answer.succeeded then
-    local grid, machine = answer[1][1], answer[2][1]
-    learn(c, grid and grid.value, machine and machine.value)
+    local found = {}
+    for i = 1, 3 do found[i] = answer[i][1] and answer[i][1].value or false end
+    learn(c, table.unpack(found))
     return false
   end
   c.is_new = false
+  if whole.retried then c.fence = nil end
   local got = { claimed = {}, returned = {}, refused = {}, places = {}, holes = {}, retried = whole.retried }
   for i, take in ipairs(takes) do take(answer[i + shift], got) end
   return got
@@ -274,9 +296,9 @@ end
 --- What is needed to ask etcd of a pool.
 -- @tparam table place of cni.pool.blocks
 -- @tparam number seconds for each request
--- @treturn table|nil `settings`; `client`; `owner` and `machine`, as keys say them; `grid`, as far as it is
--- known; `is_new`: this machine has never been here; `was_sent_away`: somebody has freed all that it had.
--- nil: the pool's blocks do not come from etcd
+-- @treturn table|nil `settings`; `client`; `owner` and `machine`, as keys say them; `grid` and `fence`, as
+-- far as they are known; `is_new`: this machine has never been here; `was_sent_away`: somebody has freed
+-- all that it had. nil: the pool's blocks do not come from etcd
 -- @raise code 5 and others when its file cannot be read
 function M.new(place, seconds)
   local state = blocks.read(place)
@@ -288,6 +310,7 @@ function M.new(place, seconds)
   return setmetatable({ place = place, settings = settings, owner = keys.owner(settings, machine),
     machine = machine, ops = {}, takes = {},
     is_new = not state.known, grid = state.known or keys.grid(settings),
+    fence = not state.claiming and state.fence or nil,
     client = etcd.new { endpoints = e.endpoints, ca = e.ca, cert = e.cert, key = e.key, user = e.user,
       password = e.password, prefer = state.endpoint, timeout = seconds } }, Transaction)
 end
