@@ -246,7 +246,7 @@ describe("luacni trace", function()
     local plain = { t.sh({ program, "add", conf, "nowhere" }, { host = host }) }
     t.same(plain, { trace { "--to", file, "add", conf, "nowhere" } })
     -- A signal that asks it to end is for it.
-    out, status = t.sh({ "timeout", "-s", "TERM", "0.5", program, "trace", "--to", file, "--", "sh", "-c",
+    out, status = t.sh({ "timeout", "-s", "TERM", "3", program, "trace", "--to", file, "--", "sh", "-c",
       "trap 'echo told; exit 3' TERM; while :; do sleep 0.1; done" }, { host = host })
     t.same({ "told\n", 124 }, { out, status })
     -- Who traces and is killed takes it along.
