@@ -102,6 +102,10 @@ describe("luacni new", function()
   local shipped = {}
   for name in lfs.dir "plugins" do shipped[#shipped + 1] = name:match "^(.*)%.lua$" end
   table.sort(shipped)
+  -- A copy of dhcp asks a server, which its world has not until somebody writes one into the spec.
+  for i = #shipped, 1, -1 do
+    if shipped[i] == "dhcp" then table.remove(shipped, i) end
+  end
   for _, type in t.due(shipped, 3) do
     local needs = ({ macvlan = "macvlan", ipvlan = "ipvlan", vlan = "vlan", dummy = "dummy", vrf = "vrf" })[type]
     it("gives a copy of " .. type .. " a spec that passes", function()

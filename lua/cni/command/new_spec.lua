@@ -68,12 +68,21 @@ local function keys_of(script)
   end
   -- What would be kept for the next pod goes with the last one.
   if has.removeUnused then lines[#lines + 1] = "removeUnused = true," end
+  if has.delegate then lines[#lines + 1] = "delegate = { removeUnused = true }," end
   return lines, has
 end
 
 local subnet <const> = 'subnet = "10.9.8.0/24"'
 local addresses <const> = 'addresses = { { address = "10.9.8.7/24", gateway = "10.9.8.1" } }'
+local blocks <const> = 'subnets = { { ' .. subnet .. ' } }, blocksFile = "/run/spec-blocks"'
 local ipam <const> = 'ipam = { type = "host-local", ' .. subnet .. " },"
+
+-- What somebody else has written on a node before.
+local written <const> = {
+  cluster = "echo 10.9.8.0/26 >/run/spec-blocks",
+  flannel = "mkdir -p /run/flannel && printf 'FLANNEL_NETWORK=10.9.0.0/16\\n"
+    .. "FLANNEL_SUBNET=10.9.8.1/24\\nFLANNEL_MTU=1400\\nFLANNEL_IPMASQ=true\\n' >/run/flannel/subnet.env",
+}
 
 -- The configuration for what a script is: it makes an interface, or stands behind what does, or gives
 -- addresses.
@@ -81,14 +90,15 @@ local function conf_of(name, script)
   local lines, has = keys_of(script)
   local own = ("type = %q,"):format(name)
   if script.ipam then
-    local keys = has["ipam.addresses"] and addresses or subnet
+    local keys = has["ipam.addresses"] and addresses or has["ipam.blocksFile"] and blocks or subnet
     return { 'type = "ptp",', ("ipam = { type = %q, %s },"):format(name, keys) }
   elseif script.chained then
     return { "plugins = {", '  { type = "ptp", ' .. ipam:gsub(",$", "") .. " },", "  {", "    " .. own,
       "    " .. table.concat(lines, "\n          "), "  },", "}," }
   end
   table.insert(lines, 1, own)
-  if has.ipam then lines[#lines + 1] = ipam end
+  -- Who has it made by another type gets its addresses elsewhere.
+  if has.ipam and not has.delegate then lines[#lines + 1] = ipam end
   return lines
 end
 
@@ -111,6 +121,7 @@ function M.text(name, from)
     table.insert(lines, 2, 'device = "spare0",')
     part.BEFORE = '    node:sh "ip link add spare0 type veth peer name spare1"\n'
   end
+  if written[from] then part.BEFORE = ("    node:sh %q\n"):format(written[from]) end
   part.CONF = "      " .. table.concat(lines, "\n      ")
   return (template:gsub("@(%u+)@", part))
 end
