@@ -229,20 +229,44 @@ static int nft_get(lua_State *L)
 	return 1;
 }
 
-/* Put the elements that came into the result at the top, from place `next` on. Returns the next one. */
-static lua_Integer take_elements(lua_State *L, struct nft *h, const struct nft_object *object,
-				 const struct nft_types *key, const struct nft_types *data, lua_Integer next)
+/* Put one answer, or false for none, into the result at the top, at place `to`. */
+static void put_found(lua_State *L, const struct nft_object *object, const struct nlmsghdr *msg,
+		      const struct nft_types *key, const struct nft_types *data, lua_Integer to)
 {
 	int result = lua_gettop(L);
 
-	for (const struct nlmsghdr *msg = nl_first(&h->nl); msg; msg = nl_next(&h->nl, msg)) {
+	if (msg) {
 		push_answer(L, object, msg);
 		type_elements(L, key, data);
 		lua_rawgeti(L, -1, 1);
-		lua_rawseti(L, result, next++);
-		lua_settop(L, result);
+	} else {
+		lua_pushboolean(L, 0);
 	}
-	return next;
+	lua_rawseti(L, result, to);
+	lua_settop(L, result);
+}
+
+/*
+ * Put questions about elements from place `next` on into the batch, one each: of several in one message
+ * the kernel answers no more behind the first that it has not. Returns the place of the next one; 0: none
+ * is left.
+ */
+static lua_Integer put_questions(lua_State *L, struct nft *h, const struct nft_object *object,
+				 lua_Integer next)
+{
+	const uint16_t type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM;
+
+	nl_clear(&h->nl);
+	h->next_element = next;
+	h->at_once = 1;
+	while (h->next_element && h->nl.out.count < FOUND_AT_ONCE) {
+		long at = nl_begin(&h->nl.out, type, NLM_F_ACK, 0);
+
+		nft_check_room(L, at);
+		attr_encode_some(L, &h->nl.out, 2, object->table, object->table);
+		nl_end(&h->nl.out, (size_t)at);
+	}
+	return h->next_element;
 }
 
 /***
@@ -274,30 +298,28 @@ static int nft_find(lua_State *L)
 	lua_settop(L, 2);
 	types_asked(L, object, 2, &key, &data);
 	lua_newtable(L);
-	while (next <= count) {
+	while (next && next <= count) {
 		lua_Integer first = next;
 		struct nl_failure fail;
-		long at;
+		const struct nlmsghdr *msg;
 		int err;
 
-		nl_clear(&h->nl);
-		h->next_element = next;
-		h->at_once = FOUND_AT_ONCE;
-		at = nl_begin(&h->nl.out, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM, NLM_F_ACK, 0);
-		nft_check_room(L, at);
-		attr_encode_some(L, &h->nl.out, 2, object->table, object->table);
-		nl_end(&h->nl.out, (size_t)at);
+		next = put_questions(L, h, object, first);
 		err = nl_transact(&h->nl, NL_ECHOES, timeout_ms, &fail);
 		if (err && err != -ENOENT)
 			return push_nl_failure(L, &fail, "find elements");
-		next = take_elements(L, h, object, &key, &data, next);
-		/* The kernel ends at the first that it has not. */
-		if (err) {
-			lua_pushboolean(L, 0);
-			lua_rawseti(L, 3, next++);
+		msg = nl_first(&h->nl);
+		for (size_t i = 0; i < h->nl.out.count; i++) {
+			int status = h->nl.status[i];
+
+			if (status && status != ENOENT)
+				return push_failure(L, status < 0 ? -status : status, "find elements");
+			if (!status && !msg)
+				return push_failure(L, EBADMSG, "find elements");
+			put_found(L, object, status ? NULL : msg, &key, &data, first + (lua_Integer)i);
+			if (!status)
+				msg = nl_next(&h->nl, msg);
 		}
-		if (next == first)
-			return push_failure(L, EBADMSG, "find elements");
 	}
 	return 1;
 }

@@ -56,11 +56,25 @@ local function account(entry)
   return self
 end
 
-local function look_at(entry, env)
-  local told = account(entry)
+-- What is the same for many is done for all at once, first. Whatever is wrong with that, each attachment's own
+-- repair meets, and tells.
+local function mend_together(list, accounts, env)
+  local records, of = {}, {}
+  local function key_of(network, id, ifname) return table.concat({ network, id, ifname }, "\0") end
+  for _, entry in ipairs(list) do
+    of[key_of(entry.network, entry.container, entry.interface)] = accounts[entry]
+    local alive = entry.state == "attached" and entry.records or {}
+    table.move(alive, 1, #alive, #records + 1, records)
+  end
+  pcall(require("cni.engine.flushed").mend, records, env, function(header, words, differs)
+    of[key_of(header.network, header.id, header.ifname)].step(header, words, differs)
+  end)
+end
+
+local function look_at(entry, env, told)
   if entry.state == "gone" then
     told.note(table.concat(entry.types, " "), "its namespace is gone; luacni gc takes back what is left")
-    return told
+    return
   end
   env.prev = stored(entry)
   local ok, err = pcall(repair.attachment, entry.records, env, told)
@@ -68,14 +82,13 @@ local function look_at(entry, env)
   local missing = unrecorded(entry)
   -- While a DEL is at work, some of its plugins have done theirs.
   if missing and journal.busy { network = entry.network, id = entry.container, ifname = entry.interface } then
-    return told
+    return
   end
   if missing and entry.recorded then
     told.problem(missing, "there is no record; DEL and ADD make it anew")
   elseif missing then
     told.note(missing, "there is no record: another's plugin has made it, or the record is lost")
   end
-  return told
 end
 
 local function keep(words, options)
@@ -110,9 +123,13 @@ return {
     local failed, quiet, out = false, true, json.list {}
     local env = { log = host.log, time_left = host.time_left, environ = host.environ,
       dry = options["dry-run"], watch = job.watch() }
+    local accounts = {}
+    for _, entry in ipairs(list) do accounts[entry] = account(entry) end
+    if not env.dry then mend_together(list, accounts, env) end
     for n, entry in ipairs(list) do
       host.progress(("repair: %d of %d looked at"):format(n, #list))
-      local told = look_at(entry, env)
+      local told = accounts[entry]
+      look_at(entry, env, told)
       if not options.json then
         if told.lines[1] then say.lines(told.lines) end
         for _, note in ipairs(told.notes) do host.log("luacni: " .. note) end

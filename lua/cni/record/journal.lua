@@ -199,6 +199,16 @@ function M.open(owner, type_name)
   io_error("create record in", dir, "the directory keeps vanishing")
 end
 
+--- Open the book of an attachment for a type, and lock it, where it is there and nobody else works with it.
+-- @tparam table owner
+-- @tparam string type_name
+-- @treturn Book|nil
+-- @raise code 5 where it cannot be read
+function M.open_idle(owner, type_name)
+  local dir = directory(owner)
+  return (open_idle(dir .. "/" .. component(type_name), dir))
+end
+
 --- Open the books of several types, in the order of their names: two calls do not wait for each other.
 -- @tparam table owner
 -- @tparam table types a set of types

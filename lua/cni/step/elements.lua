@@ -42,61 +42,12 @@ local M = {}
 
 local all_of, set_of, listed, answer = sets.all_of, sets.set_of, sets.listed, sets.answer
 local find, find_all, add_to = sets.find, sets.find_all, sets.add_to
+local layouts_of, group_of, whole, take = sets.layouts_of, sets.group_of, sets.whole, sets.take
+local keys_of, said = sets.keys_of, sets.said
 
 local patience <const> = 100
 
--- The shipped layouts that a step names, by their module and their names there; one of a script's own
--- (`layout` of the step) the record has frozen, and that of an older version only what is to be taken back of
--- it. nil and the name of one that this version has not.
-local function layouts_of(step)
-  local want = step.want
-  if not want.module then return { step.layout or layouts.thaw(want.layout.frozen) or want.layout } end
-  local module, names = require("cni." .. want.module), want.layout or "layout"
-  local list = {}
-  for i, name in ipairs(type(names) == "table" and names or { names }) do
-    list[i] = module[name]
-    if not list[i] then return nil, name end
-  end
-  return list
-end
-
-local function group_of(layout, h, want)
-  return want.group or h:group(("nft:%s.%s"):format(layout.table, layout.group or layout.name))
-end
-
--- The object that all attachments use; the others are sets with `noted`.
-local function whole(layout) return layout.group and layout.name or "layout" end
-
 local owner_comment = layouts.owner_comment
-
--- All keys of an element: of an interval, those from its first port, or number, to the last.
-local function keys_of(element)
-  local key, to = element.key, element.key_end
-  if not to then return { key } end
-  if type(key) ~= "table" then return { key, to } end
-  local keys, at = {}, #key
-  for value = key[at], to[at] do
-    local one = table.move(key, 1, at, 1, {})
-    one[at] = value
-    keys[#keys + 1] = one
-  end
-  return keys
-end
-
-local function said(element)
-  local run = element.run
-  if run and run.says_each then
-    return run.says_each:format(element.key[#element.key], element.data[#element.data])
-  end
-  if (element.says or "") ~= "" then return element.says end
-  local function text(value)
-    return type(value) == "table" and table.concat(value, " . ") or tostring(value)
-  end
-  local data = element.data
-  if type(data) == "table" and data.verdict then data = { data.verdict, data.chain } end
-  return ("%s%s%s in %s"):format(text(element.key), element.key_end and "-" .. text(element.key_end) or "",
-    data and " : " .. text(data) or "", element.set)
-end
 
 -- Elements that are left out, since another attachment of an owner's container has them: itself a key of it.
 local function left_out(owner, want) return { owner = owner, known = {}, never = not want.module } end
@@ -259,23 +210,14 @@ local function overlap(socket, all, elements, comment, apart)
   end
 end
 
-local function take(plan, h, all, want)
-  local alone = false
-  for _, element in ipairs(want.elements) do
-    alone = alone or element.key_end ~= nil and element.excludes ~= nil
-  end
-  for _, layout in ipairs(all) do
-    local group = group_of(layout, h, want)
-    plan:lock(group, alone and "exclusive" or "shared")
-    shared.join(group, whole(layout), plan.owner)
-  end
-  for _, element in ipairs(want.elements) do
-    local set, layout = set_of(all, element.set)
-    if set.noted then shared.join(group_of(layout, h, want), element.set, plan.owner) end
-  end
-end
-
-local function forget(step, h, socket, all, removed, comment)
+--- Have connection tracking forget the flows of a step (`want.flows`) that its elements change the way of.
+-- @tparam table step
+-- @tparam handle h of its namespace
+-- @param socket of nf_tables; nil: there is nothing to forget
+-- @tparam {table,...} all layouts
+-- @tparam boolean removed whether the elements are gone now; otherwise they have come
+-- @string comment whose they are
+function M.forget(step, h, socket, all, removed, comment)
   if not socket or not step.want.flows or h.absent then return end
   local tracked = step.want.flows
   for _, layout in ipairs(all) do
@@ -322,7 +264,7 @@ function M.run(step, plan)
       waits = true
       try()
     end
-    if ok then return forget(step, h, socket, all, false, comment) end
+    if ok then return M.forget(step, h, socket, all, false, comment) end
     -- Gone since we looked, or come.
     if not again[errno] then break end
   end
@@ -483,7 +425,7 @@ local function undo(step, plan, socket)
   end
   if socket then hand_on(step, plan, socket, all, group) end
   if step.want.theirs then require("cni.reference.leftovers")[step.want.theirs](plan) end
-  forget(step, h, socket, all, true, owner_comment(plan.owner))
+  M.forget(step, h, socket, all, true, owner_comment(plan.owner))
   for _, layout in ipairs(all) do
     let_go(socket, layout, group_of(layout, h, step.want), plan.owner, plan.mode == "erase")
   end
@@ -659,8 +601,8 @@ local function renew(from, to, plan, made, gone)
   -- Another attachment of the container may have waited for what is out now.
   plan:unlock()
   if gone[1] then hand_on(from, plan, socket, all, group_of(all[1], h, want)) end
-  forget(flows_of(from, to), h, socket, all, true, comment)
-  forget(flows_of(to, from), h, socket, all, false, comment)
+  M.forget(flows_of(from, to), h, socket, all, true, comment)
+  M.forget(flows_of(to, from), h, socket, all, false, comment)
 end
 
 --- In one batch: what both have is not touched, and nobody sees a moment without either.
@@ -680,7 +622,7 @@ function M.drop(step, plan)
     local ok, msg, errno = exchange(plan, socket, all, gone, {}, left_out(plan.owner, step.want))
     if not ok then fail.kernel("undo: " .. M.say(step), msg, errno) end
     if gone[1] then hand_on(step, plan, socket, all, group_of(all[1], h, step.want)) end
-    forget(flows_of(step, { want = {} }), h, socket, all, true, owner_comment(plan.owner))
+    M.forget(flows_of(step, { want = {} }), h, socket, all, true, owner_comment(plan.owner))
   end
   if not h.absent or step.want.group then let_go_of(plan, step) end
 end

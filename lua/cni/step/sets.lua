@@ -1,13 +1,105 @@
 -- SPDX-License-Identifier: MIT
---- Elements of sets of nf_tables: where they are, asked for, put into a batch. For cni.step.elements.
+--- Elements of sets of nf_tables: where they are, asked for, put into a batch. For cni.step.elements and
+-- cni.step.elements_of_all.
 -- @module cni.step.sets
 
 local fail = require "cni.fail"
 local layouts = require "cni.step.layout"
 local netlink = require "netlink"
+local shared = require "cni.record.shared"
 
 local errors = netlink.sys.errno
 local M = {}
+
+--- The layouts of a step: the shipped ones that it names, by their module and their names there; one of a
+-- script's own (`layout` of the step) the record has frozen, and that of an older version only what is to be
+-- taken back of it.
+-- @tparam table step
+-- @treturn {table,...}|nil nil: this version has not all of them
+-- @treturn ?string the name of one that it has not
+function M.layouts_of(step)
+  local want = step.want
+  if not want.module then return { step.layout or layouts.thaw(want.layout.frozen) or want.layout } end
+  local module, names = require("cni." .. want.module), want.layout or "layout"
+  local list = {}
+  for i, name in ipairs(type(names) == "table" and names or { names }) do
+    list[i] = module[name]
+    if not list[i] then return nil, name end
+  end
+  return list
+end
+
+--- The group (cni.record.shared) that a layout is locked as.
+-- @tparam table layout
+-- @tparam handle h of the namespace that it is in
+-- @tparam table want of the step
+-- @treturn string
+function M.group_of(layout, h, want)
+  return want.group or h:group(("nft:%s.%s"):format(layout.table, layout.group or layout.name))
+end
+
+--- The object of its group that all attachments with elements in a layout use; the others are sets with
+-- `noted`.
+-- @tparam table layout
+-- @treturn string
+function M.whole(layout) return layout.group and layout.name or "layout" end
+
+--- Lock the groups of layouts, and become a user of them and of the sets that are `noted`.
+-- @tparam table plan
+-- @tparam handle h of the namespace
+-- @tparam {table,...} all layouts
+-- @tparam table want of the step
+-- @tparam[opt] table owner who becomes one; by default the plan's
+function M.take(plan, h, all, want, owner)
+  owner = owner or plan.owner
+  local alone = false
+  for _, element in ipairs(want.elements) do
+    alone = alone or element.key_end ~= nil and element.excludes ~= nil
+  end
+  for _, layout in ipairs(all) do
+    local group = M.group_of(layout, h, want)
+    plan:lock(group, alone and "exclusive" or "shared")
+    shared.join(group, M.whole(layout), owner)
+  end
+  for _, element in ipairs(want.elements) do
+    local set, layout = M.set_of(all, element.set)
+    if set.noted then shared.join(M.group_of(layout, h, want), element.set, owner) end
+  end
+end
+
+--- All keys of an element: of an interval, those from its first port, or number, to the last.
+-- @tparam table element
+-- @treturn table list
+function M.keys_of(element)
+  local key, to = element.key, element.key_end
+  if not to then return { key } end
+  if type(key) ~= "table" then return { key, to } end
+  local keys, at = {}, #key
+  for value = key[at], to[at] do
+    local one = table.move(key, 1, at, 1, {})
+    one[at] = value
+    keys[#keys + 1] = one
+  end
+  return keys
+end
+
+--- An element in words.
+-- @tparam table element
+-- @treturn string
+function M.said(element)
+  local run = element.run
+  if run and run.says_each then
+    return run.says_each:format(element.key[#element.key], element.data[#element.data])
+  end
+  if (element.says or "") ~= "" then return element.says end
+  local function text(value)
+    return type(value) == "table" and table.concat(value, " . ") or tostring(value)
+  end
+  local data = element.data
+  if type(data) == "table" and data.verdict then data = { data.verdict, data.chain } end
+  return ("%s%s%s in %s"):format(text(element.key), element.key_end and "-" .. text(element.key_end) or "",
+    data and " : " .. text(data) or "", element.set)
+end
 
 --- All elements that those of a step stand for.
 -- @tparam {table,...} elements as a step has them, some with `each`
@@ -133,7 +225,7 @@ end
 -- @tparam {table,...} all layouts
 -- @tparam string verb create or del
 -- @tparam {table,...} elements
--- @tparam[opt] string comment whose they are
+-- @tparam[opt] string comment whose they are; nil: each has its own, or none
 function M.add_to(batch, all, verb, elements, comment)
   local by = {}
   for _, element in ipairs(elements) do
@@ -145,7 +237,8 @@ function M.add_to(batch, all, verb, elements, comment)
       batch[#batch + 1] = { verb, "element", M.listed(layout, set, { elements = list }) }
     end
     list[#list + 1] = verb == "del" and { key = element.key, key_end = element.key_end }
-      or { key = element.key, key_end = element.key_end, data = element.data, comment = comment }
+      or { key = element.key, key_end = element.key_end, data = element.data,
+        comment = comment or element.comment }
   end
 end
 
