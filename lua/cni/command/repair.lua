@@ -56,8 +56,8 @@ local function account(entry)
   return self
 end
 
--- What is the same for many is done for all at once, first. Whatever is wrong with that, each attachment's own
--- repair meets, and tells.
+-- What is the same for many is done for all at once, first. Whatever is wrong with that, each attachment's
+-- own repair meets, and tells.
 local function mend_together(list, accounts, env)
   local records, of = {}, {}
   local function key_of(network, id, ifname) return table.concat({ network, id, ifname }, "\0") end

@@ -52,7 +52,8 @@ local function mend(plan, heads, told)
     for _, head in ipairs(heads) do
       local book = journal.open_idle(head.owner, head.type)
       books[#books + 1] = book
-      for _, record in ipairs(book and is_settled(book) and book:living() or {}) do steps_of(record, items) end
+      local living = book and is_settled(book) and book:living() or {}
+      for _, record in ipairs(living) do steps_of(record, items) end
     end
     for _, item in ipairs(of_all.make(plan, of_all.lacking(plan, items))) do
       told(item.record.header, plans.say(item.step), item.differs)

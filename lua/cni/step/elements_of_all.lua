@@ -90,7 +90,9 @@ local function choose(list)
   local made, at, chosen = {}, {}, {}
   for _, item in ipairs(list) do
     local free = not item.odd and item.differs ~= nil
-    for _, element in ipairs(item.missing) do free = free and (element.replace or not at[place_of(element)]) end
+    for _, element in ipairs(item.missing) do
+      free = free and (element.replace or not at[place_of(element)])
+    end
     for _, element in ipairs(free and item.missing or {}) do
       local place = place_of(element)
       at[place] = at[place] or #made + 1
