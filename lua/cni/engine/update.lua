@@ -43,13 +43,19 @@ local function signature(value)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
--- What a step wants, as its record would have it, without what an ADD chooses by itself.
-local function wish(step, kind)
+local wishes = setmetatable({}, { __mode = "k" })
+
+-- What a step wants, as its record would have it, without what an ADD chooses by itself. A step of a record
+-- has been written and read.
+local function wish(step, kind, of_record)
+  if wishes[step] then return wishes[step] end
   local want = {}
   for key, value in pairs(step.want) do
     if not (kind.chosen and kind.chosen[key]) then want[key] = value end
   end
-  return signature(json.decode_lines(json.note(want) .. "\n", "step")[1])
+  if not of_record then want = json.decode_lines(json.note(want) .. "\n", "step")[1] end
+  wishes[step] = json.sorted_note(want)
+  return wishes[step]
 end
 
 local function name_of(step, about)
@@ -63,7 +69,7 @@ local function pair_up(steps, left)
   local function pass(name)
     local by = {}
     for i, old in ipairs(left) do
-      local text = old.did and not taken[i] and name(old, plans.kind_of(old))
+      local text = old.did and not taken[i] and name(old, plans.kind_of(old), true)
       if text then
         by[text] = by[text] or {}
         table.insert(by[text], i)
@@ -75,7 +81,7 @@ local function pair_up(steps, left)
       if i then pairs_of[n], taken[i] = i, true end
     end
   end
-  pass(function(step, kind) return name_of(step, wish(step, kind)) end)
+  pass(function(step, kind, of_record) return name_of(step, wish(step, kind, of_record)) end)
   pass(function(step, kind)
     local key = kind.key and kind.key(step)
     return key and name_of(step, key)
@@ -95,9 +101,12 @@ local function compare(part)
   for n, step in ipairs(plan.steps) do
     local kind, from = plans.kind_of(step), old[of[n]]
     if from then
-      if kind.adopt then kind.adopt(step, from) end
+      if kind.adopt then
+        kind.adopt(step, from)
+        wishes[step] = nil
+      end
       step.was, step.had = of[n], from.had
-      if wish(step, kind) == wish(from, kind) then
+      if wish(step, kind) == wish(from, kind, true) then
         step.kept, step.want = true, from.want
       else
         part.differs = true

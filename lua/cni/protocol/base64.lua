@@ -5,11 +5,10 @@
 local M = {}
 
 local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-local digit, value = {}, {}
-for i = 1, #alphabet do
-  local char = alphabet:sub(i, i)
-  digit[i - 1], value[char] = char, i - 1
-end
+local char = string.char
+-- A digit by its value, the value by the digit's byte.
+local digit, value = {}, { [("="):byte()] = 0 }
+for i = 1, #alphabet do digit[i - 1], value[alphabet:byte(i)] = alphabet:sub(i, i), i - 1 end
 
 --- Print bytes.
 -- @string bytes
@@ -31,12 +30,12 @@ end
 function M.decode(text)
   if #text % 4 ~= 0 or not text:find "^[A-Za-z0-9+/]*=?=?$" then return nil end
   local parts = {}
-  for a, b, c, d in text:gmatch "(.)(.)(.)(.)" do
-    local bits = value[a] << 18 | (value[b] or 0) << 12 | (value[c] or 0) << 6 | (value[d] or 0)
-    parts[#parts + 1] = string.char(bits >> 16, bits >> 8 & 255, bits & 255)
-      :sub(1, c == "=" and 1 or d == "=" and 2 or 3)
+  for at = 1, #text, 4 do
+    local a, b, c, d = text:byte(at, at + 3)
+    local bits = value[a] << 18 | value[b] << 12 | value[c] << 6 | value[d]
+    parts[#parts + 1] = char(bits >> 16, bits >> 8 & 255, bits & 255)
   end
-  return table.concat(parts)
+  return table.concat(parts):sub(1, -1 - #text:match "=*$")
 end
 
 return M
