@@ -184,8 +184,6 @@ static void configure(struct call *call, const struct kind *kind)
 	snprintf(call->pod.name, sizeof(call->pod.name), "%s", call->ifname);
 	call->pod.index = 0;
 	check("pod", get_link(&pod, &call->pod));
-	if (!kind->shared)
-		sysctl("ipv6", call->ifname, "accept_dad", "0");
 	if (kind->shared || kind->announces)
 		sysctl("ipv4", call->ifname, "arp_notify", "1");
 	put_addr(&pod, call->pod.index, call->address, call->subnet.len,
