@@ -7,8 +7,6 @@
 local common = require "cni.common"
 local fail = require "cni.fail"
 local flannel = require "cni.flannel_subnet"
-local ipam = require "cni.ipam"
-local json = require "cni.json"
 local schema = require "cni.schema"
 
 local conf = schema.record {
@@ -32,12 +30,7 @@ end, "delegate has neither name nor ipam.")
 
 local nothing <const> = { subnets = {}, networks = {} }
 
--- What was given is written down, and stays: the file may have changed since. DEL does without.
-local function delegate_of(req)
-  local given = req:once("subnet", function()
-    local ok, found = pcall(flannel.read, req.conf.subnetFile)
-    return ok and found or req.command == "DEL" and nothing or error(found, 0)
-  end)
+local function delegate_of(req, given)
   local d = { type = "bridge" }
   for key, value in next, req.conf.delegate or {} do d[key] = value end
   if d.ipMasq == nil then d.ipMasq = not given.masquerades end
@@ -47,18 +40,19 @@ local function delegate_of(req)
   return d
 end
 
-local function add(req)
-  common.need_absolute(req, "dataDir", req.conf.dataDir)
-  local d = req.command == "DEL" and flannel.kept(req) or delegate_of(req)
-  flannel.keep(req, d)
-  return req:delegate(d.type, d, true)
+-- What was given is written down, and stays: the file may have changed since. DEL does without.
+local function given_to(req)
+  return req:once("subnet", function()
+    local ok, found = pcall(flannel.read, req.conf.subnetFile)
+    return ok and found or req.command == "DEL" and nothing or error(found, 0)
+  end)
 end
 
--- The request as an IPAM plugin is to see it.
-local function asking(req, given)
-  local raw = { ipam = flannel.ipam(req.conf.ipam, given) }
-  for key, value in next, req.raw do raw[key] = raw[key] or value end
-  return setmetatable({ raw = raw, stdin = json.compact(raw) }, { __index = req })
+local function add(req)
+  common.need_absolute(req, "dataDir", req.conf.dataDir)
+  local d = req.command == "DEL" and flannel.kept(req) or delegate_of(req, given_to(req))
+  flannel.keep(req, d)
+  return req:delegate(d.type, d, true)
 end
 
 return {
@@ -66,7 +60,11 @@ return {
   status = function(req)
     local ok, found = pcall(flannel.read, req.conf.subnetFile)
     if not ok then fail.throw { code = fail.codes.no_add, msg = tostring(found) } end
-    ipam.status(asking(req, found))
+    local d = delegate_of(req, found)
+    req:delegate(d.type, d, true)
   end,
-  gc = function(req) ipam.gc(asking(req, nothing)) end,
+  gc = function(req)
+    local d = delegate_of(req, nothing)
+    req:delegate(d.type, d, true)
+  end,
 }

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --- JSON, strictly, over lua-cjson.
 -- The decoder accepts what RFC 8259 does and no more, and gives plain Lua values: whole
--- numbers are integers, a member that is null is absent, and `[]` is told from `{}`.
+-- numbers are integers, a member that is null is absent, and `[]` is told from `{}`. A whole number of more
+-- than 64 bits is a value of its own (@{is_number}), which is printed as it was written.
 -- The encoder is ours (netlink.json): sorted keys, exact integers, lists that stay lists.
 -- @module cni.json
 
@@ -25,6 +26,13 @@ M.null = null
 -- Carried by lists that would otherwise look like objects.
 local List = { __name = "json.list" }
 
+-- A whole number that no integer has room for: its digits.
+local Number = { __name = "json.number", __number = true, __tostring = function(n) return n.text end }
+
+-- cjson makes each number a float, so that it is fed those of many digits as strings that begin with this.
+local digits_mark <const> = "\0#"
+local digits_text <const> = "\\u0000#"
+
 -- cjson decodes [] and {} alike, so [] is fed to it as a list of this one string.
 local empty_mark <const> = "\0[]"
 local empty_text <const> = '["\\u0000[]"]'
@@ -43,11 +51,17 @@ function M.is_list(t)
   return type(t) == "table" and (t[1] ~= nil or getmetatable(t) == List)
 end
 
+--- Whether a value is a whole number of more than 64 bits.
+-- @param t anything
+-- @treturn boolean
+function M.is_number(t) return getmetatable(t) == Number end
+
 --- A value as an error message shows it: short, and on one line.
 -- @param v anything
 -- @treturn string
 function M.show(v)
   if v == null or v == nil then return "null" end
+  if M.is_number(v) then return #v.text > 64 and "a number of many digits" or v.text end
   if type(v) == "table" then return M.is_list(v) and "a list" or "an object" end
   if type(v) ~= "string" then return tostring(v) end
   if #v > 64 then v = sub(v, 1, 61) .. "..." end
@@ -109,10 +123,19 @@ local function string_end(what, text, from)
   end
 end
 
--- Refuse what cjson lets pass, and mark empty lists. Works on what is outside strings,
--- and so is run only on texts that could need it.
+local sixteen <const> = ("%d"):rep(16)
+
+-- A whole number that a float may not hold.
+local function mark_digits(token)
+  local digits = token:match "^%-?([1-9]%d*)$"
+  return digits and #digits > 15 and '"' .. digits_text .. token .. '"' or nil
+end
+
+-- Refuse what cjson lets pass, and mark empty lists and many digits. Works on what is outside strings,
+-- and so is run only on texts that could need it. Returns whether digits were marked, too.
 local function scrub(what, text)
   local out, n, at = {}, 0, 1
+  local marks, marked = not find(text, digits_text, 1, true), false
   while true do
     local open = find(text, '"', at, true)
     local plain = sub(text, at, (open or 0) - 1)
@@ -120,8 +143,12 @@ local function scrub(what, text)
     if bad then
       refuse(what, "a number needs digits on both sides of its point", text, at + bad - 1)
     end
+    -- A number is no key.
+    if marks and find(plain, sixteen) and not find(plain, "%d%s*:") then
+      plain, marked = gsub(plain, "[%w%.+-]+", mark_digits), true
+    end
     out[n + 1] = gsub(plain, "%[[ \t\r\n]*%]", empty_text)
-    if not open then return table.concat(out) end
+    if not open then return table.concat(out), marked end
     local close = string_end(what, text, open)
     out[n + 2] = sub(text, open, close)
     n, at = n + 2, close + 1
@@ -129,7 +156,7 @@ local function scrub(what, text)
 end
 
 -- What lua-cjson is to be given for a text that is not tame; refused where it would be content
--- and RFC 8259 is not.
+-- and RFC 8259 is not. And whether it has marked digits.
 local function clean(what, text)
   if not find(text, "%S") then refuse(what, "it is empty") end
   if sub(text, 1, 3) == "\xEF\xBB\xBF" then
@@ -139,14 +166,14 @@ local function clean(what, text)
   if not valid then refuse(what, "it is not UTF-8 (byte " .. bad .. ")") end
   bad = find(text, "\0", 1, true)
   if bad then refuse(what, "it holds a zero byte", text, bad) end
-  local ok, scrubbed = pcall(scrub, what, text)
+  local ok, scrubbed, marked = pcall(scrub, what, text)
   if not ok then
     -- The grammar comes first: it names the fault better, where there is one.
     local parsed, err = pcall(parse, text)
     if not parsed then refuse_syntax(what, err, text) end
     error(scrubbed, 0)
   end
-  return scrubbed
+  return scrubbed, marked
 end
 
 --- Decode one JSON text.
@@ -158,8 +185,8 @@ end
 -- @raise code 6 with reason and position
 function M.decode(text, what, opts)
   what = what or "JSON"
-  local source = text
-  if not tame(text) then source = clean(what, text) end
+  local source, marked = text, false
+  if not tame(text) then source, marked = clean(what, text) end
   local ok, value = pcall(parse, source)
   if not ok then
     if source ~= text then
@@ -176,7 +203,9 @@ function M.decode(text, what, opts)
   end
   if value == null then return nil end
   local holder = { value }
-  if not tidy(holder, List, empty_mark) then refuse(what, "a number is out of range") end
+  if not tidy(holder, List, empty_mark, Number, marked and digits_mark or nil) then
+    refuse(what, "a number is out of range")
+  end
   return holder[1]
 end
 

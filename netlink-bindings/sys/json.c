@@ -6,6 +6,7 @@
 
 #include "bindings.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <math.h>
 #include <stdbool.h>
@@ -16,6 +17,7 @@
 enum {
 	MAX_LEVEL = 128,
 	FEW_KEYS = 32,
+	SURE_DIGITS = 15, /* of a number that a double holds whatever they are */
 };
 
 /***
@@ -50,11 +52,15 @@ static const unsigned char *string_end(const unsigned char *p, const unsigned ch
 static bool is_tame(const unsigned char *p, const unsigned char *end)
 {
 	bool something = false;
+	size_t digits = 0;
 
 	for (; p < end; p++) {
 		const unsigned char *next = p + 1;
 
 		something |= !is_space(*p);
+		digits = is_digit(*p) ? digits + 1 : 0;
+		if (digits > SURE_DIGITS)
+			return false;
 		switch (*p) {
 		case '"':
 			p = string_end(p, end);
@@ -84,8 +90,9 @@ static bool is_tame(const unsigned char *p, const unsigned char *end)
 }
 
 /***
-Whether a text can go to lua-cjson as it is: ASCII, without control characters, empty lists, and
-numbers that it takes though JSON has none such. A text that is not JSON may be tame too.
+Whether a text can go to lua-cjson as it is: ASCII, without control characters, empty lists, numbers that
+it takes though JSON has none such, and those of so many digits that it loses some. A text that is not
+JSON may be tame too.
 @function json.tame
 @tparam string text
 @treturn boolean
@@ -99,7 +106,7 @@ static int json_tame(lua_State *L)
 	return 1;
 }
 
-enum { LIST = 2, MARK = 3 };
+enum { LIST = 2, MARK = 3, NUMBER = 4, DIGITS = 5 };
 
 static bool is_null(lua_State *L, int idx)
 {
@@ -116,6 +123,37 @@ static bool is_marked(lua_State *L, int t)
 	marked = lua_rawequal(L, -2, MARK) && lua_isnil(L, -1);
 	lua_pop(L, 2);
 	return marked;
+}
+
+/* Replace the value at `value`, of the key below it in the table at `t`, by that at the top. [-1, +0, m] */
+static void replace(lua_State *L, int t, int value)
+{
+	lua_pushvalue(L, value - 1);
+	lua_insert(L, -2);
+	lua_rawset(L, t);
+}
+
+/* Push what a string stands for that begins with the mark of digits: a whole number. False: it does not. */
+static bool push_digits(lua_State *L, int value)
+{
+	size_t len, skip;
+	const char *text = lua_tolstring(L, value, &len), *mark = lua_tolstring(L, DIGITS, &skip);
+	long long whole;
+
+	if (!mark || len <= skip || memcmp(text, mark, skip))
+		return false;
+	errno = 0;
+	whole = strtoll(text + skip, NULL, 10);
+	if (errno) {
+		lua_createtable(L, 0, 1);
+		lua_pushlstring(L, text + skip, len - skip);
+		lua_setfield(L, -2, "text");
+		lua_pushvalue(L, NUMBER);
+		lua_setmetatable(L, -2);
+	} else {
+		lua_pushinteger(L, whole);
+	}
+	return true;
 }
 
 /* Tidy the table at `t`. False: it holds a number out of range. [-0, +0, m] */
@@ -143,14 +181,14 @@ static bool tidy(lua_State *L, int t)
 			good = n - n == 0;
 			/* Beyond 2^53 neighbours are lost: what was written is no longer known. */
 			if (good && n == floor(n) && n <= 0x1p53 && n >= -0x1p53) {
-				lua_pushvalue(L, value - 1);
 				lua_pushinteger(L, (lua_Integer)n);
-				lua_rawset(L, t);
+				replace(L, t, value);
 			}
+		} else if (type == LUA_TSTRING && push_digits(L, value)) {
+			replace(L, t, value);
 		} else if (is_null(L, value) && lua_type(L, value - 1) == LUA_TSTRING) {
-			lua_pushvalue(L, value - 1);
 			lua_pushnil(L);
-			lua_rawset(L, t);
+			replace(L, t, value);
 		}
 		lua_settop(L, value - 1);
 	}
@@ -161,11 +199,13 @@ static bool tidy(lua_State *L, int t)
 
 /***
 Make plain Lua values of what lua-cjson gives: whole numbers become integers, members that are null
-go, marked lists are emptied.
+go, marked lists are emptied, marked digits become numbers.
 @function json.tidy
 @tparam table value changed in place
 @tparam table list metatable of an empty list
 @tparam string mark one that has this for its only element is empty
+@tparam table number metatable of a whole number that no integer has room for: its `text` has the digits
+@tparam[opt] string digits what a string begins with that is such a number, or an integer; nil: there are none
 @treturn boolean false: a number is out of range
 */
 static int json_tidy(lua_State *L)
@@ -173,7 +213,8 @@ static int json_tidy(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	luaL_checktype(L, LIST, LUA_TTABLE);
 	luaL_checktype(L, MARK, LUA_TSTRING);
-	lua_settop(L, MARK);
+	luaL_checktype(L, NUMBER, LUA_TTABLE);
+	lua_settop(L, DIGITS);
 	lua_pushboolean(L, tidy(L, 1));
 	return 1;
 }
@@ -405,7 +446,10 @@ static void put_table(struct writer *w, int t, int level)
 	if (luaL_getmetafield(L, t, "__tostring") != LUA_TNIL) {
 		const char *text = luaL_tolstring(L, t, &len);
 
-		put_string(w, text, len);
+		if (luaL_getmetafield(L, t, "__number") != LUA_TNIL)
+			put(w, text, len);
+		else
+			put_string(w, text, len);
 		lua_settop(L, t);
 		return;
 	}

@@ -173,8 +173,9 @@ local bindings = {
     local text = json.encode({ many, setmetatable({}, List), { a = { ("x"):rep(5000) } } }, List,
       "  ", { key7 = 1 })
     assert(#text > 5000 and json.tame(text) == false)
-    local value = { { "mark" }, { a = 1.0 } }
-    assert(json.tidy(value, List, "mark") and math.type(value[2].a) == "integer")]] },
+    local value, Number = { { "mark" }, { a = 1.0, b = "#12", c = "#123456789012345678901" } }, {}
+    assert(json.tidy(value, List, "mark", Number, "#") and math.type(value[2].a) == "integer")
+    assert(value[2].b == 12 and getmetatable(value[2].c) == Number and value[2].c.text == "123456789012345678901")]] },
   { "await", "return require('netlink').open('/run/netns/alloc')", [[
     local h = ...
     assert(h:await("link", { name = "lo" }, { index = 1 }, { "mtu" }, 1000))

@@ -112,9 +112,35 @@ describe("json.decode gives", function()
     assert.are.same({ 1, -5, 1, 1000, 0, 9007199254740992, 34359738359 }, v)
   end)
 
-  it("P-CFG-10: integers beyond 2^53 as what they are, inexact", function()
-    assert.are.equal("float", math.type(json.decode "9007199254740994"))
-    assert.are.equal("float", math.type(json.decode "12345678901234567890"))
+  it("P-CFG-10: integers beyond 2^53 exactly, and those beyond 64 bits as they were written", function()
+    for _, text in ipairs { "9007199254740993", "-9007199254740993", "9223372036854775807", "-9223372036854775808" } do
+      assert.are.equal("integer", math.type(json.decode(text)))
+      assert.are.equal(text, json.compact(json.decode(text)))
+      assert.is_false(json.is_number(json.decode(text)))
+    end
+    for _, text in ipairs { "9223372036854775808", "-9223372036854775809", "18446744073709551615", ("9"):rep(400) } do
+      assert.is_true(json.is_number(json.decode(text)))
+      assert.are.equal(text, json.compact(json.decode(text)))
+    end
+    assert.are.equal("18446744073709551615", json.show(json.decode "18446744073709551615"))
+    local text = '{"a":{"b":[12345678901234567890,1,12345678901234567891]},"c":"12345678901234567892"}'
+    assert.are.equal(text, json.compact(json.decode(text)))
+    assert.are.equal(text, json.compact(json.decode(json.encode(json.decode(text)))))
+  end)
+
+  it("numbers of many digits that are not whole as floats, and strings as they are, whatever they look like", function()
+    assert.are.same({ 0.12345678901234567890, 123456789012345678e3 }, json.decode "[0.12345678901234567890,123456789012345678e3]")
+    for _, text in ipairs { '["\\u0000#5"]', '["\\u0000#12345678901234567890"]', '["12345678901234567890:"]' } do
+      assert.are.equal(text, json.compact(json.decode(text)))
+    end
+    assert.are.same({ "\0#1", 1.2345678901234567e+19 }, json.decode '["\\u0000#1",12345678901234567890]')
+  end)
+
+  it("no number that JSON has not, however many digits it has", function()
+    for _, text in ipairs { "[012345678901234567890]", "[12345678901234567890abc]", "{12345678901234567890:1}",
+      "[1 2345678901234567890123]", "[+12345678901234567890]", "[12345678901234567890.]" } do
+      refused(text)
+    end
   end)
 
   it("no member that is null, at any depth", function()

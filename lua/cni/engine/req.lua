@@ -308,12 +308,17 @@ local function check_changes(changes)
   end
 end
 
+-- What a runtime adds for one call.
+local of_runtime = { "runtimeConfig", "cni.dev/valid-attachments", "cni.dev/attachments" }
+
 -- Somebody's configuration in place of the caller's: as much as the runtime says stays.
 local function in_place(raw, conf)
   local out = {}
   for key, value in next, conf do out[key] = value end
   for _, key in ipairs(fixed) do out[key] = raw[key] end
-  if raw.runtimeConfig ~= nil then out.runtimeConfig = raw.runtimeConfig end
+  for _, key in ipairs(of_runtime) do
+    if raw[key] ~= nil then out[key] = raw[key] end
+  end
   return out
 end
 
@@ -402,7 +407,8 @@ local function opened(answer, prev)
   return answer
 end
 
-local function delegate(req, type_name, changes, whole)
+-- What a delegate is asked: its configuration, and whether it is for addresses.
+local function asked(req, type_name, changes, whole)
   local raw = whole and in_place(req.raw, changes) or changing.merge(req.raw, changes)
   local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
   -- It is for addresses when the caller is an IPAM plugin, or when the configuration has it as ipam.type. Any
@@ -414,9 +420,39 @@ local function delegate(req, type_name, changes, whole)
     raw.type = type_name
   end
   local script, within = find_script(req, type_name)
+  if script and script.ipam and not for_addresses and req.plan.mode ~= "erase" then
+    fail.config("delegate", ("%s gives addresses, and makes no interface"):format(type_name),
+      "ipam.type is for it")
+  end
+  return setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
+    within = within }, { __index = req }), script, for_addresses
+end
+
+-- GC and STATUS: what the type does then, with its configuration.
+local function relay(req, type_name, changes, whole)
+  local sub, script, for_addresses = asked(req, type_name, changes, whole)
+  local verb = req.command:lower()
+  if not script then
+    local foreign = require "cni.step.delegate"
+    foreign.call(req.command, type_name, for_addresses and sub or foreign.as_interface(sub, req.type))
+    return
+  end
+  local schema = require "cni.schema"
+  scripts.read_args(script, sub, true)
+  if script.conf then
+    sub.conf = verb == "gc" and scripts.bounded(schema.salvage, script.conf, sub.raw)
+      or schema.read(script.conf, sub.raw)
+  end
+  if script[verb] then
+    scripts.call(script, verb, sub)
+  elseif not script.ipam then
+    require("cni.ipam")[verb](sub)
+  end
+end
+
+local function delegate(req, type_name, changes, whole)
+  local sub, script, for_addresses = asked(req, type_name, changes, whole)
   if script and req.plan.mode ~= "erase" and not whole then check_keys(script, changes) end
-  local sub = setmetatable({ type = type_name, raw = raw, stdin = json.compact(raw), changed = true,
-    within = within }, { __index = req })
   if script then return opened(run_script(sub, script, not whole and req.raw or nil), req.prev) end
   local foreign = require "cni.step.delegate"
   return opened(foreign.obtain(req.plan, type_name, sub, not for_addresses), req.prev)
@@ -438,7 +474,8 @@ end
 -- Any other type is an executable in CNI_PATH, called as the specification says: ADD; CHECK; and DEL with the
 -- configuration that its ADD was given.
 --
--- GC and STATUS go by the caller's own configuration.
+-- In a script's `status` and `gc` it is that type's that is asked; without one there, they go by the caller's
+-- own configuration.
 -- @tparam table req
 -- @tparam string type_name
 -- @tparam[opt] table changes laid over the configuration: the keys of objects one by one, anything else as a
@@ -448,11 +485,12 @@ end
 -- configuration, a key that the type does not read is passed over, and a value that it refuses is that one's
 -- mistake
 -- @treturn table the result: `interfaces`, `ips`, `routes` (lists, empty when it has none) and `dns`; to be
--- returned as it is, or with changes
+-- returned as it is, or with changes. In GC and STATUS there is none
 function M.delegate(req, type_name, changes, whole)
   req, type_name, changes, whole = takes.delegate(req, type_name, changes, whole)
   changes = changes or {}
   if not whole then check_changes(changes) end
+  if req.command == "STATUS" or req.command == "GC" then return relay(req, type_name, changes, whole) end
   return args.at_once(req.plan, "req:delegate", delegate, req, type_name, changes, whole)
 end
 

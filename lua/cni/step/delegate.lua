@@ -253,6 +253,14 @@ local function answered(step, plan)
   return text and parsed(text, step.want.type, plan.request.version) or plan.prev or {}
 end
 
+--- A request to a plugin that is no IPAM plugin.
+-- @tparam table request
+-- @string outer the type whose script delegates
+-- @treturn table for @{ask}
+function M.as_interface(request, outer)
+  return setmetatable({ as_interface = true, outer = outer }, { __index = request })
+end
+
 local function new_step(plan, type_name, request, as_interface)
   local want = { type = type_name, config = request.changed and request.stdin or nil }
   if as_interface then
@@ -260,7 +268,7 @@ local function new_step(plan, type_name, request, as_interface)
     for _, step in ipairs(plan.steps) do
       if step.kind == "delegate" and step.want.nth then want.nth = want.nth + 1 end
     end
-    request = setmetatable({ as_interface = true, outer = plan.request.type }, { __index = request })
+    request = M.as_interface(request, plan.request.type)
   end
   return { kind = "delegate", ns = "host", want = want, request = request }
 end
