@@ -330,6 +330,64 @@ describe("A node with flannel's own plugin", function()
     assert.is_nil(t.read "/var/lib/cni/networks/cbr0/10.42.3.2")
     assert.is_nil(kept())
   end)
+
+  it("asks a delegate that is not ours in STATUS and GC, with what a runtime says, and so it does ours", function()
+    t.write("/run/spec/bin/rec", "#!/bin/sh\ncat >/run/spec/got.$CNI_COMMAND; [ ! -e /run/spec/ill ] || " ..
+      [[{ echo '{"cniVersion":"1.1.0","code":50,"msg":"ill today"}'; exit 1; }]])
+    t.run "chmod 755 /run/spec/bin/rec"
+    local w = new({ type = "flannel", cniVersion = "1.1.0", delegate = { type = "rec", big = { 1 << 60 }, none = t.list {} } },
+      { path = "/run/spec/bin:" .. t.bin.ours, neighbours = false })
+    w:ok "STATUS"
+    local got = t.decode(t.read "/run/spec/got.STATUS")
+    t.same({ "rec", "cbr0", "1.1.0", 1450, "10.42.3.0/24" }, { got.type, got.name, got.cniVersion, got.mtu,
+      got.ipam.ranges[1][1].subnet })
+    has(t.read "/run/spec/got.STATUS", '"none":[]')
+    w:gc { { "c7" } }
+    got = t.decode(t.read "/run/spec/got.GC")
+    t.same({ { containerID = "c7", ifname = "eth0" } }, got["cni.dev/valid-attachments"])
+    t.write("/run/spec/ill", "")
+    has(w:fails("STATUS", nil, 50).text, "ill today")
+    os.remove "/run/spec/ill"
+    -- Ours says what it lacks.
+    w.conf.delegate = { type = "macvlan", master = "nolink0" }
+    w:ok "STATUS"
+    w.conf.delegate = { type = "macvlan", mode = "sideways" }
+    has(w:fails("STATUS", nil, 7).text, "sideways")
+    -- And so does a site's script.
+    t.write("/etc/luacni/plugins/own.lua", [[return { add = function(req) return req:delegate("bridge", req.raw, true) end,
+      status = function() error("not before noon") end }]])
+    w.conf.delegate = { type = "own" }
+    has(w:fails("STATUS").text, "not before noon")
+    t.run "rm -rf /etc/luacni"
+  end)
+end)
+
+describe("What flannel keeps", function()
+  it("is written anew by a repair that finds it gone, and a CHECK does not mind", function()
+    local w = new()
+    w:add()
+    local before = kept()
+    os.remove(data_dir .. "/c1")
+    w:ok "CHECK"
+    local out, status, err = t.sh({ t.build .. "/luacni", "repair" }, { host = w.host })
+    assert.equal(0, status, out .. err)
+    has(out, data_dir .. "/c1 is gone")
+    assert.equal(before, kept())
+    out, status = t.sh({ t.build .. "/luacni", "repair" }, { host = w.host })
+    t.same({ "", 0 }, { out, status })
+    w:del()
+    assert.is_nil(kept())
+  end)
+
+  it("stays when it is another network's by now", function()
+    local w = new()
+    w:add()
+    local others = kept():gsub('"name":"cbr0"', '"name":"cbr1"')
+    t.write(data_dir .. "/c1", others)
+    w:del()
+    assert.equal(others, kept())
+    os.remove(data_dir .. "/c1")
+  end)
 end)
 
 describe("flannel says what is wrong, and leaves nothing:", function()
@@ -377,6 +435,9 @@ describe("flannel says what is wrong, and leaves nothing:", function()
     end
     refuses(w, 7, "absolute path", { dataDir = "flannel" })
     has(w:fails("ADD", { conf = { delegate = { type = "nobody" } } }).text, "nobody")
+    for _, name in ipairs { "host-local", "dhcp", "static", "cluster" } do
+      refuses(w, 7, name .. " gives addresses, and makes no interface", { delegate = { type = name } })
+    end
     t.same({}, t.files(data_dir))
   end)
 end)

@@ -411,9 +411,9 @@ end
 local function asked(req, type_name, changes, whole)
   local raw = whole and in_place(req.raw, changes) or changing.merge(req.raw, changes)
   local function names(conf, type_of) return is_object(conf.ipam) and conf.ipam.type == type_of end
-  -- It is for addresses when the caller is an IPAM plugin, or when the configuration has it as ipam.type. Any
+  -- It is for addresses when the caller is an IPAM plugin, or when its configuration has it as ipam.type. Any
   -- other type makes an interface.
-  local for_addresses = names(req.raw, req.type) or names(raw, type_name)
+  local for_addresses = names(req.raw, req.type) or not whole and names(raw, type_name)
   if for_addresses then
     raw.ipam = changing.merge(is_object(raw.ipam) and raw.ipam or {}, { type = type_name })
   else
