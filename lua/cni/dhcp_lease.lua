@@ -112,14 +112,34 @@ local function first_ipv4(list)
   end
 end
 
+-- Routes as those of a result. What is on the link comes first, since others may lead by it: so does a router
+-- that no network of the lease has, as where each machine has a network of its own (a mask of 32 bits).
 local function routes_of(lease, priority)
-  local routes = {}
-  for i, route in ipairs(lease.routes or {}) do
-    local on_link = addr.is_unspecified(addr.ip(route.gw))
-    routes[i] = { dst = route.dst, gw = route.gw, scope = on_link and 253 or nil,
-      priority = priority ~= 0 and priority or nil }
+  local near, far, reached = {}, {}, { addr.parse(lease.address) }
+  local function add(list, dst, gw, scope)
+    list[#list + 1] = { dst = dst, gw = gw, scope = scope, priority = priority ~= 0 and priority or nil }
   end
-  return routes
+  local function is_on_link(route) return addr.is_unspecified(addr.ip(route.gw)) end
+  local function reaches(gw)
+    for _, net in ipairs(reached) do
+      if net:contains(addr.ip(gw)) then return true end
+    end
+    return false
+  end
+  for _, route in ipairs(lease.routes or {}) do
+    if is_on_link(route) then
+      add(near, route.dst, route.gw, 253)
+      reached[#reached + 1] = addr.parse(route.dst)
+    end
+  end
+  for _, route in ipairs(lease.routes or {}) do
+    if not is_on_link(route) and not reaches(route.gw) then
+      add(near, route.gw .. "/32", "0.0.0.0", 253)
+      reached[#reached + 1] = addr.parse(route.gw .. "/32")
+    end
+    if not is_on_link(route) then add(far, route.dst, route.gw) end
+  end
+  return table.move(far, 1, #far, #near + 1, near)
 end
 
 -- What the runtime knows, where the records are lost.

@@ -47,6 +47,8 @@ local function look_after(lease, silent)
   if now and now.is_news then
     ok, err = pcall(apply, now)
     renewal.note_updated(now, ok)
+    -- Whoever is not told will ask.
+    if ok then pcall(renewal.announce, now) end
     now, told = step.read(lease.of), told or { done = "changed" }
     told.problem = not ok and text_of(err) or nil
   end

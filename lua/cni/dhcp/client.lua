@@ -258,6 +258,19 @@ local function owner_of(talk, address)
   end
 end
 
+--- Tell the neighbours whose an address is: they may know another's MAC for it. Once; who misses it asks when
+-- what it knows is too old (RFC 5227, 2.3, has a second one two seconds later, which nobody waits for here).
+-- @param where as for @{acquire}
+-- @tparam table link
+-- @string address
+-- @raise why it cannot be sent
+function M.announce(where, link, address)
+  local mac, bytes = mac_bytes(link.mac), addr.ip(address)
+  local wire <close>, msg, errno = ns.frames(where, link.index, arp_type)
+  must(wire, "announce an address on " .. link.name, msg, errno)
+  must(wire:send(string.pack(arp, 1, ip_type, 6, 4, 1, mac, bytes, ("\0"):rep(6), bytes), all_macs))
+end
+
 -- Acquiring --------------------------------------------------------------------------------
 
 local function wait_of(n)

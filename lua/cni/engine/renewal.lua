@@ -161,6 +161,20 @@ function M.renew(lease, silent)
   return new, what, why
 end
 
+--- Tell the neighbours of the address of a lease, when the attachment has it.
+-- @tparam table lease
+-- @raise why they cannot be told
+function M.announce(lease)
+  local book <close> = journal.open(lease.of, lease.of.type)
+  local step, record = find_step(book)
+  local ns = step and not lease.is_over and sandbox.find(record.header)
+  if not ns then return end
+  local plan <close> = plans.new("look", { owner = lease.of, record = record,
+    pod = records.place(ns, record.header.netns) })
+  local link = step_of.link(plan.pod, step.want.link)
+  if link then client.announce(plan.pod.where, link, lease.address:match "^[^/]+") end
+end
+
 --- Note that an attachment is as its lease says; or that it could not be made so, and is to be later.
 -- @tparam table lease
 -- @tparam boolean is_done
