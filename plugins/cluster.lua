@@ -5,7 +5,6 @@
 local cluster_pool = require "cni.cluster_pool"
 local common = require "cni.common"
 local ipam_conf = require "cni.ipam_conf"
-local leases = require "cni.leases"
 local schema = require "cni.schema"
 
 local pool = cluster_pool.pool
@@ -42,20 +41,13 @@ local conf = schema.record {
   },
 }
 
--- Only an ADD has a use for it, and only an ADD may fail for want of it.
-local function dns_of(req)
-  local path = req.conf.ipam.resolvConf
-  if not path or req.command == "CHECK" or req.command == "DEL" then return nil end
-  return require("cni.resolv").read(path)
-end
-
 return {
   ipam = true,
   conf = conf,
 
   add = function(req)
     common.need_absolute(req, "ipam.dataDir", req.conf.ipam.dataDir)
-    local dns = dns_of(req)
+    local dns = req.conf.ipam.resolvConf and require("cni.resolv").of(req)
     return { ips = req:lease(cluster_pool.spec(req, ipam_conf.requested(req))),
       routes = req.conf.ipam.routes, dns = dns }
   end,
@@ -69,6 +61,6 @@ return {
 
   gc = function(req)
     local _, valid = req:valid_attachments()
-    for _, place in ipairs(cluster_pool.places(req)) do leases.gc(place, valid) end
+    cluster_pool.gc(req, valid)
   end,
 }

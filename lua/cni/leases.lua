@@ -53,8 +53,7 @@ end
 
 local function broken(what, msg, errno, path)
   if errno == sys.errno.ETIMEDOUT and path then
-    fail.throw { code = fail.codes.again, errno = errno, msg = what .. ": " .. msg,
-      hint = require("cni.record.holder").of_lock(path .. "/lock") }
+    require("cni.record.holder").refuse(what, path .. "/lock", M.timeout_ms / 1000)
   end
   fail.throw { code = fail.codes.io, errno = errno, msg = what .. ": " .. msg }
 end

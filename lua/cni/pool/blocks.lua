@@ -15,7 +15,8 @@
 --     fence      likewise, see cni.pool.transaction
 --     cursor     which block of each family is to be tried next
 --     boot, looked_at    when etcd was last asked for all that is ours
---     failed     { at =, text = }: the last thing that was asked for was not to be had
+--     failed     { at =, since =, text = }: the last thing that was asked for was not to be had; nor what was
+--                asked for before, since then
 --     endpoint   who has answered last
 --
 -- A block is *confirmed*: addresses are given from it; *leaving*: no more are, and it goes back when nobody
@@ -129,13 +130,29 @@ end
 function M.change(place, change)
   local s <close>, msg, errno = store.open(place.dir .. "/" .. place.network, M.index_dir, lock_ms)
   if not s then
-    local again = errno == sys.errno.ETIMEDOUT
-    fail.throw { code = again and fail.codes.again or fail.codes.io, msg = "blocks: " .. tostring(msg),
-      errno = errno }
+    if errno == sys.errno.ETIMEDOUT then
+      require("cni.record.holder").refuse("blocks", place.dir .. "/" .. place.network .. "/lock",
+        lock_ms / 1000)
+    end
+    fail.throw { code = fail.codes.io, msg = "blocks: " .. tostring(msg), errno = errno }
   end
   local state = M.read(place)
   if change(state, s) ~= false then write(place, state) end
   return state
+end
+
+--- Give up what a network has of a pool that its configuration does not speak of any more, as soon as nobody
+-- has an address of it; an ADD that is of the pool takes that back.
+-- @tparam table place
+-- @treturn boolean whether there is something to do
+function M.retire(place)
+  local is_empty = true
+  M.change(place, function(state, s)
+    for _ in s:each() do is_empty = false end
+    if not is_empty or not state.settings or state.settings.retired then return false end
+    state.settings.retired = true
+  end)
+  return is_empty
 end
 
 --- Note that single addresses are not waited for any more by who has asked for them.
@@ -341,6 +358,11 @@ function M.sets(state, requested)
   return sets
 end
 
+--- A family as people call it.
+-- @string family
+-- @treturn string
+function M.kind(family) return family == "inet" and "IPv4" or "IPv6" end
+
 --- How full a set is.
 -- @tparam table s a store
 -- @tparam {table,...} set
@@ -368,11 +390,55 @@ function M.is_low(settings, free, size)
   return size == 0 or free * 100 < size * settings.low
 end
 
--- Have the file say what the configuration says.
+-- The store of a directory that is not there.
+local nothing = setmetatable({ used = function() return 0 end }, { __close = function() end })
+
+--- How long it goes on where nothing more is to be had.
+-- @tparam table place
+-- @tparam table state of @{read}
+-- @treturn ?string nil: what was asked for last was to be had
+-- @treturn boolean whether it may be asked for again
+-- @raise code 5
+function M.outlook(place, state)
+  local failed = state.failed
+  if not failed then return nil, false end
+  local s <close> = store.open_existing(place.dir .. "/" .. place.network, M.index_dir) or nothing
+  local left = {}
+  for i, set in ipairs(M.sets(state)) do
+    left[i] = ("%.0f of %s"):format(M.count(s, set), M.kind(M.families(state.settings)[i]))
+  end
+  local now = sys.uptime()
+  return ("no more addresses are to be had since %.0f s (%s); left are %s"):format(
+    now - (failed.since or failed.at), failed.text, table.concat(left, ", ")), failed.at + pause <= now
+end
+
+-- Have the file say what the configuration says. true: it has said something else, so that etcd is to be
+-- asked what is ours.
 local function settle(place, state, settings)
-  if state.settings and json.sorted_note(state.settings) == json.sorted_note(settings) then return end
-  state.settings, state.failed = settings, nil
+  if state.settings and json.sorted_note(state.settings) == json.sorted_note(settings) then return false end
+  local is_first = state.settings == nil
+  state.settings, state.failed, state.looked_at = settings, nil, nil
   write(place, state)
+  return not is_first
+end
+
+-- That no two of the addresses that are requested are of a family, and none is a gateway: before any of them
+-- is claimed.
+local function check_requested(settings, requested)
+  local first = {}
+  for _, text in ipairs(requested or {}) do
+    local family, entry, around = addr.family(addr.ip(text)), M.block_of(settings, text)
+    if entry and first[family] then
+      fail.throw { msg = ("not all requested addresses can be given: %s and %s"):format(first[family], text),
+        details = "an attachment gets one of each family" }
+    end
+    local gateway = entry and entry.gateway
+    if entry and settings.by_block then gateway = addr.text(addr.parse(around):first_host()) end
+    if gateway == text then
+      fail.throw(("the requested address %s is a gateway of the pool %s"):format(text, settings.pool))
+    end
+    first[family] = text
+  end
 end
 
 --- What an ADD finds: the sets, and whether they are to be added to soon. Under the lock of the leases. What
@@ -383,9 +449,10 @@ end
 -- @treturn boolean
 -- @raise with `lacking` where what is requested has to be claimed first
 function M.look(spec, s)
+  check_requested(spec.settings, spec.requested)
   local state = M.read(spec)
-  settle(spec, state, spec.settings)
-  local sets, is_low = M.sets(state, spec.requested), false
+  local is_low = settle(spec, state, spec.settings)
+  local sets = M.sets(state, spec.requested)
   for _, text in ipairs(spec.requested or {}) do
     local own, single = false, tostring(addr.cidr(addr.ip(text)))
     for _, set in ipairs(sets) do own = own or ranges.find(set, text) ~= nil end
@@ -398,7 +465,7 @@ function M.look(spec, s)
   for _, set in ipairs(not state.settings.blocks_file and sets or {}) do
     -- One of them goes now.
     local free, size = M.count(s, set)
-    is_low = is_low or M.is_low(state.settings, free - 1, size)
+    is_low = M.is_low(state.settings, free - 1, size) or is_low
   end
   -- Who has just been refused is not asked again by each ADD.
   local failed = state.failed
