@@ -258,6 +258,7 @@ local function check_pool(req, spec)
   local state, settings = blocks.read(spec), spec.settings
   state.settings = settings
   check_lost(state, settings.pool)
+  blocks.check_twin(spec, state)
   local outlook, is_due = blocks.outlook(spec, state)
   -- Where a runtime makes no ADD after that, nobody else would ask etcd again.
   if is_due then require("cni.pool.claim").start(spec, req.environ()) end

@@ -244,7 +244,7 @@ describe("STATUS", function()
     says(got.err, "^luacni: pool default: " .. words)
     says(select(3, m:tool("list", "--data-dir", m.dir)), words)
     t.write("/etc/cni/net.d/10-pods.conflist", t.json { cniVersion = "1.1.0", name = "pods", plugins = { m:conf() } })
-    local out, rc, err = t.sh({ "build/luacni", "status", "pods" }, { host = p.host, env = { CNI_PATH = "build/cni-bin" } })
+    local out, rc, err = t.sh({ "build/luacni", "status", "pods" }, { host = p.host })
     assert.equal(0, rc, out .. err)
     says(err, words)
     for i = 15, 16 do m:add("c" .. i) end
@@ -287,6 +287,66 @@ describe("A machine's former name", function()
     assert.equal(0, rc, err)
     says(out, "^free now: 10%.5%.")
     for _, node in pairs(p:owners()) do assert.not_equal("n1", node) end
+  end)
+end)
+
+describe("A machine that is another one's copy, name and identifier too,", function()
+  it("is found out when both ask etcd in turn: one of them gives no more addresses, until it has a name of its own", function()
+    local p = pool.new()
+    local m = p:machine "n1"
+    local n = p:machine("n1", { dataDir = "/var/lib/cni/pools/copy" })
+    n.dir = n.ipam.dataDir
+    m:add "c1"
+    n:add "d1"
+    for _ = 1, 3 do
+      if not m:refill "--look" then break end
+      assert.is_true(n:refill "--look")
+    end
+    m, n = n, m
+    local text = "another machine has the name n1 too, and the same identifier %(/etc/machine%-id%)"
+    local err = n:fails("ADD", "d2")
+    assert.equal(7, err.code)
+    says(err.text, text)
+    says(status(n).json.msg, text)
+    says(select(2, n:refill "--look"), text)
+    assert.is_true(m:refill "--look")
+    m:add "c2"
+    m:does("STATUS", false, { ifname = false })
+    n:does("DEL", "c1")
+    n.ipam.node = "n2"
+    n:add "d3"
+    n:settle()
+    n:refill "--look"
+    n:add "d4"
+    p:assert_sane { m }
+    for _, state in pairs(n:blocks()) do assert.is_true(state == "lost" or state == "confirmed") end
+  end)
+
+  it("is not what one is whose file was put back from a copy: it asks what is its own", function()
+    local p = pool.new { giveBackAfter = 0 }
+    local m = p:machine "n1"
+    for i = 1, 14 do m:add("c" .. i) end
+    m:settle()
+    t.run(("cp -a %s /run/spec/saved"):format(m.dir))
+    for i = 1, 14 do m:does("DEL", "c" .. i) end
+    assert.is_true(m:refill())
+    -- What has come of a request was not known, and so the fence is another one since.
+    t.run(("sed -i 's/\"claiming\": *false/\"claiming\": true/' %s/blocks/default/pods.json"):format(m.dir))
+    assert.is_true(m:refill())
+    t.run(("rm -r %s; mv /run/spec/saved %s"):format(m.dir, m.dir))
+    local stale = m:blocks()
+    m.ipam.giveBackAfter = 600
+    for i = 1, 14 do m:does("DEL", "c" .. i) end
+    m:add "c20"
+    m:settle()
+    assert.is_true(m:refill())
+    local lost = 0
+    for block in pairs(stale) do lost = lost + (m:blocks()[block] ~= "confirmed" and 1 or 0) end
+    assert.equal(1, lost, t.json(stale))
+    m:does("DEL", "c20")
+    assert.is_true(m:refill())
+    m:does("STATUS", false, { ifname = false })
+    p:assert_sane { m }
   end)
 end)
 

@@ -13,6 +13,8 @@
 --     claiming   something is being asked for: it may be ours already, and we do not know it
 --     known      the pool's grid, as it stands in etcd
 --     fence      likewise, see cni.pool.transaction
+--     taken      how often somebody else has put up another one, as only a machine does that takes itself for
+--                this one
 --     cursor     which block of each family is to be tried next
 --     boot, looked_at    when etcd was last asked for all that is ours
 --     failed     { at =, since =, text = }: the last thing that was asked for was not to be had; nor what was
@@ -86,7 +88,7 @@ end
 -- Moments of another boot say nothing.
 local function forget_moments(state)
   if state.boot == boot() then return end
-  state.boot, state.looked_at, state.failed = nil, nil, nil
+  state.boot, state.looked_at, state.failed, state.taken = nil, nil, nil, nil
   for _, block in ipairs(state.blocks) do block.empty_at, block.claimed_at = nil, nil end
 end
 
@@ -417,7 +419,7 @@ end
 local function settle(place, state, settings)
   if state.settings and json.sorted_note(state.settings) == json.sorted_note(settings) then return false end
   local is_first = state.settings == nil
-  state.settings, state.failed, state.looked_at = settings, nil, nil
+  state.settings, state.failed, state.looked_at, state.taken = settings, nil, nil, nil
   write(place, state)
   return not is_first
 end
@@ -441,6 +443,19 @@ local function check_requested(settings, requested)
   end
 end
 
+--- That no other machine takes itself for this one, with its name and its identifier: both have the same
+-- blocks. Once may be an etcd, or a file of this machine's, that was put back from a copy.
+-- @tparam table place
+-- @tparam table state of @{read}
+-- @raise code 7
+function M.check_twin(place, state)
+  if not math.tointeger(state.taken) or state.taken < 2 then return end
+  fail.config("ipam.node", ("another machine has the name %s too, and the same identifier (/etc/machine-id): "
+    .. "it has the same blocks of the pool %s"):format(state.settings.node, state.settings.pool),
+    ("give one of them another name and identifier, and attach its containers anew; if there is no other, " ..
+    "remove %s"):format(place.blocks))
+end
+
 --- What an ADD finds: the sets, and whether they are to be added to soon. Under the lock of the leases. What
 -- the configuration says of the pool is written down, where it is new.
 -- @tparam table spec of cni.leases, with `blocks` and `settings`
@@ -452,6 +467,7 @@ function M.look(spec, s)
   check_requested(spec.settings, spec.requested)
   local state = M.read(spec)
   local is_low = settle(spec, state, spec.settings)
+  M.check_twin(spec, state)
   local sets = M.sets(state, spec.requested)
   for _, text in ipairs(spec.requested or {}) do
     local own, single = false, tostring(addr.cidr(addr.ip(text)))

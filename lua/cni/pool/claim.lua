@@ -336,6 +336,7 @@ end
 local function claim(place, options)
   local c, count = transaction.new(place, leisure), 0
   if not c then return count end
+  blocks.check_twin(place, blocks.read(place))
   c.look, c.used, c.lent, c.is_waited_for = options.look, {}, {}, options.since
   for _ = 1, most_requests do
     c.client.timeout = math.max(0.2, options.till - sys.uptime())

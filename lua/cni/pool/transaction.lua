@@ -161,6 +161,15 @@ local function learn(c, grid, machine, fence)
     c.client:txn { compare = { etcd.absent(machine_at) }, success = { etcd.put(machine_at, c.machine) } }
     c.was_sent_away = true
   end
+  -- There was no doubt about it.
+  if machine and fence and c.fence and fence ~= c.fence then
+    local state = blocks.change(c.place, function(state)
+      state.taken = (math.tointeger(state.taken) or 0) + 1
+      blocks.date(state)
+    end)
+    blocks.check_twin(c.place, state)
+    c.was_sent_away = true
+  end
   -- Where it is not known what has come of that, it is not as expected the next time.
   if machine or not c.is_new then renew_fence(c, fence, etcd.is(machine_at, c.machine)) end
 end
