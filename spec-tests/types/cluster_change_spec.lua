@@ -265,6 +265,28 @@ describe("STATUS", function()
   end)
 end)
 
+describe("A prefix in etcd", function()
+  it("that is another one has nothing of the machine's: no address is given that is not claimed there", function()
+    local p = pool.new()
+    local m, n = p:machine "n1", p:machine "n2"
+    local address = m:add "c1":match "^[^/]*"
+    for _, each in ipairs { m, n } do each.ipam.etcd = t.with(each.ipam.etcd, { prefix = "/other" }) end
+    local second = m:add "c2":match "^[^/]*"
+    m:settle()
+    local there = {}
+    for key in pairs(p.etcd:keys "/other/v1/default/blocks/") do there[#there + 1] = key:match "blocks/(.*)$" end
+    assert.equal(1, #there)
+    assert.equal("confirmed", m:blocks()[there[1]])
+    says(status(m).json.msg, "is not this machine's any more")
+    m:does("CHECK", "c1")
+    m:does("DEL", "c1")
+    assert.not_equal(address, second)
+    assert.is_true(m:refill "--look")
+    assert.equal(0, status(m).rc)
+    assert.not_equal(second, n:add "d1":match "^[^/]*")
+  end)
+end)
+
 describe("A machine's former name", function()
   it("is not released while its containers have addresses of that, and is afterwards", function()
     local p = pool.new()
@@ -313,13 +335,12 @@ describe("A machine that is another one's copy, name and identifier too,", funct
     m:add "c2"
     m:does("STATUS", false, { ifname = false })
     n:does("DEL", "c1")
-    n.ipam.node = "n2"
+    n.node, n.ipam.node = "n2", "n2"
     n:add "d3"
     n:settle()
     n:refill "--look"
     n:add "d4"
-    p:assert_sane { m }
-    for _, state in pairs(n:blocks()) do assert.is_true(state == "lost" or state == "confirmed") end
+    p:assert_sane { m, n }
   end)
 
   it("is not what one is whose file was put back from a copy: it asks what is its own", function()

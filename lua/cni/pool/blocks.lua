@@ -418,7 +418,13 @@ end
 -- asked what is ours.
 local function settle(place, state, settings)
   if state.settings and json.sorted_note(state.settings) == json.sorted_note(settings) then return false end
-  local is_first = state.settings == nil
+  local is_first, old = state.settings == nil, state.settings or settings
+  -- What was another node's, or stands elsewhere, is ours only when etcd says so.
+  if old.node ~= settings.node or (old.etcd or {}).prefix ~= (settings.etcd or {}).prefix then
+    for _, block in ipairs(state.blocks) do
+      if block.state == "confirmed" then block.state = "lost" end
+    end
+  end
   state.settings, state.failed, state.looked_at, state.taken = settings, nil, nil, nil
   write(place, state)
   return not is_first
