@@ -30,6 +30,8 @@ local conf = schema.record {
       doc = "When less is free, in per cent, the next block is claimed." },
     giveBackAfter = schema.integer { min = 0, max = 31536000, default = 600,
       doc = "Seconds after which a block that nobody has an address of is given back." },
+    sticky = schema.boolean {
+      doc = "A pod, by its name, gets the address that it had here last, where that is free." },
     routes = ipam_conf.routes,
     resolvConf = schema.string { empty = "absent", doc = "File to take resolver settings from." },
     dataDir = schema.string { empty = "absent", default = cluster_pool.default_dir,

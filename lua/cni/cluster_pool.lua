@@ -194,6 +194,13 @@ local function spec_of(req, pool, name, requested)
   local spec = blocks.place(ipam.dataDir, check_name(where .. ".name", name), req.network)
   local node = ipam.node or req.node.name
   spec.requested = requested
+  local workload = ipam.sticky and req.workload
+  if workload and workload.namespace and workload.name then
+    local sticky = require "cni.pool.sticky"
+    spec.sticky = sticky.of(("%s/sticky/%s/%s"):format(ipam.dataDir, name, req.network), workload.namespace,
+      workload.name)
+    spec.wished = sticky.wished(spec.sticky)
+  end
   spec.settings = { pool = name, network = req.network, node = check_name("ipam.node", node),
     subnets = subnets_of(pool, where), exclude = excluded(pool, where),
     by_block = pool.gatewayPerBlock or nil,

@@ -119,6 +119,7 @@ local function take_of_pool(plan, want)
       error(ips, 0)
     end
   end
+  if want.sticky then require("cni.pool.sticky").note(want.sticky, ips) end
   if plan.is_low then require("cni.pool.claim").start(want, plan.request.environ()) end
   return ips
 end
