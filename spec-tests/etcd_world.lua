@@ -125,6 +125,11 @@ function M.new(opts)
     client_certs = opts.client_certs, user = opts.user, password = opts.password, pids = {}, endpoints = {},
     host = opts.host, scheme = (opts.tls or opts.client_certs) and "https" or "http" }, Cluster)
   t.sh { "rm", "-rf", folder }
+  -- A member takes 64 MB for its log before it has one.
+  if tonumber(t.run("df --output=avail -m /run | tail -n 1")) < 100 * c.members then
+    t.current.lacks = false
+    t.current.pending "this machine has too little room in /run"
+  end
   c.ns = t.netns("etcd", { lo = "up" })
   if c.host then
     t.run([[

@@ -193,6 +193,9 @@ local function spec_of(req, pool, name, requested)
   end
   local spec = blocks.place(ipam.dataDir, check_name(where .. ".name", name), req.network)
   local node = ipam.node or req.node.name
+  if not ipam.node and not names.is_id(node) then
+    fail.config("ipam.node", ("is missing, and this machine's host name is none: %q"):format(node))
+  end
   spec.requested = requested
   local workload = ipam.sticky and req.workload
   if workload and workload.namespace and workload.name then

@@ -265,6 +265,21 @@ describe("STATUS", function()
   end)
 end)
 
+describe("A machine without a name", function()
+  it("is told to have one", function()
+    local m = pool.machine_of(t.netns("host", { lo = "up" }), { type = "cluster", subnets = { { subnet = "10.5.0.0/16" } },
+      etcd = { endpoints = { "http://127.0.0.1:1" } } })
+    t.write("/run/spec/hostname", "(none)\n")
+    t.run "mount --bind /run/spec/hostname /proc/sys/kernel/hostname"
+    local ok, err = pcall(m.fails, m, "ADD", "c1")
+    t.run "umount /proc/sys/kernel/hostname"
+    assert(ok, err)
+    assert.equal(7, err.code)
+    says(err.text, "ipam%.node: is missing, and this machine's host name is none: \"%(none%)\"")
+    t.same({}, t.files "/var/lib/cni")
+  end)
+end)
+
 describe("A prefix in etcd", function()
   it("that is another one has nothing of the machine's: no address is given that is not claimed there", function()
     local p = pool.new()
