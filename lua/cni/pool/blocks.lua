@@ -272,23 +272,47 @@ local function greater(a, b) return addr.cmp(a, b) > 0 and a or b end
 -- @treturn boolean
 function M.is_single(block) return block.len == #block.ip * 8 end
 
--- The ranges of a block that containers may have addresses of.
-local function add_ranges(set, settings, block, holes)
-  local entry, around = M.block_of(settings, block:text())
-  if not entry then return end
-  local own = M.is_single(block) and around or tostring(block)
-  local net = addr.parse(settings.by_block and own or entry.subnet)
-  local gateway = not settings.by_block and entry.gateway or addr.text(net:first_host())
-  local last = net:last()
+-- A network as containers see it: the first and the last of its addresses that may be theirs.
+local function network_of(text, gateway)
+  local net = addr.parse(text)
+  local first, last = net:first_host(), net:last()
   if net.family == "inet" then last = addr.prev(last) end
-  local spans = { { greater(block:network().ip, net:first_host()), smaller(block:last(), last) } }
+  return { text = text, cidr = net, first = first, last = last, gateway = gateway or addr.text(first) }
+end
+
+-- The subnets of the settings, as `network_of` has them. An ADD looks at each block: what is the same for all
+-- of them is found out once.
+local function networks_of(settings)
+  local list = {}
+  for i, entry in ipairs(settings.subnets) do
+    list[i] = network_of(entry.subnet, entry.gateway)
+    list[i].len = entry.block
+  end
+  return list
+end
+
+-- The ranges of a block that containers may have addresses of.
+local function add_ranges(set, settings, networks, block, holes)
+  local net
+  for _, other in ipairs(networks) do
+    if other.cidr:contains(block.ip) then
+      net = other
+      break
+    end
+  end
+  if not net then return end
+  local is_single = M.is_single(block)
+  if settings.by_block then
+    net = network_of(tostring(is_single and addr.cidr(block.ip, net.len):network() or block))
+  end
+  local spans = { { greater(block:network().ip, net.first), smaller(block:last(), net.last) } }
   if addr.cmp(spans[1][1], spans[1][2]) > 0 then return end
   for _, list in ipairs { settings.exclude or {}, holes or {} } do
     for _, other in ipairs(list) do spans = cut(spans, whole(other)) end
   end
   for _, span in ipairs(spans) do
-    set[#set + 1] = { subnet = tostring(net), gateway = gateway, first = addr.text(span[1]),
-      last = addr.text(span[2]), single = M.is_single(block) or nil }
+    set[#set + 1] = { subnet = net.text, gateway = net.gateway, first = addr.text(span[1]),
+      last = addr.text(span[2]), single = is_single or nil }
   end
 end
 
@@ -298,7 +322,7 @@ end
 -- @treturn boolean
 function M.is_useful(settings, block)
   local set = {}
-  add_ranges(set, settings, addr.parse(block))
+  add_ranges(set, settings, networks_of(settings), addr.parse(block))
   return set[1] ~= nil
 end
 
@@ -342,7 +366,7 @@ end
 function M.sets(state, requested)
   local settings = state.settings
   if not settings then return {} end
-  local sets, of = {}, {}
+  local sets, of, networks = {}, {}, networks_of(settings)
   for i, family in ipairs(M.families(settings)) do
     sets[i] = {}
     of[family] = sets[i]
@@ -354,7 +378,7 @@ function M.sets(state, requested)
     local set = of[cidr.family]
     local is_meant = not M.is_single(cidr) or block.is_common or asked[cidr:text()]
     if set and is_meant and block.state == "confirmed" then
-      add_ranges(set, settings, cidr, block.holes)
+      add_ranges(set, settings, networks, cidr, block.holes)
     end
   end
   return sets

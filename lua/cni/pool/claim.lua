@@ -166,6 +166,10 @@ local function note(c, place, got)
     end
     -- What was asked twice may have been done twice: the next pass looks.
     state.blocks, state.claiming, state.failed = rest, got.retried, nil
+    for _, block in ipairs(rest) do
+      -- Each ADD reads what stands there.
+      if block.holes and not block.holes[1] then block.holes = nil end
+    end
     state.known, state.fence, state.endpoint = c.grid, c.fence, c.client.endpoint
     for family, place_of in pairs(got.places) do state.cursor[family] = place_of end
     if got.ours then state.looked_at, state.is_tight = sys.uptime(), got.is_tight end
