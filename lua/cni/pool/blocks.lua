@@ -5,7 +5,8 @@
 -- What the machine knows stands in a file, which is replaced as a whole and changed only under the lock of
 -- the directory of leases:
 --
---     settings   what the network's configuration says of the pool, see cni.cluster_pool
+--     settings   what the network's configuration says of the pool, see cni.cluster_pool; `retired`: nothing
+--                any more
 --     blocks     list of { block = "10.1.4.64/26", state =, holes = addresses in it that are another's,
 --                empty_at = since when it has had no lease }. One of a single address, 10.1.9.7/32, is the
 --                address alone, and given to nobody who does not ask for it, unless it is_common; it has
