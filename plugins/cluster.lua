@@ -5,7 +5,6 @@
 local cluster_pool = require "cni.cluster_pool"
 local common = require "cni.common"
 local ipam_conf = require "cni.ipam_conf"
-local leases = require "cni.leases"
 local schema = require "cni.schema"
 
 local pool = cluster_pool.pool
@@ -31,6 +30,8 @@ local conf = schema.record {
       doc = "When less is free, in per cent, the next block is claimed." },
     giveBackAfter = schema.integer { min = 0, max = 31536000, default = 600,
       doc = "Seconds after which a block that nobody has an address of is given back." },
+    sticky = schema.boolean {
+      doc = "A pod, by its name, gets the address that it had here last, where that is free." },
     routes = ipam_conf.routes,
     resolvConf = schema.string { empty = "absent", doc = "File to take resolver settings from." },
     dataDir = schema.string { empty = "absent", default = cluster_pool.default_dir,
@@ -42,20 +43,13 @@ local conf = schema.record {
   },
 }
 
--- Only an ADD has a use for it, and only an ADD may fail for want of it.
-local function dns_of(req)
-  local path = req.conf.ipam.resolvConf
-  if not path or req.command == "CHECK" or req.command == "DEL" then return nil end
-  return require("cni.resolv").read(path)
-end
-
 return {
   ipam = true,
   conf = conf,
 
   add = function(req)
     common.need_absolute(req, "ipam.dataDir", req.conf.ipam.dataDir)
-    local dns = dns_of(req)
+    local dns = req.conf.ipam.resolvConf and require("cni.resolv").of(req)
     return { ips = req:lease(cluster_pool.spec(req, ipam_conf.requested(req))),
       routes = req.conf.ipam.routes, dns = dns }
   end,
@@ -69,6 +63,6 @@ return {
 
   gc = function(req)
     local _, valid = req:valid_attachments()
-    for _, place in ipairs(cluster_pool.places(req)) do leases.gc(place, valid) end
+    cluster_pool.gc(req, valid)
   end,
 }

@@ -35,19 +35,12 @@ local function spec_of(req)
     requested = ipam_conf.requested(req) }
 end
 
--- Only an ADD has a use for it, and only an ADD may fail for want of it.
-local function dns_of(req)
-  local path = req.conf.ipam.resolvConf
-  if not path or req.command == "CHECK" or req.command == "DEL" then return nil end
-  return require("cni.resolv").read(path)
-end
-
 return {
   ipam = true,
   conf = conf,
 
   add = function(req)
-    local dns = dns_of(req)
+    local dns = req.conf.ipam.resolvConf and require("cni.resolv").of(req)
     return { ips = req:lease(spec_of(req)), routes = req.conf.ipam.routes, dns = dns }
   end,
 

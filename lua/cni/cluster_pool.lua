@@ -38,8 +38,9 @@ M.pool = {
 
 --- Where blocks come from.
 M.etcd = schema.record {
-  endpoints = schema.list(schema.string, { required = true, min_items = 1,
-    doc = "Addresses of its members, such as https://10.0.0.1:2379." }),
+  endpoints = schema.list(schema.string { pattern = "https?://[^/%s@?#%c]+/?",
+      wanted = "an address, such as https://10.0.0.1:2379" },
+    { required = true, min_items = 1, doc = "Addresses of its members, such as https://10.0.0.1:2379." }),
   prefix = schema.string { default = "/luacni", doc = "What all keys begin with." },
   caFile = schema.string { empty = "absent", doc = "Certificates that its members' are checked by." },
   certFile = schema.string { empty = "absent", doc = "Certificate of this client." },
@@ -48,14 +49,6 @@ M.etcd = schema.record {
   password = schema.string { empty = "absent", doc = "Password." },
   passwordFile = schema.string { empty = "absent", doc = "File that the password is in." },
 } { doc = "The etcd that blocks are claimed from." }
-
-local function is_chosen(req, pool, labels)
-  if pool.namespaces and not facts.is_one(req.workload.namespace, pool.namespaces) then return false end
-  for label, value in pairs(pool.nodeLabels or {}) do
-    if not facts.is_one(labels()[label], value) then return false end
-  end
-  return true
-end
 
 -- KEY=VALUE a line, as `kubectl get node --show-labels` has them between commas.
 local function read_labels(path)
@@ -67,26 +60,70 @@ local function read_labels(path)
   return found
 end
 
+local function fits_node(pool, labels)
+  for label, value in pairs(pool.nodeLabels) do
+    if not facts.is_one(labels[label], value) then return false end
+  end
+  return true
+end
+
+-- A pool is one thing, and no address is of two.
+local function check_pools(pools)
+  local subnets = {}
+  for i, pool in ipairs(pools) do
+    for n, entry in ipairs(pool.subnets or {}) do
+      local subnet = addr.parse(entry.subnet)
+      for _, other in ipairs(subnets) do
+        if other.pool ~= i and subnet:overlaps(other.subnet) then
+          fail.config(("ipam.pools[%d].subnets[%d].subnet"):format(i - 1, n - 1),
+            ("%s overlaps %s of the pool %s"):format(entry.subnet, tostring(other.subnet),
+              pools[other.pool].name))
+        end
+      end
+      subnets[#subnets + 1] = { pool = i, subnet = subnet }
+    end
+    for k = 1, i - 1 do
+      if pools[k].name == pool.name then
+        fail.config(("ipam.pools[%d].name"):format(i - 1), pool.name .. " is the name of another one",
+          "a pool has several subnets in its list `subnets`")
+      end
+    end
+  end
+end
+
+-- The pools that are for this node.
+local function pools_of_node(ipam)
+  if not ipam.pools then return { ipam } end
+  check_pools(ipam.pools)
+  local list, labels = {}, nil
+  for _, pool in ipairs(ipam.pools) do
+    if pool.nodeLabels then labels = labels or read_labels(ipam.labelsFile) end
+    if not pool.nodeLabels or fits_node(pool, labels) then list[#list + 1] = pool end
+  end
+  return list
+end
+
+local function none_fits(whom)
+  fail.config("ipam.pools", "none is for " .. whom,
+    "a pool without namespaces and nodeLabels, the last one, is for all others")
+end
+
 -- Which pool this attachment's addresses are of.
 local function choose(req)
   local ipam = req.conf.ipam
-  if not ipam.pools then return ipam.pool, ipam end
-  local labels
-  local function labels_of_node()
-    labels = labels or read_labels(ipam.labelsFile)
-    return labels
-  end
+  if not ipam.pools then return ipam end
   local name = req:once("pool", function()
-    for _, pool in ipairs(ipam.pools) do
-      if is_chosen(req, pool, labels_of_node) then return pool.name end
+    for _, pool in ipairs(pools_of_node(ipam)) do
+      local is_for = not pool.namespaces or facts.is_one(req.workload.namespace, pool.namespaces)
+      if is_for then return pool.name end
     end
-    fail.config("ipam.pools", "none is for this node and this pod",
-      "a pool without namespaces and nodeLabels, the last one, is for all others")
+    none_fits "this node and this pod"
   end)
   for _, pool in ipairs(ipam.pools) do
-    if pool.name == name then return name, pool end
+    if pool.name == name then return pool end
   end
-  return name, ipam.pools[1]
+  -- It has been taken out since: what it gave is still there.
+  return ipam.pools[1], name
 end
 
 local function subnets_of(pool, where)
@@ -134,6 +171,9 @@ local function etcd_of(given)
     end
     password = password:gsub("%s+$", "")
   end
+  if given.user and not password then
+    fail.config("ipam.etcd.password", "is missing: the user has none", "passwordFile names a file with it")
+  end
   return { endpoints = given.endpoints, prefix = given.prefix, ca = given.caFile, cert = given.certFile,
     key = given.keyFile, user = given.user, password = password }
 end
@@ -143,27 +183,43 @@ local function check_name(where, name)
   fail.config(where, ("%q is no name: it has letters, digits, and . _ - behind the first"):format(name))
 end
 
---- What is leased, as `req:lease` takes it.
--- @tparam table req its `conf.ipam` has the keys of `luacni show cluster`
--- @tparam[opt] {string,...} requested addresses that are asked for
--- @treturn table
--- @raise code 7 for what is wrong in the configuration
-function M.spec(req, requested)
+-- What is leased of a pool.
+local function spec_of(req, pool, name, requested)
   local ipam = req.conf.ipam
-  local name, pool = choose(req)
   local where = pool == ipam and "ipam" or "ipam.pools"
+  name = name or pool.name or pool.pool
   if (ipam.etcd == nil) == (ipam.blocksFile == nil) then
     fail.config("ipam.etcd", "either this or blocksFile says where blocks come from")
   end
   local spec = blocks.place(ipam.dataDir, check_name(where .. ".name", name), req.network)
   local node = ipam.node or req.node.name
+  if not ipam.node and not names.is_id(node) then
+    fail.config("ipam.node", ("is missing, and this machine's host name is none: %q"):format(node))
+  end
   spec.requested = requested
+  local workload = ipam.sticky and req.workload
+  if workload and workload.namespace and workload.name then
+    local sticky = require "cni.pool.sticky"
+    spec.sticky = sticky.of(("%s/sticky/%s/%s"):format(ipam.dataDir, name, req.network), workload.namespace,
+      workload.name)
+    spec.wished = sticky.wished(spec.sticky)
+  end
   spec.settings = { pool = name, network = req.network, node = check_name("ipam.node", node),
     subnets = subnets_of(pool, where), exclude = excluded(pool, where),
     by_block = pool.gatewayPerBlock or nil,
     etcd = ipam.etcd and etcd_of(ipam.etcd), blocks_file = ipam.blocksFile, low = ipam.lowWater,
     keep = ipam.giveBackAfter }
   return spec
+end
+
+--- What is leased, as `req:lease` takes it.
+-- @tparam table req its `conf.ipam` has the keys of `luacni show cluster`
+-- @tparam[opt] {string,...} requested addresses that are asked for
+-- @treturn table
+-- @raise code 7 for what is wrong in the configuration
+function M.spec(req, requested)
+  local pool, name = choose(req)
+  return spec_of(req, pool, name, requested)
 end
 
 -- A key of a configuration that need not be valid otherwise.
@@ -183,30 +239,64 @@ function M.places(req)
   return list
 end
 
---- Whether an ADD would get addresses.
--- @tparam table req
--- @raise code 50 where it would not
-function M.status(req)
-  local spec = M.spec(req)
-  local state = blocks.read(spec)
-  state.settings = spec.settings
-  local sets, failed = blocks.sets(state), state.failed
-  local is_out = false
-  for _, set in ipairs(sets) do is_out = is_out or not set[1] end
-  -- Whoever has no block yet claims one by an ADD.
-  if is_out and not spec.settings.blocks_file and not failed then return end
+--- Free what no valid attachment has, and give up pools that are none of this node any more.
+-- @tparam table req its `conf` is absent where the configuration is not valid
+-- @tparam table valid as of `req:valid_attachments`
+function M.gc(req, valid)
+  local ok, pools = pcall(function() return pools_of_node(req.conf.ipam) end)
+  local is_meant = {}
+  for _, pool in ipairs(ok and pools or {}) do is_meant[pool.name or pool.pool] = true end
+  for _, place in ipairs(M.places(req)) do
+    leases.gc(place, valid)
+    if ok and not is_meant[place.pool] and blocks.retire(place) then
+      require("cni.pool.claim").start(place, req.environ())
+    end
+  end
+end
+
+local function check_lost(state, pool)
   for _, block in ipairs(state.blocks) do
     if block.state == "lost" then
       local text = "the block %s of the pool %s is not this machine's any more"
-      fail.throw { code = fail.codes.no_add, msg = text:format(block.block, spec.settings.pool),
+      fail.throw { code = fail.codes.no_add, msg = text:format(block.block, pool),
         details = "containers have addresses of it", hint = "attach them anew" }
     end
   end
-  spec.sets = sets
+end
+
+local function check_pool(req, spec)
+  local state, settings = blocks.read(spec), spec.settings
+  state.settings = settings
+  check_lost(state, settings.pool)
+  blocks.check_twin(spec, state)
+  local outlook, is_due = blocks.outlook(spec, state)
+  -- Where a runtime makes no ADD after that, nobody else would ask etcd again.
+  if is_due then require("cni.pool.claim").start(spec, req.environ()) end
+  spec.sets = blocks.sets(state)
   local ok, err = pcall(leases.status, spec)
+  if ok and outlook then req.log(("luacni: pool %s: %s"):format(settings.pool, outlook)) end
   if ok then return end
-  if failed then err = fail.new { code = fail.codes.no_add, msg = err.msg, details = failed.text } end
-  error(err, 0)
+  -- Whoever has no address left claims some by an ADD.
+  local can_claim = fail.is(err) and err.lacking and not settings.blocks_file
+  if can_claim and not state.failed then return end
+  if not can_claim then error(err, 0) end
+  fail.throw { code = fail.codes.no_add, details = state.failed.text,
+    msg = ("this machine has no address of the pool %s left, and can claim none"):format(settings.pool) }
+end
+
+--- Whether an ADD would get addresses; of several pools, of one of them. What is left is logged where no more
+-- is to be had.
+-- @tparam table req
+-- @raise code 50 where it would not
+function M.status(req)
+  local problem
+  for _, pool in ipairs(pools_of_node(req.conf.ipam)) do
+    local ok, err = pcall(function() check_pool(req, spec_of(req, pool)) end)
+    if ok then return end
+    problem = problem or err
+  end
+  if not problem then none_fits "this node" end
+  error(problem, 0)
 end
 
 return M

@@ -7,6 +7,7 @@
 --     network    its part for this network
 --     sets       range sets, as `read` of cni.ranges gives them; an address is taken from each
 --     requested  addresses asked for by name
+--     wished     addresses that are taken where they are to be had
 --     blocks     in place of `sets`: the file of cni.pool.blocks that says of which blocks an address may be.
 --                It is read under the lock
 --     taken      in @{held}, @{problem} and @{release}: these addresses alone, as text
@@ -53,8 +54,7 @@ end
 
 local function broken(what, msg, errno, path)
   if errno == sys.errno.ETIMEDOUT and path then
-    fail.throw { code = fail.codes.again, errno = errno, msg = what .. ": " .. msg,
-      hint = require("cni.record.holder").of_lock(path .. "/lock") }
+    require("cni.record.holder").refuse(what, path .. "/lock", M.timeout_ms / 1000)
   end
   fail.throw { code = fail.codes.io, errno = errno, msg = what .. ": " .. msg }
 end
@@ -181,6 +181,14 @@ local function named(set, n, requested, done, s, spec)
   end
 end
 
+-- The first of the addresses that somebody would like to have.
+local function wished(s, set, list)
+  for _, text in ipairs(list or {}) do
+    local range = ranges.find(set, text)
+    if range and text ~= range.gateway and must("search", s:next_free(text, text)) then return text, range end
+  end
+end
+
 local function refuse_second(spec, set, n, held, owner)
   for _, text in ipairs(held) do
     if ranges.find(set, text) then
@@ -216,7 +224,8 @@ local function choose(s, spec, owner)
     refuse_second(spec, set, i - 1, held, owner)
     local text, range = named(set, i - 1, requested, done, s, spec)
     local asked = text ~= nil
-    if not asked then text, range = next_in(s, set, i - 1) end
+    if not asked then text, range = wished(s, set, spec.wished) end
+    if not text then text, range = next_in(s, set, i - 1) end
     if not text then full(s, spec, set, i - 1) end
     picks[i] = { text = text, range = range, set = set, spec = spec, n = i - 1, asked = asked }
   end

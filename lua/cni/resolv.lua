@@ -37,6 +37,17 @@ function M.parse(text)
   return dns
 end
 
+--- What the key `resolvConf` of an IPAM configuration gives. Only an ADD has a use for it, and only an ADD
+-- may fail for want of it.
+-- @tparam table req
+-- @treturn table|nil of @{parse}
+-- @raise code 7 when it cannot be read
+function M.of(req)
+  local path = req.conf.ipam.resolvConf
+  if not path or req.command == "CHECK" or req.command == "DEL" then return nil end
+  return M.read(path)
+end
+
 --- Read the settings in a file.
 -- @string path
 -- @treturn table of @{parse}

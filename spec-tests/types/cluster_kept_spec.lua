@@ -159,6 +159,58 @@ describe("What a machine has of a pool", function()
     assert(ok, err)
   end)
 
+  it("does not depend on what the time is: clocks are an hour off, and are put right, while it gives and takes", function()
+    local library = "/run/spec/clock_off.so"
+    local asan = (os.getenv "ASAN_OPTIONS" or "") .. ":verify_asan_link_order=0"
+    t.run { "cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-o", library, "spec-tests/clock_off.c" }
+    local function off(hours, more)
+      return t.with({ env = { LD_PRELOAD = library, CLOCK_OFF = tostring(hours * 3600), ASAN_OPTIONS = asan } }, more)
+    end
+    local function listed(hours)
+      return { "LD_PRELOAD=" .. library, "CLOCK_OFF=" .. hours * 3600, "ASAN_OPTIONS=" .. asan }
+    end
+    -- It does what it says.
+    local now = tonumber(t.run "date +%s")
+    local seen = tonumber(t.run("date +%s", { env = listed(1) }))
+    assert.is_true(seen - now >= 3600 and seen - now < 3700, seen - now)
+    local p = pool.new { giveBackAfter = 600 }
+    local m, n = p:machine "n1", p:machine "n2"
+    local function refill(machine, hours)
+      t.run({ "build/luacni", "pool", "refill", "--look", "--data-dir", machine.dir },
+        { host = p.host, stdin = "", env = listed(hours) })
+    end
+    for i = 1, 20 do
+      m:add("c" .. i, off(i % 3 - 1))
+      n:add("d" .. i, off(1 - i % 3))
+    end
+    m:settle()
+    n:settle()
+    for i = 2, 20 do m:does("DEL", "c" .. i, off(-1)) end
+    refill(m, -1)
+    local before = t.json(p:owners())
+    -- An hour or two later by that clock, nothing has been empty for ten minutes.
+    for _, hours in ipairs { 0, 1, -1, 1 } do
+      refill(m, hours)
+      refill(n, -hours)
+      assert.equal(before, t.json(p:owners()))
+    end
+    -- The index is made anew, and nobody's address is taken for one of an earlier boot's.
+    t.run "rm -r /run/luacni/leases"
+    m:add("c30", off(1))
+    assert.equal(2, count(m:leases()))
+    m:does("CHECK", "c1", off(1))
+    -- Of what was not to be had at a time long ago, or to come, it is asked again.
+    p.etcd:stop(1)
+    for i = 31, 60 do
+      if m:call("ADD", "c" .. i, off(1)).rc ~= 0 then break end
+    end
+    m:settle()
+    p.etcd:start(1)
+    m:add("c70", off(-1))
+    refill(m, 0)
+    p:assert_sane { m, n }
+  end)
+
   it("is not read by a program that is older than its file, which says so", function()
     local p = pool.new()
     local m = p:machine "n1"

@@ -104,6 +104,39 @@ describe("A request that is carried out late", function()
     assert.is_true(m:refill "--look")
     p:assert_sane { m }
   end)
+
+  it("says of nobody that he is in want who is not any more", function()
+    local p, relay, m, n = world { subnets = { { subnet = "10.5.0.0/28", blockSize = 28 } } }
+    n:add "c1"
+    t.write("/run/spec/conf", t.json(m:conf()))
+    local words = "timeout -s KILL 1 " .. t.cni_words { verb = "ADD", type = "cluster", id = "d1", netns = "/run/none" }
+    -- An ADD of which some requests pass; whether it has said that it is in want.
+    local function says_so(after)
+      relay:pass()
+      m:fails("ADD", "d1")
+      m:settle()
+      p.etcd:ctl "e del --prefix /luacni/v1/default/wanted/"
+      relay:hold(after)
+      t.sh(words .. " </run/spec/conf", { host = p.host })
+      m:settle "KILL"
+      return p:keys()["wanted/n1"] ~= nil
+    end
+    local after = 0
+    while not says_so(after) do after = after + 1 end
+    t.sh "rm /run/spec/etcd/relay/*.held"
+    assert.is_false(says_so(after - 1))
+    relay:pass()
+    n:does("DEL", "c1")
+    n:tool("free", "pods", "10.5.0.0/28", "--data-dir", n.dir)
+    assert.is_true(n:refill "--look")
+    assert.is_true(n:refill())
+    m:add "d2"
+    m:settle()
+    assert.is_true(m:refill())
+    assert.is_true(relay:deliver() > 0)
+    assert.is_nil(p:keys()["wanted/n1"])
+    p:assert_sane { m, n }
+  end)
 end)
 
 describe("Any request", function()

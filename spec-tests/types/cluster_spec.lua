@@ -308,7 +308,7 @@ describe("A pool", function()
       passwordFile = "/run/spec/none" } }, "passwordFile" },
   } do
     it("is refused with " .. what, function()
-      local m = pool.machine_of(t.netns("host", { lo = "up" }), t.with({ type = "cluster",
+      local m = pool.machine_of(t.netns("host", { lo = "up" }), t.with({ type = "cluster", node = "n1",
         subnets = { { subnet = "10.5.0.0/16" } }, etcd = { endpoints = { "http://127.0.0.1:1" } } }, case[1]))
       local err = m:fails "ADD"
       assert.equal(7, err.code, err.text)

@@ -78,7 +78,10 @@ local function list(network, options)
       failed = true
       host.log("luacni: the blocks of other machines are not shown: " .. text_of(others))
     end
-    if state.failed then host.log(("luacni: pool %s: %s"):format(place.pool, state.failed.text)) end
+    local outlook = state.settings and blocks.outlook(place, state)
+    if outlook then
+      host.log(("luacni: pool %s, network %s: %s"):format(place.pool, place.network, outlook))
+    end
   end
   if options.json then
     say.json(out)

@@ -5,7 +5,8 @@
 -- What the machine knows stands in a file, which is replaced as a whole and changed only under the lock of
 -- the directory of leases:
 --
---     settings   what the network's configuration says of the pool, see cni.cluster_pool
+--     settings   what the network's configuration says of the pool, see cni.cluster_pool; `retired`: nothing
+--                any more
 --     blocks     list of { block = "10.1.4.64/26", state =, holes = addresses in it that are another's,
 --                empty_at = since when it has had no lease }. One of a single address, 10.1.9.7/32, is the
 --                address alone, and given to nobody who does not ask for it, unless it is_common; it has
@@ -13,9 +14,12 @@
 --     claiming   something is being asked for: it may be ours already, and we do not know it
 --     known      the pool's grid, as it stands in etcd
 --     fence      likewise, see cni.pool.transaction
+--     taken      how often somebody else has put up another one, as only a machine does that takes itself for
+--                this one
 --     cursor     which block of each family is to be tried next
 --     boot, looked_at    when etcd was last asked for all that is ours
---     failed     { at =, text = }: the last thing that was asked for was not to be had
+--     failed     { at =, since =, text = }: the last thing that was asked for was not to be had; nor what was
+--                asked for before, since then
 --     endpoint   who has answered last
 --
 -- A block is *confirmed*: addresses are given from it; *leaving*: no more are, and it goes back when nobody
@@ -85,7 +89,7 @@ end
 -- Moments of another boot say nothing.
 local function forget_moments(state)
   if state.boot == boot() then return end
-  state.boot, state.looked_at, state.failed = nil, nil, nil
+  state.boot, state.looked_at, state.failed, state.taken = nil, nil, nil, nil
   for _, block in ipairs(state.blocks) do block.empty_at, block.claimed_at = nil, nil end
 end
 
@@ -129,13 +133,29 @@ end
 function M.change(place, change)
   local s <close>, msg, errno = store.open(place.dir .. "/" .. place.network, M.index_dir, lock_ms)
   if not s then
-    local again = errno == sys.errno.ETIMEDOUT
-    fail.throw { code = again and fail.codes.again or fail.codes.io, msg = "blocks: " .. tostring(msg),
-      errno = errno }
+    if errno == sys.errno.ETIMEDOUT then
+      require("cni.record.holder").refuse("blocks", place.dir .. "/" .. place.network .. "/lock",
+        lock_ms / 1000)
+    end
+    fail.throw { code = fail.codes.io, msg = "blocks: " .. tostring(msg), errno = errno }
   end
   local state = M.read(place)
   if change(state, s) ~= false then write(place, state) end
   return state
+end
+
+--- Give up what a network has of a pool that its configuration does not speak of any more, as soon as nobody
+-- has an address of it; an ADD that is of the pool takes that back.
+-- @tparam table place
+-- @treturn boolean whether there is something to do
+function M.retire(place)
+  local is_empty = true
+  M.change(place, function(state, s)
+    for _ in s:each() do is_empty = false end
+    if not is_empty or not state.settings or state.settings.retired then return false end
+    state.settings.retired = true
+  end)
+  return is_empty
 end
 
 --- Note that single addresses are not waited for any more by who has asked for them.
@@ -253,23 +273,47 @@ local function greater(a, b) return addr.cmp(a, b) > 0 and a or b end
 -- @treturn boolean
 function M.is_single(block) return block.len == #block.ip * 8 end
 
--- The ranges of a block that containers may have addresses of.
-local function add_ranges(set, settings, block, holes)
-  local entry, around = M.block_of(settings, block:text())
-  if not entry then return end
-  local own = M.is_single(block) and around or tostring(block)
-  local net = addr.parse(settings.by_block and own or entry.subnet)
-  local gateway = not settings.by_block and entry.gateway or addr.text(net:first_host())
-  local last = net:last()
+-- A network as containers see it: the first and the last of its addresses that may be theirs.
+local function network_of(text, gateway)
+  local net = addr.parse(text)
+  local first, last = net:first_host(), net:last()
   if net.family == "inet" then last = addr.prev(last) end
-  local spans = { { greater(block:network().ip, net:first_host()), smaller(block:last(), last) } }
+  return { text = text, cidr = net, first = first, last = last, gateway = gateway or addr.text(first) }
+end
+
+-- The subnets of the settings, as `network_of` has them. An ADD looks at each block: what is the same for all
+-- of them is found out once.
+local function networks_of(settings)
+  local list = {}
+  for i, entry in ipairs(settings.subnets) do
+    list[i] = network_of(entry.subnet, entry.gateway)
+    list[i].len = entry.block
+  end
+  return list
+end
+
+-- The ranges of a block that containers may have addresses of.
+local function add_ranges(set, settings, networks, block, holes)
+  local net
+  for _, other in ipairs(networks) do
+    if other.cidr:contains(block.ip) then
+      net = other
+      break
+    end
+  end
+  if not net then return end
+  local is_single = M.is_single(block)
+  if settings.by_block then
+    net = network_of(tostring(is_single and addr.cidr(block.ip, net.len):network() or block))
+  end
+  local spans = { { greater(block:network().ip, net.first), smaller(block:last(), net.last) } }
   if addr.cmp(spans[1][1], spans[1][2]) > 0 then return end
   for _, list in ipairs { settings.exclude or {}, holes or {} } do
     for _, other in ipairs(list) do spans = cut(spans, whole(other)) end
   end
   for _, span in ipairs(spans) do
-    set[#set + 1] = { subnet = tostring(net), gateway = gateway, first = addr.text(span[1]),
-      last = addr.text(span[2]), single = M.is_single(block) or nil }
+    set[#set + 1] = { subnet = net.text, gateway = net.gateway, first = addr.text(span[1]),
+      last = addr.text(span[2]), single = is_single or nil }
   end
 end
 
@@ -279,7 +323,7 @@ end
 -- @treturn boolean
 function M.is_useful(settings, block)
   local set = {}
-  add_ranges(set, settings, addr.parse(block))
+  add_ranges(set, settings, networks_of(settings), addr.parse(block))
   return set[1] ~= nil
 end
 
@@ -323,7 +367,7 @@ end
 function M.sets(state, requested)
   local settings = state.settings
   if not settings then return {} end
-  local sets, of = {}, {}
+  local sets, of, networks = {}, {}, networks_of(settings)
   for i, family in ipairs(M.families(settings)) do
     sets[i] = {}
     of[family] = sets[i]
@@ -335,11 +379,16 @@ function M.sets(state, requested)
     local set = of[cidr.family]
     local is_meant = not M.is_single(cidr) or block.is_common or asked[cidr:text()]
     if set and is_meant and block.state == "confirmed" then
-      add_ranges(set, settings, cidr, block.holes)
+      add_ranges(set, settings, networks, cidr, block.holes)
     end
   end
   return sets
 end
+
+--- A family as people call it.
+-- @string family
+-- @treturn string
+function M.kind(family) return family == "inet" and "IPv4" or "IPv6" end
 
 --- How full a set is.
 -- @tparam table s a store
@@ -368,11 +417,74 @@ function M.is_low(settings, free, size)
   return size == 0 or free * 100 < size * settings.low
 end
 
--- Have the file say what the configuration says.
+-- The store of a directory that is not there.
+local nothing = setmetatable({ used = function() return 0 end }, { __close = function() end })
+
+--- How long it goes on where nothing more is to be had.
+-- @tparam table place
+-- @tparam table state of @{read}
+-- @treturn ?string nil: what was asked for last was to be had
+-- @treturn boolean whether it may be asked for again
+-- @raise code 5
+function M.outlook(place, state)
+  local failed = state.failed
+  if not failed then return nil, false end
+  local s <close> = store.open_existing(place.dir .. "/" .. place.network, M.index_dir) or nothing
+  local left = {}
+  for i, set in ipairs(M.sets(state)) do
+    left[i] = ("%.0f of %s"):format(M.count(s, set), M.kind(M.families(state.settings)[i]))
+  end
+  local now = sys.uptime()
+  return ("no more addresses are to be had since %.0f s (%s); left are %s"):format(
+    now - (failed.since or failed.at), failed.text, table.concat(left, ", ")), failed.at + pause <= now
+end
+
+-- Have the file say what the configuration says. true: it has said something else, so that etcd is to be
+-- asked what is ours.
 local function settle(place, state, settings)
-  if state.settings and json.sorted_note(state.settings) == json.sorted_note(settings) then return end
-  state.settings, state.failed = settings, nil
+  if state.settings and json.sorted_note(state.settings) == json.sorted_note(settings) then return false end
+  local is_first, old = state.settings == nil, state.settings or settings
+  -- What was another node's, or stands elsewhere, is ours only when etcd says so.
+  if old.node ~= settings.node or (old.etcd or {}).prefix ~= (settings.etcd or {}).prefix then
+    for _, block in ipairs(state.blocks) do
+      if block.state == "confirmed" then block.state = "lost" end
+    end
+  end
+  state.settings, state.failed, state.looked_at, state.taken = settings, nil, nil, nil
   write(place, state)
+  return not is_first
+end
+
+-- That no two of the addresses that are requested are of a family, and none is a gateway: before any of them
+-- is claimed.
+local function check_requested(settings, requested)
+  local first = {}
+  for _, text in ipairs(requested or {}) do
+    local family, entry, around = addr.family(addr.ip(text)), M.block_of(settings, text)
+    if entry and first[family] then
+      fail.throw { msg = ("not all requested addresses can be given: %s and %s"):format(first[family], text),
+        details = "an attachment gets one of each family" }
+    end
+    local gateway = entry and entry.gateway
+    if entry and settings.by_block then gateway = addr.text(addr.parse(around):first_host()) end
+    if gateway == text then
+      fail.throw(("the requested address %s is a gateway of the pool %s"):format(text, settings.pool))
+    end
+    first[family] = text
+  end
+end
+
+--- That no other machine takes itself for this one, with its name and its identifier: both have the same
+-- blocks. Once may be an etcd, or a file of this machine's, that was put back from a copy.
+-- @tparam table place
+-- @tparam table state of @{read}
+-- @raise code 7
+function M.check_twin(place, state)
+  if not math.tointeger(state.taken) or state.taken < 2 then return end
+  fail.config("ipam.node", ("another machine has the name %s too, and the same identifier (/etc/machine-id): "
+    .. "it has the same blocks of the pool %s"):format(state.settings.node, state.settings.pool),
+    ("give one of them another name and identifier, and attach its containers anew; if there is no other, " ..
+    "remove %s"):format(place.blocks))
 end
 
 --- What an ADD finds: the sets, and whether they are to be added to soon. Under the lock of the leases. What
@@ -383,9 +495,11 @@ end
 -- @treturn boolean
 -- @raise with `lacking` where what is requested has to be claimed first
 function M.look(spec, s)
+  check_requested(spec.settings, spec.requested)
   local state = M.read(spec)
-  settle(spec, state, spec.settings)
-  local sets, is_low = M.sets(state, spec.requested), false
+  local is_low = settle(spec, state, spec.settings)
+  M.check_twin(spec, state)
+  local sets = M.sets(state, spec.requested)
   for _, text in ipairs(spec.requested or {}) do
     local own, single = false, tostring(addr.cidr(addr.ip(text)))
     for _, set in ipairs(sets) do own = own or ranges.find(set, text) ~= nil end
@@ -398,7 +512,7 @@ function M.look(spec, s)
   for _, set in ipairs(not state.settings.blocks_file and sets or {}) do
     -- One of them goes now.
     local free, size = M.count(s, set)
-    is_low = is_low or M.is_low(state.settings, free - 1, size)
+    is_low = M.is_low(state.settings, free - 1, size) or is_low
   end
   -- Who has just been refused is not asked again by each ADD.
   local failed = state.failed

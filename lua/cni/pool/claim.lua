@@ -75,10 +75,11 @@ local function size_of(block)
 end
 
 -- Look at what there is, under the lock: how many blocks of each family are wanted, and which go. What goes
--- is leaving from here on; what was lost, and has no lease any more, is forgotten.
-local function assess(state, s, now, used)
+-- is leaving from here on; what was lost, and has no lease any more, is forgotten. used: which have leases.
+local function assess(state, s, now, used, is_waited_for)
   local settings, want = state.settings, {}
   local sets, owned = blocks.sets(state), {}
+  local is_idle = not is_waited_for
   for i, family in ipairs(blocks.families(settings)) do
     local free, size = blocks.count(s, sets[i])
     owned[family] = { free = free, size = size, count = 0 }
@@ -88,14 +89,17 @@ local function assess(state, s, now, used)
     local family, is_single = owned[cidr.family], blocks.is_single(cidr)
     local is_used = files.must(s:used(cidr:text(), addr.text(cidr:last()))) > 0
     used[block.block] = is_used
+    is_idle = is_idle and not is_used
     block.empty_at = not is_used and (block.empty_at or now) or nil
     local stays = block.is_common and block.empty_at and block.empty_at + settings.keep > now
       or block.claimed_at and block.claimed_at + grace > now
     -- What the configuration does not speak of any more is of no use.
     local is_meant = blocks.block_of(settings, cidr:text()) and (not is_single or stays)
+      and not settings.retired
     if block.state == "confirmed" and not is_used and not is_meant then block.state = "leaving" end
     if block.state == "confirmed" and family and not is_single then family.count = family.count + 1 end
   end
+  for _, family in pairs(owned) do is_idle = is_idle and family.count == 0 end
   for _, block in ipairs(state.blocks) do
     local family = owned[addr.parse(block.block).family]
     if block.state == "confirmed" and family and family.count > 1 and block.empty_at
@@ -119,7 +123,8 @@ local function assess(state, s, now, used)
       2.0 ^ (#grid[1].subnet.ip * 8 - grid[1].len))
     if n > 0 then want[family] = n end
   end
-  return want
+  -- Who has nothing, and nobody to give it to, has given it back because he was asked to.
+  return is_idle and {} or want
 end
 
 -- One pass -----------------------------------------------------------------------------------
@@ -161,6 +166,10 @@ local function note(c, place, got)
     end
     -- What was asked twice may have been done twice: the next pass looks.
     state.blocks, state.claiming, state.failed = rest, got.retried, nil
+    for _, block in ipairs(rest) do
+      -- Each ADD reads what stands there.
+      if block.holes and not block.holes[1] then block.holes = nil end
+    end
     state.known, state.fence, state.endpoint = c.grid, c.fence, c.client.endpoint
     for family, place_of in pairs(got.places) do state.cursor[family] = place_of end
     if got.ours then state.looked_at, state.is_tight = sys.uptime(), got.is_tight end
@@ -170,7 +179,12 @@ local function note(c, place, got)
 end
 
 local function full(settings, family, count)
-  local kind = family == "inet" and "IPv4" or "IPv6"
+  local kind = blocks.kind(family)
+  if count == 0 then
+    return fail.new { code = fail.codes.again,
+      msg = ("the pool %s has no address of %s that may be given"):format(settings.pool, kind),
+      details = "all are excluded, gateways, or the network's own" }
+  end
   return fail.new { code = fail.codes.again,
     msg = ("the pool %s has no free block of %s: all %d are claimed"):format(settings.pool, kind, count),
     details = "no other machine has set addresses apart yet; they are asked to",
@@ -180,10 +194,15 @@ end
 -- Where there is no block: addresses of another's, if there are any to be had.
 local function borrow(c, family, count)
   local list = c:spare(family, most_lent)
-  for _, entry in ipairs(list) do c:add_borrow(entry) end
+  for _, entry in ipairs(list) do
+    -- One that is asked for is claimed as such.
+    if not c.asked[entry.text] then c:add_borrow(entry) end
+  end
   if list[1] then return nil end
-  c:want()
-  blocks.change(c.place, function(state) state.wants = true end)
+  -- Where it is not known what has come of that, it is as with any request: see the fence.
+  blocks.change(c.place, function(state) state.wants, state.claiming = true, true end)
+  local retried = c:want()
+  blocks.change(c.place, function(state) state.claiming = retried end)
   return full(c.settings, family, count)
 end
 
@@ -265,7 +284,9 @@ end
 local function round(c, place, requested)
   local want, problem
   local now = sys.uptime()
-  c.state = blocks.change(place, function(state, s) want = assess(state, s, now, c.used) end)
+  c.state = blocks.change(place, function(state, s)
+    want = assess(state, s, now, c.used, c.is_waited_for)
+  end)
   local state = c.state
   local every = state.is_tight and look_often or look_every
   local doubtful = state.claiming or c.was_sent_away
@@ -274,9 +295,11 @@ local function round(c, place, requested)
     if block.state == "leaving" and not c.used[block.block] then c:add_return(block) end
   end
   -- What is ours already is known before more is asked for.
+  c.asked = {}
+  for _, text in ipairs(requested) do c.asked[text] = true end
   if not doubtful then
     problem = add_claims(c, want)
-    for _, text in ipairs(requested) do c:add_single(text) end
+    for _, text in ipairs(requested) do c:add_single(text, c.lent[text]) end
     if state.wants and not next(want) then c:want_no_more() end
   end
   if c.lends then c.lends = lend(c, place) and nil end
@@ -296,12 +319,14 @@ end
 local function missing(place, requested)
   local state, list = blocks.read(place), {}
   for _, text in ipairs(requested) do
-    local entry, around = blocks.block_of(state.settings, text)
+    local _, around = blocks.block_of(state.settings, text)
     local single, own = tostring(addr.cidr(addr.ip(text))), false
     for _, block in ipairs(state.blocks) do
-      own = own or block.state == "confirmed" and (block.block == around or block.block == single)
+      local is_in = block.block == single or block.block == around
+      for _, hole in ipairs(block.block == around and block.holes or {}) do is_in = is_in and hole ~= text end
+      own = own or block.state == "confirmed" and is_in
     end
-    if entry and not own then list[#list + 1] = text end
+    if not own and blocks.is_useful(state.settings, single) then list[#list + 1] = text end
   end
   return list
 end
@@ -315,13 +340,18 @@ end
 local function claim(place, options)
   local c, count = transaction.new(place, leisure), 0
   if not c then return count end
-  c.look, c.used = options.look, {}
+  blocks.check_twin(place, blocks.read(place))
+  c.look, c.used, c.lent, c.is_waited_for = options.look, {}, {}, options.since
   for _ = 1, most_requests do
     c.client.timeout = math.max(0.2, options.till - sys.uptime())
     local got = round(c, place, missing(place, options.requested or {}))
     if not got then break end
     count = count + #(got.claimed or {})
-    for text, value in pairs(got.refused or {}) do refuse(c, text, value) end
+    for text, value in pairs(got.refused or {}) do
+      -- What is set apart is for whoever needs it, and so for who asks for it.
+      if c.lent[text] == value or not keys.decoded(value).spare then refuse(c, text, value) end
+      c.lent[text] = value
+    end
     c.scan = got.missed
   end
   return count
@@ -345,6 +375,9 @@ function M.tend(place, options)
     math.ceil(seconds * 1000))
   if not lock then
     if options.try and errno == sys.errno.ETIMEDOUT then return false end
+    if errno == sys.errno.ETIMEDOUT then
+      require("cni.record.holder").refuse("claim addresses", place.lock, seconds)
+    end
     fail.throw { code = fail.codes.again, msg = "claim addresses: " .. tostring(msg), errno = errno }
   end
   local failed = blocks.read(place).failed
@@ -356,7 +389,9 @@ function M.tend(place, options)
   -- It is told to those who wait, but not where it is about one address alone.
   if not (options.requested and options.requested[1]) then
     pcall(blocks.change, place, function(state)
-      state.failed = { at = sys.uptime(), text = tostring(fail.wrap(err)) }
+      local now = sys.uptime()
+      state.failed = { at = now, since = state.failed and state.failed.since or now,
+        text = tostring(fail.wrap(err)) }
       blocks.date(state)
     end)
   end

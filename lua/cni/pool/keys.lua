@@ -56,14 +56,29 @@ function M.owner(settings, machine)
   return json.sorted_note { machine = machine, network = settings.network, node = settings.node }
 end
 
+-- The subnets of a grid, as of settings.
+local function subnets_of(grid)
+  local ok, decoded = pcall(json.decode, grid or "", "the grid")
+  local list = {}
+  for subnet, len in pairs(ok and type(decoded) == "table" and type(decoded.subnets) == "table"
+    and decoded.subnets or {}) do
+    if M.is_block(subnet) and math.type(len) == "integer" and addr.parse(subnet).len <= len then
+      list[#list + 1] = { subnet = subnet, block = len }
+    end
+  end
+  return list
+end
+
 --- Where it stands whose a block is.
--- @tparam table settings
+-- @tparam table settings with `grid`, as of etcd: it tells the block of a single address that the
+-- configuration does not speak of any more
 -- @string block
 -- @treturn string
 function M.of(settings, block)
   local cidr = addr.parse(block)
   if not blocks.is_single(cidr) then return M.at(settings, "blocks", block) end
   local _, around = blocks.block_of(settings, cidr:text())
+  if not around then _, around = blocks.block_of({ subnets = subnets_of(settings.grid) }, cidr:text()) end
   return M.at(settings, "singles", around or "?", cidr:text())
 end
 

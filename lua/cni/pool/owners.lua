@@ -3,10 +3,14 @@
 -- @module cni.pool.owners
 
 local addr = require "cni.addr"
+local blocks = require "cni.pool.blocks"
 local etcd = require "cni.pool.etcd"
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local json = require "cni.json"
 local keys = require "cni.pool.keys"
+local names = require "cni.names"
+local store = require("netlink").store
 local transaction = require "cni.pool.transaction"
 
 local M = {}
@@ -33,22 +37,42 @@ function M.list(place)
   return list
 end
 
+-- That nobody here has an address of what this machine had by another name.
+local function check_unused(place, node, prefix, entries)
+  for _, entry in ipairs(entries) do
+    local cidr, network = addr.parse(entry.key:sub(#prefix + 1)), keys.decoded(entry.value).network
+    local dir = cidr and network and names.is_id(network) and place.dir .. "/" .. network
+    local s <close> = dir and store.open_existing(dir, blocks.index_dir) or nil
+    local used = s and files.must(s:used(cidr:text(), addr.text(cidr:last()))) or 0
+    if used > 0 then
+      local msg = "%s is a former name of this machine: containers of network %s have %d addresses of %s"
+      fail.throw { msg = msg:format(node, network, used, tostring(cidr)),
+        hint = "it can be released when they have gone, or are attached anew" }
+    end
+  end
+end
+
 --- Free all that a node has, which is dead for ever: whoever runs on it would share addresses with others.
 -- @tparam table place
 -- @string node
 -- @treturn {string,...} the blocks that are free now
--- @raise when etcd cannot be asked; when it is this machine
+-- @raise when etcd cannot be asked; when it is this machine, by a name that it had before too, as long as
+-- containers have addresses of that
 function M.release(place, node)
   local c = transaction.new(place, patience)
   if not c then fail.throw "this pool's blocks come from a file" end
   local machine_at = keys.at(c.settings, "machines", node)
-  if c.client:get(machine_at) == c.machine and node == c.settings.node then
+  local is_own = c.client:get(machine_at) == c.machine
+  if is_own and node == c.settings.node then
     fail.throw { msg = node .. " is this machine", hint = "it gives back what it does not need by itself" }
   end
+  c.settings.grid = c.client:get(keys.at(c.settings, "grid"))
   local fences_at, fences = keys.at(c.settings, "fences", node) .. "/", {}
   for _, entry in ipairs(c.client:list(fences_at)) do fences[entry.key] = entry.value end
   local prefix, freed = keys.at(c.settings, "nodes", node) .. "/", {}
-  for _, entry in ipairs(c.client:list(prefix)) do
+  local entries = c.client:list(prefix)
+  if is_own then check_unused(place, node, prefix, entries) end
+  for _, entry in ipairs(entries) do
     local block, value = entry.key:sub(#prefix + 1), keys.decoded(entry.value)
     local at = keys.is_block(block) and keys.of(c.settings, block)
     -- As the block has it: without what is asked of its owner.

@@ -44,13 +44,15 @@ end
 
 --- Claim an address alone.
 -- @string text
-function Transaction:add_single(text)
+-- @string[opt] spare whose it is, as etcd has it, where it is set apart
+function Transaction:add_single(text, spare)
   local c = self
   local settings = c.settings
   local _, around = blocks.block_of(settings, text)
   local single = tostring(addr.cidr(addr.ip(text)))
   local at, block_at = keys.of(settings, single), keys.at(settings, "blocks", around)
-  add(c, etcd.txn { compare = { etcd.absent(at), etcd.absent(block_at) },
+  local is_free = spare and { etcd.is(at, spare) } or { etcd.absent(at), etcd.absent(block_at) }
+  add(c, etcd.txn { compare = is_free,
     success = claim_of(settings, single, c.owner), failure = { etcd.get(at), etcd.get(block_at) } },
   function(answer, got)
     if answer.succeeded then
@@ -159,6 +161,15 @@ local function learn(c, grid, machine, fence)
     c.client:txn { compare = { etcd.absent(machine_at) }, success = { etcd.put(machine_at, c.machine) } }
     c.was_sent_away = true
   end
+  -- There was no doubt about it.
+  if machine and fence and c.fence and fence ~= c.fence then
+    local state = blocks.change(c.place, function(state)
+      state.taken = (math.tointeger(state.taken) or 0) + 1
+      blocks.date(state)
+    end)
+    blocks.check_twin(c.place, state)
+    c.was_sent_away = true
+  end
   -- Where it is not known what has come of that, it is not as expected the next time.
   if machine or not c.is_new then renew_fence(c, fence, etcd.is(machine_at, c.machine)) end
 end
@@ -228,10 +239,12 @@ function Transaction:add_spare(text)
   add(self, etcd.put(keys.of(self.settings, tostring(addr.cidr(addr.ip(text)))), owner), function() end)
 end
 
---- Say that this machine is in want of addresses.
+--- Say that this machine is in want of addresses, behind its fence as all that it asks for.
+-- @treturn boolean as `retried` of cni.pool.etcd
 function Transaction:want()
   local wanted = keys.at(self.settings, "wanted", self.settings.node)
-  self.client:txn { success = { etcd.put(wanted, self.machine) } }
+  return self.client:txn { compare = { etcd.is(keys.fence(self.settings), self.fence or "") },
+    success = { etcd.put(wanted, self.machine) } }.retried
 end
 
 --- Take that back.
@@ -296,6 +309,13 @@ function Transaction:taken()
   return set, count
 end
 
+-- The grid that etcd is expected to have. Where what is known of it does not go with the configuration, etcd
+-- is to say so, or to have none any more.
+local function expected(settings, known)
+  local ok, grid = pcall(keys.merged, settings, known or "")
+  return ok and grid or keys.grid(settings)
+end
+
 --- What is needed to ask etcd of a pool.
 -- @tparam table place of cni.pool.blocks
 -- @tparam number seconds for each request
@@ -305,14 +325,14 @@ end
 -- @raise code 5 and others when its file cannot be read
 function M.new(place, seconds)
   local state = blocks.read(place)
-  local settings = state.settings
-  if not settings then fail.throw { msg = place.blocks .. " says of no pool" } end
-  if settings.blocks_file then return nil end
+  if not state.settings then fail.throw { msg = place.blocks .. " says of no pool" } end
+  if state.settings.blocks_file then return nil end
+  local settings = setmetatable({ grid = state.known }, { __index = state.settings })
   local e = settings.etcd
   local machine = keys.machine(place)
   return setmetatable({ place = place, settings = settings, owner = keys.owner(settings, machine),
     machine = machine, ops = {}, takes = {},
-    is_new = not state.known, grid = state.known or keys.grid(settings),
+    is_new = not state.known, grid = expected(settings, state.known),
     fence = not state.claiming and state.fence or nil,
     client = etcd.new { endpoints = e.endpoints, ca = e.ca, cert = e.cert, key = e.key, user = e.user,
       password = e.password, prefer = state.endpoint, timeout = seconds } }, Transaction)

@@ -2,6 +2,7 @@
 --- Which process holds the lock that a call waited for in vain. Loaded only when a wait was given up.
 -- @module cni.record.holder
 
+local fail = require "cni.fail"
 local netlink = require "netlink"
 
 local sys = netlink.sys
@@ -60,6 +61,16 @@ end
 function M.of_lock(path)
   local pid = pid_of(path)
   return pid and "it is locked by " .. describe(pid) or nil
+end
+
+--- Raise that a lock was not to be had in time.
+-- @string what is to be done: "allocate"
+-- @string path of the file that is locked
+-- @tparam number seconds that were waited
+-- @raise code 11, with who holds it, where that is to be seen
+function M.refuse(what, path, seconds)
+  fail.throw { code = fail.codes.again, errno = netlink.sys.errno.ETIMEDOUT, hint = M.of_lock(path),
+    msg = ("%s: another call has held the lock %s for %.0f s"):format(what, path, seconds) }
 end
 
 return M

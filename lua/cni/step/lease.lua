@@ -34,6 +34,12 @@ local function meant(step, plan)
   return { dir = want.dir, network = want.network, sets = want.sets, others = others }
 end
 
+-- Addresses that were claimed alone, and that nobody has: another machine may be asked for them next.
+local function give_back(plan, place, list)
+  require("cni.pool.blocks").let_go(place, list)
+  require("cni.pool.claim").start(place, plan.request.environ())
+end
+
 function M.run(_, plan)
   return plan.choice:commit()
 end
@@ -46,11 +52,7 @@ function M.undo(step, plan)
   local freed, taken = leases.release(meant(step, plan), plan.owner), step.want.taken
   -- Somebody else has freed them, and may have leased others to this owner since.
   if taken and taken[1] and not freed[1] then plan.missed = true end
-  -- Another machine may be asked for it next.
-  if step.want.pool and plan.request then
-    require("cni.pool.blocks").let_go(step.want.pool, freed)
-    require("cni.pool.claim").start(step.want.pool, plan.request.environ())
-  end
+  if step.want.pool and plan.request then give_back(plan, step.want.pool, freed) end
 end
 
 function M.stands(step, plan)
@@ -110,7 +112,14 @@ end
 local function take_of_pool(plan, want)
   local ok, ips = pcall(take, plan, want)
   if not ok and (want.settings.blocks_file or not (fail.is(ips) and ips.lacking)) then error(ips, 0) end
-  if not ok then ips = require("cni.pool.claim").until_had(want, function() return take(plan, want) end) end
+  if not ok then
+    ok, ips = pcall(require("cni.pool.claim").until_had, want, function() return take(plan, want) end)
+    if not ok then
+      if want.requested[1] then pcall(give_back, plan, want, want.requested) end
+      error(ips, 0)
+    end
+  end
+  if want.sticky then require("cni.pool.sticky").note(want.sticky, ips) end
   if plan.is_low then require("cni.pool.claim").start(want, plan.request.environ()) end
   return ips
 end
