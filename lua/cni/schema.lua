@@ -130,8 +130,8 @@ M.integer = new("integer", function(t, value, where)
     local hint
     if type(value) == "string" and math.tointeger(tonumber(value)) then
       hint = "write it without quotes"
-    elseif math.type(value) == "float" and value == math.floor(value) then
-      hint = "numbers beyond 2^53 lose their last digits"
+    elseif json.is_number(value) then
+      hint = "there is room for 64 bits"
     end
     wanted(where, value, range_text(t, "an integer"), hint)
   end

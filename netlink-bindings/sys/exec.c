@@ -54,6 +54,7 @@ struct program {
 	size_t file_len;
 	struct nl_place place;
 	int detached; /* it stays when we end, and nobody waits for it */
+	int connection; /* with detached: what it reads and writes; -1: nothing */
 };
 
 struct process {
@@ -307,7 +308,8 @@ static int process_start(struct process *p, const struct program *what)
 static int start_detached(const struct program *what)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), err;
-	int theirs[CHILD_FDS] = { null, null, null, -1 };
+	int talk = what->connection >= 0 ? what->connection : null;
+	int theirs[CHILD_FDS] = { talk, talk, null, -1 };
 	pid_t none;
 
 	if (null < 0)
@@ -486,7 +488,7 @@ static void check_exec_keys(lua_State *L, int arg)
 {
 	static const char *const keys[] = { "path",       "argv",         "env",   "stdin",
 					    "timeout_ms", "stdout_limit", "label", "ns",
-					    "heed",       "file",         "detached" };
+					    "heed",       "file",         "detached", "connection" };
 
 	lua_pushnil(L);
 	while (lua_next(L, arg)) {
@@ -498,7 +500,7 @@ static void check_exec_keys(lua_State *L, int arg)
 		if (!known)
 			luaL_error(L,
 				   "exec: unknown key '%s' (path, argv, env, stdin, timeout_ms, "
-				   "stdout_limit, label, ns, heed, file and detached are known)",
+				   "stdout_limit, label, ns, heed, file, detached and connection are known)",
 				   key);
 		lua_pop(L, 1);
 	}
@@ -558,7 +560,8 @@ path) it runs in, by default ours; `label`, its security context, as SELinux tak
 signal of those comes that the caller holds back, end the program, leave the signal to the caller, and
 give the error EINTR; `file`, a string that it finds at descriptor 3, to read; `detached`: it is only
 started, with nothing to read and nobody to write to, in `/` and in a session of its own, and goes on when we
-have ended. Of standard error the first 64 KiB are kept.
+have ended; `connection`: it reads and writes to who has connected to this listener (see @{listen}). Of
+standard error the first 64 KiB are kept.
 @treturn table empty when detached, else `status` (exit status, nil when a signal ended it), `signal` (nil
 when it exited), `stdout`, `stderr`
 @treturn[2] nil
@@ -568,7 +571,7 @@ when it exited), `stdout`, `stderr`
 int sys_exec(lua_State *L)
 {
 	struct process *p;
-	struct program what = { .place.fd = -1 };
+	struct program what = { .place.fd = -1, .connection = -1 };
 	char *just_path[2] = { NULL, NULL };
 	const char *path, *input = "";
 	size_t input_len = 0;
@@ -604,6 +607,12 @@ int sys_exec(lua_State *L)
 	timeout_ms = (int)exec_number(L, 1, "timeout_ms", EXEC_TIMEOUT_MS);
 	lua_getfield(L, 1, "detached");
 	what.detached = lua_toboolean(L, -1);
+	if (lua_getfield(L, 1, "connection") != LUA_TNIL) {
+		what.connection = sys_connection(L, -1);
+		if (what.connection < 0 || !what.detached)
+			return luaL_error(L, "exec: connection must be a listener to whom somebody has "
+					     "connected, and is for what is detached");
+	}
 	p = new_process(L);
 	p->out.limit = (size_t)exec_number(L, 1, "stdout_limit", EXEC_LIMIT);
 	p->err.limit = STDERR_LIMIT;

@@ -652,6 +652,8 @@ static const luaL_Reg functions[] = {
 	{ "sleep", sys_sleep },
 	{ "pid", sys_pid },
 	{ "exec", sys_exec },
+	{ "listen", sys_listen },
+	{ "receive", sys_receive },
 	{ "matches", sys_matches },
 	{ "strerror", sys_strerror },
 	{ NULL, NULL },

@@ -27,6 +27,9 @@ int64_t sys_now_ms(void);
 /* flock(2) until sys_now_ms() reaches `deadline`. 0, -ETIMEDOUT or -errno. */
 int sys_flock(int fd, int how, int64_t deadline);
 
+/* The connection that the listener at `arg` has accepted, or -1; it stays the listener's. [-0, +0, -] */
+int sys_connection(lua_State *L, int arg);
+
 /* The bindings that live in files of their own. */
 int sys_open_locked(lua_State *L);
 int sys_open_locked_existing(lua_State *L);
@@ -37,6 +40,8 @@ int sys_uptime(lua_State *L);
 int sys_time(lua_State *L);
 int sys_sleep(lua_State *L);
 int sys_exec(lua_State *L);
+int sys_listen(lua_State *L);
+int sys_receive(lua_State *L);
 int sys_matches(lua_State *L);
 int sys_readlink(lua_State *L);
 int sys_symlink(lua_State *L);

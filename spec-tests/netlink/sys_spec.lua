@@ -287,6 +287,42 @@ describe("exec", function()
     assert.has_error(function() sys.exec { path = "/bin/cat", file = 7 } end)
   end)
 
+  it("leaves who has connected to a detached program, and to nobody else", function()
+    local at, said = path "listen.sock", path "said"
+    local listener = assert(sys.listen(at))
+    assert.equal("srw-------\n", t.run { "stat", "-c", "%A", at })
+    assert.is_false(listener:accept(0))
+    os.execute(("(echo hello | socat -t5 - UNIX-CONNECT:%s >%s.new 2>&1; mv %s.new %s) </dev/null >/dev/null 2>&1 &")
+      :format(at, said, said, said))
+    assert.is_true(listener:accept(5000))
+    assert(sys.exec { path = "/bin/sed", argv = { "sed", "s/^/well, /" }, detached = true, connection = listener })
+    while not t.read(said) do t.sh "sleep 0.02" end
+    assert.equal("well, hello\n", t.read(said))
+    assert.is_false(listener:accept(0))
+    assert.has_error(function() sys.exec { path = "/bin/true", detached = true, connection = listener } end)
+    assert.has_error(function() sys.exec { path = "/bin/true", detached = true, connection = {} } end)
+    fails("EADDRINUSE", sys.listen(at))
+    listener:close()
+    listener:close()
+    assert.equal(1, select(2, t.sh { "stat", at }))
+    assert.has_error(function() listener:accept(0) end)
+  end)
+
+  it("listens where nobody does any more, but takes no file for a socket, and leaves another's", function()
+    local at = path "left.sock"
+    t.run { "lua5.4", "-e", ('local s = require("netlink").sys.listen("%s"); os.exit(0, false)'):format(at) }
+    assert.equal("socket\n", t.run { "stat", "-c", "%F", at })
+    local listener = assert(sys.listen(at))
+    os.remove(at)
+    t.write(at, "somebody's")
+    listener:close()
+    assert.equal("somebody's", t.read(at))
+    fails("EADDRINUSE", sys.listen(at))
+    fails("ENAMETOOLONG", sys.listen("/" .. ("x"):rep(108)))
+    fails("ENOENT", sys.listen "/nonexistent/x.sock")
+    assert.equal("somebody's", t.read(at))
+  end)
+
   it("leaves a detached program to itself: it holds nothing of ours open, is not waited for, and goes on", function()
     local out, go = path "detached", path "go"
     local pipe = io.popen(([[lua5.4 -e 'local sys = require("netlink").sys

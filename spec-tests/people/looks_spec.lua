@@ -50,7 +50,6 @@ local changes <const> = {
   ["req:lease { dir = '/run/spec/leases', network = 'net', sets = require 'cni.ranges'.read { { where = 'ours', "
     .. "sets = { { { subnet = '10.9.0.0/24' } } } } } }"] = "req:lease",
   ["req:once('value', function() return 1 end)"] = "req:once",
-  ["req:delegate 'loopback'"] = "req:delegate",
   ["require('cni.ipam').add(req)"] = "ipam.add",
 }
 

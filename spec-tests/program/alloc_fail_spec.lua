@@ -331,6 +331,15 @@ local bindings = {
     assert(not sys.exec { path = "/nonexistent" })
     assert(not sys.exec { path = "/bin/true", ns = "/nonexistent" })
     assert(not sys.exec { path = "/bin/cat", stdin = text, stdout_limit = 10 })]] },
+  { "sys, listening", "return require('netlink').sys", [[
+    local sys = ...
+    local path = "/run/spec/alloc.sock"
+    do
+      local listener <close> = assert(sys.listen(path))
+      assert(listener:accept(0) == false and not sys.listen(path))
+      listener:close()
+    end
+    assert(sys.receive(10, 0) or true)]] },
   { "sys, small things", "return require('netlink').sys", [[
     local sys = ...
     assert(#sys.hash64("abc") == 16 and #sys.random(100) == 100 and sys.clock() and sys.time()

@@ -94,11 +94,12 @@ describe("make install", function()
     assert.is_truthy(t.read(folder .. "/luacni-dhcp-renew.timer"):find "\nOnUnitActiveSec=1min\n")
     for name, words in pairs { ["luacni-repair"] = "repair", ["luacni-repair-watch"] = "repair %-%-watch",
       ["luacni-dhcp"] = "dhcp daemon", ["luacni-dhcp-renew"] = "dhcp renew",
-      ["luacni-pool-refill"] = "pool refill" } do
+      ["luacni-dhcp@"] = "dhcp serve", ["luacni-pool-refill"] = "pool refill" } do
       local text = t.read(("%s/%s.service"):format(folder, name))
       assert.is_truthy(text:find("\nExecStart=/usr/sbin/luacni " .. words .. "\n"), text)
       assert.is_nil(text:find("@", 1, true), text)
     end
+    assert.is_truthy(t.read(folder .. "/luacni-dhcp.socket"):find "\nAccept=yes\n")
     t.write(folder .. "/other.service", "somebody else's")
     t.run(("make -s uninstall DESTDIR=%s SBIN=/usr/sbin"):format(dest))
     t.same({ ["other.service"] = "somebody else's" }, t.files(folder))

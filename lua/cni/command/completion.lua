@@ -60,7 +60,7 @@ function kinds.ENTRY(word) return require("cni.command.pages").entries(word or "
 
 function kinds.COMMAND() return main.names end
 
-function kinds.VERB() return { "renew", "daemon", "list" } end
+function kinds.VERB() return { "renew", "daemon", "list", "serve" } end
 
 function kinds.SHELL() return { "bash", "zsh", "fish" } end
 

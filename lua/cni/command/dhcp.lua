@@ -2,6 +2,7 @@
 -- luacni dhcp
 
 local fail = require "cni.fail"
+local files = require "cni.record.files"
 local host = require "host"
 local journal = require "cni.record.journal"
 local json = require "cni.json"
@@ -109,8 +110,35 @@ local function renew(options)
   return failed and 1 or 0
 end
 
+-- Where the reference's plugin finds its daemon.
+local function listen(path)
+  files.must(sys.mkdirs(files.absolute(path):match "^(.*)/", 448)) -- 0700
+  local listener, msg, errno = sys.listen(path)
+  if not listener then
+    fail.throw { msg = msg, errno = errno,
+      hint = errno == sys.errno.EADDRINUSE and "another daemon listens there: end that one first" or nil }
+  end
+  return listener
+end
+
+-- Wait; who comes meanwhile is served by a process of its own.
+local function pause(listener, ms)
+  if not listener then return sys.sleep(ms) end
+  local till = sys.clock() + ms / 1000
+  repeat
+    local left = math.max(till - sys.clock(), 0) * 1000 // 1 | 0
+    local came, msg, errno = listener:accept(left)
+    if came == nil then fail.kernel("dhcp daemon", msg, errno) end
+    if came then
+      sys.exec { path = "/proc/self/exe", argv = { "luacni", "dhcp", "serve" }, env = host.environ(),
+        detached = true, connection = listener }
+    end
+  until not came
+end
+
 -- Until a signal ends it, at any moment: the next call goes on from there.
 local function daemon(options)
+  local listener = options.socket and listen(options.socket)
   host.log "luacni: renewing leases"
   while true do
     local out = json.list {}
@@ -118,7 +146,7 @@ local function daemon(options)
     local ok, err = pcall(function() next_at = select(2, pass(options, out)) end)
     if not ok then host.log("luacni: " .. text_of(err)) end
     if options.json and out[1] then pcall(say.lines, { json.compact(out) }) end
-    sys.sleep(math.max(math.min(seconds_to(next_at) or longest_sleep, longest_sleep), 1) * 1000)
+    pause(listener, math.max(math.min(seconds_to(next_at) or longest_sleep, longest_sleep), 1) * 1000)
   end
 end
 
@@ -140,20 +168,26 @@ local function list(options)
   say.columns(rows)
 end
 
-local verbs <const> = { renew = renew, daemon = daemon, list = list }
+local function serve() return require("cni.command.dhcp_rpc").serve() end
+
+local verbs <const> = { renew = renew, daemon = daemon, list = list, serve = serve }
 
 return {
   words = "VERB",
   about = "keep the addresses that DHCP servers have leased",
-  text = "VERB is renew, daemon or list. renew does what is due, once: it asks for more time at half of a " ..
-    "lease's time, or when the server has said. What the server answers with other values is made so by " ..
-    "an update. An address whose time is up, or that the server refuses to renew, is given up at once, " ..
-    "and another asked for. It says on standard error when it is to be called again. daemon goes on " ..
-    "doing that until a signal comes; it sees new leases by itself. The unit luacni-dhcp runs it, or " ..
+  text = "VERB is renew, daemon, list or serve. renew does what is due, once: it asks for more time at " ..
+    "half of a lease's time, or when the server has said. What the server answers with other values is " ..
+    "made so by an update. An address whose time is up, or that the server refuses to renew, is given up " ..
+    "at once, and another asked for. It says on standard error when it is to be called again. daemon " ..
+    "goes on doing that until a signal comes; it sees new leases by itself. The unit luacni-dhcp runs it, or " ..
     "the timer luacni-dhcp-renew calls renew; where there is no systemd, start the daemon at boot. list " ..
-    "shows the leases.",
+    "shows the leases. With --socket the daemon also listens where the reference's plugin dhcp looks for " ..
+    "its own daemon, and has what that asks for done by the type dhcp: so a node's containers may have " ..
+    "been attached by either. serve does that for one client, on standard input and output; the unit " ..
+    "luacni-dhcp.socket has systemd listen and call it.",
   least = 1, most = 1,
   options = {
+    socket = { value = "PATH", about = "of daemon: listen there too, as /run/cni/dhcp.sock" },
     json = { about = "as JSON: renew says the `leases` that it did something for, and `next_in` seconds; " ..
       "daemon a list of them a line; list all leases" },
   },
@@ -161,8 +195,9 @@ return {
   run = function(words, options)
     local verb = verbs[words[1]]
     if not verb then
-      say.usage(("dhcp: there is no %q"):format(words[1]), words[1], { "renew", "daemon", "list" })
+      say.usage(("dhcp: there is no %q"):format(words[1]), words[1], { "renew", "daemon", "list", "serve" })
     end
+    if options.socket and verb ~= daemon then say.usage "dhcp: --socket is for daemon" end
     return verb(options)
   end,
 }
