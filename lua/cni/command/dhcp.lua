@@ -175,8 +175,8 @@ local verbs <const> = { renew = renew, daemon = daemon, list = list, serve = ser
 return {
   words = "VERB",
   about = "keep the addresses that DHCP servers have leased",
-  text = "VERB is renew, daemon, list or serve. renew does what is due, once: it asks for more time at half " ..
-    "of a lease's time, or when the server has said. What the server answers with other values is made " ..
+  text = "VERB is renew, daemon, list or serve. renew does what is due, once: it asks for more time at " ..
+    "half of a lease's time, or when the server has said. What the server answers with other values is made " ..
     "so by an update. An address whose time is up, or that the server refuses to renew, is given up at " ..
     "once, and another asked for. It says on standard error when it is to be called again. daemon goes " ..
     "on doing that until a signal comes; it sees new leases by itself. The unit luacni-dhcp runs it, or " ..
