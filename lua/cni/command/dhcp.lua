@@ -176,15 +176,16 @@ return {
   words = "VERB",
   about = "keep the addresses that DHCP servers have leased",
   text = "VERB is renew, daemon, list or serve. renew does what is due, once: it asks for more time at " ..
-    "half of a lease's time, or when the server has said. What the server answers with other values is made " ..
-    "so by an update. An address whose time is up, or that the server refuses to renew, is given up at " ..
-    "once, and another asked for. It says on standard error when it is to be called again. daemon goes " ..
-    "on doing that until a signal comes; it sees new leases by itself. The unit luacni-dhcp runs it, or " ..
-    "the timer luacni-dhcp-renew calls renew; where there is no systemd, start the daemon at boot. list " ..
-    "shows the leases. With --socket the daemon also listens where the reference's plugin dhcp looks " ..
-    "for its own daemon, and has what that asks for done by the type dhcp: so a node's containers may " ..
-    "have been attached by either. serve does that for one client, on standard input and output; the " ..
-    "unit luacni-dhcp.socket has systemd listen and call it.",
+    "half of a lease's time, or when the server has said. What the server answers with other values " ..
+    "is made so by an update. An address whose time is up, or that the server refuses to renew, is " ..
+    "given up at once, and another asked for. It says on standard error when it is to be called " ..
+    "again. daemon goes on doing that until a signal comes; it sees new leases by itself. The unit " ..
+    "luacni-dhcp runs it, or the timer luacni-dhcp-renew calls renew; where there is no systemd, " ..
+    "start the daemon at boot. list shows the leases. With --socket the daemon also listens where " ..
+    "the reference's plugin dhcp looks for its own daemon, and has what that asks for done by the " ..
+    "type dhcp: so a node's containers may have been attached by either. serve does that for one " ..
+    "client, on standard input and output; the unit luacni-dhcp.socket has systemd listen and call " ..
+    "it.",
   least = 1, most = 1,
   options = {
     socket = { value = "PATH", about = "of daemon: listen there too, as /run/cni/dhcp.sock" },
