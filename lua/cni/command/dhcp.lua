@@ -86,7 +86,7 @@ local function pass(options, out)
       local told
       lease, told = look_after(lease, silent)
       if lease and told then report(lease, told, options, out) end
-      if count % 16 == 0 then host.collect() end
+      if count % 4 == 0 then host.collect() end
       failed = failed or told and told.problem ~= nil
       due = lease and renewal.due_at(lease)
       if told and told.problem then due = due and math.max(due, sys.uptime() + after_problem) end
