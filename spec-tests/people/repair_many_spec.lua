@@ -124,6 +124,26 @@ describe("luacni repair of many, when their rules were flushed,", function()
     cli.succeeds { "check", "one", "pod2" }
   end)
 
+  it("brings nothing back of one that goes meanwhile, and leaves those alone that come", function()
+    for i = 1, 3 do
+      t.netns("pod" .. i)
+      attach("one", "pod" .. i, 8000 + i)
+    end
+    local text = ([[
+      luacni=%s/luacni
+      ( for k in 1 2 3 4 5 6 7 8 9 10 11 12; do i=$((k %% 3 + 1))
+          $luacni del one pod$i && $luacni add one pod$i --cap-args \
+            '{"portMappings":[{"hostPort":'$((8000 + i))',"containerPort":80,"protocol":"tcp"}]}' >/dev/null || echo broken
+        done; touch /run/spec/stop ) &
+      while [ ! -e /run/spec/stop ]; do nft delete table inet luacni 2>/dev/null; $luacni repair >/dev/null 2>&1; done
+      wait
+      $luacni repair >/dev/null
+      for i in 1 2 3; do $luacni check one pod$i && $luacni del one pod$i || echo broken; done
+      nft list table inet luacni 2>/dev/null; rm /run/spec/stop]]):format(t.build)
+    assert.equal("", (t.sh(text, { host = host, timeout = 120 })))
+    t.same({}, t.files "/run/luacni/attachments")
+  end)
+
   it("has tracked flows go the new way: a client of UDP that has gone on sending meanwhile arrives", function()
     local pod, client = t.netns "pod1", t.netns "client"
     t.netns "pod2"
