@@ -64,11 +64,16 @@ describe("luacni validate", function()
     is_right(list { { type = "ptp", ipam = { type = "static", addresses = { { address = "10.9.8.7/24",
       gateway = "10.9.8.1" } }, routes = { { dst = "0.0.0.0/0" } } } } })
     is_right(list { bridge { ipam = { type = "dhcp", request = { { option = "routers" } } } } })
+    for _, ipam in ipairs { host_local, { type = "dhcp" } } do
+      is_right(list { bridge { ipam = ipam, args = { cni = { ips = { "10.9.8.7" } } } } })
+    end
     t.same(before, t.snapshot { ns = { host } })
   end)
 
   it("finds what is wrong with values, of IPAM types too", function()
     local at = "plugins[0] (bridge): "
+    is_fault(list { bridge { args = { cni = { ipz = { "10.9.8.7" } } } } },
+      at .. 'nothing reads the key "args.cni.ipz"; luacni doc bridge lists what is read')
     is_fault(list { bridge { isGateway = 1 } }, at .. "isGateway: 1 is not true or false")
     is_fault(list { bridge { vlan = 4095 } }, at .. "vlan: 4095 is not an integer from 0 to 4094")
     is_fault(list { bridge { isGatway = true } }, at .. 'nothing reads the key "isGatway", did you mean "isGateway"?')

@@ -155,17 +155,25 @@ local function tell_unread(reader, key, path, problem, remark)
     not key.nearest and reader.script and ("luacni doc %s lists what is read"):format(reader.name) or nil)
 end
 
--- Keys that nobody reads: neither those who are asked, nor the types that a script delegates to.
-local function check_unknown(reader, plugin, raw, seen, problem, remark)
+-- Keys that nobody reads: neither those who are asked, nor the types that a script delegates to. Of what is
+-- for all (`args`) the other reader of a plugin's part may be the one who does.
+local function check_unknown(reader, readers, plugin, raw, seen, problem, remark)
   if reader.is_site and not seen.ran then return end
   local read = {}
-  for _, conf in ipairs(seen.delegates) do
+  local function add(conf)
     local unknown = {}
     for _, key in ipairs(schema_doc.unknown_keys(conf, raw)) do unknown[key.path] = true end
     read[#read + 1] = unknown
   end
+  for _, conf in ipairs(seen.delegates) do add(conf) end
+  local is_foreign = false
+  for _, other in ipairs(readers) do
+    if other ~= reader and other.conf then add(other.conf) end
+    is_foreign = is_foreign or not other.conf
+  end
   for _, key in ipairs(schema_doc.unknown_keys(reader.conf, raw)) do
     local is_read = plugin.raw.ipam ~= nil and is_below_ipam(key.path) ~= reader.is_ipam
+    is_read = is_read or is_foreign and key.path:find "^args%." ~= nil
     for _, unknown in ipairs(read) do is_read = is_read or not unknown[key.path] end
     if not is_read then tell_unread(reader, key, key.path, problem, remark) end
   end
@@ -320,7 +328,7 @@ local function check_plugin(job, plugin, chain, problem, remark)
   end
   check_capabilities(readers, plugin, seen, problem, remark)
   for _, reader in ipairs(readers) do
-    if reader.conf then check_unknown(reader, plugin, raw, seen, problem, remark) end
+    if reader.conf then check_unknown(reader, readers, plugin, raw, seen, problem, remark) end
   end
   check_delegate(plugin, raw, problem, remark)
 end
