@@ -67,18 +67,9 @@ end
 
 -- Values ------------------------------------------------------------------------------------
 
-local function mask_of(len, bytes)
-  local mask = {}
-  for i = 1, bytes do
-    local bits = math.max(0, math.min(8, len - 8 * (i - 1)))
-    mask[i] = string.char(0xff << (8 - bits) & 0xff)
-  end
-  return table.concat(mask)
-end
-
 local function network_of(text)
   local cidr = addr.parse(text)
-  return { IP = cidr.ip, Mask = mask_of(cidr.len, #cidr.ip) }
+  return { IP = cidr.ip, Mask = addr.cidr(("\255"):rep(#cidr.ip), cidr.len):network().ip }
 end
 
 local function result_of(ips, routes, names)
