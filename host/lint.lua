@@ -93,8 +93,8 @@ local bindings = floors {
   { "nl" }, { "ns" }, { "sys" }, { "lease", "attr" }, { "tables", "nft" }, { "rtnl", "trace" },
 }
 local library = floors {
-  { "record" }, { "protocol" }, { "links" }, { "reference", "dhcp", "pool" }, { "step" }, { "engine" },
-  { "watch" }, { "runtime" }, { "command" },
+  { "record" }, { "protocol" }, { "links" }, { "reference", "dhcp", "pool" }, { "dhcp6" }, { "step" },
+  { "engine" }, { "watch" }, { "runtime" }, { "command" },
 }
 
 local function check_floor(floor_of, path, n, wing, other)

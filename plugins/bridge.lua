@@ -106,10 +106,13 @@ local function serve_gateways(req, link, lease)
   local c = req.conf
   for _, ip in ipairs(lease.ips) do
     local cidr = addr.parse(ip.address)
-    ip.gateway = ip.gateway or addr.text(cidr:first_host())
-    req.host:ensure_addr(link, tostring(cidr:with_ip(addr.ip(ip.gateway))),
-      { replace = c.forceAddress, keep = not c.removeUnused })
-    if c.isDefaultGateway then lease:default_via(ip.gateway) end
+    -- Another router is known by its advertisements, or none.
+    if not ip.advertised then
+      ip.gateway = ip.gateway or addr.text(cidr:first_host())
+      req.host:ensure_addr(link, tostring(cidr:with_ip(addr.ip(ip.gateway))),
+        { replace = c.forceAddress, keep = not c.removeUnused })
+      if c.isDefaultGateway then lease:default_via(ip.gateway) end
+    end
   end
   ipam.forward(req, lease)
 end

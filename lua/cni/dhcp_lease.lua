@@ -6,8 +6,10 @@
 local addr = require "cni.addr"
 local fail = require "cni.fail"
 local message = require "cni.dhcp.message"
+local netlink = require "netlink"
 local request = require "cni.protocol.request"
 local schema = require "cni.schema"
+local text_of_file = require("cni.record.files").read
 
 local M = {}
 
@@ -106,10 +108,28 @@ local function identifier(req, provide)
   return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
-local function first_ipv4(list)
+-- How it is known to servers of DHCPv6: a DUID of the kind UUID (RFC 6355), made of the same names and of the
+-- machine's, as two machines may have a container of one name.
+local function duid(req)
+  local machine = text_of_file "/etc/machine-id" or ""
+  local name = ("%s/%s/%s/%s"):format(req.container_id, req.network, req.ifname, machine)
+  local function half(salt) return (netlink.sys.hash64("luacni dhcp6 " .. salt .. " " .. name)) end
+  local hex = half "a" .. half "b"
+  -- Of version 8, whose bits are made as one likes (RFC 9562, 5.8).
+  return "0004" .. hex:sub(1, 12) .. "8" .. hex:sub(14, 16) .. "8" .. hex:sub(18)
+end
+
+local function first_of(list, bytes)
   for _, text in ipairs(list or {}) do
-    if #addr.ip(text) == 4 then return text end
+    if #addr.ip(text) == bytes then return text end
   end
+end
+
+-- The name that servers of DHCPv6 are told (RFC 4704), and asked to make the entry for: as for those of DHCP.
+local function fqdn6(provide)
+  local name, host = provide[tostring(code.fqdn)], provide[tostring(code.host_name)]
+  name = name or host and fqdn(host)
+  return name and "\1" .. name:sub(4) or nil
 end
 
 -- Routes as those of a result. What is on the link comes first, since others may lead by it: so does a router
@@ -142,49 +162,111 @@ local function routes_of(lease, priority)
   return table.move(far, 1, #far, #near + 1, near)
 end
 
--- What the runtime knows, where the records are lost.
-local function known(req)
+local function family_of(text) return addr.parse(text).family end
+
+-- What the runtime knows of a family, where the records are lost.
+local function known(req, family)
   local ips, routes = {}, {}
-  for i, ip in ipairs(req.prev and req.prev.ips or {}) do
-    ips[i] = { address = ip.address, gateway = ip.gateway }
+  for _, ip in ipairs(req.prev and req.prev.ips or {}) do
+    if family_of(ip.address) == family then
+      ips[#ips + 1] = { address = ip.address, gateway = ip.gateway, advertised = family == "inet6" or nil }
+    end
   end
-  for i, route in ipairs(req.prev and req.prev.routes or {}) do
-    routes[i] = { dst = route.dst, gw = route.gw, scope = route.scope, priority = route.priority }
+  for _, route in ipairs(req.prev and req.prev.routes or {}) do
+    if family_of(route.dst) == family then
+      routes[#routes + 1] = { dst = route.dst, gw = route.gw, scope = route.scope, priority = route.priority }
+    end
   end
   return { ips = ips, routes = routes, dns = req.prev and req.prev.dns }
 end
 
--- Another's plugin may ask for addresses before it has brought the link up.
-local function bring_up(req)
+-- Another's plugin may ask for addresses before it has brought the link up. IPv6 has to be on before it is
+-- asked by it.
+local function bring_up(req, ipv6)
   local link = req.plan.mode == "apply" and req.pod:link(req.ifname, { "up" })
   if link and not link.up then req.pod:set_link(req.ifname, { up = true }) end
+  if ipv6 then
+    req.pod:set_sysctl({ { ("net/ipv6/conf/%s/disable_ipv6"):format(req.ifname), "0", true } },
+      { link = { name = req.ifname } })
+  end
 end
 
---- Get an address of the sandbox's interface from a DHCP server, keep it, know it in CHECK, give it back in
--- DEL, GC and rollback. The link has to be there: a type that calls this says `on_link = true`.
--- @tparam table req
--- @tparam table want
---
--- - `provide`, `request`: as the schemas of these names read them
--- - `requested`: addresses to ask for, of which the first of IPv4 counts
--- - `priority`: metric of the routes; 0: none
--- - `rapid`: be content with two messages, where the server is
--- - `probe`: how long, in milliseconds, others have to say that they have the address
--- @treturn table `ips`, `routes`, `dns`, `mtu`; where no lease is known, what the runtime knows
--- @raise code 7 for what is no option; code 11 where no server gives an address
-function M.obtain(req, want)
-  bring_up(req)
-  local provide = provided(req, want.provide)
+local function ipv4(req, want, provide)
   local lease = require("cni.step.dhcp").obtain(req.plan, {
     link = req.ifname, client = identifier(req, provide), wanted = asked_for(want.request),
-    provide = provide, address = first_ipv4(want.requested), rapid = want.rapid or nil,
+    provide = provide, address = first_of(want.requested, 4), rapid = want.rapid or nil,
     probe_ms = want.probe,
   })
-  if not lease then return known(req) end
+  if not lease then return known(req, "inet") end
   if lease.is_over then return { ips = {}, routes = {} } end
   return { ips = { { address = lease.address, gateway = lease.gateway } },
     routes = routes_of(lease, want.priority), dns = lease.dns,
     mtu = lease.mtu and lease.mtu < (lease.link_mtu or 0) and lease.mtu or nil }
+end
+
+local function ipv6(req, want, provide)
+  local step = require "cni.step.dhcp"
+  local lease = step.obtain(req.plan, {
+    link = req.ifname, ipv6 = want.ipv6, client = duid(req), address = first_of(want.requested, 16),
+    fqdn = fqdn6(provide), rapid = want.rapid or nil, probe_ms = want.probe,
+  })
+  if not lease then return known(req, "inet6") end
+  if lease.is_over then return { ips = {}, routes = {} } end
+  local ips, there = {}, step.is_kernels(lease) or nil
+  for i, address in ipairs(step.addresses(lease)) do
+    ips[i] = { address = address, gateway = lease.gateway, advertised = true, there = there,
+      leased = not there or nil }
+  end
+  return { ips = ips, routes = {}, dns = lease.dns }
+end
+
+-- Lists behind each other, each text once.
+local function joined(a, b)
+  local list, seen = {}, {}
+  for _, from in ipairs { a or {}, b or {} } do
+    for _, text in ipairs(from) do
+      if not seen[text] then list[#list + 1] = text end
+      seen[text] = true
+    end
+  end
+  return list[1] and list or nil
+end
+
+-- What two families have together.
+local function together(a, b)
+  local one, other = a.dns or {}, b.dns or {}
+  local dns = { nameservers = joined(one.nameservers, other.nameservers),
+    search = joined(one.search, other.search), domain = one.domain or other.domain }
+  return { ips = table.move(b.ips, 1, #b.ips, #a.ips + 1, a.ips),
+    routes = table.move(b.routes, 1, #b.routes, #a.routes + 1, a.routes),
+    dns = next(dns) and dns or nil, mtu = a.mtu }
+end
+
+--- Get addresses of the sandbox's interface from a DHCP server, of IPv6 as routers say too, keep them, know
+-- them in CHECK, give them back in DEL, GC and rollback. The link has to be there: a type that calls this
+-- says `on_link = true`.
+-- @tparam table req
+-- @tparam table want
+--
+-- - `ipv4`: false: none
+-- - `ipv6`: stateful, stateless, slaac or auto, as cni.dhcp6.client has them; absent: none
+-- - `provide`, `request`: as the schemas of these names read them
+-- - `requested`: addresses to ask for, of which the first of each family counts
+-- - `priority`: metric of the routes; 0: none
+-- - `rapid`: be content with two messages, where the server is
+-- - `probe`: how long, in milliseconds, others have to say that they have the address
+-- @treturn table `ips`, `routes`, `dns`, `mtu`, `stays_up`; where no lease is known, what the runtime knows
+-- @raise code 7 for what is no option; code 11 where no server gives an address
+function M.obtain(req, want)
+  bring_up(req, want.ipv6)
+  local provide = provided(req, want.provide)
+  local lease = want.ipv4 ~= false and ipv4(req, want, provide)
+  if not want.ipv6 then return lease end
+  local other = ipv6(req, want, provide)
+  lease = lease and together(lease, other) or other
+  -- The kernel would forget what routers have told it.
+  lease.stays_up = true
+  return lease
 end
 
 return M

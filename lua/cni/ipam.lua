@@ -15,10 +15,13 @@ local M = {}
 
 --- Addresses that an attachment has got.
 -- @type lease
--- @field ips list of { address, gateway }, an address with its prefix length
+-- @field ips list of { address, gateway }, an address with its prefix length; `there`: the kernel has put it
+-- on the link itself; `leased`: of add_addr; `advertised`: its network and way out come by routers'
+-- advertisements
 -- @field routes list of { dst, gw }
 -- @field dns as in a result; nil when there is none
 -- @field mtu for the link, where the source of the addresses tells one; the configuration's counts before it
+-- @field stays_up true: what it is about would be lost if the link were taken down once more
 -- @field none true for a layer-2 network, which has none of these
 local Lease = { __name = "lease" }
 Lease.__index = Lease
@@ -191,7 +194,7 @@ local function obtain(req, options)
   local own = math.type(req.raw.mtu) == "integer" and req.raw.mtu > 0 and req.raw.mtu
   local mtu = lease.mtu and (own or lease.mtu) or nil
   lease = { ips = lease.ips or {}, routes = lease.routes or {}, dns = lease.dns, early = lease.early,
-    mtu = mtu }
+    stays_up = lease.stays_up, mtu = mtu }
   if #lease.ips == 0 and req.plan.mode == "apply" then
     fail.throw { code = fail.codes.internal,
       msg = ("IPAM plugin %s gave no address"):format(name) }
@@ -283,15 +286,17 @@ function M.apply(lease, pod, link, options)
   options = options or {}
   if not lease.none then prepare_link(pod, link, options, has_ipv6(lease)) end
   -- What is announced is what the link has when it comes up.
-  if lease.early and options.announce then pod:set_link(link, { up = false }) end
-  local given = {}
+  local announces = lease.early and options.announce
+  if announces and not lease.stays_up then pod:set_link(link, { up = false }) end
+  local given, added = {}, {}
   for _, ip in ipairs(lease.ips) do
     ip.interface = link
     -- Without detection it is usable at once, as the source of a route, too.
     local nodad = not options.dad and addr.parse(ip.address).family == "inet6"
-    if not given[ip.address] then
-      pod:add_addr(link, ip.address, { nodad = nodad or nil,
+    if not given[ip.address] and not ip.there then
+      pod:add_addr(link, ip.address, { nodad = nodad or nil, leased = ip.leased,
         noprefixroute = options.routes and true or nil })
+      added[#added + 1] = addr.parse(ip.address):text()
     end
     given[ip.address] = true
   end
@@ -302,6 +307,9 @@ function M.apply(lease, pod, link, options)
   end
   add_routes(lease, pod, link, options.routes ~= nil)
   if options.dad and has_ipv6(lease) then pod:await_addrs(link) end
+  if announces and lease.stays_up and added[1] then
+    pod.plan:push { kind = "announce", ns = pod.name, want = { link = link.name, addresses = added } }
+  end
   if options.dad == false and not lease.none then end_detection(pod, link) end
 end
 

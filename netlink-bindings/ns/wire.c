@@ -29,6 +29,7 @@
 union peer {
 	struct sockaddr any;
 	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
 	struct sockaddr_ll ll;
 	struct sockaddr_storage room;
 };
@@ -48,8 +49,30 @@ struct packet {
 
 /*** Plain C ***/
 
+static int attach(int fd, struct sock_filter *code, size_t len)
+{
+	struct sock_fprog program = { .len = (unsigned short)len, .filter = code };
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? -errno : 0;
+}
+
+/* Of IPv6: one type of ICMPv6, right behind the header. */
+static int hear_icmp(int fd, unsigned int type)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 6),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 3),
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 40),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, type, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, LONGEST),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+
+	return attach(fd, code, ARRAY_SIZE(code));
+}
+
 /* Of IPv4: datagrams to a port, whole or the first fragment of one. */
-static int hear_only(int fd, unsigned int port)
+static int hear_port(int fd, unsigned int port)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 9),
@@ -62,9 +85,8 @@ static int hear_only(int fd, unsigned int port)
 		BPF_STMT(BPF_RET | BPF_K, LONGEST),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
-	struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
 
-	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? -errno : 0;
+	return attach(fd, code, ARRAY_SIZE(code));
 }
 
 static int open_socket(const struct nl_place *place, int family)
@@ -80,10 +102,11 @@ static int open_socket(const struct nl_place *place, int family)
 	return err ? err : fd;
 }
 
-static int bind_to(int fd, const union peer *own, socklen_t len, unsigned int port)
+static int bind_to(int fd, const union peer *own, socklen_t len, unsigned int only)
 {
 	const bool frames = own->any.sa_family == AF_PACKET;
-	int err = port && frames ? hear_only(fd, port) : 0;
+	const bool ipv6 = frames && own->ll.sll_protocol == htons(ETH_P_IPV6);
+	int err = !only ? 0 : ipv6 ? hear_icmp(fd, only) : hear_port(fd, only);
 	socklen_t err_len = sizeof err;
 
 	if (err)
@@ -97,11 +120,11 @@ static int bind_to(int fd, const union peer *own, socklen_t len, unsigned int po
 }
 
 /* A socket, or -errno. */
-static int open_wire(const struct nl_place *place, const union peer *own, socklen_t len, unsigned int port)
+static int open_wire(const struct nl_place *place, const union peer *own, socklen_t len, unsigned int only)
 {
 	int fd = open_socket(place, own->any.sa_family), err;
 
-	err = fd < 0 ? fd : bind_to(fd, own, len, port);
+	err = fd < 0 ? fd : bind_to(fd, own, len, only);
 	if (err && fd >= 0)
 		close(fd);
 	return err ? err : fd;
@@ -157,16 +180,29 @@ static lua_Integer number_arg(lua_State *L, int arg, lua_Integer max)
 	return value;
 }
 
-static struct sockaddr_in address_arg(lua_State *L, int arg)
+/* An address and, behind it, a port. */
+static union peer peer_arg(lua_State *L, int arg, unsigned int index)
 {
+	union peer peer = { .any = { 0 } };
 	size_t len;
 	const char *bytes = luaL_checklstring(L, arg, &len);
-	struct sockaddr_in in = { .sin_family = AF_INET };
+	in_port_t port = htons((uint16_t)number_arg(L, arg + 1, UINT16_MAX));
 
-	luaL_argcheck(L, len == sizeof in.sin_addr, arg, "not the four bytes of an address");
-	memcpy(&in.sin_addr, bytes, len);
-	in.sin_port = htons((uint16_t)number_arg(L, arg + 1, UINT16_MAX));
-	return in;
+	if (len == sizeof peer.in.sin_addr) {
+		peer.in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = port };
+		memcpy(&peer.in.sin_addr, bytes, len);
+		return peer;
+	}
+	luaL_argcheck(L, len == sizeof peer.in6.sin6_addr, arg, "not the bytes of an address");
+	peer.in6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = port,
+					  .sin6_scope_id = index };
+	memcpy(&peer.in6.sin6_addr, bytes, len);
+	return peer;
+}
+
+static socklen_t len_of(const union peer *peer)
+{
+	return peer->any.sa_family == AF_INET ? sizeof peer->in : sizeof peer->in6;
 }
 
 static struct wire *new_wire(lua_State *L)
@@ -192,7 +228,7 @@ Listen to frames of a link, and send such: their content, behind the Ethernet he
 @tparam nil|string|ns where the namespace; nil: this one
 @tparam integer index of the link there, from 1
 @tparam integer protocol the EtherType, such as 0x0800 or 0x0806
-@tparam[opt=0] integer port of IPv4: hear only UDP to this one
+@tparam[opt=0] integer only of IPv4: hear only UDP to this port; of IPv6: only this type of ICMPv6
 @treturn[1] wire close it; it closes itself in a `<close>` variable
 @return[2] nil
 @treturn[2] string what went wrong
@@ -205,13 +241,13 @@ int netns_frames(lua_State *L)
 	union peer own = { .ll = { .sll_family = AF_PACKET,
 				   .sll_ifindex = (int)number_arg(L, 2, INT32_MAX),
 				   .sll_protocol = htons((uint16_t)number_arg(L, 3, UINT16_MAX)) } };
-	unsigned int port = lua_isnoneornil(L, 4) ? 0 : (unsigned int)number_arg(L, 4, UINT16_MAX);
+	unsigned int only = lua_isnoneornil(L, 4) ? 0 : (unsigned int)number_arg(L, 4, UINT16_MAX);
 	struct wire *w = new_wire(L);
 	int fd;
 
 	/* To the kernel 0 is all links. */
 	luaL_argcheck(L, own.ll.sll_ifindex, 2, "no link has it");
-	fd = open_wire(&place, &own, sizeof own.ll, port);
+	fd = open_wire(&place, &own, sizeof own.ll, only);
 
 	if (fd < 0)
 		return push_failure(L, fd, "listen to a link");
@@ -225,10 +261,11 @@ int netns_frames(lua_State *L)
 Listen to datagrams of UDP at an address of the namespace, and send such to one peer. Others may answer too.
 @function ns.datagrams
 @tparam nil|string|ns where the namespace; nil: this one
-@tparam string from the own address, four bytes
+@tparam string from the own address, 4 or 16 bytes
 @tparam integer from_port
-@tparam string to four bytes
+@tparam string to as many bytes; of IPv6 also a group
 @tparam integer to_port
+@tparam[opt=0] integer index of the link that link-local addresses and groups are of
 @treturn[1] wire close it; it closes itself in a `<close>` variable
 @return[2] nil
 @treturn[2] string what went wrong
@@ -239,15 +276,19 @@ not share it as these do
 int netns_datagrams(lua_State *L)
 {
 	struct nl_place place = netns_place_arg(L, 1);
-	union peer own = { .in = address_arg(L, 2) }, to = { .in = address_arg(L, 4) };
+	unsigned int index = lua_isnoneornil(L, 6) ? 0 : (unsigned int)number_arg(L, 6, INT32_MAX);
+	union peer own = peer_arg(L, 2, index), to = peer_arg(L, 4, index);
 	struct wire *w = new_wire(L);
-	int fd = open_wire(&place, &own, sizeof own.in, 0);
+	int fd;
+
+	luaL_argcheck(L, own.any.sa_family == to.any.sa_family, 4, "of the other family");
+	fd = open_wire(&place, &own, len_of(&own), 0);
 
 	if (fd < 0)
 		return push_failure(L, fd, "listen to datagrams");
 	w->fd = fd;
 	w->to = to;
-	w->to_len = sizeof to.in;
+	w->to_len = len_of(&to);
 	return 1;
 }
 
@@ -313,8 +354,11 @@ static int wire_receive(lua_State *L)
 
 		lua_pushlstring(L, (const char *)packet.from.ll.sll_addr,
 				len > sizeof packet.from.ll.sll_addr ? sizeof packet.from.ll.sll_addr : len);
-	} else {
+	} else if (w->to.any.sa_family == AF_INET) {
 		lua_pushlstring(L, (const char *)&packet.from.in.sin_addr, sizeof packet.from.in.sin_addr);
+	} else {
+		lua_pushlstring(L, (const char *)&packet.from.in6.sin6_addr,
+				sizeof packet.from.in6.sin6_addr);
 	}
 	lua_pushboolean(L, packet.is_summed);
 	return 3;

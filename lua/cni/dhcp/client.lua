@@ -454,6 +454,23 @@ function M.renew(where, link, want, lease, seconds)
   return lease_of(talk, answer, asked_at)
 end
 
+-- A server that is silent is asked again at half of what is left, but not within a minute (RFC 2131, 4.4.5).
+-- One that has nothing more to give is asked for another address by and by.
+local least_pause <const>, anew_pause <const> = 60, 10
+
+--- When a server that was silent is to be asked again.
+-- @tparam table lease with `tried_at`
+-- @treturn number on the clock of netlink.sys.uptime
+function M.retry_at(lease)
+  local tried = lease.tried_at
+  local limit = tried < lease.rebind_at and lease.rebind_at or lease.expires_at
+  return math.min(limit, tried + math.max(least_pause, (limit - tried) / 2))
+end
+
+--- How long to wait before another address is looked for again, where there was none.
+-- @treturn number seconds
+function M.anew_pause() return anew_pause end
+
 -- Giving back ------------------------------------------------------------------------------
 
 --- Give a lease back (RELEASE): sent as from the leased address, whether the link has it still or not. There

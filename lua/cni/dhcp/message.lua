@@ -223,8 +223,11 @@ end
 
 local ip_head <const> = ">BBI2I2I2BBI2c4c4"
 
--- The sum of the Internet (RFC 1071) of some bytes.
-local function sum(bytes, start)
+--- The sum of the Internet (RFC 1071) of some bytes.
+-- @tparam string bytes
+-- @tparam[opt] integer start what to add it to
+-- @treturn integer of 16 bits; 0xffff over what has the complement of its sum in it
+function M.sum(bytes, start)
   local total = start or 0
   if #bytes % 2 == 1 then bytes = bytes .. "\0" end
   for i = 1, #bytes, 2 do
@@ -235,7 +238,7 @@ local function sum(bytes, start)
   return total
 end
 
-local function pseudo(from, to, len) return sum(from .. to .. string.pack(">I2I2", 17, len)) end
+local function pseudo(from, to, len) return M.sum(from .. to .. string.pack(">I2I2", 17, len)) end
 
 --- An IPv4 packet of a client, port 68, to a server, port 67.
 -- @tparam string from four bytes
@@ -246,8 +249,8 @@ function M.wrap(from, to, bytes)
   local len = #bytes + 8
   local function ip(check) return string.pack(ip_head, 0x45, 0, len + 20, 0, 0, 64, 17, check, from, to) end
   local function udp(check) return string.pack(">I2I2I2I2", 68, 67, len, check) .. bytes end
-  local check = ~sum(udp(0), pseudo(from, to, len)) & 0xffff
-  return ip(~sum(ip(0)) & 0xffff) .. udp(check == 0 and 0xffff or check)
+  local check = ~M.sum(udp(0), pseudo(from, to, len)) & 0xffff
+  return ip(~M.sum(ip(0)) & 0xffff) .. udp(check == 0 and 0xffff or check)
 end
 
 --- The message in an IPv4 packet to a client's port.
@@ -260,14 +263,14 @@ function M.unwrap(bytes, is_summed)
   local first, _, total, _, fragment, _, protocol, _, from, to = string.unpack(ip_head, bytes)
   local at = (first & 15) * 4
   if first >> 4 ~= 4 or at < 20 or total > #bytes or total < at + 8 or protocol ~= 17
-    or fragment & 0x3fff ~= 0 or sum(bytes:sub(1, at)) ~= 0xffff then
+    or fragment & 0x3fff ~= 0 or M.sum(bytes:sub(1, at)) ~= 0xffff then
     return nil
   end
   local udp = bytes:sub(at + 1, total)
   local _, port, len, check = string.unpack(">I2I2I2I2", udp)
   if port ~= 68 or len < 8 or len > #udp then return nil end
   udp = udp:sub(1, len)
-  if is_summed and check ~= 0 and sum(udp, pseudo(from, to, len)) ~= 0xffff then return nil end
+  if is_summed and check ~= 0 and M.sum(udp, pseudo(from, to, len)) ~= 0xffff then return nil end
   return udp:sub(9), from
 end
 

@@ -443,6 +443,7 @@ end
 -- @tparam[opt] table options
 --   nodad          true: no duplicate detection
 --   noprefixroute  true: no route to the address's network
+--   leased         true: it may be used as long as the lease says that the type dhcp has of it
 function M:add_addr(link, address, options)
   link, address, options = takes.add_addr(self, link, address, options)
   local name = name_of(link)

@@ -8,7 +8,6 @@
 --
 -- @module cni.engine.renewal
 
-local client = require "cni.dhcp.client"
 local fail = require "cni.fail"
 local journal = require "cni.record.journal"
 local json = require "cni.json"
@@ -23,21 +22,24 @@ local M = {}
 -- Seconds to wait for an answer; and for one of a server that has just not given one to another attachment.
 local patience <const>, short_patience <const> = 2, 0.2
 
--- A server that is silent is asked again at half of what is left, but not within a minute (RFC 2131, 4.4.5).
--- One that has nothing more to give is asked for another address by and by.
-local least_pause <const>, anew_pause <const> = 60, 10
+-- What could not be made so is tried again after so many seconds.
+local update_pause <const> = 10
 
 -- How long a new address is looked for in one call: others are waiting too.
 local anew_patience <const> = 5
 
 -- When a server is to be asked; nil: never.
 local function ask_at(lease)
-  local tried = lease.tried_at
-  if lease.is_over then return tried and tried + anew_pause or 0 end
-  if not lease.expires_at then return nil end
-  if not tried then return lease.renew_at end
-  local limit = tried < lease.rebind_at and lease.rebind_at or lease.expires_at
-  return math.min(limit, tried + math.max(least_pause, (limit - tried) / 2))
+  local tried, client = lease.tried_at, step_of.client(lease)
+  if lease.is_over then return tried and tried + client.anew_pause(lease) or 0 end
+  return tried and lease.renew_at and client.retry_at(lease) or lease.renew_at
+end
+
+-- Note that it was asked in vain.
+local function note_tried(lease, is_in_vain)
+  lease.tried_at = sys.uptime()
+  if is_in_vain then lease.tries = (lease.tries or 0) + 1 end
+  step_of.write(lease)
 end
 
 --- When something is to be done for a lease, on the clock of netlink.sys.uptime.
@@ -46,13 +48,13 @@ end
 function M.due_at(lease)
   local due = ask_at(lease)
   if not lease.is_news then return due end
-  local update_at = lease.failed_at and lease.failed_at + anew_pause or 0
+  local update_at = lease.failed_at and lease.failed_at + update_pause or 0
   return due and math.min(due, update_at) or update_at
 end
 
 -- What an attachment has of a lease.
 local function effect(lease)
-  local parts = { lease.address, lease.gateway or "", lease.mtu or "" }
+  local parts = { table.concat(step_of.addresses(lease), " "), lease.gateway or "", lease.mtu or "" }
   for _, route in ipairs(lease.routes or {}) do parts[#parts + 1] = route.dst .. " " .. route.gw end
   local dns = lease.dns or {}
   for _, key in ipairs { "nameservers", "search" } do
@@ -63,10 +65,10 @@ local function effect(lease)
 end
 
 -- The step of a record that has asked for the lease, and the record.
-local function find_step(book)
+local function find_step(book, of)
   for _, record in ipairs(book:living()) do
     for _, step in ipairs(record:is_whole() and record.steps or {}) do
-      if step.kind == "dhcp" and step.did then return step, record end
+      if step_of.is_of(step, of) and step.did then return step, record end
     end
   end
 end
@@ -79,18 +81,19 @@ end
 
 -- The address is not to be used for a moment longer: not until an update has ended.
 local function give_up(plan, step, lease)
-  lease.is_over, lease.is_news, lease.tried_at, lease.failed_at = true, true, nil, nil
+  lease.is_over, lease.is_news, lease.tried_at, lease.tries, lease.failed_at = true, true, nil, nil, nil
   step_of.write(lease)
-  local want = { link = step.want.link, address = lease.address }
-  require("cni.step.addr").undo({ kind = "addr", ns = "pod", want = want }, plan)
+  for _, address in ipairs(step_of.addresses(lease)) do
+    local want = { link = step.want.link, address = address }
+    require("cni.step.addr").undo({ kind = "addr", ns = "pod", want = want }, plan)
+  end
 end
 
 local function acquire(plan, step, link, lease)
   local want = setmetatable({ address = lease.address:match "^[^/]+" },
     { __index = step_of.asked(step, link) })
-  lease.tried_at = sys.uptime()
-  step_of.write(lease)
-  local new = client.acquire(plan.pod.where, link, want, anew_patience)
+  note_tried(lease, true)
+  local new = step_of.client(lease).acquire(plan.pod.where, link, want, anew_patience)
   new.is_news = true
   return keep(lease, new), "anew"
 end
@@ -101,18 +104,19 @@ local function ask(plan, step, link, lease, seconds)
   if lease.is_over then return acquire(plan, step, link, lease) end
   local new, why = false, "its time was up"
   if not lease.expires_at or lease.expires_at > sys.uptime() then
-    new, why = client.renew(plan.pod.where, link, step_of.asked(step, link), lease, seconds)
+    new, why = step_of.client(lease).renew(plan.pod.where, link, step_of.asked(step, link), lease, seconds)
   end
   if new then
     local differs = effect(new) ~= effect(lease)
     new.is_news = differs or lease.is_news
-    return keep(lease, new), differs and "changed" or "renewed"
+    local kept = keep(lease, new)
+    step_of.prolong(plan.pod, link, kept)
+    return kept, differs and "changed" or "renewed"
   elseif new == false then
     give_up(plan, step, lease)
     return step_of.read(lease.of), "given up", why
   end
-  lease.tried_at = sys.uptime()
-  step_of.write(lease)
+  note_tried(lease, true)
   return nil, why
 end
 
@@ -142,15 +146,14 @@ function M.renew(lease, silent)
   local book <close> = journal.open(of, of.type)
   -- It may have been renewed, or be gone, by now.
   lease = step_of.read(of)
-  local step, record = find_step(book)
+  local step, record = find_step(book, of)
   if not lease or not step then return nil end
   local due = ask_at(lease)
   if not due or due > sys.uptime() then return lease end
   local ok, new, what, why = pcall(exchange, lease, step, record,
     silent[lease.server] and short_patience or patience)
   if not ok then
-    lease.tried_at = sys.uptime()
-    step_of.write(lease)
+    note_tried(lease)
     error(new, 0)
   elseif not new then
     silent[lease.server] = true
@@ -166,13 +169,15 @@ end
 -- @raise why they cannot be told
 function M.announce(lease)
   local book <close> = journal.open(lease.of, lease.of.type)
-  local step, record = find_step(book)
+  local step, record = find_step(book, lease.of)
   local ns = step and not lease.is_over and sandbox.find(record.header)
   if not ns then return end
   local plan <close> = plans.new("look", { owner = lease.of, record = record,
     pod = records.place(ns, record.header.netns) })
   local link = step_of.link(plan.pod, step.want.link)
-  if link then client.announce(plan.pod.where, link, lease.address:match "^[^/]+") end
+  for _, address in ipairs(link and step_of.addresses(lease) or {}) do
+    step_of.client(lease).announce(plan.pod.where, link, address:match "^[^/]+")
+  end
 end
 
 --- Note that an attachment is as its lease says; or that it could not be made so, and is to be later.
@@ -181,7 +186,7 @@ end
 function M.note_updated(lease, is_done)
   local book <close> = journal.open(lease.of, lease.of.type)
   local now = step_of.read(lease.of)
-  if not now or json.note(now) ~= json.note(lease) or not find_step(book) then return end
+  if not now or json.note(now) ~= json.note(lease) or not find_step(book, lease.of) then return end
   now.is_news, now.failed_at = not is_done or nil, not is_done and sys.uptime() or nil
   step_of.write(now)
 end

@@ -188,7 +188,7 @@ M.back_up = args.verb("back_up", { "link", link }, { nil, attributes {
 } }, { "dir", args.folder })
 
 M.add_addr = args.verb("add_addr", { "link", link }, { "address", address },
-  { "options", optional(record { nodad = boolean, noprefixroute = boolean }) })
+  { "options", optional(record { nodad = boolean, noprefixroute = boolean, leased = boolean }) })
 
 -- The kernel cuts larger values down to these.
 local most <const> = { mtu = 65520, advmss = 65495 }

@@ -17,9 +17,10 @@ end
 local function attributes(step, handle)
   local want = step.want
   local cidr = addr.parse(want.address)
+  local times = want.leased and require("cni.step.dhcp").lifetimes(handle.plan.owner, want.address) or {}
   return {
     index = handle:index(want.link), address = want.address, nodad = want.nodad,
-    noprefixroute = want.noprefixroute,
+    noprefixroute = want.noprefixroute, valid_lft = times.valid_lft, preferred_lft = times.preferred_lft,
     -- As ifconfig and ip do; a /31 and a /32 have no broadcast address.
     broadcast = cidr.family == "inet" and cidr.len < 31 and addr.text(cidr:last()) or nil,
   }

@@ -1,11 +1,14 @@
 -- SPDX-License-Identifier: MIT
---- Step `dhcp`: an address that a DHCP server has granted. What it granted last stands in a file beside the
--- records, which a renewal replaces:
+--- Step `dhcp`: an address that a DHCP server has granted, or addresses of IPv6, some of which the kernel
+-- gives itself. What is so since it was last asked stands in a file beside the records, which a renewal
+-- replaces:
 --
 --     /run/luacni/dhcp/NETWORK/ID:IFNAME
+--     /run/luacni/dhcp/NETWORK/ID:IFNAME:6
 --
--- Beside the lease it has `of`, whose it is: `network`, `id`, `ifname`, and `type`, in whose book the step
--- is; `link_mtu`, what the link had; `tried_at`, when more time was last asked for in vain; `is_over`: its
+-- Beside the lease it has `of`, whose it is: `network`, `id`, `ifname`, `type`, in whose book the step
+-- is, and `ipv6`, true of that family; `link_mtu`, what the link had; `tried_at`, when more time was last
+-- asked for in vain, and `tries`, how often since it was not; `is_over`: its
 -- time is up, or the server has refused to renew it, and the address is nobody's any more; `is_news`: the
 -- attachment is not yet as it says, and `failed_at`, when that was last tried. See cni.engine.renewal.
 --
@@ -13,7 +16,6 @@
 -- ADD was killed, or it is lost), the server is asked what it has for this client.
 -- @module cni.step.dhcp
 
-local client = require "cni.dhcp.client"
 local fail = require "cni.fail"
 local files = require "cni.record.files"
 local json = require "cni.json"
@@ -24,25 +26,57 @@ local M = { new_only = "an address is asked for by an ADD", last = true, of_inte
 --- Where the leases are.
 M.root = "/run/luacni/dhcp"
 
--- The link is gone, or down, or too narrow: then nobody can be told.
+-- The link is gone, or down, or too narrow, or has no address to say it from: then nobody can be told.
 local unheard <const> = { [sys.errno.ENODEV] = true, [sys.errno.ENXIO] = true, [sys.errno.ENETDOWN] = true,
-  [sys.errno.EMSGSIZE] = true }
+  [sys.errno.EMSGSIZE] = true, [sys.errno.EADDRNOTAVAIL] = true, [sys.errno.ENETUNREACH] = true }
 
 -- So long a server that is there takes to make an offer that it need not look for; and so long a repair
 -- waits, which has others to look after.
 local remembering <const>, mending <const> = 1, 5
 
+-- The client of a family.
+local function client_of(ipv6) return require(ipv6 and "cni.dhcp6.client" or "cni.dhcp.client") end
+
+--- Who speaks for a lease.
+-- @tparam table lease
+-- @treturn table cni.dhcp.client or cni.dhcp6.client
+function M.client(lease) return client_of(lease.of.ipv6) end
+
+-- Whose the lease of a step is.
+local function whose(step, plan)
+  local owner = plan.owner
+  return { network = owner.network, id = owner.id, ifname = owner.ifname,
+    ipv6 = step.want.ipv6 and true or nil }
+end
+
+--- Whether a step has asked for a lease.
+-- @tparam table step of any kind
+-- @tparam table of whose it is, as in the lease
+-- @treturn boolean
+function M.is_of(step, of)
+  return step.kind == "dhcp" and (step.want.ipv6 ~= nil) == (of.ipv6 ~= nil)
+end
+
 --- The file of an attachment's lease.
--- @tparam table owner {network, id, ifname}
+-- @tparam table owner {network, id, ifname, ipv6}
 -- @treturn string
 function M.path(owner)
   return ("%s/%s/%s"):format(M.root, files.component(owner.network),
-    files.component(owner.id .. ":" .. owner.ifname))
+    files.component(owner.id .. ":" .. owner.ifname .. (owner.ipv6 and ":6" or "")))
+end
+
+--- The addresses of a lease.
+-- @tparam table lease
+-- @treturn {string,...} with their prefix lengths
+function M.addresses(lease)
+  local list = { lease.address }
+  for i, entry in ipairs(lease.addresses or {}) do list[i] = entry.address end
+  return list
 end
 
 --- What a server has granted an attachment.
--- @tparam table owner
--- @treturn table|nil as of cni.dhcp.client; nil: nothing that is known
+-- @tparam table owner as for @{path}
+-- @treturn table|nil as of cni.dhcp.client or cni.dhcp6.client; nil: nothing that is known
 function M.read(owner)
   local text = files.read(M.path(owner))
   local ok, lease = pcall(json.decode, text or "", "lease")
@@ -109,12 +143,13 @@ end
 -- @treturn table|nil `name`, `index`, `mac`, `mtu`, `kind`
 function M.link(h, name) return h:link(name, { "mac", "mtu", "kind" }) end
 
---- What is asked for, as cni.dhcp.client takes it.
+--- What is asked for, as the client of its family takes it.
 -- @tparam table step
 -- @tparam table link
 -- @treturn table
 function M.asked(step, link)
   local want, provide = step.want, {}
+  if want.ipv6 then return want end
   for number, text in pairs(want.provide or {}) do provide[math.tointeger(tonumber(number))] = text end
   -- Links of ipvlan have one MAC, and hear only what is for their addresses.
   return setmetatable({ wanted = string.char(table.unpack(want.wanted)), provide = provide,
@@ -129,14 +164,14 @@ local function acquire(step, plan, seconds)
     fail.throw { msg = ("link %s is not in the sandbox"):format(want.link),
       hint = "DHCP is spoken on the link that the addresses are for: it is made before ipam.add" }
   end
-  local ok, lease = pcall(client.acquire, h.where, link, M.asked(step, link), seconds)
+  local ok, lease = pcall(client_of(want.ipv6).acquire, h.where, link, M.asked(step, link), seconds)
   if not ok then
     if lease.unasked then step.did = nil end
     error(lease, 0)
   end
-  local owner = plan.owner
   lease.link_mtu = link.mtu
-  lease.of = { network = owner.network, id = owner.id, ifname = owner.ifname, type = plan.record.header.type }
+  lease.of = whose(step, plan)
+  lease.of.type = plan.record.header.type
   M.write(lease)
   return lease
 end
@@ -145,18 +180,74 @@ function M.run(step, plan)
   return acquire(step, plan, require("cni.step.delegate").patience(plan.request, "ADD") / 1000)
 end
 
-function M.verify(_, plan)
-  local lease = M.read(plan.owner)
+-- What the kernel has given itself, and has not any more.
+local function lost_address(step, plan, lease)
+  local h = plan:at(step.ns)
+  local there = {}
+  for _, have in ipairs(h and h:link(step.want.link, {}) and h:addrs(step.want.link, "inet6") or {}) do
+    if not have.tentative and not have.dadfailed then there[have.address] = true end
+  end
+  for _, address in ipairs(M.addresses(lease)) do
+    if not there[address] then
+      return ("%s has not %s any more, which it had given itself"):format(step.want.link, address)
+    end
+  end
+end
+
+function M.verify(step, plan)
+  local lease = M.read(whose(step, plan))
   -- Where the record is lost too, nothing says that there was one.
   if not lease and plan.past and not plan:past() then return nil end
-  if not lease then return "what the DHCP server has granted is not known any more" end
+  if not lease then
+    return step.want.ipv6 and "which addresses of IPv6 there are, and by whom, is not known any more"
+      or "what the DHCP server has granted is not known any more"
+  end
   if lease.is_over or lease.expires_at and lease.expires_at <= sys.uptime() then
     return ("the lease of %s came to its end, and was not renewed"):format(lease.address)
+  end
+  if M.is_kernels(lease) then return lost_address(step, plan, lease) end
+end
+
+--- Whether the addresses of a lease are the kernel's own.
+-- @tparam table lease
+-- @treturn boolean
+function M.is_kernels(lease) return lease.by == "slaac" or lease.by == "stateless" end
+
+--- How long an address of IPv6 may be used, as its lease says now.
+-- @tparam table owner {network, id, ifname}
+-- @string address with its prefix length
+-- @treturn ?table `valid_lft`, `preferred_lft`: seconds, 0xffffffff for ever; nil: it is not known
+function M.lifetimes(owner, address)
+  local lease = M.read { network = owner.network, id = owner.id, ifname = owner.ifname, ipv6 = true }
+  local function left(till) return till and math.max(math.ceil(till - sys.uptime()), 0) or 0xffffffff end
+  for _, entry in ipairs(lease and not M.is_kernels(lease) and lease.addresses or {}) do
+    if entry.address == address then
+      return { valid_lft = math.max(left(entry.valid_until), 1), preferred_lft = left(entry.preferred_until) }
+    end
+  end
+end
+
+--- Have the kernel know how long the addresses of a lease may be used, where the link has them.
+-- @tparam table h a handle on the sandbox
+-- @tparam table link as of @{link}
+-- @tparam table lease
+function M.prolong(h, link, lease)
+  for _, have in ipairs(lease.of.ipv6 and h:addrs(link.name, "inet6") or {}) do
+    local times = M.lifetimes(lease.of, have.address)
+    if times then
+      local ok, msg, errno = h:socket():send { { "replace", "addr", { index = link.index,
+        address = have.address, nodad = have.nodad, noprefixroute = have.noprefixroute,
+        valid_lft = times.valid_lft, preferred_lft = times.preferred_lft } } }
+      if not ok then fail.kernel("keep " .. have.address, msg, errno) end
+    end
   end
 end
 
 -- What is over is for a renewal, and what comes after it is about that address.
-function M.at_add(_, plan) return M.read(plan.owner) ~= nil end
+function M.at_add(step, plan)
+  local lease = M.read(whose(step, plan))
+  return lease ~= nil and not M.is_kernels(lease)
+end
 
 -- What is not known any more the server tells again.
 function M.mend(step, plan)
@@ -172,29 +263,36 @@ local function give_back(step, plan, lease)
   local link = h and M.link(h, name)
   if not link then return nil, ("%s is gone"):format(h and name or "the sandbox") end
   if lease and lease.is_over then return true end
+  local client = client_of(step.want.ipv6)
   if lease then return pcall(client.release, h.where, link, lease) end
   return pcall(client.forget, h.where, link, M.asked(step, link), remembering)
 end
 
 function M.undo(step, plan)
-  local lease = M.read(plan.owner)
+  local owner = whose(step, plan)
+  local lease = M.read(owner)
   local ok, err = give_back(step, plan, lease)
   if not ok and type(err) == "table" and not unheard[err.errno] then error(err, 0) end
-  if not ok and lease then
+  if not ok and lease and not M.is_kernels(lease) then
     plan:tell(("the DHCP server %s keeps %s until the lease ends: %s"):format(lease.server, lease.address,
       tostring(err)))
   end
-  remove(plan.owner)
+  remove(owner)
 end
 
+local sayings <const> = { stateful = "ask a DHCPv6 server for an address",
+  slaac = "wait for addresses of IPv6",
+  stateless = "wait for addresses of IPv6, and ask a DHCPv6 server for the rest",
+  auto = "get addresses of IPv6 as routers say" }
+
 function M.say(step)
-  return "ask a DHCP server for an address, on " .. step.want.link
+  return (sayings[step.want.ipv6] or "ask a DHCP server for an address") .. ", on " .. step.want.link
 end
 
 --- What the server gives, by the plan's mode.
 -- @tparam table plan
 -- @tparam table want `link`, a name in the sandbox; `client`, `wanted` (a list of numbers), `provide`,
--- `address`, `rapid`, `probe_ms` as of cni.dhcp.client
+-- `address`, `rapid`, `probe_ms` as of cni.dhcp.client; or `ipv6` and more as of cni.dhcp6.client
 -- @treturn table|nil a lease; nil: none is known
 function M.obtain(plan, want)
   local step = { kind = "dhcp", ns = "pod", want = want }
@@ -203,7 +301,7 @@ function M.obtain(plan, want)
     return plan:now(step)
   end
   plan:push(step)
-  local lease = plan.mode ~= "dry" and M.read(plan.owner) or nil
+  local lease = plan.mode ~= "dry" and M.read(whose(step, plan)) or nil
   if not lease and plan.mode == "update" then
     fail.throw { msg = M.verify(step, plan), hint = "DEL and ADD make the attachment anew" }
   end
