@@ -37,11 +37,12 @@ function M.serve(w, opts)
 end
 
 --- A world in which the far end of the wire is fd09::1/64, and 10.9.0.1/24, on its up0. ipam: changes to the
--- configuration's; opts: of dhcp_world.new; `server`: of @{serve}; false: none
+-- configuration's; opts: of dhcp_world.new, and `type`, `conf` (changes to the rest of it); `server`: of @{serve};
+-- false: none
 function M.new(ipam, opts)
   opts = opts or {}
-  local w = dhcp.new({ type = opts.type or "macvlan",
-    ipam = t.with({ type = "dhcp", ipv4 = false, ipv6 = "stateful", probe = 0 }, ipam) },
+  local w = dhcp.new(t.merge({ type = opts.type or "macvlan",
+    ipam = t.merge({ type = "dhcp", ipv4 = false, ipv6 = "stateful", probe = 0 }, ipam) }, opts.conf),
     t.with(t.with({ needs = { "macvlan" } }, opts), { server = false, far = (opts.far or "true")
       .. ("; ip addr add fd09::1/64 dev %s nodad; ip addr del 2001:db8::2/64 dev up0; echo 0 >/proc/sys/net/ipv6/conf/%s/accept_ra"):format(opts.wire or "up0", opts.wire or "up0") }))
   if opts.server ~= false then
