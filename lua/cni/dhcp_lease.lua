@@ -112,9 +112,13 @@ local function first_ipv4(list)
   end
 end
 
--- Routes as those of a result. What is on the link comes first, since others may lead by it: so does a router
--- that no network of the lease has, as where each machine has a network of its own (a mask of 32 bits).
-local function routes_of(lease, priority)
+--- The routes of a lease, as those of a result. What is on the link comes first, since others may lead by it:
+-- so does a router that no network of the lease has, as where each machine has a network of its own (a mask of
+-- 32 bits).
+-- @tparam table lease `address`, `routes`
+-- @tparam integer priority metric; 0: none
+-- @treturn {table,...} `dst`, `gw` (0.0.0.0 for what is on the link), `scope`, `priority`
+function M.routes(lease, priority)
   local near, far, reached = {}, {}, { addr.parse(lease.address) }
   local function add(list, dst, gw, scope)
     list[#list + 1] = { dst = dst, gw = gw, scope = scope, priority = priority ~= 0 and priority or nil }
@@ -183,7 +187,7 @@ function M.obtain(req, want)
   if not lease then return known(req) end
   if lease.is_over then return { ips = {}, routes = {} } end
   return { ips = { { address = lease.address, gateway = lease.gateway } },
-    routes = routes_of(lease, want.priority), dns = lease.dns,
+    routes = M.routes(lease, want.priority), dns = lease.dns,
     mtu = lease.mtu and lease.mtu < (lease.link_mtu or 0) and lease.mtu or nil }
 end
 

@@ -62,6 +62,7 @@ struct process {
 	int pidfd;
 	int in; /* our end of its standard input */
 	int signals; /* readable when a signal asks us to end; -1: that is not heeded */
+	int caller; /* who hangs up when nobody waits for the answer any more; not ours to close; or -1 */
 	int leave_ms;
 	struct capture out, err;
 	int status;
@@ -354,6 +355,7 @@ static void ask_to_end(struct process *p)
 /*
  * Talks to the child until it has ended, or has closed both its outputs and ends then. A
  * grandchild that keeps the pipes open is not waited for. -EINTR: a signal has asked us to end, and waits.
+ * -ECONNRESET: the caller has hung up.
  */
 static int process_talk(struct process *p, const char *input, size_t left, int timeout_ms)
 {
@@ -367,6 +369,7 @@ static int process_talk(struct process *p, const char *input, size_t left, int t
 			{ .fd = p->out.fd, .events = POLLIN },
 			{ .fd = p->err.fd, .events = POLLIN },
 			{ .fd = p->signals, .events = POLLIN },
+			{ .fd = p->caller }, /* the end of what it says is not the end of its waiting */
 		};
 		int64_t wait = deadline - sys_now_ms();
 		int ended;
@@ -381,9 +384,9 @@ static int process_talk(struct process *p, const char *input, size_t left, int t
 			return -errno;
 
 		ended = fds[0].revents != 0;
-		if (fds[4].revents && !ended) {
+		if ((fds[4].revents || fds[5].revents) && !ended) {
 			ask_to_end(p);
-			return -EINTR;
+			return fds[4].revents ? -EINTR : -ECONNRESET;
 		}
 		if (fds[1].revents)
 			err = feed(p, &input, &left);
@@ -488,7 +491,8 @@ static void check_exec_keys(lua_State *L, int arg)
 {
 	static const char *const keys[] = { "path",       "argv",         "env",   "stdin",
 					    "timeout_ms", "stdout_limit", "label", "ns",
-					    "heed",       "file",         "detached", "connection" };
+					    "heed",       "file",         "detached", "connection",
+					    "heard" };
 
 	lua_pushnil(L);
 	while (lua_next(L, arg)) {
@@ -500,7 +504,8 @@ static void check_exec_keys(lua_State *L, int arg)
 		if (!known)
 			luaL_error(L,
 				   "exec: unknown key '%s' (path, argv, env, stdin, timeout_ms, "
-				   "stdout_limit, label, ns, heed, file, detached and connection are known)",
+				   "stdout_limit, label, ns, heed, file, detached, connection and heard are "
+				   "known)",
 				   key);
 		lua_pop(L, 1);
 	}
@@ -525,7 +530,8 @@ static struct process *new_process(lua_State *L)
 {
 	struct process *p = lua_newuserdatauv(L, sizeof *p, 0);
 
-	*p = (struct process){ .pidfd = -1, .in = -1, .signals = -1, .out.fd = -1, .err.fd = -1 };
+	*p = (struct process){ .pidfd = -1, .in = -1, .signals = -1, .caller = -1,
+				 .out.fd = -1, .err.fd = -1 };
 	if (luaL_newmetatable(L, PROCESS_HANDLE)) {
 		lua_pushcfunction(L, process_gc);
 		lua_setfield(L, -2, "__gc");
@@ -558,7 +564,8 @@ it has started, and then with KILL.
 `stdout_limit` in bytes (1 MiB; more is the error EFBIG); `ns`, the network namespace (object or
 path) it runs in, by default ours; `label`, its security context, as SELinux takes it; `heed`: when a
 signal of those comes that the caller holds back, end the program, leave the signal to the caller, and
-give the error EINTR; `file`, a string that it finds at descriptor 3, to read; `detached`: it is only
+give the error EINTR; `heard`: when who is at the other end of our standard input, a socket, has closed it,
+end the program, and give the error ECONNRESET; `file`, a string that it finds at descriptor 3, to read; `detached`: it is only
 started, with nothing to read and nobody to write to, in `/` and in a session of its own, and goes on when we
 have ended; `connection`: it reads and writes to who has connected to this listener (see @{listen}). Of
 standard error the first 64 KiB are kept.
@@ -617,6 +624,8 @@ int sys_exec(lua_State *L)
 	p->out.limit = (size_t)exec_number(L, 1, "stdout_limit", EXEC_LIMIT);
 	p->err.limit = STDERR_LIMIT;
 	p->err.cut = 1;
+	lua_getfield(L, 1, "heard");
+	p->caller = lua_toboolean(L, -1) ? STDIN_FILENO : -1;
 
 	ret = what.detached ? start_detached(&what)
 			    : process_run(p, &what, input, input_len, timeout_ms, heed);

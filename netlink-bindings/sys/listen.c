@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -26,6 +28,7 @@
 struct listener {
 	int fd; /* -1 once closed */
 	int other; /* who has connected last, and is not left to anybody yet; or -1 */
+	int signals; /* readable when one waits that asks us to end, and that the caller holds back */
 	dev_t dev;
 	ino_t ino; /* of the socket that we have made */
 	struct sockaddr_un at;
@@ -44,6 +47,9 @@ static void listener_release(struct listener *l)
 	struct stat st;
 
 	close_other(l);
+	if (l->signals >= 0)
+		close(l->signals);
+	l->signals = -1;
 	if (l->fd < 0)
 		return;
 	if (lstat(l->at.sun_path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
@@ -84,8 +90,17 @@ static int bind_here(int fd, const struct sockaddr_un *at)
 static int listener_open(struct listener *l)
 {
 	struct stat st;
+	sigset_t asking;
 	int err;
 
+	sigemptyset(&asking);
+	sigaddset(&asking, SIGINT);
+	sigaddset(&asking, SIGTERM);
+	sigaddset(&asking, SIGHUP);
+	sigaddset(&asking, SIGQUIT);
+	l->signals = signalfd(-1, &asking, SFD_CLOEXEC);
+	if (l->signals < 0)
+		return -errno;
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd < 0)
 		return -errno;
@@ -122,7 +137,7 @@ static struct listener *check_listener(lua_State *L)
 Wait until somebody connects. Who had connected before, and was left to no program (@{exec}), is sent away.
 @function listener:accept
 @int timeout_ms
-@treturn boolean false: nobody has
+@treturn boolean false: nobody has; or a signal that the caller holds back asks to end
 @treturn[2] nil
 @treturn[2] string what went wrong
 @treturn[2] integer errno
@@ -130,11 +145,14 @@ Wait until somebody connects. Who had connected before, and was left to no progr
 static int listener_accept(lua_State *L)
 {
 	struct listener *l = check_listener(L);
-	struct pollfd fd = { .fd = l->fd, .events = POLLIN };
+	struct pollfd fds[] = {
+		{ .fd = l->fd, .events = POLLIN },
+		{ .fd = l->signals, .events = POLLIN },
+	};
 	int timeout_ms = sys_opt_timeout(L, 2, 0), err = 0;
 
 	close_other(l);
-	if (poll(&fd, 1, timeout_ms) > 0) {
+	if (poll(fds, 2, timeout_ms) > 0 && !fds[1].revents) {
 		l->other = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
 		if (l->other < 0)
 			err = errno;
@@ -167,7 +185,7 @@ static struct listener *new_listener(lua_State *L)
 {
 	struct listener *l = lua_newuserdatauv(L, sizeof *l, 0);
 
-	*l = (struct listener){ .fd = -1, .other = -1, .at.sun_family = AF_UNIX };
+	*l = (struct listener){ .fd = -1, .other = -1, .signals = -1, .at.sun_family = AF_UNIX };
 	if (luaL_newmetatable(L, LISTENER_HANDLE)) {
 		luaL_newlib(L, methods);
 		lua_setfield(L, -2, "__index");

@@ -308,6 +308,31 @@ describe("exec", function()
     assert.has_error(function() listener:accept(0) end)
   end)
 
+  it("ends a program for whom nobody waits any more, but not at the end of what he says", function()
+    local at, said = path "heard.sock", path "heard"
+    local listener <close> = assert(sys.listen(at))
+    local text = ([[local sys = require("netlink").sys
+      local ran, msg, errno = sys.exec { path = "/bin/sleep", argv = { "sleep", "%%s" }, heard = true }
+      local f <close> = io.open("%s", "w")
+      f:write(ran and ran.status or msg)]]):format(said)
+    for seconds, want in pairs { ["0.5"] = "0", ["20"] = "run /bin/sleep: Connection reset by peer" } do
+      os.execute(("(: | socat -t%s - UNIX-CONNECT:%s) </dev/null >/dev/null 2>&1 &"):format(
+        seconds == "20" and "0.1" or "5", at))
+      assert.is_true(listener:accept(5000))
+      assert(sys.exec { path = "/usr/bin/lua5.4", argv = { "lua5.4", "-e", text:format(seconds) }, detached = true,
+        env = { "LUA_CPATH=" .. os.getenv "LUA_CPATH" }, connection = listener })
+      assert.is_false(listener:accept(0))
+      local told
+      for _ = 1, 200 do
+        told = t.read(said)
+        if told and told ~= "" then break end
+        t.sh "sleep 0.02"
+      end
+      assert.equal(want, told)
+      os.remove(said)
+    end
+  end)
+
   it("listens where nobody does any more, but takes no file for a socket, and leaves another's", function()
     local at = path "left.sock"
     os.execute(([[lua5.4 -e 'require("netlink").sys.listen("%s"); os.exit(0, false)']]):format(at))

@@ -14,6 +14,9 @@ local sys = require("netlink").sys
 -- So long a lease that has just come may wait to be seen; and what has failed, before it is tried again.
 local longest_sleep <const>, after_problem <const> = 5, 10
 
+-- Neighbours are told of an address twice, so long apart (RFC 5227, 2.3).
+local told_again <const> = 2
+
 local function text_of(err) return say.mistake(err) or tostring(fail.wrap(err)) end
 
 local function seconds_to(time)
@@ -27,6 +30,7 @@ end
 -- The attachment as its lease says: by an update; and where an address was given up and is granted again, a
 -- repair brings it back.
 local function apply(lease)
+  if renewal.put(lease) then return end
   local of = lease.of
   local function records() return journal.of(of) end
   require("cni.command.update").attachment(of.network, { network = of.network, container = of.id,
@@ -38,9 +42,12 @@ local function apply(lease)
   if failed then error(failed, 0) end
 end
 
+-- Whoever is not told will ask.
+local function announce(lease) pcall(renewal.announce, lease) end
+
 -- Do what is due for one lease. Returns the lease as it is then, nil: it is no more; and what is told, nil:
 -- nothing was done.
-local function look_after(lease, silent)
+local function look_after(lease, silent, anew)
   local now, what, why
   local ok, err = pcall(function() now, what, why = renewal.renew(lease, silent) end)
   if not ok then return step.read(lease.of), { problem = text_of(err) } end
@@ -48,8 +55,10 @@ local function look_after(lease, silent)
   if now and now.is_news then
     ok, err = pcall(apply, now)
     renewal.note_updated(now, ok)
-    -- Whoever is not told will ask.
-    if ok then pcall(renewal.announce, now) end
+    if ok then
+      announce(now)
+      anew[#anew + 1] = { lease = now, at = sys.clock() + told_again }
+    end
     now, told = step.read(lease.of), told or { done = "changed" }
     told.problem = not ok and text_of(err) or nil
   end
@@ -71,10 +80,12 @@ local function report(lease, told, options, out)
   end
 end
 
--- Do all that is due. Returns whether something failed, and when something is due again.
-local function pass(options, out)
+-- Do all that is due. `anew`: list, to which leases are added that neighbours were told of. `between` is
+-- called before each lease: true ends it. Returns whether something failed, and when something is due again.
+local function pass(options, out, anew, between)
   local failed, next_at, silent, count = false, nil, {}, 0
   for lease, problem in step.each() do
+    if between and between() then break end
     if problem then
       failed = true
       host.log("luacni: " .. text_of(problem))
@@ -84,7 +95,7 @@ local function pass(options, out)
     while lease and due and due <= sys.uptime() do
       count = count + 1
       local told
-      lease, told = look_after(lease, silent)
+      lease, told = look_after(lease, silent, anew)
       if lease and told then report(lease, told, options, out) end
       if count % 4 == 0 then host.collect() end
       failed = failed or told and told.problem ~= nil
@@ -99,7 +110,7 @@ end
 
 local function renew(options)
   local out = json.list {}
-  local failed, next_at, count = pass(options, out)
+  local failed, next_at, count = pass(options, out, {})
   local rest = seconds_to(next_at)
   if options.json then
     say.json { leases = out, next_in = rest }
@@ -121,33 +132,57 @@ local function listen(path)
   return listener
 end
 
--- Wait; who comes meanwhile is served by a process of its own.
-local function pause(listener, ms)
-  if not listener then return sys.sleep(ms) end
+local function serve_one(listener)
+  local ok, msg = sys.exec { path = "/proc/self/exe", argv = { "luacni", "dhcp", "serve" },
+    env = host.environ(), detached = true, connection = listener }
+  if not ok then host.log("luacni: " .. msg) end
+end
+
+-- Serve who comes in so much time, each by a process of its own. Who cannot be let in is no reason to let
+-- leases come to their end.
+local function receive(listener, ms)
   local till = sys.clock() + ms / 1000
+  local function left() return math.max(till - sys.clock(), 0) * 1000 // 1 | 0 end
   repeat
-    local left = math.max(till - sys.clock(), 0) * 1000 // 1 | 0
-    local came, msg, errno = listener:accept(left)
-    if came == nil then fail.kernel("dhcp daemon", msg, errno) end
-    if came then
-      sys.exec { path = "/proc/self/exe", argv = { "luacni", "dhcp", "serve" }, env = host.environ(),
-        detached = true, connection = listener }
+    local came, msg = listener:accept(left())
+    if came then serve_one(listener) end
+    if came == nil then
+      host.log("luacni: " .. msg)
+      sys.sleep(math.min(left(), 1000))
     end
   until not came
 end
 
--- Until a signal ends it, at any moment: the next call goes on from there.
+-- Tell neighbours again who were told a while ago. Returns when the next are to be.
+local function remind(anew)
+  while anew[1] and anew[1].at <= sys.clock() do announce(table.remove(anew, 1).lease) end
+  return anew[1] and anew[1].at - sys.clock()
+end
+
+-- Until a signal ends it. Without a socket that may be at any moment: the next call goes on from there. The
+-- file of a socket would keep another daemon from listening there, and is removed first.
 local function daemon(options)
-  local listener = options.socket and listen(options.socket)
+  if options.socket then host.hold_signals() end
+  local listener <close> = options.socket and listen(options.socket) or nil
+  local anew, ended = {}, nil
+  local function between(ms)
+    if not listener then return false end
+    receive(listener, ms or 0)
+    ended = ended or host.held_signal()
+    return ended ~= nil
+  end
   host.log "luacni: renewing leases"
-  while true do
+  while not ended do
     local out = json.list {}
     local next_at
-    local ok, err = pcall(function() next_at = select(2, pass(options, out)) end)
+    local ok, err = pcall(function() next_at = select(2, pass(options, out, anew, between)) end)
     if not ok then host.log("luacni: " .. text_of(err)) end
     if options.json and out[1] then pcall(say.lines, { json.compact(out) }) end
-    pause(listener, math.max(math.min(seconds_to(next_at) or longest_sleep, longest_sleep), 1) * 1000)
+    local rest = math.min(seconds_to(next_at) or longest_sleep, remind(anew) or longest_sleep, longest_sleep)
+    local ms = math.max(rest, 1) * 1000 // 1 | 0
+    if listener then between(ms) else sys.sleep(ms) end
   end
+  return 0
 end
 
 local function list(options)

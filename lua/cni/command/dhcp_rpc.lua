@@ -99,17 +99,19 @@ end
 local function environ_of(args, verb)
   local env = { "CNI_COMMAND=" .. verb, "CNI_CONTAINERID=" .. (args.ContainerID or ""),
     "CNI_NETNS=" .. (args.Netns or ""), "CNI_IFNAME=" .. (args.IfName or ""),
-    "CNI_ARGS=" .. (args.Args or ""), "CNI_PATH=" .. (args.Path or "") }
+    "CNI_ARGS=" .. (args.Args or ""), "CNI_PATH=" .. (args.Path or ""),
+    "CNI_NETNS_OVERRIDE=" .. (args.NetnsOverride or "") }
   for _, entry in ipairs(host.environ()) do
     if not entry:find "^CNI_" then env[#env + 1] = entry end
   end
   return env
 end
 
--- Call our own plugin. Returns what it prints.
+-- Call our own plugin. Returns what it prints. Of an ADD that nobody waits for any more the lease would be
+-- nobody's, and the DEL that comes then would have to wait for it.
 local function call(verb, args)
   local ran, msg, errno = sys.exec { path = "/proc/self/exe", argv = { "dhcp" }, env = environ_of(args, verb),
-    stdin = args.StdinData or "", timeout_ms = 60000 }
+    stdin = args.StdinData or "", timeout_ms = 60000, heard = verb == "ADD" }
   if not ran then fail.kernel("dhcp", msg, errno) end
   if ran.status == 0 then return ran.stdout end
   local ok, told = pcall(json.decode, ran.stdout)
@@ -117,16 +119,20 @@ local function call(verb, args)
     details = ok and type(told) == "table" and told.details or nil }
 end
 
--- The lease that an attachment has already.
+-- The lease that an attachment has already. One whose lease is no good is not given a second one: its CHECK is
+-- to say so.
 local function known(args)
   local ok, conf = pcall(json.decode, args.StdinData or "")
   local name = ok and type(conf) == "table" and conf.name
   if type(name) ~= "string" or not args.ContainerID or not args.IfName then return nil end
-  local lease = step.read { network = name, id = args.ContainerID, ifname = args.IfName }
-  if not lease or lease.is_over then return nil end
-  for _, record in ipairs(journal.of(lease.of)) do
-    local lives = record.header.type == lease.of.type and record.header.netns == args.Netns
+  local owner = { network = name, id = args.ContainerID, ifname = args.IfName }
+  local lease = step.read(owner)
+  local of_type = lease and lease.of.type or "dhcp"
+  for _, record in ipairs(journal.of(owner)) do
+    local lives = record.header.type == of_type and record.header.netns == args.Netns
       and records.is_live(record)
+    local problem = lives and step.verify(nil, { owner = owner })
+    if problem then fail.throw { msg = problem } end
     if lives then return lease end
   end
 end

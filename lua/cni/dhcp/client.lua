@@ -258,8 +258,8 @@ local function owner_of(talk, address)
   end
 end
 
---- Tell the neighbours whose an address is: they may know another's MAC for it. Once; who misses it asks when
--- what it knows is too old (RFC 5227, 2.3, has a second one two seconds later, which nobody waits for here).
+--- Tell the neighbours whose an address is: they may know another's MAC for it. Once: RFC 5227, 2.3, has a
+-- second one two seconds later, which is for who is there by then.
 -- @param where as for @{acquire}
 -- @tparam table link
 -- @string address

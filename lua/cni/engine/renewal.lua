@@ -4,10 +4,12 @@
 --
 -- What a server grants with other values is written down first (`is_news`). An update makes the attachment
 -- like it, and is due until it has come to its end. So it is with an address that is given up: by an update
--- the attachment has none, until there is another.
+-- the attachment has none, until there is another. Where the interface is another program's, there is nothing
+-- to update, and it is changed from here.
 --
 -- @module cni.engine.renewal
 
+local addr = require "cni.addr"
 local client = require "cni.dhcp.client"
 local fail = require "cni.fail"
 local journal = require "cni.record.journal"
@@ -71,14 +73,19 @@ local function find_step(book)
   end
 end
 
+-- What the attachment has as long as no update has ended.
+local function had(lease) return lease.was or { address = lease.address, routes = lease.routes } end
+
 local function keep(old, new)
   new.of, new.link_mtu = old.of, old.link_mtu
+  if new.is_news then new.was = had(old) end
   step_of.write(new)
   return step_of.read(new.of)
 end
 
 -- The address is not to be used for a moment longer: not until an update has ended.
 local function give_up(plan, step, lease)
+  lease.was = had(lease)
   lease.is_over, lease.is_news, lease.tried_at, lease.failed_at = true, true, nil, nil
   step_of.write(lease)
   local want = { link = step.want.link, address = lease.address }
@@ -105,7 +112,7 @@ local function ask(plan, step, link, lease, seconds)
   end
   if new then
     local differs = effect(new) ~= effect(lease)
-    new.is_news = differs or lease.is_news
+    new.is_news = differs or lease.is_news or nil
     return keep(lease, new), differs and "changed" or "renewed"
   elseif new == false then
     give_up(plan, step, lease)
@@ -116,16 +123,23 @@ local function ask(plan, step, link, lease, seconds)
   return nil, why
 end
 
-local function exchange(lease, step, record, seconds)
+-- A plan that has the sandbox, and its link. Close it.
+local function open(lease, step, record)
   local header = record.header
   local ns = sandbox.find(header)
   if not ns then
     fail.throw { msg = "its namespace is gone", hint = "luacni gc takes back what is left" }
   end
-  local plan <close> = plans.new("look", { owner = lease.of, record = record,
-    pod = records.place(ns, header.netns) })
+  local plan = plans.new("look", { owner = lease.of, record = record, pod = records.place(ns, header.netns) })
   local link = step_of.link(plan.pod, step.want.link)
-  if not link then fail.throw { msg = ("%s is not in its sandbox any more"):format(step.want.link) } end
+  if link then return plan, link end
+  plan:close()
+  fail.throw { msg = ("%s is not in its sandbox any more"):format(step.want.link) }
+end
+
+local function exchange(lease, step, record, seconds)
+  local opened, link = open(lease, step, record)
+  local plan <close> = opened
   return ask(plan, step, link, lease, seconds)
 end
 
@@ -161,18 +175,70 @@ function M.renew(lease, silent)
   return new, what, why
 end
 
---- Tell the neighbours of the address of a lease, when the attachment has it.
+--- Tell the neighbours of the address of a lease, when the attachment has it still.
 -- @tparam table lease
 -- @raise why they cannot be told
 function M.announce(lease)
   local book <close> = journal.open(lease.of, lease.of.type)
   local step, record = find_step(book)
-  local ns = step and not lease.is_over and sandbox.find(record.header)
-  if not ns then return end
-  local plan <close> = plans.new("look", { owner = lease.of, record = record,
-    pod = records.place(ns, record.header.netns) })
-  local link = step_of.link(plan.pod, step.want.link)
-  if link then client.announce(plan.pod.where, link, lease.address:match "^[^/]+") end
+  local now = step and step_of.read(lease.of)
+  if not now or now.is_over or now.address ~= lease.address then return end
+  local opened, link = open(now, step, record)
+  local plan <close> = opened
+  client.announce(plan.pod.where, link, now.address:match "^[^/]+")
+end
+
+-- The configuration of another program's plugin that has executed a type of ours for addresses alone; nil:
+-- the record is of no such call.
+local function executed_for(record)
+  local raw = json.decode(record.header.config, "record")
+  return raw.type ~= record.header.type and raw or nil
+end
+
+local function put_address(plan, link, address)
+  local want = { kind = "addr", ns = "pod", want = { link = link.name, address = address } }
+  local ok, msg, errno = plan.pod:socket():send(require("cni.step.addr").requests(want, plan.pod))
+  if not ok and errno ~= sys.errno.EEXIST then
+    fail.kernel(("give %s the address %s"):format(link.name, address), msg, errno)
+  end
+end
+
+-- What another's plugin has made of a lease becomes what it would make of this one.
+local function replace(plan, link, lease, priority)
+  local was, routes_of = lease.was or {}, require("cni.dhcp_lease").routes
+  local has_moved = lease.is_over or was.address ~= lease.address
+  if was.address and has_moved then
+    require("cni.step.addr").undo({ ns = "pod", want = { link = link.name, address = was.address } }, plan)
+  end
+  if lease.is_over then return end
+  put_address(plan, link, lease.address)
+  local old, new = was.address and routes_of(was, priority) or {}, routes_of(lease, priority)
+  local stays = {}
+  for _, route in ipairs(new) do stays[json.note(route)] = true end
+  local gone = {}
+  for _, route in ipairs(old) do
+    if not stays[json.note(route)] then gone[#gone + 1] = route end
+  end
+  for _, route in ipairs(table.move(gone, 1, #gone, #new + 1, table.move(new, 1, #new, 1, {}))) do
+    if addr.is_unspecified(addr.ip(route.gw)) then route.gw = nil end
+  end
+  require("cni.step.routes").run({ ns = "pod", want = { link = link.name, add = new, remove = gone } }, plan)
+end
+
+--- Make an interface that another program's plugin has made like its lease, in place of an update: of that
+-- plugin nothing is in the records, and it would do nothing. Its address and routes are changed.
+-- @tparam table lease
+-- @treturn boolean false: the interface is of a type of ours, and an update is to be made
+-- @raise what the kernel refuses
+function M.put(lease)
+  local book <close> = journal.open(lease.of, lease.of.type)
+  local step, record = find_step(book)
+  local raw = step and executed_for(record)
+  if not raw then return false end
+  local opened, link = open(lease, step, record)
+  local plan <close> = opened
+  replace(plan, link, lease, type(raw.ipam) == "table" and raw.ipam.priority or 0)
+  return true
 end
 
 --- Note that an attachment is as its lease says; or that it could not be made so, and is to be later.
@@ -183,6 +249,7 @@ function M.note_updated(lease, is_done)
   local now = step_of.read(lease.of)
   if not now or json.note(now) ~= json.note(lease) or not find_step(book) then return end
   now.is_news, now.failed_at = not is_done or nil, not is_done and sys.uptime() or nil
+  if is_done then now.was = nil end
   step_of.write(now)
 end
 

@@ -7,7 +7,8 @@
 -- Beside the lease it has `of`, whose it is: `network`, `id`, `ifname`, and `type`, in whose book the step
 -- is; `link_mtu`, what the link had; `tried_at`, when more time was last asked for in vain; `is_over`: its
 -- time is up, or the server has refused to renew it, and the address is nobody's any more; `is_news`: the
--- attachment is not yet as it says, and `failed_at`, when that was last tried. See cni.engine.renewal.
+-- attachment is not yet as it says, but as `was` says (`address`, `routes`), and `failed_at`, when that was
+-- last tried. See cni.engine.renewal.
 --
 -- It is given back while the link is there, for only on that can it be said. Where the file is not there (the
 -- ADD was killed, or it is lost), the server is asked what it has for this client.
